@@ -1,0 +1,37 @@
+"""SSD: the Single Shot MultiBox Detector. `ssd.detect(picture)`, `ssd.load(weights).detect(picture)`.
+
+Names are loaded when they are first used, so that `import ssd` and `ssd --help` cost nothing.
+"""
+
+import importlib
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssd.detections import Detections
+    from ssd.detector import Detector, detect, load
+
+    __version__: str
+
+__all__ = ["Detections", "Detector", "__version__", "detect", "load"]
+
+_HOMES = {"Detections": "ssd.detections", "Detector": "ssd.detector", "detect": "ssd.detector", "load": "ssd.detector"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ssd' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("ssd-vgg")
+    except metadata.PackageNotFoundError:
+        return "0+checkout"  # run from a folder that was never installed
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

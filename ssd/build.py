@@ -1,0 +1,198 @@
+"""From a config to the things it describes: data, settings, a network with its starting weights."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from ssd import distributed
+from ssd.config import Config, resolve
+from ssd.data import Dataset, default_split, open_dataset, shapes
+from ssd.data.loader import TrainLoader, make_train_loader
+from ssd.data.preview import preview as draw_preview
+from ssd.data.transforms import TrainTransform
+from ssd.images import mean_colour
+from ssd.metrics import CocoMetric, Metric, VocMetric
+from ssd.model.ssd import SSD
+from ssd.optim import Schedule
+from ssd.pretrained import read_weights
+from ssd.settings import Preprocessing, Settings
+from ssd.variants import from_settings, settings_for
+from ssd.weights.transfer import Transfer, copy_what_fits
+from ssd.weights.vgg_imagenet import vgg16_backbone_state
+
+log = logging.getLogger("ssd.build")
+
+
+def open_split(
+    config: Config, which: Literal["train", "val"], *, class_names: tuple[str, ...] | None = None
+) -> Dataset:
+    """The data set of one side of the experiment, every annotation checked; `class_names` overrule the config's.
+
+    Raises:
+        DatasetError: missing, empty, unknown format or split, or objects that cannot be trained on.
+    """
+    data = config.data
+    if data.format == "shapes":
+        count = data.shapes_train if which == "train" else data.shapes_val
+        return shapes(which, count=count, size=data.shapes_size)
+    split = data.train if which == "train" else data.val
+    if split is None:
+        split = default_split(data.folder, data.format, which)
+    return open_dataset(
+        data.folder,
+        split,
+        format=data.format,
+        classes=class_names or data.classes,
+        bad_objects=data.bad_objects,
+        difficult=data.difficult if which == "train" else "train",
+        voc_offset=data.voc_offset,
+        allow_outside=data.allow_outside,
+    )
+
+
+def train_loader(config: Config, dataset: Dataset, settings: Settings) -> TrainLoader:
+    """This rank's share of the augmented batches."""
+    return make_train_loader(
+        dataset,
+        _train_transform(config, settings),
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        workers=config.data.workers,
+        timeout=config.data.timeout,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+        bad_images=config.data.bad_images,
+    )
+
+
+def _train_transform(config: Config, settings: Settings) -> TrainTransform:
+    augment = config.augment
+    assert augment.order is not None, "resolve the config first"
+    return TrainTransform(
+        settings.network.input_size,
+        fill=mean_colour(settings.preprocessing),
+        order=augment.order,
+        photometric=augment.photometric,
+        expand=augment.expand,
+        max_expand=augment.max_expand,
+        crop=augment.crop,
+        mirror=augment.mirror,
+        flip_vertical=augment.flip_vertical,
+    )
+
+
+def metric(config: Config, dataset: Dataset) -> Metric:
+    """The figure that decides which weights are best."""
+    if config.train.metric == "voc":
+        return VocMetric(dataset.records, dataset.class_names)
+    return CocoMetric(dataset.records, dataset.class_names, dataset.category_ids)
+
+
+def preview(config: Config, path: Path) -> None:
+    """Write a grid of augmented training pictures with their boxes."""
+    config = resolve(config)
+    dataset = open_split(config, "train")
+    settings = build_settings(config, dataset.class_names, Preprocessing())
+    draw_preview(dataset, _train_transform(config, settings), path, seed=config.seed)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A network about to be trained, and what of it starts from nothing."""
+
+    network: SSD
+    settings: Settings
+    fresh: tuple[str, ...]  # convolutions without pretrained weights, in the order of the forward pass
+
+
+def start(config: Config, class_names: tuple[str, ...]) -> Start:
+    """Build the network and give it its starting weights; what was initialised is named in the log."""
+    torch.manual_seed(config.seed)
+    if config.model.weights is not None:
+        return _from_detector(config, class_names, Path(config.model.weights))
+    if config.model.backbone_weights == "none":
+        settings = build_settings(config, class_names, Preprocessing())
+        network = from_settings(settings)
+        return Start(network, settings, fresh_convolutions(network, frozenset()))
+    return _from_backbone(config, class_names)
+
+
+def build_settings(config: Config, class_names: tuple[str, ...], preprocessing: Preprocessing) -> Settings:
+    """The facts that will travel with the weights."""
+    model = config.model
+    settings = settings_for(
+        class_names,
+        input_size=model.input_size,
+        backbone=model.backbone,
+        width=model.width,
+        extras_norm=model.extras_norm,
+        table=model.box_table,
+        truncate=bool(model.truncate_sizes),
+        clip="centre" if model.clip_boxes else "none",
+        min_sizes=model.min_sizes,
+        max_sizes=model.max_sizes,
+        ratios=model.aspect_ratios,
+        variances=config.loss.variances,
+    )
+    return Settings(settings.network, settings.boxes, class_names, preprocessing)
+
+
+def build_schedule(config: Config, total: int) -> Schedule:
+    """The learning-rate schedule over `total` optimizer steps; `config` is resolved."""
+    optim = config.optim
+    assert optim.lr is not None, "resolve the config first"
+    assert optim.schedule is not None
+    # A short run warms up for a tenth of itself at most.
+    warmup = min(optim.warmup, max(1, total // 10)) if optim.warmup else 0
+    return Schedule(optim.lr, total, warmup, optim.schedule, optim.steps, optim.final_lr)
+
+
+def fresh_convolutions(network: SSD, loaded: frozenset[str] | set[str]) -> tuple[str, ...]:
+    """Names of the convolutions whose weights were not loaded."""
+    convolutions = (name for name, layer in network.named_modules() if isinstance(layer, torch.nn.Conv2d))
+    return tuple(name for name in convolutions if f"{name}.weight" not in loaded)
+
+
+def freeze(network: SSD, stages: int) -> None:
+    """Keep the weights of the first `stages` stages of the backbone as they are."""
+    prefixes = tuple(f"backbone.{kind}{stage}_" for stage in range(1, stages + 1) for kind in ("conv", "norm"))
+    for name, parameter in network.named_parameters():
+        if prefixes and name.startswith(prefixes):
+            parameter.requires_grad_(False)
+
+
+def _from_backbone(config: Config, class_names: tuple[str, ...]) -> Start:
+    model = config.model
+    imagenet = vgg16_backbone_state(model.backbone_weights, width=model.width, backbone=model.backbone)
+    settings = build_settings(config, class_names, imagenet.preprocessing)
+    network = from_settings(settings)
+    transfer = copy_what_fits(network.state_dict(), imagenet.state)
+    network.load_state_dict(transfer.state)
+    _report(config.model.backbone_weights, transfer)
+    return Start(network, settings, fresh_convolutions(network, transfer.copied))
+
+
+def _from_detector(config: Config, class_names: tuple[str, ...], path: Path) -> Start:
+    state, source = read_weights(path)
+    settings = build_settings(config, class_names, source.preprocessing)
+    network = from_settings(settings)
+    transfer = copy_what_fits(
+        network.state_dict(), state, class_names=class_names, source_class_names=source.class_names
+    )
+    network.load_state_dict(transfer.state)
+    _report(path, transfer)
+    return Start(network, settings, fresh_convolutions(network, transfer.copied))
+
+
+def _report(source: object, transfer: Transfer) -> None:
+    log.info("%s: %d tensors loaded", source, len(transfer.copied))
+    if transfer.kept_classes:
+        log.info("head rows copied for: %s", ", ".join(transfer.kept_classes))
+    if transfer.new_classes:
+        log.info("head rows initialised for: %s", ", ".join(transfer.new_classes))
+    layers = sorted({name.rpartition(".")[0] for name in transfer.initialised})
+    if layers:
+        log.info("initialised: %s", ", ".join(layers))

@@ -1,0 +1,188 @@
+"""`eval [WEIGHTS] --coco / --voc`: figures on the run's validation set, or on the data that is named."""
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssd.commands._shared import guarded
+from ssd.commands.eval_report import as_dict, as_text
+from ssd.errors import ArgumentError, EvaluationError
+
+if TYPE_CHECKING:
+    from ssd.config import Config
+    from ssd.data import Dataset
+    from ssd.metrics import CocoMetric, ErrorBreakdown, VocMetric
+
+EPILOG = """examples:
+  eval.py --coco                                     the newest run on its own validation set
+  eval.py runs/bccd --coco --voc                     both sets of rules, one pass over the pictures
+  eval.py runs/bccd --voc --data bccd --split test
+  eval.py coco --coco --format coco2017              torchvision's weights on COCO's val2017, fetched once
+  torchrun --nproc-per-node 2 tools/eval.py ...      the same figures from two processes
+
+The figures are printed and written as JSON beside the weights. Classes meet by name: one that the detector
+does not know counts as AP 0, detections of one that the data does not have are dropped."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    p = argparse.ArgumentParser(
+        prog="eval",
+        description="Evaluate weights.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument(
+        "weights", nargs="?", help="a weights file, a run's folder, or coco; default: the newest run, else coco"
+    )
+    p.add_argument("--coco", action="store_true", help="AP over IoU 0.50 to 0.95 by pycocotools (default)")
+    p.add_argument("--voc", action="store_true", help="AP at IoU 0.5 by the VOC rules: area, and 11 points (VOC07)")
+    p.add_argument("--data", metavar="FOLDER", help="a VOC, COCO or YOLO folder instead of the run's own data")
+    p.add_argument("--split", metavar="NAME", help="which split; default: the data's validation split")
+    p.add_argument("--format", metavar="KIND", help="voc, coco, yolo, shapes, voc07+12, coco2017; default: recognised")
+    p.add_argument(
+        "--set", action="append", default=[], metavar="GROUP.KEY=VALUE", help="change the config, repeatable"
+    )
+    p.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures at a time, default %(default)s")
+    p.add_argument("--workers", type=int, default=2, metavar="N", help="decoding threads, default %(default)s")
+    p.add_argument("--score-threshold", type=float, metavar="S", help="default: the weights' own, mostly 0.01")
+    p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
+    p.add_argument("--precision", default="auto", help="auto (default), fp32, bf16, fp16")
+    p.add_argument("--backend", default="auto", help="auto (default), torch")
+    p.add_argument(
+        "--coco-backend", choices=("pycocotools", "fast"), default="pycocotools", help="fast: faster-coco-eval"
+    )
+    p.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: eval-coco.json (-voc, -coco-voc) by the weights"
+    )
+    p.add_argument("--results", type=Path, metavar="FILE", help="also write the detections as a COCO results file")
+    p.add_argument("--quiet", action="store_true", help="no progress bar")
+    return p
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Evaluate; the exit code is 2 for a mistake of the user's."""
+    args = parser().parse_args(argv)
+    _check(args)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    from ssd import distributed  # brings torch, so only now
+
+    device = distributed.local_device(args.device)
+    with distributed.process_group(device):
+        return _run(args, str(device), first=distributed.rank() == 0)
+
+
+def _run(args: argparse.Namespace, device: str, *, first: bool) -> int:
+    from ssd import build
+    from ssd.detector import load
+    from ssd.evaluation import evaluate
+
+    weights, config = _find(args)
+    dataset = build.open_split(config, "val")
+    detector = load(weights, device=device, precision=args.precision, backend=args.backend)
+    if args.score_threshold is not None:
+        rules = dataclasses.replace(detector.settings.postprocessing, score_threshold=args.score_threshold)
+        detector.settings = dataclasses.replace(detector.settings, postprocessing=rules)
+    metrics = _metrics(args, dataset)
+    evaluation = evaluate(
+        detector,
+        dataset,
+        *metrics,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        progress=first and not args.quiet and sys.stderr.isatty(),
+    )
+    assert evaluation is not None  # nobody can ask it to stop
+    if not first:
+        return 0
+    print(as_text(evaluation, dataset, weights))
+    if args.results is not None:
+        coco = next(metric for metric in metrics if metric.name == "coco")
+        coco.write_results(args.results)  # type: ignore[union-attr]
+    _write(_output(args, weights), as_dict(evaluation, dataset, detector, weights))
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    args.coco = args.coco or not args.voc
+    for name, least in (("batch_size", 1), ("workers", 0)):
+        value = getattr(args, name)
+        if value < least:
+            place = f"--{name.replace('_', '-')}"
+            raise ArgumentError(f"{value} is too small", place=place, remedy=f"Use {least} or more.")
+    if args.score_threshold is not None and not 0 <= args.score_threshold <= 1:
+        problem = f"{args.score_threshold} is out of range"
+        raise ArgumentError(problem, place="--score-threshold", remedy="Use a number from 0 to 1.")
+    if args.results is not None and not args.coco:
+        raise ArgumentError("needs --coco", place="--results", remedy="Add --coco.")
+
+
+def _find(args: argparse.Namespace) -> tuple[str, "Config"]:
+    """The weights, and a config whose validation set is the one to use."""
+    from ssd import config as configs
+    from ssd.run import newest_run
+
+    weights, beside = args.weights, None
+    if weights is None:
+        run = newest_run()
+        weights = "coco" if run is None else str(run.best)
+    path = Path(weights)
+    folder = path if path.is_dir() else path.parent
+    if path.exists() and (folder / "config.yaml").is_file():
+        beside = folder / "config.yaml"
+    config = configs.load(beside, args.set)
+    changes: dict[str, Any] = {}
+    if args.data is not None or args.format is not None:
+        # Other data: what the run said about its own no longer holds.
+        changes = {"folder": args.data, "format": args.format or "auto", "val": None, "classes": None}
+    elif beside is None and not any(text.startswith("data.") for text in args.set):
+        if weights != "coco":
+            problem = "there is no config.yaml beside these weights, so their validation set is unknown"
+            raise EvaluationError(problem, place=weights, remedy="Name one: --data FOLDER --split NAME.")
+        changes = {"format": "coco2017"}
+    if args.split is not None:
+        changes["val"] = args.split
+    return weights, _with_data(config, changes)
+
+
+def _with_data(config: "Config", changes: dict[str, Any]) -> "Config":
+    """Change the data group, and check it again: `--format` may be a word that is no format."""
+    from ssd import config as configs
+
+    raw = configs.to_dict(config)
+    return configs.from_dict({**raw, "data": {**raw["data"], **changes}}, "the command line")
+
+
+def _metrics(args: argparse.Namespace, dataset: "Dataset") -> "list[CocoMetric | VocMetric | ErrorBreakdown]":
+    from ssd.metrics import CocoMetric, ErrorBreakdown, VocMetric
+
+    records, names = dataset.records, dataset.class_names
+    chosen: list[CocoMetric | VocMetric | ErrorBreakdown] = []
+    if args.coco:
+        chosen.append(CocoMetric(records, names, dataset.category_ids, backend=args.coco_backend))
+    if args.voc:
+        chosen.append(VocMetric(records, names))
+    return [*chosen, ErrorBreakdown(records, names)]
+
+
+def _output(args: argparse.Namespace, weights: str) -> Path:
+    if args.output is not None:
+        return Path(args.output)
+    name = "-".join(["eval", *(metric for metric in ("coco", "voc") if getattr(args, metric))]) + ".json"
+    path = Path(weights)
+    if not path.exists():
+        return Path("runs") / name  # published weights lie in a cache
+    return (path if path.is_dir() else path.parent) / name
+
+
+def _write(path: Path, report: dict[str, Any]) -> None:
+    from ssd.files import write_atomic
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(report, indent=2, allow_nan=False).encode())
+    print(f"report: {path}")

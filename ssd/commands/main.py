@@ -1,0 +1,39 @@
+"""The `ssd` command: `ssd train ...` is `python tools/train.py ...`, and so on."""
+
+import importlib
+import sys
+
+# Name -> what it does; each is a module of this folder with `main(argv) -> exit code`.
+COMMANDS = {
+    "train": "train on your pictures, or on pictures the program draws",
+    "eval": "evaluate weights by the COCO or the VOC rules",
+    "detect": "find the objects in pictures and draw them",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Hand the arguments to the command that the first one names."""
+    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help"):
+        print(_help())
+        return 0
+    if name in ("-V", "--version"):
+        import ssd
+
+        print(f"ssd {ssd.__version__}")
+        return 0
+    name = name.replace("_", "-")
+    if name not in COMMANDS:
+        print(f"error: no command {name!r}. Commands: {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"ssd.commands.{name.replace('-', '_')}")
+    code: int = module.main(rest)
+    return code
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    rows = [f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        ["usage: ssd COMMAND ...", "", *rows, "", "ssd COMMAND --help says more; ssd --version the version."]
+    )

@@ -1,0 +1,75 @@
+"""`train [CONFIG.yaml] [--data FOLDER] [group.key=value ...] [--resume auto|PATH]`."""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssd.commands._shared import guarded
+
+if TYPE_CHECKING:
+    from ssd.config import Config
+
+EPILOG = """examples:
+  train.py                                        the demo: shapes drawn by the program itself
+  train.py --data my_pictures                     your own VOC, COCO or YOLO folder, with configs/finetune.yaml
+  train.py configs/ssd300_voc.yaml data.folder=VOCdevkit train.batch_size=16
+  train.py --data my_pictures --resume auto       go on where the run was stopped
+  torchrun --nproc-per-node 2 tools/train.py --data my_pictures"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    p = argparse.ArgumentParser(
+        prog="train", description="Train SSD.", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("words", nargs="*", metavar="CONFIG.yaml | group.key=value", help="an experiment, and changes to it")
+    p.add_argument("--data", metavar="FOLDER", help="a VOC, COCO or YOLO folder; short for data.folder=FOLDER")
+    p.add_argument("--name", help="the run's folder is runs/NAME; short for name=NAME")
+    p.add_argument("--resume", metavar="auto|PATH", help="auto: the newest state in the run's folder, else start fresh")
+    p.add_argument("--preview", metavar="FILE.png", help="draw augmented pictures with their boxes to FILE, and stop")
+    p.add_argument("--quiet", action="store_true", help="no progress bar")
+    return p
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Train; the exit code is 143 or 130 after SIGTERM or SIGINT, 2 for a mistake of the user's."""
+    args = parser().parse_args(argv)
+    config = load_config(args.words, args.data, args.name)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if args.preview:
+        from ssd.build import preview
+
+        preview(config, Path(args.preview))
+        print(f"augmented pictures: {args.preview}")
+        return 0
+    from ssd.training import train
+
+    outcome = train(config, resume=args.resume, progress=not args.quiet)
+    if outcome.exit_code == 0:
+        print(f"run: {outcome.folder.path}")
+        print(f"weights: {outcome.folder.best}")
+    return outcome.exit_code
+
+
+def load_config(words: list[str], data: str | None, name: str | None) -> "Config":
+    """The config file among `words` (or the default one) with every override applied."""
+    from ssd import config as configs
+    from ssd.errors import ConfigError
+
+    files = [word for word in words if "=" not in word]
+    if len(files) > 1:
+        raise ConfigError(
+            f"{' '.join(files)!r}: more than one config file", place="the command line", remedy="Name one."
+        )
+    changes = [word for word in words if "=" in word]
+    if data is not None:
+        changes.insert(0, f"data.folder={data}")
+    if name is not None:
+        changes.append(f"name={name}")
+    path = files[0] if files else configs.builtin("finetune" if data is not None else "demo")
+    config = configs.load(path, changes)
+    if data is not None and not files and config.data.format == "shapes":
+        raise ConfigError("--data with data.format=shapes", place="the command line", remedy="Drop one.")
+    return config

@@ -1,0 +1,308 @@
+"""An experiment as frozen dataclasses: load from YAML, override with `group.key=value`, save beside the run.
+
+Every key, its default and its meaning is in this file and nowhere else. `mode` picks between the paper's behaviour and
+ours for the keys that are left at `None`; `resolve` fills them in, so that a saved config always says what happened.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from ssd.errors import ConfigError
+
+_STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network, at what size, starting from which weights."""
+
+    __pydantic_config__ = _STRICT
+
+    backbone: str = "vgg16"  # vgg16, vgg16_bn
+    input_size: int = 300  # pixels; the levels follow from it
+    width: float = 1.0  # multiplies every channel count; below 1 for small networks that learn from scratch
+    extras_norm: Literal["none", "batch"] = "none"  # normalisation in the extra layers and conv6/conv7
+    backbone_weights: str = "imagenet"  # imagenet, imagenet_features, none, or a .safetensors/.pth of VGG16
+    weights: str | None = None  # fine-tune from this detector; head rows go by class name
+    freeze_stages: int = 0  # how many of VGG's five stages keep their weights
+    initialisation: Literal["caffe", "data"] | None = None  # new layers: fan-in Xavier alone, or then scaled on a batch
+    box_table: Literal["voc", "coco"] = "voc"  # which of the paper's scale rules
+    min_sizes: tuple[float, ...] | None = None  # fractions of the image, instead of the table
+    max_sizes: tuple[float, ...] | None = None
+    aspect_ratios: tuple[tuple[float, ...], ...] | None = None
+    truncate_sizes: bool | None = None  # cut box sizes to whole pixels, as Caffe does
+    clip_boxes: bool = False  # Caffe does not; several ports do
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which pictures, and how they reach the network."""
+
+    __pydantic_config__ = _STRICT
+
+    format: Literal["auto", "voc", "coco", "yolo", "shapes", "voc07+12", "coco2017"] = "auto"
+    folder: str | None = None  # not needed for `shapes`; named sets are downloaded into it
+    train: str | None = None  # split names; None lets the reader pick the usual ones
+    val: str | None = None
+    classes: tuple[str, ...] | None = None  # None: from the data
+    bad_objects: Literal["error", "drop"] = "error"
+    bad_images: Literal["error", "skip"] = "error"
+    difficult: Literal["train", "drop"] = "train"
+    voc_offset: Literal["0", "1", "auto"] = "1"  # what is subtracted from VOC corner coordinates
+    allow_outside: bool = False  # may annotations name pictures outside the folder
+    workers: int = 2
+    timeout: float = 120.0  # seconds a worker may take for one batch
+    cache_images: bool = False  # keep decoded pictures in memory
+    shapes_train: int = 400  # how many pictures `shapes` draws
+    shapes_val: int = 80
+    shapes_size: int = 160
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Section 2.2 of the paper, each part with its own switch."""
+
+    __pydantic_config__ = _STRICT
+
+    photometric: bool = True
+    expand: bool = True
+    max_expand: float = 4.0
+    crop: bool = True
+    mirror: bool = True
+    flip_vertical: bool = False  # for pictures without an up, such as microscopy
+    order: Literal["paper", "warp"] | None = (
+        None  # paper: each step on the big picture; warp: one resampling, then colours
+    )
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Matching and the multibox loss."""
+
+    __pydantic_config__ = _STRICT
+
+    match_iou: float = 0.5
+    negative_ratio: int = 3
+    negatives_per_empty_image: int | None = None  # 0 is the paper
+    box_weight: float = 1.0
+    label_smoothing: float = 0.0
+    variances: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """SGD and its schedule. Step counts are optimizer steps."""
+
+    __pydantic_config__ = _STRICT
+
+    lr: float | None = None  # None: `lr_per_picture` x pictures per step
+    lr_per_picture: float = 3.75e-4  # 3e-3 at a batch of 8; the linear scaling rule
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    bias_lr_factor: float | None = None  # paper: 2
+    bias_decay: bool | None = None  # paper: biases are not decayed
+    schedule: Literal["steps", "cosine"] | None = None
+    steps: tuple[float, ...] = (2 / 3, 5 / 6)  # where lr falls tenfold, as fractions of the run
+    final_lr: float = 0.01  # cosine ends at this fraction of lr
+    warmup: int | None = None  # steps of linear warm-up; paper: none
+    clip_norm: float | None = 10.0
+    accumulate: int = 1  # batches per optimizer step
+    ema: float | None = None  # decay of the averaged weights; 0 switches it off
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, how, and what is kept."""
+
+    __pydantic_config__ = _STRICT
+
+    epochs: int = 25
+    batch_size: int = 8  # pictures per batch over all processes together
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    device: str = "auto"
+    compile: bool = False
+    eval_every: int = 5  # epochs between evaluations; the last epoch always evaluates
+    save_every: int = 1  # epochs between saves of `last`
+    keep: int = 2  # run states kept on disk, besides `best`
+    log_every: int = 10  # steps between log rows
+    metric: Literal["coco", "voc"] = "coco"
+    patience: int | None = None  # stop after so many evaluations without a better AP
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment."""
+
+    __pydantic_config__ = _STRICT
+
+    name: str = "run"
+    seed: int = 0
+    mode: Literal["default", "paper"] = "default"
+    output: str = "runs"  # runs/<name> is the run's folder
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+# What `mode` decides, key by key: (paper, default). Every difference is listed in the README with its reason.
+MODE_DEFAULTS: dict[str, tuple[Any, Any]] = {
+    "model.initialisation": ("caffe", "data"),
+    "model.truncate_sizes": (True, False),
+    "augment.order": ("paper", "warp"),
+    "loss.negatives_per_empty_image": (0, 32),
+    "optim.bias_lr_factor": (2.0, 1.0),
+    "optim.bias_decay": (False, False),
+    "optim.schedule": ("steps", "cosine"),
+    "optim.warmup": (0, 100),
+    "optim.ema": (0.0, 0.998),
+}
+
+
+def load(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """Read a YAML file (or start from the defaults), apply `group.key=value` overrides, check every key.
+
+    Raises:
+        ConfigError: names the file, the key, the value and the nearest known key.
+    """
+    place = "the command line" if path is None else str(path)
+    raw = {} if path is None else _read_yaml(Path(path))
+    for text in overrides:
+        _override(raw, text)
+    return from_dict(raw, place)
+
+
+def from_dict(raw: dict[str, Any], place: str = "config") -> Config:
+    """Check a plain dict against the dataclasses; unknown keys are errors."""
+    try:
+        return TypeAdapter(Config).validate_python(raw)
+    except ValidationError as error:
+        raise _explain(error, place) from None
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Turn a config into plain JSON types."""
+    return _plain(dataclasses.asdict(config))  # type: ignore[no-any-return]
+
+
+def to_yaml(config: Config) -> str:
+    """YAML that `load` reads back equal."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
+
+
+def resolve(config: Config) -> Config:
+    """Fill every key that `mode` decides, and the learning rate; the result says exactly what will run."""
+    changes: dict[str, dict[str, Any]] = {}
+    for dotted, (paper, default) in MODE_DEFAULTS.items():
+        group, key = dotted.split(".")
+        if getattr(getattr(config, group), key) is None:
+            changes.setdefault(group, {})[key] = paper if config.mode == "paper" else default
+    if config.optim.lr is None:
+        pictures = config.train.batch_size * config.optim.accumulate
+        # The paper trains at 1e-3 with 32 pictures a step; ours is stated per picture.
+        per_picture = 1e-3 / 32 if config.mode == "paper" else config.optim.lr_per_picture
+        changes.setdefault("optim", {})["lr"] = per_picture * pictures
+    groups = {group: dataclasses.replace(getattr(config, group), **values) for group, values in changes.items()}
+    return dataclasses.replace(config, **groups)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError("no such config file", place=path, remedy="See configs/ for examples.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read ({error})", place=path) from None
+    except yaml.YAMLError as error:
+        detail = " ".join(str(error).split())
+        raise ConfigError(f"is not valid YAML: {detail}", place=path, remedy="Fix that line.") from None
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
+        raise ConfigError(f"holds {type(raw).__name__}, not `group:` keys", place=path, remedy="See configs/demo.yaml.")
+    return raw
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    dotted, equals, value = text.partition("=")
+    if not equals or not dotted:
+        raise ConfigError(f"{text!r} is not an override", place="the command line", remedy="Write group.key=value.")
+    *groups, key = dotted.strip().split(".")
+    here = raw
+    for group in groups:
+        here = here.setdefault(group, {})
+        if not isinstance(here, dict):
+            raise ConfigError(f"{group!r} is not a group", place=f"override {text!r}", remedy="Write group.key=value.")
+    try:
+        here[key] = yaml.safe_load(value) if value else None
+    except yaml.YAMLError:
+        here[key] = value
+    if isinstance(here[key], str):
+        here[key] = _number(here[key])
+
+
+def _number(text: str) -> str | float:
+    """YAML 1.1 reads 1e-3 as a string; people mean a number."""
+    try:
+        return float(text) if any(c.isdigit() for c in text) else text
+    except ValueError:
+        return text
+
+
+def _explain(error: ValidationError, place: str) -> ConfigError:
+    first = error.errors()[0]
+    keys = [str(part) for part in first["loc"]]
+    dotted = ".".join(keys)
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = _known_keys(keys[:-1])
+        close = difflib.get_close_matches(keys[-1], known, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}."
+        return ConfigError(f"unknown key {dotted!r}", place=place, remedy=hint)
+    if first["type"] == "missing":
+        return ConfigError(f"key {dotted!r} is missing", place=place, remedy="Add it.")
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return ConfigError(f"{dotted} = {first.get('input')!r}: {first['msg']}{more}", place=place, remedy="Correct it.")
+
+
+def _known_keys(groups: list[str]) -> list[str]:
+    kind: Any = Config
+    for group in groups:
+        kind = get_type_hints(kind).get(group, kind)
+    return (
+        [f.name for f in dataclasses.fields(kind)]
+        if dataclasses.is_dataclass(kind)
+        else [str(a) for a in get_args(kind)]
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def builtin(name: str) -> Path:
+    """Path of one of the configs that come with the package: `demo`, `finetune`, `ssd300_voc` and so on.
+
+    Raises:
+        ConfigError: no such config.
+    """
+    here = Path(__file__).resolve().parent
+    # An installed wheel carries them inside the package, a checkout beside it.
+    folders = (here / "configs", here.parent / "configs")
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    raise ConfigError(f"no config {name!r}", place="configs", remedy=f"There are: {', '.join(known)}.")

@@ -1,0 +1,85 @@
+"""What the readers hand over: annotations as the files have them, not yet trusted.
+
+A reader turns a folder into a `RawSplit`; `records.py` checks every object of it and makes `Record`s.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from ssd.errors import SSDError
+
+Level = Literal["file", "object", "note"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a data set.
+
+    `file` problems always stop the opening, `object` problems only under `bad_objects=error`; a `note` was mended
+    (a box cut at the picture's edge) or left aside, and is worth knowing.
+    """
+
+    path: str  # the annotation file or picture, relative to the data folder
+    kind: str  # one word for counting: no_area, not_finite, swapped, outside, clipped, unknown_class, ...
+    message: str
+    level: Level = "object"
+    index: int | None = None  # the object's number in its file, from 1; COCO: the annotation's id
+    name: str | None = None  # the object's class
+    unit: str = "object"  # what `index` counts: object, line, annotation
+
+    def __str__(self) -> str:
+        place = self.path if self.index is None else f"{self.path}: {self.unit} {self.index}"
+        return f"{place}: {self.message}" if self.name is None else f"{place} ({self.name}): {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class RawObject:
+    """One object as its file states it; the box is xyxy pixels and may be anything."""
+
+    index: int
+    name: str
+    box: tuple[float, float, float, float]
+    difficult: bool = False
+    crowd: bool = False
+    area: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RawPicture:
+    """One picture as its annotation states it."""
+
+    path: str
+    image_id: int | str
+    source: str  # the annotation, relative to the data folder, for messages
+    width: int
+    height: int
+    objects: tuple[RawObject, ...]
+    unit: str = "object"
+
+
+@dataclass(frozen=True)
+class RawSplit:
+    """One split: pictures, the classes of the whole folder, and what could not be read."""
+
+    pictures: tuple[RawPicture, ...]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    problems: tuple[Problem, ...]
+
+
+def join(splits: Iterable[RawSplit]) -> RawSplit:
+    """Several splits with the same classes as one."""
+    parts = list(splits)
+    return RawSplit(
+        pictures=tuple(picture for part in parts for picture in part.pictures),
+        class_names=parts[0].class_names,
+        category_ids=parts[0].category_ids,
+        problems=tuple(problem for part in parts for problem in part.problems),
+    )
+
+
+def unreadable(path: str, error: SSDError) -> Problem:
+    """The problem of a file that could not be read; a picture's error keeps the picture's path."""
+    about_another = error.place is not None and not error.place.endswith(path)
+    return Problem(path, "unreadable", f"{error.place}: {error.problem}" if about_another else error.problem, "file")

@@ -1,0 +1,203 @@
+"""A data set: every annotation parsed and checked at opening, pictures decoded one at a time.
+
+    train = open_dataset("cells", "train")            # the format is recognised
+    sample = train.load(0)                            # uint8 RGB, boxes in pixels, labels from 0
+
+Opening lists everything that is wrong, not only the first thing; `scan` returns the list instead of raising. Nothing
+is ever written into a data folder.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from ssd.data import folders
+from ssd.data.annotations import Problem
+from ssd.data.records import build_records, unknown_classes
+from ssd.data.sources import find_format, read_split
+from ssd.data.voc import Offset
+from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
+from ssd.images import load_image, read_size
+from ssd.structures import Record, Sample
+
+log = logging.getLogger("ssd.data")
+_SHOWN = 10  # problems spelled out in an error; the rest are counted
+_EXIF_ORIENTATION = 0x0112
+
+
+def read_picture(record: Record) -> UInt8[np.ndarray, "H W 3"]:
+    """Decode a record's picture, upright.
+
+    Raises:
+        ImageDecodeError: it cannot be decoded whole.
+        AnnotationError: it has another size than its annotation says.
+    """
+    image = load_image(record.path)
+    check_size(record, image.shape[1], image.shape[0])
+    return image
+
+
+def check_size(record: Record, width: int, height: int) -> None:
+    """Raise `AnnotationError` unless the upright picture has the annotated size."""
+    if (width, height) == (record.width, record.height):
+        return
+    problem = f"the annotation says {record.width}x{record.height}, the upright picture has {width}x{height}"
+    remedy = "Correct the annotation."
+    if (height, width) == (record.width, record.height):
+        with Image.open(record.path) as header:
+            turned = header.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+        if turned:
+            problem += "; it was annotated before EXIF rotation"
+            remedy = "Turn the pictures upright with the tool that annotated them, or annotate again."
+    raise AnnotationError(problem, place=record.path, remedy=remedy)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One split. Labels are places in `class_names`; `category_ids` are the classes' ids in the source."""
+
+    records: tuple[Record, ...]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]  # COCO's own; 1 to C elsewhere
+    name: str
+    split: str
+    dropped: tuple[Problem, ...] = ()  # the bad objects left out
+    read: Callable[[Record], UInt8[np.ndarray, "_ _ 3"]] = field(default=read_picture, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def load(self, index: int) -> Sample:
+        """Decode one picture and give it with its objects."""
+        record = self.records[index]
+        return Sample(
+            image=self.read(record),
+            boxes=record.boxes,
+            labels=record.labels,
+            difficult=record.difficult,
+            crowd=record.crowd,
+            path=record.path,
+            image_id=record.image_id,
+        )
+
+
+def open_dataset(
+    folder: str | Path | None,
+    split: str,
+    *,
+    format: str = "auto",
+    classes: Sequence[str] | None = None,
+    bad_objects: Literal["error", "drop"] = "error",
+    difficult: Literal["train", "drop"] = "train",
+    voc_offset: Offset = "1",
+    allow_outside: bool = False,
+) -> Dataset:
+    """Open one split with every annotation checked.
+
+    `folder` may be None for the sets that have a home of their own (voc07+12, coco2017). `difficult="drop"` leaves
+    VOC's difficult objects out; for evaluation keep them, the metric ignores them. With `classes`, labels are places
+    in that list.
+
+    Raises:
+        DatasetError: no such folder or split, an unknown format, or nothing in it.
+        AnnotationError: files or objects are wrong; the message lists them. `bad_objects="drop"` leaves bad objects
+            (not bad files) out instead, counts them in `dropped` and says so in the log.
+    """
+    dataset, problems = scan(
+        folder,
+        split,
+        format=format,
+        classes=classes,
+        difficult=difficult,
+        voc_offset=voc_offset,
+        allow_outside=allow_outside,
+    )
+    _raise_bad(dataset, [problem for problem in problems if problem.level == "file"], "files or entries")
+    bad = [problem for problem in problems if problem.level == "object"]
+    if bad_objects == "error":
+        _raise_bad(dataset, bad, "objects")
+    if bad:
+        log.warning("%s: left out %d bad objects%s", dataset.name, len(bad), _listing(bad))
+    _log_notes(dataset, [problem for problem in problems if problem.level == "note"])
+    if not dataset.records:
+        raise DatasetError(f"split {split!r} has no pictures", place=dataset.name, remedy="Choose another split.")
+    if not dataset.class_names:
+        raise DatasetError("no object is annotated, so there are no classes", place=dataset.name, remedy="Annotate.")
+    return dataset
+
+
+def scan(
+    folder: str | Path | None,
+    split: str,
+    *,
+    format: str = "auto",
+    classes: Sequence[str] | None = None,
+    difficult: Literal["train", "drop"] = "train",
+    voc_offset: Offset = "1",
+    allow_outside: bool = False,
+    check_pictures: bool = False,
+) -> tuple[Dataset, list[Problem]]:
+    """Open one split without its bad objects and files, and list all that is wrong with it.
+
+    `check_pictures` reads every picture's header too and compares its size.
+
+    Raises:
+        DatasetError: no such folder or split, or an unknown format.
+    """
+    root, kind = find_format(folder, format)
+    raw = read_split(root, kind, split, classes=classes, offset=voc_offset, allow_outside=allow_outside)
+    built = build_records(raw, classes, difficult)
+    problems = list(built.problems)
+    if check_pictures:
+        problems += [problem for record in built.records for problem in _check_picture(record, root)]
+    dropped = tuple(problem for problem in problems if problem.level == "object")
+    return Dataset(built.records, built.class_names, built.category_ids, str(root), split, dropped), problems
+
+
+def _check_picture(record: Record, root: Path) -> list[Problem]:
+    try:
+        check_size(record, *read_size(record.path))
+    except (ImageDecodeError, AnnotationError) as error:
+        kind = "size_differs" if isinstance(error, AnnotationError) else "unreadable"
+        return [Problem(folders.relative(Path(record.path), root), kind, error.problem, "file")]
+    return []
+
+
+def _raise_bad(dataset: Dataset, problems: list[Problem], what: str) -> None:
+    if not problems:
+        return
+    unknown = unknown_classes(problems, dataset.class_names)
+    advice = f"Unknown classes: {unknown}. " if unknown else ""
+    if what == "objects":
+        advice += "Correct them, or leave them out with data.bad_objects=drop."
+    else:
+        advice += "Correct or remove them."
+    raise AnnotationError(
+        f"{len(problems)} bad {what} in split {dataset.split!r}{_listing(problems)}",
+        place=dataset.name,
+        remedy=advice,
+    )
+
+
+def _listing(problems: Sequence[Problem]) -> str:
+    """The first problems, one a line; of an unknown class the first object stands for all."""
+    telling: dict[object, Problem] = {}
+    for problem in problems:
+        telling.setdefault(problem.name if problem.kind == "unknown_class" else id(problem), problem)
+    shown = list(telling.values())[:_SHOWN]
+    more = len(problems) - len(shown)
+    lines = [f"\n  {problem}" for problem in shown]
+    return ":" + "".join(lines) + (f"\n  ... and {more} more" if more > 0 else "")
+
+
+def _log_notes(dataset: Dataset, notes: list[Problem]) -> None:
+    for kind, count in Counter(problem.kind for problem in notes).items():
+        first = next(problem for problem in notes if problem.kind == kind)
+        log.warning("%s: %s: %d, the first: %s", dataset.name, kind, count, first)

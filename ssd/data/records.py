@@ -1,0 +1,128 @@
+"""Raw annotations -> records: every box and class name is checked here, once, for all formats.
+
+What is wrong is collected, not raised, so that one opening names everything that is wrong.
+"""
+
+import difflib
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ssd.data.annotations import Problem, RawObject, RawPicture, RawSplit
+from ssd.structures import Record
+
+_Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Built:
+    """The records of a split, its classes, and every problem met on the way."""
+
+    records: tuple[Record, ...]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    problems: tuple[Problem, ...]
+
+
+def build_records(
+    raw: RawSplit, classes: Sequence[str] | None = None, difficult: Literal["train", "drop"] = "train"
+) -> Built:
+    """Check every object of a split; the good ones become records, the others problems.
+
+    With `classes`, labels are indices into that list, and an object of another class is a problem.
+    """
+    names, ids = _classes(raw, classes)
+    labels = {name: label for label, name in enumerate(names)}
+    problems = list(raw.problems)
+    records = []
+    for picture in raw.pictures:
+        good: list[tuple[RawObject, _Box]] = []
+        for item in picture.objects:
+            box, problem = check_box(item.box, picture.width, picture.height)
+            if item.name not in labels:
+                box, problem = None, ("unknown_class", f"unknown class {item.name!r}")
+            if problem is not None:
+                problems.append(_problem(picture, item, *problem, mended=box is not None))
+            if box is not None and not (item.difficult and difficult == "drop"):
+                good.append((item, box))
+        records.append(_record(picture, good, labels))
+    return Built(tuple(records), names, ids, tuple(problems))
+
+
+def check_box(box: _Box, width: int, height: int) -> tuple[_Box | None, tuple[str, str] | None]:
+    """The box cut to the picture, or None; and what is wrong with it as (kind, message), or None.
+
+    Up to one pixel outside is cut without a word: the formats disagree on where counting starts. Finiteness comes
+    first, because cutting would turn an infinite box into one of the picture's size.
+    """
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as that
+        left, top, right, bottom = np.asarray(box, np.float32).tolist()  # judged as it will be used
+    if 0 <= left < right <= width and 0 <= top < bottom <= height:
+        return (left, top, right, bottom), None
+    values = " ".join(f"{value:g}" for value in box)
+    if not all(map(math.isfinite, (left, top, right, bottom))):
+        return None, ("not_finite", f"box {values} is not finite")
+    if right < left or bottom < top:
+        return None, ("swapped", f"box {values} has its corners swapped")
+    if right == left or bottom == top:
+        return None, ("no_area", f"box {values} has no area")
+    cut = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
+    if cut[2] <= cut[0] or cut[3] <= cut[1]:
+        return None, ("outside", f"box {values} lies outside the picture of {width}x{height}")
+    if min(left, top) < -1 or right > width + 1 or bottom > height + 1:
+        return cut, ("clipped", f"box {values} was cut at the edge of the picture of {width}x{height}")
+    return cut, None
+
+
+def unknown_classes(problems: Sequence[Problem], known: Sequence[str]) -> str:
+    """The unknown class names with their counts and the nearest known name, on one line."""
+    counts = Counter(problem.name for problem in problems if problem.kind == "unknown_class" and problem.name)
+    return ", ".join(f"{name!r} x{count}{_nearest(name, known)}" for name, count in counts.most_common())
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    lowered = {other.lower(): other for other in known}
+    close = difflib.get_close_matches(name.lower().strip(), lowered, n=1)
+    return f" (nearest known: {lowered[close[0]]!r})" if close else ""
+
+
+def _classes(raw: RawSplit, classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    if classes is None:
+        return raw.class_names, raw.category_ids
+    known = dict(zip(raw.class_names, raw.category_ids, strict=True))
+    free = max(raw.category_ids, default=0)
+    ids = []
+    for name in classes:
+        if name not in known:
+            free += 1  # a class the source does not have still needs an id of its own
+        ids.append(known.get(name, free))
+    return tuple(classes), tuple(ids)
+
+
+def _problem(picture: RawPicture, item: RawObject, kind: str, message: str, *, mended: bool) -> Problem:
+    level: Literal["note", "object"] = "note" if mended else "object"
+    return Problem(picture.source, kind, message, level, index=item.index, name=item.name, unit=picture.unit)
+
+
+def _record(picture: RawPicture, good: list[tuple[RawObject, _Box]], labels: dict[str, int]) -> Record:
+    boxes = np.array([box for _, box in good], np.float32).reshape(-1, 4)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    areas = (sides[:, 0] * sides[:, 1]).astype(np.float32)
+    for row, (item, _) in enumerate(good):
+        if item.area is not None:
+            areas[row] = item.area
+    return Record(
+        path=picture.path,
+        image_id=picture.image_id,
+        width=picture.width,
+        height=picture.height,
+        boxes=boxes,
+        labels=np.array([labels[item.name] for item, _ in good], np.int64),
+        difficult=np.array([item.difficult for item, _ in good], bool),
+        crowd=np.array([item.crowd for item, _ in good], bool),
+        areas=areas,
+    )

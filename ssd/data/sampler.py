@@ -1,0 +1,72 @@
+"""Which pictures make up which batch: known in advance for every process, epoch and step."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Int
+
+from ssd.errors import ConfigError
+
+
+class EpochSampler:
+    """The indices of this process's batches in one epoch, from `start_step` on.
+
+    The order is a permutation that follows from (seed, epoch) alone, so it is the same on every process and for every
+    number of processes. Step g trains on entries g * batch_size up to (g + 1) * batch_size of it, of which each process
+    takes its contiguous share. Past its end the permutation begins again: every step has a full batch, every picture
+    is seen at least once, and all processes take the same number of steps.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        *,
+        seed: int,
+        epoch: int,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        start_step: int = 0,
+    ) -> None:
+        steps = steps_per_epoch(length, batch_size, world_size)
+        if not 0 <= start_step <= steps:
+            raise ConfigError(f"{start_step} is not a step of an epoch of {steps} steps", place="start_step")
+        self.steps = range(start_step, steps)
+        self._share = batch_size // world_size
+        self._first = rank * self._share
+        self._batch_size = batch_size
+        self._order = _permutation(length, seed, epoch)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        for step in self.steps:
+            start = step * self._batch_size + self._first
+            places = np.arange(start, start + self._share) % len(self._order)
+            yield tuple(self._order[places].tolist())
+
+
+def steps_per_epoch(length: int, batch_size: int, world_size: int = 1) -> int:
+    """Batches in an epoch: enough for every picture, the last one filled up.
+
+    Raises:
+        ConfigError: there are no pictures, or the batch cannot be shared out evenly.
+    """
+    if length == 0:
+        raise ConfigError("there are no pictures to train on", place="data.train")
+    if batch_size < 1 or batch_size % world_size:
+        problem = f"{batch_size} pictures cannot be shared out evenly over {world_size} processes"
+        raise ConfigError(problem, place="train.batch_size", remedy=f"Use a multiple of {world_size}.")
+    return -(-length // batch_size)
+
+
+def eval_batches(length: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> list[tuple[int, ...]]:
+    """Batches of this process's share, in order; over all processes every index occurs exactly once."""
+    share = range(length * rank // world_size, length * (rank + 1) // world_size)
+    return [tuple(share[start : start + batch_size]) for start in range(0, len(share), batch_size)]
+
+
+def _permutation(length: int, seed: int, epoch: int) -> Int[np.ndarray, "N"]:
+    # The spawn key keeps this stream apart from the augmentations', which are seeded with (seed, epoch, index).
+    return np.random.default_rng(np.random.SeedSequence([seed, epoch], spawn_key=(1,))).permutation(length)

@@ -1,0 +1,218 @@
+"""From a picture to its detections: `load` makes a detector of a weights file, `detect` is the one-liner."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from ssd import images as pictures
+from ssd.detections import READABLE_SCORE, Detections
+from ssd.errors import ArgumentError, CheckpointError
+from ssd.multibox import default_boxes as tiling
+from ssd.multibox.postprocess import postprocess
+from ssd.pretrained import read_weights
+from ssd.runtime import open_runtime
+from ssd.settings import Postprocessing, Settings
+from ssd.structures import Found, Predictions
+from ssd.variants import from_settings
+
+Image = UInt8[np.ndarray, "_ _ 3"]
+
+
+class Detector:
+    """A network with all it takes to use it: preprocessing, default boxes, thresholds, class names.
+
+    `preprocess`, `predict` and `postprocess` are the three steps; `detect` and `detect_batch` take them in one go. The
+    network is copied: one that is being trained stays as it is.
+
+    `device`: auto, cpu, cuda, cuda:1. `precision`: auto, fp32, bf16, fp16. `backend`: auto, torch. `auto` takes the
+    fastest that this machine has; fp32 gives a checkpoint's own numbers, bf16 moves scores by a percent or so.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: Settings,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        backend: str = "auto",
+    ) -> None:
+        self.settings = settings
+        self.runtime = open_runtime(network, device=device, precision=precision, backend=backend)
+        self.default_boxes = tiling.default_boxes(settings.boxes).to(self.runtime.device)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each label."""
+        return self.settings.class_names
+
+    @property
+    def input_size(self) -> int:
+        """Side of the network's square input, in pixels."""
+        return self.settings.network.input_size
+
+    def preprocess(self, images: Sequence[Image]) -> Float[Tensor, "B 3 S S"]:
+        """Resize and normalise pictures (uint8 RGB, any sizes) as these weights expect it."""
+        return pictures.preprocess_batch(images, self.settings.preprocessing, self.input_size)
+
+    def predict(self, images: Float[Tensor, "B 3 S S"]) -> Predictions:
+        """Offsets and logits of every default box, float32, on the detector's device."""
+        return self.runtime.predict(images)
+
+    def postprocess(self, predictions: Predictions, **thresholds: float | int | None) -> Found:
+        """Decode, threshold, suppress: boxes as fractions of each picture.
+
+        `thresholds` are score_threshold, iou_threshold, top_k, max_detections; those left out or None are the weights'
+        own.
+
+        Raises:
+            ArgumentError: a threshold out of its range.
+            CheckpointError: the predictions are not finite.
+        """
+        rules = self._rules(thresholds)
+        # One number per tensor tells: NaN and infinity survive a sum. Suppression would drop them without a word.
+        if not bool(torch.isfinite(predictions.logits.sum() + predictions.offsets.sum())):
+            raise CheckpointError(
+                "the network's output is not finite",
+                place=f"{self.runtime.backend} in {self.runtime.precision}",
+                remedy="Are the weights damaged? If not, use precision='fp32'.",
+            )
+        return postprocess(
+            predictions, self.default_boxes, variances=self.settings.boxes.variances, **dataclasses.asdict(rules)
+        )
+
+    def detect(
+        self,
+        image: object,
+        *,
+        score_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        max_detections: int | None = None,
+        bgr: bool = False,
+    ) -> Detections:
+        """Find the objects in one picture: a path, bytes, a PIL image or an array (uint8 RGB, or BGR with `bgr`).
+
+        Without `score_threshold` you get all that the weights' own settings keep, which is meant for evaluation: many
+        guesses from 0.01 on. `plot` and `save` then draw those from 0.5 on; with a threshold of yours they draw all.
+
+        Raises:
+            ImageError: not a picture, or a damaged one.
+            ArgumentError: a threshold out of its range.
+        """
+        options = {"score_threshold": score_threshold, "iou_threshold": iou_threshold}
+        return next(self.detect_stream([image], 1, bgr=bgr, max_detections=max_detections, **options))
+
+    def detect_batch(self, images: Iterable[object], batch_size: int = 8, **options: Any) -> list[Detections]:
+        """Find the objects in many pictures, in their order; `options` as for `detect`."""
+        return list(self.detect_stream(images, batch_size, **options))
+
+    def detect_stream(
+        self,
+        images: Iterable[object],
+        batch_size: int = 8,
+        *,
+        score_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        max_detections: int | None = None,
+        bgr: bool = False,
+    ) -> Iterator[Detections]:
+        """Like `detect_batch`, for more pictures than fit into memory: they are asked for one batch at a time."""
+        if batch_size < 1:
+            raise ArgumentError(f"{batch_size} is too small", place="batch_size", remedy="Use 1 or more.")
+        thresholds = {
+            "score_threshold": score_threshold,
+            "iou_threshold": iou_threshold,
+            "max_detections": max_detections,
+        }
+        self._rules(thresholds)  # before the first picture is read
+        draw_from = READABLE_SCORE if score_threshold is None else 0.0
+        return self._stream(iter(images), batch_size, thresholds, draw_from, bgr)
+
+    def _stream(
+        self, images: Iterator[object], batch_size: int, thresholds: dict[str, Any], draw_from: float, bgr: bool
+    ) -> Iterator[Detections]:
+        while sources := list(islice(images, batch_size)):
+            arrays = [pictures.as_image(source, bgr=bgr) for source in sources]
+            found = self.postprocess(self.predict(self.preprocess(arrays)), **thresholds)
+            boxes, scores, labels, counts = (
+                tensor.cpu().numpy() for tensor in (found.boxes, found.scores, found.labels, found.counts)
+            )
+            for index, (source, array) in enumerate(zip(sources, arrays, strict=True)):
+                kept = slice(0, int(counts[index]))
+                height, width = array.shape[:2]
+                yield Detections(
+                    boxes=_to_pixels(boxes[index, kept], height, width),
+                    scores=scores[index, kept].astype(np.float32),
+                    labels=labels[index, kept].astype(np.int64),
+                    class_names=self.class_names,
+                    image_size=(height, width),
+                    source=Path(source) if isinstance(source, str | Path) else array,
+                    draw_from=draw_from,
+                )
+
+    def _rules(self, changes: dict[str, Any]) -> Postprocessing:
+        """Take the weights' own thresholds with `changes` (None: no change), checked."""
+        chosen = {name: value for name, value in changes.items() if value is not None}
+        for name, value in chosen.items():
+            if name in ("score_threshold", "iou_threshold") and not 0 <= value <= 1:
+                raise ArgumentError(f"{value} is out of range", place=name, remedy="Use a number from 0 to 1.")
+            if name in ("top_k", "max_detections") and value < 1:
+                raise ArgumentError(f"{value} is too small", place=name, remedy="Use 1 or more.")
+        return dataclasses.replace(self.settings.postprocessing, **chosen)
+
+    def __repr__(self) -> str:
+        network, runtime = self.settings.network, self.runtime
+        kind = f"SSD{network.input_size} {network.backbone}, {self.settings.num_classes} classes"
+        return f"<Detector: {kind}, {runtime.backend} {runtime.precision} on {runtime.device}>"
+
+
+def _to_pixels(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Fractions to pixels of the picture, and not beyond its border."""
+    pixels: np.ndarray = boxes.clip(0, 1) * np.array([width, height, width, height], np.float32)
+    return pixels
+
+
+def load(
+    source: str | Path = "coco",
+    *,
+    class_names: Sequence[str] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    backend: str = "auto",
+) -> Detector:
+    """Make a detector of a weights file: ours, one of the known ports' checkpoints, or a run's folder (its best).
+
+    "coco", the default, is SSD300 with VGG16 trained on COCO, published by torchvision and fetched once.
+    `class_names` names the classes of a checkpoint that does not say, or gives them other names.
+
+    Raises:
+        CheckpointError: missing, damaged, of an unknown kind, or for another number of classes.
+        DownloadError: the default weights cannot be fetched.
+    """
+    state, settings = read_weights(source, class_names)
+    with torch.device("meta"):  # no memory, no random numbers: every tensor comes from the file
+        network = from_settings(settings)
+    try:
+        network.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        problem = f"its tensors do not fit the network of its settings ({' '.join(str(error).split())[:200]} ...)"
+        raise CheckpointError(problem, place=source) from None
+    return Detector(network, settings, device=device, precision=precision, backend=backend)
+
+
+def detect(image: object, **options: Any) -> Detections:
+    """Find the objects in one picture with the default detector, loaded at the first call; see `Detector.detect`."""
+    return _default_detector().detect(image, **options)
+
+
+@functools.cache
+def _default_detector() -> Detector:
+    return load()

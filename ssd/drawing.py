@@ -1,0 +1,137 @@
+"""Boxes with readable labels on a picture of any size, with OpenCV alone.
+
+Line width and letters follow the size of the picture, labels never leave it, and a class keeps its colour from one
+picture to the next. Pictures are uint8 RGB, boxes pixels.
+"""
+
+import colorsys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Num, UInt8
+
+from ssd.errors import ImageError
+
+Color = tuple[int, int, int]
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX  # OpenCV 5 draws it with a built-in font that knows accents, Cyrillic, Greek and CJK
+_LETTERS_AT_SCALE_1 = 27  # pixels from the baseline to the top of the line
+_GOLDEN_RATIO = 0.6180339887
+
+
+def class_color(label: int) -> Color:
+    """Return the RGB colour of a class; neighbouring labels lie far apart on the colour circle."""
+    hue = (0.33 + label * _GOLDEN_RATIO) % 1.0
+    saturation, value = ((0.85, 1.0), (0.6, 0.85), (1.0, 0.7))[label % 3]
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def text_color(background: Color) -> Color:
+    """Black or white, whichever stands out more (relative luminance as in WCAG 2)."""
+    linear = [(c / 255) ** 2.2 for c in background]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
+
+
+def line_width(image: UInt8[np.ndarray, "H W 3"]) -> int:
+    """Width of a box's outline: 1 pixel on a thumbnail, 2 on a photograph for the screen, 12 at 12 megapixels."""
+    return max(1, round(sum(image.shape[:2]) / 2 / 300))
+
+
+def draw_boxes(
+    image: UInt8[np.ndarray, "H W 3"],
+    boxes: Num[np.ndarray, "N 4"],
+    texts: Sequence[str],
+    colors: Iterable[Color],
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Return a copy of the picture with every box outlined and its text beside it; an empty text draws no label.
+
+    The first box is the most important: it is drawn last, above the others, and every label is above every box.
+    """
+    canvas = np.array(image, order="C")
+    width = line_width(canvas)
+    drawn = list(zip(boxes, texts, colors, strict=True))[::-1]
+    for box, _, color in drawn:
+        _outline(canvas, box, color, width)
+    for box, text, color in drawn:
+        if text:
+            _label(canvas, box, text, color, width)
+    return canvas
+
+
+def _outline(canvas: np.ndarray, box: np.ndarray, color: Color, width: int) -> None:
+    """The line lies inside the box, so that nothing of it is lost at the picture's border."""
+    height, length = canvas.shape[:2]
+    x1, y1, x2, y2 = np.rint(box).astype(int).tolist()
+    inset = width // 2
+    left, top = min(max(x1 + inset, 0), length - 1), min(max(y1 + inset, 0), height - 1)
+    right, bottom = min(max(x2 - 1 - inset, left), length - 1), min(max(y2 - 1 - inset, top), height - 1)
+    cv2.rectangle(canvas, (left, top), (right, bottom), color, width)
+
+
+def _label(canvas: np.ndarray, box: np.ndarray, text: str, color: Color, width: int) -> None:
+    """Above the box where there is room, else inside its upper edge, else wherever the picture has room."""
+    height, length = canvas.shape[:2]
+    text = _drawable(text)
+    pad = max(2, width)
+    scale, (text_width, ascent), descent = _fit(text, canvas.shape, length - 2 * pad)
+    box_width, box_height = text_width + 2 * pad, ascent + descent + pad
+    x, y = np.rint(box[:2]).astype(int).tolist()
+    left = max(0, min(x, length - box_width))
+    top = y - box_height if y >= box_height else max(0, min(y + width, height - box_height))
+    cv2.rectangle(canvas, (left, top), (left + box_width - 1, top + box_height - 1), color, cv2.FILLED)
+    origin = (left + pad, top + pad // 2 + ascent)
+    cv2.putText(canvas, text, origin, _FONT, scale, text_color(color), _stroke(scale), cv2.LINE_AA)
+
+
+def _fit(text: str, shape: tuple[int, ...], room: int) -> tuple[float, tuple[int, int], int]:
+    """Letters of a fortieth of the picture and at least 12 pixels; smaller where the text is wider than the picture."""
+    scale = max(12.0, sum(shape[:2]) / 2 / 40) / _LETTERS_AT_SCALE_1
+    size, descent = cv2.getTextSize(text, _FONT, scale, _stroke(scale))
+    if size[0] > room:
+        scale *= max(room, 1) / size[0]
+        size, descent = cv2.getTextSize(text, _FONT, scale, _stroke(scale))
+    return scale, (min(size[0], max(room, 1)), size[1]), descent
+
+
+def _stroke(scale: float) -> int:
+    return max(1, round(1.6 * scale))
+
+
+def _drawable(text: str) -> str:
+    """Leave the text as it is where OpenCV can draw it; before OpenCV 5 it knows ASCII only."""
+    if int(cv2.__version__.split(".")[0]) >= 5 or text.isascii():
+        return text
+    plain = (unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode() or "?" for letter in text)
+    return "".join(plain)
+
+
+def encode_image(image: UInt8[np.ndarray, "H W 3"], suffix: str) -> bytes:
+    """Encode an RGB picture in the format that the suffix names.
+
+    Raises:
+        ImageError: OpenCV writes no such format.
+    """
+    if not (suffix and cv2.haveImageWriter(f"picture{suffix}")):
+        raise ImageError(f"no picture format has the suffix {suffix!r}", remedy="Use .jpg, .png or .webp.")
+    done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise ImageError(f"a picture of shape {image.shape} cannot be written as {suffix}", remedy="Use .png.")
+    encoded: bytes = data.tobytes()
+    return encoded
+
+
+def write_image(path: Path, image: UInt8[np.ndarray, "H W 3"]) -> None:
+    """Write an RGB picture; the suffix says the format.
+
+    Raises:
+        ImageError: an unknown suffix, or a place that cannot be written to.
+    """
+    try:
+        path.write_bytes(encode_image(image, path.suffix.lower()))
+    except OSError as error:
+        raise ImageError(f"cannot be written ({error.strerror})", place=path) from None

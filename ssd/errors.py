@@ -1,0 +1,78 @@
+"""The one family of errors a user can meet: each says where, what, and what to do.
+
+A message reads `place: problem. remedy`. Commands print it as one line and exit with code 2.
+"""
+
+
+class SSDError(Exception):
+    """Base of every error this package raises on purpose.
+
+    `place` is a file, a key or an argument; `problem` holds the offending value; `remedy` says what to do.
+    """
+
+    def __init__(self, problem: str, *, place: object = None, remedy: str = "") -> None:
+        self.problem = problem
+        self.place = None if place is None else str(place)
+        self.remedy = remedy
+        text = problem if place is None else f"{place}: {problem}"
+        super().__init__(f"{text.rstrip('.')}. {remedy}".rstrip() if remedy else text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive the trip out of a data worker, where exceptions are pickled."""
+        return _rebuild, (type(self), self.problem, self.place, self.remedy)
+
+
+def _rebuild(kind: type[SSDError], problem: str, place: str | None, remedy: str) -> SSDError:
+    return kind(problem, place=place, remedy=remedy)
+
+
+class ConfigError(SSDError, ValueError):
+    """A config file or `group.key=value` override is wrong."""
+
+
+class ArgumentError(SSDError, ValueError):
+    """An argument of a call is out of its range, or asks for what this machine or this object does not have."""
+
+
+class ImageError(SSDError, ValueError):
+    """A picture given to the detector is not one: wrong kind, dtype, shape or range."""
+
+
+class ImageDecodeError(ImageError):
+    """A picture file cannot be decoded whole: missing, empty, truncated, too large, or not a picture."""
+
+
+class DatasetError(SSDError, ValueError):
+    """A data set as a whole is wrong: missing, empty, of an unknown format, a split that is not there."""
+
+
+class AnnotationError(DatasetError):
+    """One annotation file or object is wrong."""
+
+
+class CheckpointError(SSDError, ValueError):
+    """A weights file or run state cannot be used: damaged, unknown, or for other classes."""
+
+
+class DownloadError(SSDError):
+    """A file could not be fetched, or is not what was promised."""
+
+
+class MissingExtraError(SSDError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+
+class NonFiniteLossError(SSDError):
+    """The loss became NaN or infinite; the message names the step, the parts and the pictures."""
+
+
+class DataWorkerError(SSDError):
+    """A data-loading worker died or hung."""
+
+
+class EvaluationError(SSDError, ValueError):
+    """Detections and ground truth cannot be compared."""
+
+
+class ExportError(SSDError):
+    """A network could not be exported, or the exported one does not agree."""

@@ -1,0 +1,83 @@
+"""Files that are whole or not there: written beside their place, forced to disk, then renamed."""
+
+import errno
+import os
+import re
+from pathlib import Path
+
+from ssd.errors import SSDError
+
+# A full disk, a file-size limit and a quota reach the user as the same thing.
+_NO_SPACE = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+_LEFTOVER = re.compile(r"\..+\.tmp-(\d{1,7})")
+
+
+def write_atomic(path: str | Path, *chunks: bytes | bytearray | memoryview) -> None:
+    """Put `chunks`, one after another, into `path`; killed at any moment, the old file stays as it was.
+
+    Raises:
+        SSDError: no space left, or the folder cannot be written; nothing is left behind.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            # Without this the rename can reach the disk before the bytes do.
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _explain(error, path, sum(memoryview(chunk).nbytes for chunk in chunks)) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def clean_leftovers(folder: str | Path) -> tuple[Path, ...]:
+    """Remove what killed writers left in `folder`, and say what it was; files of writers still alive stay."""
+    removed = []
+    for path in sorted(Path(folder).glob(".*.tmp-*")):
+        match = _LEFTOVER.fullmatch(path.name)
+        if match and path.is_file() and not _belongs_to_another(int(match.group(1))):
+            path.unlink(missing_ok=True)
+            removed.append(path)
+    return tuple(removed)
+
+
+def _belongs_to_another(process: int) -> bool:
+    """Whether `process` is alive and not this one; in a container this one often has the number of the one killed."""
+    if process == os.getpid() or os.name != "posix":  # elsewhere `kill` with 0 is not a question
+        return process != os.getpid()
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable; Windows has no such call and needs none."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _explain(error: OSError, path: Path, size: int) -> SSDError:
+    if error.errno in _NO_SPACE:
+        return SSDError(
+            f"no space left writing {path.name} (needs {size / 1e6:.1f} MB)",
+            place=path,
+            remedy="Free some space or choose another folder; the file that was there before is unharmed.",
+        )
+    reason = error.strerror or str(error)
+    return SSDError(f"cannot be written ({reason})", place=path, remedy="Check that the folder exists and is yours.")

@@ -1,0 +1,216 @@
+"""Pictures: from a file, bytes or array to upright uint8 RGB, and from there to what the network reads.
+
+A picture is decoded whole or not at all. Its header is read first, so that a file which is no picture, or declares more
+pixels than it should, is refused before memory is spent on it. `cv2.imdecode` does the decoding: unlike `cv2.imread` it
+returns nothing for a truncated file, and it applies the EXIF orientation, drops alpha and scales 16 bits to 8.
+"""
+
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float32, UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ssd.errors import ImageDecodeError, ImageError
+from ssd.settings import Preprocessing
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+MAX_PIXELS = 100_000_000
+_ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 turn the picture on its side
+_ACCEPTED = (
+    "Give a path, bytes, a PIL image, a uint8 array HxW or HxWx1/3/4, or a float array or tensor CxHxW in [0, 1]."
+)
+
+
+def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H W 3"]:
+    """Read a picture file: upright, RGB, 8 bits.
+
+    Raises:
+        ImageDecodeError: the file is missing, empty, no picture, too large, truncated or damaged.
+    """
+    return decode(_read_bytes(path), str(path), max_pixels=max_pixels)
+
+
+def decode(data: bytes, place: str = "image bytes", *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H W 3"]:
+    """Decode the bytes of a picture file; `place` names it in errors."""
+    if not data:
+        raise ImageDecodeError("is empty (0 bytes)", place=place, remedy="Replace or remove it.")
+    with _open_header(io.BytesIO(data), place) as header:
+        width, height = header.size
+        kind = f"{header.format} of {width}x{height} pixels, mode {header.mode}"
+    if width * height > max_pixels:
+        remedy = f"The limit is {max_pixels:,} pixels; make the picture smaller."
+        raise ImageDecodeError(f"is too large: {width}x{height} pixels", place=place, remedy=remedy)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        raise ImageDecodeError(f"cannot be decoded: {kind} ({error.err})", place=place) from None
+    if image is None:
+        problem = f"cannot be decoded: {kind}, truncated, damaged or of an unsupported kind"
+        raise ImageDecodeError(problem, place=place, remedy="Replace or remove it.")
+    return np.asarray(image)
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Read `(width, height)` of the upright picture from its header alone."""
+    try:
+        if Path(path).stat().st_size == 0:
+            raise ImageDecodeError("is empty (0 bytes)", place=path, remedy="Replace or remove it.")
+        with Path(path).open("rb") as file, _open_header(file, str(path)) as header:
+            # TIFF sizes come upright already; the other formats keep the orientation in their EXIF block.
+            exif = Image.Exif()
+            exif.load(header.info.get("exif", b""))
+            width, height = header.size
+            return (height, width) if exif.get(_ORIENTATION) in (5, 6, 7, 8) else (width, height)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def as_image(source: object, *, bgr: bool = False) -> UInt8[np.ndarray, "H W 3"]:
+    """Turn anything that people call a picture into upright uint8 RGB.
+
+    Arrays are RGB; `bgr=True` says that an array comes from OpenCV. It has no meaning for files and PIL images.
+
+    Raises:
+        ImageError: another kind, dtype, shape or range; the message names it.
+    """
+    if isinstance(source, str | Path):
+        return load_image(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return decode(bytes(source))
+    if isinstance(source, Image.Image):
+        return _from_pil(source)
+    if isinstance(source, Tensor):
+        source = source.detach().cpu().numpy()
+    if not isinstance(source, np.ndarray):
+        raise ImageError(f"{type(source).__name__} is not a picture", place="image", remedy=_ACCEPTED)
+    image = _from_array(source)
+    return np.ascontiguousarray(image[..., ::-1] if bgr else image)
+
+
+def preprocess(
+    image: UInt8[np.ndarray, "H W 3"], preprocessing: Preprocessing, size: int
+) -> Float32[Tensor, "3 {size} {size}"]:
+    """Warp one picture to the network's square input and normalise it."""
+    return preprocess_batch([image], preprocessing, size)[0]
+
+
+def preprocess_batch(
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    preprocessing: Preprocessing,
+    size: int,
+    *,
+    channels_last: bool = False,
+) -> Float32[Tensor, "B 3 {size} {size}"]:
+    """Warp pictures of any sizes to the network's square input and normalise them.
+
+    `preprocessing.resize` travels with the weights: "uint8" resizes the 8-bit picture, as Caffe does, which is fast;
+    "float" normalises first and resizes floats, as torchvision does, and moves most boxes by more than 0.1 pixel
+    against the other. Both are plain bilinear without a filter.
+    """
+    if preprocessing.resize == "float":
+        rows = [_normalise_then_resize(image, preprocessing, size) for image in images]
+        batch = torch.cat(rows) if rows else torch.empty(0, 3, size, size)
+    else:
+        pixels = np.empty((len(images), size, size, 3), np.uint8)
+        for image, row in zip(images, pixels, strict=True):
+            cv2.resize(image, (size, size), dst=row, interpolation=cv2.INTER_LINEAR)
+        batch = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), preprocessing)
+    return batch.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def normalise(images: UInt8[Tensor, "B 3 S S"], preprocessing: Preprocessing) -> Float32[Tensor, "B 3 S S"]:
+    """`(pixel - mean) / std` on whichever device the pictures are; the memory layout stays."""
+    if preprocessing.channels == "bgr":
+        images = images.flip(1)
+    mean, std = (
+        images.new_tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (preprocessing.mean, preprocessing.std)
+    )
+    return images.float().sub_(mean).div_(std)
+
+
+def mean_colour(preprocessing: Preprocessing) -> tuple[int, int, int]:
+    """The mean as an RGB colour: what the expanded border of a training picture is filled with."""
+    red, green, blue = preprocessing.mean if preprocessing.channels == "rgb" else preprocessing.mean[::-1]
+    return round(red), round(green), round(blue)
+
+
+def _normalise_then_resize(
+    image: UInt8[np.ndarray, "H W 3"], preprocessing: Preprocessing, size: int
+) -> Float32[Tensor, "1 3 {size} {size}"]:
+    if preprocessing.channels == "bgr":
+        image = image[..., ::-1]
+    # The division by 255 changes nothing but the last bits, which then are torchvision's.
+    pixels = torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32, order="C"))[None].div_(255)
+    mean, std = (torch.tensor([x / 255 for x in v]).view(3, 1, 1) for v in (preprocessing.mean, preprocessing.std))
+    return F.interpolate(pixels.sub_(mean).div_(std), size=(size, size), mode="bilinear", align_corners=False)
+
+
+def _read_bytes(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str | Path, error: Exception) -> ImageDecodeError:
+    if isinstance(error, ImageDecodeError):
+        return error
+    if isinstance(error, FileNotFoundError):
+        return ImageDecodeError("no such picture file", place=path, remedy="Check the path.")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return ImageDecodeError(f"cannot be read ({reason})", place=path)
+
+
+def _open_header(file: io.BytesIO | io.BufferedReader, place: str) -> Image.Image:
+    """Parse the header; PIL decodes no pixels before it is asked to."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `decode` has a limit of its own
+            return Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ImageDecodeError(f"is too large: {error}", place=place, remedy="Make the picture smaller.") from None
+    except Exception as error:  # a damaged header makes PIL's parsers raise nearly anything
+        file.seek(0)
+        text = file.read(64).lstrip().lower()
+        reason = "is text or HTML, not a picture" if text.startswith((b"<", b"{")) else "is not a picture"
+        remedy = f"Known formats: {', '.join(FORMATS)}."
+        raise ImageDecodeError(f"{reason} ({type(error).__name__})", place=place, remedy=remedy) from None
+
+
+def _from_pil(picture: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    try:
+        picture = ImageOps.exif_transpose(picture)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageDecodeError(f"cannot be decoded ({error})", place="PIL image") from None
+    if picture.mode.startswith("I;16"):
+        high_bytes = (np.asarray(picture) >> 8).astype(np.uint8)
+        return np.repeat(high_bytes[..., None], 3, axis=2)
+    if picture.mode in ("I", "F"):
+        raise ImageError(f"a PIL image of mode {picture.mode} has no known range", place="image", remedy=_ACCEPTED)
+    if "transparency" in picture.info:
+        picture = picture.convert("RGBA")  # PIL warns when a palette's transparency is dropped in one go
+    return np.array(picture.convert("RGB"))
+
+
+def _from_array(array: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
+    shape, seen = array.shape, f"{array.dtype} array of shape {array.shape}"
+    if 0 in shape:
+        raise ImageError(f"{seen} has no pixels", place="image", remedy=_ACCEPTED)
+    if array.dtype == np.uint8 and (array.ndim == 2 or (array.ndim == 3 and shape[2] in (1, 3, 4))):
+        grey = array.ndim == 2 or shape[2] == 1
+        return np.repeat(array.reshape(*shape[:2], 1), 3, axis=2) if grey else array[..., :3]
+    if np.issubdtype(array.dtype, np.floating) and array.ndim == 3 and shape[0] in (1, 3):
+        low, high = float(array.min()), float(array.max())
+        if not (low >= 0 and high <= 1):  # also catches NaN
+            raise ImageError(f"{seen} has values from {low:g} to {high:g}", place="image", remedy=_ACCEPTED)
+        pixels = np.rint(array.transpose(1, 2, 0) * 255).astype(np.uint8)
+        return np.repeat(pixels, 3, axis=2) if shape[0] == 1 else pixels
+    raise ImageError(f"{seen} is not a picture", place="image", remedy=_ACCEPTED)

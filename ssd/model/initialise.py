@@ -1,0 +1,77 @@
+"""How new layers start: as Caffe starts them, or then scaled on real pictures so that every unit is alive.
+
+Without ImageNet weights for conv6 and conv7, the un-normalised activations of conv5_3 (hundreds) meet fresh layers and
+the first loss is in the tens; units die in the first steps. `fit_to_data_` sets the scale of the new layers on purpose.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+# A level of one cell gives a batch of 8 pictures 8 values a channel: too few to set each channel by.
+_ENOUGH = 64
+# Logits and offsets start small: a confident wrong guess is costly, a flat one is not.
+_HEAD_SPREAD = 0.1
+
+
+def caffe_(module: nn.Module) -> None:
+    """Caffe's `xavier` filler: uniform within sqrt(3 / fan_in), biases zero (filler.hpp; PyTorch's Xavier differs)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            bound = math.sqrt(3 / layer.weight[0].numel())
+            nn.init.uniform_(layer.weight, -bound, bound)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+@torch.no_grad()
+def fit_to_data_(
+    network: nn.Module, images: Float[Tensor, "B 3 S S"], fresh: Iterable[str], head: str = "head"
+) -> None:
+    """Scale and shift the `fresh` convolutions, in order, so that each channel's output is zero-mean and unit-variance.
+
+    One forward pass: each layer is corrected before the next one sees its output. Layers under `head` are only scaled,
+    to a spread of 0.1. After Kraehenbuehl et al., "Data-dependent initializations of CNNs", ICLR 2016, equation 4.
+
+    `fresh` names the convolutions that start from nothing; those that a norm layer follows need no help and are skipped
+    by the caller.
+    """
+    modules = dict(network.named_modules())
+    hooks = []
+    for name in fresh:
+        layer = modules[name]
+        assert isinstance(layer, nn.Conv2d), name
+        hook = _scale_head if name.startswith(f"{head}.") else _standardise
+        hooks.append(layer.register_forward_hook(hook))
+    training = network.training
+    network.eval()
+    try:
+        network(images)
+    finally:
+        for handle in hooks:
+            handle.remove()
+        network.train(training)
+
+
+def _standardise(layer: nn.Module, _: object, output: Tensor) -> Tensor:
+    assert isinstance(layer, nn.Conv2d)
+    values = output.transpose(0, 1).flatten(1)
+    if values.shape[1] >= _ENOUGH:
+        mean, spread = values.mean(1), values.std(1)
+        spread = spread.clamp(min=float(spread.mean()) * 0.1 + 1e-8)
+    else:
+        mean, spread = values.new_zeros(len(values)), values.std().clamp(min=1e-8).expand(len(values))
+    layer.weight /= spread[:, None, None, None]
+    if layer.bias is not None:
+        layer.bias.copy_((layer.bias - mean) / spread)
+    return (output - mean[:, None, None]) / spread[:, None, None]
+
+
+def _scale_head(layer: nn.Module, _: object, output: Tensor) -> Tensor:
+    assert isinstance(layer, nn.Conv2d)
+    factor = _HEAD_SPREAD / output.std().clamp(min=1e-8)
+    layer.weight *= factor
+    return output * factor

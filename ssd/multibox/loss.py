@@ -1,0 +1,165 @@
+"""The multibox loss: equation 1 of the paper, with hard negative mining.
+
+Default boxes that answer for an object learn its offsets (smooth L1) and its class (softmax cross entropy); of the
+others only the worst few learn that they are background, three for each positive of their image.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ssd.errors import AnnotationError
+from ssd.multibox.coder import Variances, encode
+from ssd.multibox.matcher import Matches
+from ssd.structures import Predictions, Targets
+
+
+@dataclass(frozen=True)
+class LossParts:
+    """The loss and what it is made of. `box` is already multiplied by `box_weight`; both parts are normalised."""
+
+    box: Float[Tensor, ""]
+    confidence: Float[Tensor, ""]
+    positives: Int[Tensor, ""]  # matched default boxes of this batch
+
+    @property
+    def total(self) -> Float[Tensor, ""]:
+        """What backward starts from."""
+        return self.box + self.confidence
+
+
+def multibox_loss(
+    predictions: Predictions,
+    targets: Targets,
+    matches: Matches,
+    default_boxes: Float[Tensor, "K 4"],
+    *,
+    variances: Variances = (0.1, 0.1, 0.2, 0.2),
+    negative_ratio: int = 3,
+    negatives_per_empty_image: int = 32,
+    box_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+    positives: Tensor | None = None,
+) -> LossParts:
+    """Compare a batch's predictions with what its default boxes answer for.
+
+    Both parts are sums over the batch, divided by the matched default boxes of the batch, or by `positives` where it is
+    given (matched boxes of all processes over their number); at least by 1. An image without objects teaches background
+    through `negatives_per_empty_image` boxes; 0 is the paper, where it teaches nothing. Sums are made in float32,
+    whatever the predictions are. Without anything to learn the loss is a zero that is still connected to the network.
+    """
+    matched = matches.object_index >= 0
+    count = matched.sum()
+    with torch.autocast(predictions.logits.device.type, enabled=False):
+        wanted = _negatives_wanted(targets, matched, negative_ratio, negatives_per_empty_image)
+        negatives = hard_negatives(predictions.logits, ~matched & ~matches.ignored, wanted)
+        box = _box_loss(predictions.offsets, targets, matches, default_boxes, variances)
+        classes = _classes(targets, matches)
+        confidence = _confidence_loss(predictions.logits, classes, matched | negatives, label_smoothing)
+        normaliser = (count if positives is None else positives).clamp(min=1)
+        return LossParts(box_weight * box / normaliser, confidence / normaliser, count)
+
+
+def hard_negatives(
+    logits: Float[Tensor, "B K C"], candidates: Bool[Tensor, "B K"], wanted: Int[Tensor, "B"]
+) -> Bool[Tensor, "B K"]:
+    """Mark the `wanted` candidates of each image that are least sure to be background; ties go to the lower index."""
+    # A loss that is not a number counts as the worst: it must reach the sum, where the training loop sees it.
+    loss = _background_loss(logits).nan_to_num(nan=torch.inf, posinf=torch.inf).masked_fill_(~candidates, -torch.inf)
+    # Off the CPU nobody waits for `wanted`: everything is ranked.
+    most = int(wanted.max().clamp(max=loss.shape[1])) if loss.device.type == "cpu" else loss.shape[1]
+    if most == 0:
+        return torch.zeros_like(candidates)
+    ranked = loss.topk(most, dim=1).values
+    last = ranked.gather(1, (wanted - 1).clamp(0, most - 1)[:, None])
+    worse = loss > last
+    equal = loss == last
+    room = wanted[:, None] - worse.sum(dim=1, keepdim=True)
+    return candidates & (worse | (equal & (equal.cumsum(dim=1) <= room)))
+
+
+def check_targets(targets: Targets, paths: Sequence[str], num_classes: int) -> None:
+    """Refuse objects that no loss can learn from; meant for the host, where a batch is put together.
+
+    Raises:
+        AnnotationError: names the picture whose object is not finite, has no width or height, or an unknown label.
+    """
+    left, top, right, bottom = targets.boxes.unbind(-1)
+    finite = targets.boxes.isfinite().all(dim=-1)
+    known = (targets.labels >= 0) & (targets.labels < num_classes)
+    bad = targets.valid & ~(finite & (right > left) & (bottom > top) & known)
+    if not bad.any():
+        return
+    image, row = bad.nonzero()[0].tolist()
+    box, label = targets.boxes[image, row].tolist(), int(targets.labels[image, row])
+    if not finite[image, row]:
+        problem = f"object {row} has a box that is not finite: {box}"
+    elif known[image, row]:
+        problem = f"object {row} has a box without width or height: {box}"
+    else:
+        problem = f"object {row} has label {label}, but labels go from 0 to {num_classes - 1}"
+    remedy = "Correct the annotation; tools/check_data.py lists them all."
+    raise AnnotationError(problem, place=paths[image], remedy=remedy)
+
+
+def _negatives_wanted(
+    targets: Targets, matched: Bool[Tensor, "B K"], negative_ratio: int, per_empty_image: int
+) -> Int[Tensor, "B"]:
+    has_objects = (targets.valid & ~targets.crowd).any(dim=1)
+    return torch.where(has_objects, negative_ratio * matched.sum(dim=1), per_empty_image)
+
+
+@torch.no_grad()
+def _background_loss(logits: Float[Tensor, "B K C"]) -> Float[Tensor, "B K"]:
+    """Cross entropy of every default box if it were background."""
+    # On the CPU an image at a time, for the cache; the batch at once is twenty times the memory of its result.
+    step = 1 if logits.device.type == "cpu" else len(logits)
+    parts = [logits[start : start + step] for start in range(0, len(logits), step)]
+    return torch.cat([-part.float().log_softmax(dim=-1)[..., 0] for part in parts])
+
+
+def _classes(targets: Targets, matches: Matches) -> Int[Tensor, "B K"]:
+    """The column of the logits that is right for each default box: 0 for background, else label + 1."""
+    # One more column, so that index -1 and a batch without any object find something: background.
+    columns = F.pad(targets.labels + 1, (0, 1))
+    index = matches.object_index
+    return columns.gather(1, torch.where(index >= 0, index, columns.shape[1] - 1))
+
+
+def _confidence_loss(
+    logits: Float[Tensor, "B K C"], classes: Int[Tensor, "B K"], chosen: Bool[Tensor, "B K"], label_smoothing: float
+) -> Float[Tensor, ""]:
+    logits, classes, chosen = logits.flatten(0, 1), classes.flatten(), chosen.flatten()
+    if logits.device.type == "cpu":  # a small share of the rows: worth looking up which
+        rows = chosen.nonzero()[:, 0]
+        logits, classes = logits.index_select(0, rows), classes[rows]
+        return F.cross_entropy(logits.float(), classes, reduction="sum", label_smoothing=label_smoothing)
+    loss = F.cross_entropy(logits.float(), classes, reduction="none", label_smoothing=label_smoothing)
+    return torch.where(chosen, loss, 0).sum()
+
+
+def _box_loss(
+    offsets: Float[Tensor, "B K 4"],
+    targets: Targets,
+    matches: Matches,
+    default_boxes: Float[Tensor, "K 4"],
+    variances: Variances,
+) -> Float[Tensor, ""]:
+    index, boxes = matches.object_index, targets.boxes.float()
+    default_boxes = default_boxes.float()
+    if offsets.device.type == "cpu":
+        images, columns = (index >= 0).nonzero().unbind(dim=1)
+        rows = images * index.shape[1] + columns
+        wanted = encode(boxes[images, index[images, columns]], default_boxes[columns], variances)
+        return F.smooth_l1_loss(offsets.flatten(0, 1).index_select(0, rows).float(), wanted, reduction="sum")
+    # Unmatched default boxes stand in for their own object: a finite offset, then left out of the sum.
+    boxes = F.pad(boxes, (0, 0, 0, 1))
+    matched = (index >= 0)[..., None]
+    chosen = boxes.gather(1, torch.where(index >= 0, index, 0)[..., None].expand(-1, -1, 4))
+    wanted = encode(torch.where(matched, chosen, default_boxes), default_boxes, variances)
+    loss = F.smooth_l1_loss(offsets.float(), wanted, reduction="none")
+    return torch.where(matched, loss, 0).sum()

@@ -1,0 +1,150 @@
+"""Which object each default box answers for: section 2.2, "Matching strategy".
+
+1. Every object gets a default box of its own: the pair with the greatest overlap first, then the greatest among what
+   is left, and so on. No object loses its box to a neighbour, which is where most ports differ from the original.
+2. Every other default box whose best overlap reaches the threshold answers for that object.
+
+Ties go to the lower object, then to the lower default box. Nothing here waits for a CUDA device.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ssd.boxes import area, intersection, iou
+from ssd.structures import Targets
+
+# Overlaps held at once off the CPU, where few large launches are best: 128 MiB a temporary.
+_OVERLAPS_AT_ONCE = 2**25
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What the matcher decided about every default box of a batch."""
+
+    object_index: Int[Tensor, "B K"]  # the row in `Targets` it answers for, -1 for none
+    ignored: Bool[Tensor, "B K"]  # neither object nor background: half of it or more lies inside one crowd region
+    second_choices: Int[Tensor, ""]  # objects that had to take another than their best default box
+
+
+def match(default_boxes: Float[Tensor, "K 4"], targets: Targets, iou_threshold: float = 0.5) -> Matches:
+    """Decide for every default box of every image which object it answers for.
+
+    `iou_threshold` is above 0. Crowd regions are never matched; an unmatched default box with at least half of its area
+    inside one of them is `ignored`. An image may have no objects, or more than there are default boxes: then the last
+    stay without.
+    """
+    default_boxes = default_boxes.float()
+    is_object = targets.valid & ~targets.crowd
+    if is_object.shape[1] == 0:
+        nobody = targets.labels.new_full((len(is_object), len(default_boxes)), -1)
+        return Matches(nobody, nobody >= 0, nobody.new_zeros(()))
+    # An empty box overlaps nothing: padding and crowds stay below every threshold.
+    boxes = targets.boxes.float().masked_fill(~is_object[..., None], 0)
+    best_overlap, best_object, favourite = _best(boxes, default_boxes)
+    object_index = torch.where(best_overlap >= iou_threshold, best_object, -1)
+
+    own_box = _own_boxes(boxes, default_boxes, is_object, favourite)
+    # Objects without a default box of their own write into a column that is cut off again.
+    rows = torch.arange(own_box.shape[1], device=own_box.device).expand_as(own_box)
+    object_index = F.pad(object_index, (0, 1)).scatter(1, own_box, rows)[:, :-1]
+    return Matches(
+        object_index=object_index,
+        ignored=_inside_crowd(default_boxes, targets) & (object_index < 0),
+        second_choices=(is_object & (own_box != favourite)).sum(),
+    )
+
+
+def _at_once(boxes: Float[Tensor, "B N 4"], num_boxes: int) -> int:
+    """How many images to overlap at a time: one on the CPU, where its overlaps then stay in the cache."""
+    return 1 if boxes.device.type == "cpu" else max(1, _OVERLAPS_AT_ONCE // (boxes.shape[1] * num_boxes))
+
+
+def _best(
+    boxes: Float[Tensor, "B N 4"], default_boxes: Float[Tensor, "K 4"]
+) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"], Int[Tensor, "B N"]]:
+    """The best overlap and object of every default box, and the best default box of every object."""
+    overlaps, objects, favourites = [], [], []
+    # Trailing padding is not worth its overlaps where looking costs nothing.
+    used = _used_rows(boxes) if boxes.device.type == "cpu" else [boxes.shape[1]] * len(boxes)
+    step = _at_once(boxes, len(default_boxes))
+    for start in range(0, len(boxes), step):
+        part = boxes[start : start + step, : used[start]]
+        overlap = iou(part, default_boxes)
+        best_overlap, best_object = overlap.max(dim=1)
+        overlaps.append(best_overlap)
+        objects.append(best_object)
+        favourites.append(F.pad(overlap.argmax(dim=2), (0, boxes.shape[1] - used[start])))
+    return torch.cat(overlaps), torch.cat(objects), torch.cat(favourites)
+
+
+def _used_rows(boxes: Float[Tensor, "B N 4"]) -> list[int]:
+    """Rows up to the last real object of each image, at least one. Waits for the device."""
+    rows = torch.arange(1, boxes.shape[1] + 1)
+    used: list[int] = (boxes.any(dim=2) * rows).amax(dim=1).clamp(min=1).tolist()
+    return used
+
+
+def _own_boxes(
+    boxes: Float[Tensor, "B N 4"],
+    default_boxes: Float[Tensor, "K 4"],
+    is_object: Bool[Tensor, "B N"],
+    favourite: Int[Tensor, "B N"],
+) -> Int[Tensor, "B N"]:
+    """Give each object its own default box, greatest overlap first; K stands for none."""
+    own_box = torch.where(is_object, favourite, len(default_boxes))
+    if boxes.device.type != "cpu":
+        step = _at_once(boxes, len(default_boxes))
+        parts = [slice(start, start + step) for start in range(0, len(boxes), step)]
+        return torch.cat([_greedy(iou(boxes[part], default_boxes), is_object[part]) for part in parts])
+    for image, wanted in enumerate(own_box.tolist()):
+        # Where no two objects want the same default box, greedy gives each its favourite.
+        wanted = [box for box in wanted if box < len(default_boxes)]
+        if len(set(wanted)) < len(wanted):
+            rows = is_object[image].nonzero()[:, 0]
+            overlap = iou(boxes[image, rows], default_boxes)
+            own_box[image, rows] = _greedy(overlap[None], is_object[image, rows][None])[0]
+    return own_box
+
+
+def _greedy(overlap: Float[Tensor, "B N K"], is_object: Bool[Tensor, "B N"]) -> Int[Tensor, "B N"]:
+    """Take the greatest overlap between an object and a default box that are both free, again and again.
+
+    At most N - 1 default boxes are gone before an object's turn comes, so its N best candidates are enough.
+    """
+    images, objects, num_boxes = overlap.shape
+    count = min(objects, num_boxes)
+    candidates = _best_first(overlap, count)
+    value = overlap.gather(2, candidates).masked_fill_(~is_object[..., None], -1)
+    own_box = candidates.new_full((images, objects), num_boxes)
+    rows = torch.arange(objects, device=overlap.device)
+    for _ in range(objects):
+        # The first of equal maxima: rows are objects in order, columns are sorted by default box where they tie.
+        greatest, place = value.flatten(1).max(dim=1, keepdim=True)
+        row, box = place // count, candidates.flatten(1).gather(1, place)
+        own_box.scatter_(1, row, torch.where(greatest >= 0, box, own_box.gather(1, row)))
+        value.masked_fill_((candidates == box[..., None]) | (rows == row)[..., None], -1)
+    return own_box
+
+
+def _best_first(overlap: Float[Tensor, "B N K"], count: int) -> Int[Tensor, "B N count"]:
+    """Indices of each object's `count` best default boxes, the lower index first where overlaps tie.
+
+    `topk` promises no order among equals, so overlap and index share one integer: a float that is not negative
+    compares like its bits.
+    """
+    indices = torch.arange(overlap.shape[2], device=overlap.device)
+    keys = (overlap.view(torch.int32).long() << 32) - indices
+    return keys.topk(count, dim=2).indices
+
+
+def _inside_crowd(default_boxes: Float[Tensor, "K 4"], targets: Targets) -> Bool[Tensor, "B K"]:
+    crowd = targets.valid & targets.crowd
+    if crowd.device.type == "cpu" and not crowd.any():
+        return crowd.new_zeros(len(crowd), len(default_boxes))
+    # Each region by itself; regions are few and far between, so their overlaps are not cut into parts.
+    inside = intersection(targets.boxes.float(), default_boxes) >= area(default_boxes) / 2
+    return (inside & crowd[..., None]).any(dim=1)

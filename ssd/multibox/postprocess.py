@@ -1,0 +1,176 @@
+"""From predictions to detections: threshold, per-class candidates, non-maximum suppression, the best of each image.
+
+All classes, and off the CPU all images, go through a few launches. Whether a box is kept depends only on boxes that
+score higher, so the best few hundred candidates of an image decide its first detections exactly; only where they do
+not yield `max_detections` are more of them looked at. Order is total: score, then class, then default box.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torchvision.ops import nms
+
+from ssd.multibox.coder import Variances, decode
+from ssd.structures import Found, Predictions
+
+# Boxes are cut at this many image sides from the image when they are compared; no decoded box has a side above 66.
+_REACH = 1024
+# Boxes suppressed in one launch: the bits it needs are their square, 50 MB.
+_BOXES_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The best P pairs of default box and class of each image, best first."""
+
+    boxes: Float[Tensor, "B P 4"]
+    scores: Float[Tensor, "B P"]
+    labels: Int[Tensor, "B P"]  # from 0, background gone
+    accepted: Bool[Tensor, "B P"]  # above the threshold, and among the `top_k` of their class
+    more: Bool[Tensor, "B"]  # the last pair is above the threshold, so the next one may be
+
+
+def postprocess(
+    predictions: Predictions,
+    default_boxes: Float[Tensor, "K 4"],
+    *,
+    variances: Variances = (0.1, 0.1, 0.2, 0.2),
+    score_threshold: float = 0.01,
+    top_k: int = 400,
+    iou_threshold: float = 0.45,
+    max_detections: int = 200,
+    clip: Literal["before", "after"] = "after",
+) -> Found:
+    """Turn a batch of predictions into at most `max_detections` boxes an image, in fractions of the image.
+
+    A pair of default box and class counts if its score is above `score_threshold` and among the `top_k` best of its
+    class; it falls to a better box of its class that overlaps it by more than `iou_threshold`. `clip` cuts boxes to the
+    image before that comparison (torchvision) or after it (the original). A score that is not a number is above no
+    threshold: who must not miss it looks at `predictions` first.
+    """
+    parts = []
+    for offsets, scores in _scores(predictions, 2 * max_detections):
+        limit, pairs = max(1, 2 * max_detections), scores[0].numel()
+        while True:
+            best = best_candidates(scores, offsets, default_boxes, variances, score_threshold, top_k, limit)
+            if clip == "before":
+                best = dataclasses.replace(best, boxes=best.boxes.clamp(0, 1))
+            kept = suppress(best, iou_threshold)
+            unfinished = best.more & (kept.sum(dim=1) < max_detections)
+            if limit >= pairs or not unfinished.any():
+                break
+            limit *= 2
+        parts.append(_first(best, kept, max_detections))
+    return Found(
+        boxes=torch.cat([part.boxes for part in parts]).clamp(0, 1),
+        scores=torch.cat([part.scores for part in parts]),
+        labels=torch.cat([part.labels for part in parts]),
+        counts=torch.cat([part.counts for part in parts]),
+    )
+
+
+def _scores(
+    predictions: Predictions, limit: int
+) -> Iterator[tuple[Float[Tensor, "part K 4"], Float[Tensor, "part K foreground"]]]:
+    """Offsets and foreground scores: an image at a time on the CPU, for the cache; else what is suppressed at once."""
+    images = len(predictions.logits)
+    step = 1 if predictions.logits.device.type == "cpu" else max(1, _BOXES_AT_ONCE // max(1, limit))
+    for part in (slice(start, start + step) for start in range(0, images, step)):
+        yield predictions.offsets[part].float(), predictions.logits[part].float().softmax(dim=-1)[..., 1:]
+
+
+def best_candidates(
+    scores: Float[Tensor, "B K foreground"],
+    offsets: Float[Tensor, "B K 4"],
+    default_boxes: Float[Tensor, "K 4"],
+    variances: Variances,
+    score_threshold: float,
+    top_k: int,
+    limit: int,
+) -> Candidates:
+    """Pick and decode the `limit` best pairs of each image. Nothing here waits for a CUDA device."""
+    num_boxes, num_classes = scores.shape[1:]
+    rows = _best_rows(scores, min(limit, num_boxes))
+    scores = scores.gather(1, rows[..., None].expand(-1, -1, num_classes))
+    classes = torch.arange(num_classes, device=scores.device)
+    keys = _sort_keys(scores, classes * num_boxes + rows[..., None]).flatten(1)
+    pairs = keys.topk(min(limit, keys.shape[1]), dim=1).indices
+
+    scores, labels = scores.flatten(1).gather(1, pairs), pairs % num_classes
+    chosen = rows.gather(1, pairs // num_classes)
+    offsets = offsets.gather(1, chosen[..., None].expand(-1, -1, 4))
+    above = scores > score_threshold
+    accepted = above if limit <= top_k else above & (_rank_in_class(labels) < top_k)
+    boxes = decode(offsets, default_boxes.float()[chosen], variances)
+    return Candidates(boxes, scores, labels, accepted, more=above[:, -1])
+
+
+def _best_rows(scores: Float[Tensor, "B K foreground"], count: int) -> Int[Tensor, "B rows"]:
+    """The default boxes that hold the `count` best pairs: those whose own best pairs are the `count` best.
+
+    All others are never sorted by class.
+    """
+    if scores.device.type == "cpu" and len(scores) == 1:
+        # Twice as fast without the class: all that tie with the last come along, and those that are not numbers.
+        best = scores[0].amax(dim=1)
+        last = best.topk(count).values[-1]
+        return (~(best < last)).nonzero().T
+    best, label = scores.max(dim=2)
+    places = label * scores.shape[1] + torch.arange(scores.shape[1], device=scores.device)
+    return _sort_keys(best, places).topk(count, dim=1).indices
+
+
+def _sort_keys(scores: Float[Tensor, "*shape"], places: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    """Integers that sort like the scores, and where these are equal by place, the lower first.
+
+    `topk` promises no order among equals. A float that is not negative compares like its bits.
+    """
+    return (scores.view(torch.int32).long() << 32) - places
+
+
+def _rank_in_class(labels: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+    """How many earlier pairs of the image have the same class."""
+    ordered, order = labels.sort(dim=1, stable=True)
+    place = torch.arange(labels.shape[1], device=labels.device).expand_as(labels)
+    is_first = ordered != F.pad(ordered, (1, 0), value=-1)[:, :-1]
+    first = torch.where(is_first, place, 0).cummax(dim=1).values
+    return torch.empty_like(place).scatter(1, order, place - first)
+
+
+def suppress(candidates: Candidates, iou_threshold: float) -> Bool[Tensor, "B P"]:
+    """Mark the accepted candidates that no better one of their image and class overlaps too much.
+
+    One plane holds them all: classes side by side, images one below the other, too far apart to meet. In double
+    precision that moves no edge by more than 3e-11 of the image (100 classes), far below what float32 tells apart.
+    """
+    images, places = candidates.scores.shape
+    right = candidates.labels * (2 * _REACH)
+    down = torch.arange(images, device=right.device)[:, None].expand_as(right) * (2 * _REACH)
+    plane = candidates.boxes.double().clamp(-_REACH, _REACH) + torch.stack([right, down, right, down], dim=-1)
+    kept = torch.zeros_like(candidates.accepted)
+    step = max(1, _BOXES_AT_ONCE // places)
+    for part in (slice(start, start + step) for start in range(0, images, step)):
+        chosen = candidates.accepted[part].flatten().nonzero()[:, 0]
+        scores = candidates.scores[part].flatten()[chosen].double()
+        best = nms(plane[part].flatten(0, 1)[chosen], scores, iou_threshold)
+        kept[part].view(-1).index_fill_(0, chosen[best], True)
+    return kept
+
+
+def _first(candidates: Candidates, kept: Bool[Tensor, "B P"], count: int) -> Found:
+    """Move the first `count` kept candidates of each image to the front and clear the rest."""
+    rank = kept.cumsum(dim=1)
+    # All others write into one place more, which is cut off again.
+    slots = torch.where(kept & (rank <= count), rank - 1, count)
+    images = len(slots)
+    scores = candidates.scores.new_zeros(images, count + 1).scatter(1, slots, candidates.scores)
+    labels = candidates.labels.new_zeros(images, count + 1).scatter(1, slots, candidates.labels)
+    where = slots[..., None].expand(-1, -1, 4)
+    boxes = candidates.boxes.new_zeros(images, count + 1, 4).scatter(1, where, candidates.boxes)
+    return Found(boxes[:, :count], scores[:, :count], labels[:, :count], kept.sum(dim=1).clamp(max=count))

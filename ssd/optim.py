@@ -1,0 +1,90 @@
+"""Parameter groups, the learning-rate schedule, and averaged weights."""
+
+import copy
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+
+def parameter_groups(
+    network: nn.Module, *, weight_decay: float, bias_lr_factor: float = 1.0, bias_decay: bool = False
+) -> list[dict[str, Any]]:
+    """Split trainable parameters into weights, biases and scales (of norm layers and of the L2 normalisation).
+
+    The original trains biases at twice the rate and decays neither them (model_libs.py:86-87). Each group carries
+    `lr_factor`, which `set_lr` multiplies in.
+    """
+    weights: list[nn.Parameter] = []
+    biases: list[nn.Parameter] = []
+    scales: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            chosen = weights if parameter.ndim > 1 else biases if name.endswith("bias") else scales
+            chosen.append(parameter)
+    decay = weight_decay if bias_decay else 0.0
+    groups = [
+        {"params": weights, "weight_decay": weight_decay, "lr_factor": 1.0},
+        {"params": biases, "weight_decay": decay, "lr_factor": bias_lr_factor},
+        {"params": scales, "weight_decay": decay, "lr_factor": 1.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group its share of `lr`."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate of every optimizer step: linear warm-up, then steps or a cosine."""
+
+    lr: float
+    total: int  # optimizer steps of the run
+    warmup: int = 0
+    shape: Literal["steps", "cosine"] = "steps"
+    drops: tuple[float, ...] = (2 / 3, 5 / 6)  # fractions of the run at which the rate falls tenfold
+    final: float = 0.01  # the cosine ends at this fraction of `lr`
+
+    def at(self, step: int) -> float:
+        """Rate of optimizer step `step`, counted from 0."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        if self.shape == "steps":
+            return self.lr * 0.1 ** sum(step >= round(self.total * drop) for drop in self.drops)
+        done = (step - self.warmup) / max(1, self.total - self.warmup)
+        return self.lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+class AveragedNetwork:
+    """A running average of the weights (EMA); what is evaluated and published.
+
+    The decay grows with the steps taken, so that a short run is not held back by its random start. With `decay` 0 the
+    average is the network itself.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.network = copy.deepcopy(network).eval().requires_grad_(False) if decay else network
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, steps: int) -> None:
+        """Move the average towards `network` after its optimizer step number `steps` (from 1)."""
+        if not self.decay:
+            return
+        weight = 1 - min(self.decay, (1 + steps) / (10 + steps))
+        pairs = list(zip(_tensors(self.network), _tensors(network), strict=True))
+        floats = [(mine, theirs) for mine, theirs in pairs if mine.is_floating_point()]
+        torch._foreach_lerp_([mine for mine, _ in floats], [theirs for _, theirs in floats], weight)
+        for mine, theirs in pairs:
+            if not mine.is_floating_point():
+                mine.copy_(theirs)
+
+
+def _tensors(network: nn.Module) -> Iterable[Tensor]:
+    return network.state_dict().values()

@@ -1,0 +1,1 @@
+"""What a run and an evaluation leave behind for people to read."""

@@ -1,0 +1,166 @@
+"""A run's folder: what it was told, what it measured, the states it can resume from, and its weights.
+
+config.yaml  environment.json  train.jsonl/.csv  val.jsonl/.csv  state-00000900.pt  last.safetensors  best.safetensors
+"""
+
+import json
+import logging
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ssd import config as configs
+from ssd.checkpoint import clean_leftovers, load_state, newest_whole, prune, save_state
+from ssd.config import Config
+from ssd.errors import CheckpointError, ConfigError
+from ssd.files import write_atomic
+
+log = logging.getLogger("ssd.run")
+
+STATES = "state-*.pt"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run, and what is read from and written to them."""
+
+    path: Path
+
+    @property
+    def best(self) -> Path:
+        """Weights with the best AP so far."""
+        return self.path / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """Weights of the newest evaluation."""
+        return self.path / "last.safetensors"
+
+    def describe(self, config: Config, class_names: tuple[str, ...]) -> None:
+        """Write the config, and what this run ran on: versions, git commit, classes, command."""
+        write_atomic(self.path / "config.yaml", configs.to_yaml(config).encode())
+        facts = {"class_names": class_names, "command": sys.argv, "seed": config.seed, **environment()}
+        write_atomic(self.path / "environment.json", json.dumps(facts, indent=2).encode())
+
+    def save_state(self, state: dict[str, Any], step: int, keep: int) -> None:
+        """Commit a state to disk, then let go of the oldest ones."""
+        save_state(self.path / f"state-{step:08d}.pt", state)
+        prune(self.path, keep, STATES)
+
+    def find_state(self, resume: str | None) -> dict[str, Any] | None:
+        """The state to go on from: `auto` takes the newest whole one of this folder, a path takes that file.
+
+        Raises:
+            CheckpointError: the named file is missing or damaged, or every state of the folder is.
+        """
+        if resume is None:
+            return None
+        if resume != "auto":
+            named = Path(resume)
+            return load_state(_newest(named) if named.is_dir() else named)
+        path = newest_whole(self.path, STATES)
+        if path is None:
+            if any(self.path.glob(STATES)):
+                raise CheckpointError("every saved state is damaged", place=self.path, remedy="Start a new run.")
+            log.info("nothing to resume in %s: starting fresh", self.path)
+            return None
+        return load_state(path)
+
+
+def _newest(folder: Path) -> Path:
+    found = newest_whole(folder, STATES)
+    if found is None:
+        raise CheckpointError("holds no saved state", place=folder, remedy="Name a folder of a run, or a state-*.pt.")
+    return found
+
+
+def open_folder(config: Config, *, resume: str | None) -> RunFolder:
+    """`<output>/<name>`; a new run never writes into an old one's folder but takes the next free number."""
+    name = Path(config.name)
+    if name.is_absolute() or ".." in name.parts or not name.parts:
+        raise ConfigError(f"{config.name!r} is not a name for a folder", place="name", remedy="Use letters and digits.")
+    path = Path(config.output) / name
+    if resume is None:
+        number = 2
+        while path.exists() and any(path.iterdir()):
+            path = Path(config.output) / f"{name}-{number}"
+            number += 1
+    path.mkdir(parents=True, exist_ok=True)
+    clean_leftovers(path)
+    return RunFolder(path)
+
+
+def newest_run(output: str | Path = "runs") -> RunFolder | None:
+    """The run whose weights were written last, if there is one."""
+    weights = list(Path(output).glob("*/best.safetensors"))
+    return RunFolder(max(weights, key=lambda p: p.stat().st_mtime).parent) if weights else None
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for whoever wants to repeat a run."""
+    packages = ("ssd-vgg", "torch", "torchvision", "numpy", "albumentations", "opencv-python", "pycocotools")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    here = Path(__file__).resolve().parent
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+@dataclass
+class StopRequest:
+    """Whether somebody asked the run to stop, and how. The handler sets a flag; the loop acts on it."""
+
+    signal: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """143 for SIGTERM, 130 for SIGINT, as shells expect."""
+        return 128 + (self.signal or 0)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            # Asked twice: at once. The state on disk is whole whatever happens.
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.signal = number
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Turn SIGTERM and SIGINT into a request for the time of the block; a second one ends the process at once."""
+    request = StopRequest()
+    before = {number: signal.signal(number, request._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,103 @@
+"""What travels through the rooms: samples and targets in, predictions and detections out.
+
+Letters in shapes: B images, K default boxes, N objects of one image, C classes with background first,
+D detections kept, S input side. Boxes are `xyxy`; a name ends in `_cxcywh` where they are not.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Record:
+    """One annotated picture on disk, checked but not decoded. Boxes are pixels of the upright picture."""
+
+    path: str
+    image_id: int | str
+    width: int
+    height: int
+    boxes: Float32[np.ndarray, "N 4"]
+    labels: Int[np.ndarray, "N"]
+    difficult: Bool[np.ndarray, "N"]
+    crowd: Bool[np.ndarray, "N"]
+    areas: Float32[np.ndarray, "N"]  # what COCO's small/medium/large go by: the mask's area where there is one
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One annotated picture, decoded: uint8 RGB, boxes in pixels, labels from 0."""
+
+    image: UInt8[np.ndarray, "H W 3"]
+    boxes: Float32[np.ndarray, "N 4"]
+    labels: Int[np.ndarray, "N"]
+    difficult: Bool[np.ndarray, "N"]
+    crowd: Bool[np.ndarray, "N"]
+    path: str
+    image_id: int | str
+
+
+@dataclass(frozen=True)
+class Target:
+    """The objects of one picture as the loss sees them: boxes as fractions of the image, labels from 0."""
+
+    boxes: Float[Tensor, "N 4"]
+    labels: Int[Tensor, "N"]
+    crowd: Bool[Tensor, "N"]  # regions to ignore, not objects to learn
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The objects of a batch, padded to the fullest picture. `valid` marks the real rows.
+
+    Padding rows have box 0 0 0 0 and label 0.
+    """
+
+    boxes: Float[Tensor, "B N 4"]
+    labels: Int[Tensor, "B N"]
+    crowd: Bool[Tensor, "B N"]
+    valid: Bool[Tensor, "B N"]
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> "Targets":
+        """Move every tensor to `device`."""
+        return Targets(
+            self.boxes.to(device, non_blocking=non_blocking),
+            self.labels.to(device, non_blocking=non_blocking),
+            self.crowd.to(device, non_blocking=non_blocking),
+            self.valid.to(device, non_blocking=non_blocking),
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures ready for the network, with what is needed to score and to name them."""
+
+    images: Float[Tensor, "B 3 S S"] | UInt8[Tensor, "B 3 S S"]
+    targets: Targets
+    ids: tuple[int | str, ...]
+    paths: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]  # (height, width) of each original picture, in pixels
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the network says about every default box; the same in training and in evaluation."""
+
+    offsets: Float[Tensor, "B K 4"]
+    logits: Float[Tensor, "B K C"]  # column 0 is background
+
+
+@dataclass(frozen=True)
+class Found:
+    """Detections of a batch at a fixed shape, best first. Rows from `counts[b]` on are padding (score 0)."""
+
+    boxes: Float[Tensor, "B D 4"]  # fractions of the image
+    scores: Float[Tensor, "B D"]
+    labels: Int[Tensor, "B D"]  # from 0, background gone
+    counts: Int[Tensor, "B"]

@@ -1,0 +1,382 @@
+"""The training loop: learning rate, forward, match, loss, backward, step; then log, evaluate, save.
+
+One process or many (`torchrun`): every rank sees its share of the same global batches, losses are divided by the
+matched boxes of all ranks, and what one rank finds alone (a request to stop, a loss that is not finite) is agreed on
+first.
+"""
+
+import contextlib
+import logging
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from ssd import build, distributed
+from ssd import config as configs
+from ssd.checkpoint import save_weights
+from ssd.config import Config
+from ssd.data import Dataset
+from ssd.detector import Detector
+from ssd.errors import DatasetError, NonFiniteLossError
+from ssd.evaluation import Evaluation, evaluate
+from ssd.images import normalise
+from ssd.model.initialise import fit_to_data_
+from ssd.multibox.default_boxes import default_boxes
+from ssd.multibox.loss import LossParts, multibox_loss
+from ssd.multibox.matcher import match
+from ssd.optim import AveragedNetwork, parameter_groups, set_lr
+from ssd.precision import choose_dtype
+from ssd.report.runlog import RunLog, tensorboard_writer
+from ssd.run import RunFolder, StopRequest, open_folder, stop_on_signals
+from ssd.structures import Batch, Predictions, Targets
+from ssd.trainstate import TrainState
+
+log = logging.getLogger("ssd.training")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    folder: RunFolder
+    evaluation: Evaluation | None  # the last one
+    exit_code: int = 0  # 143 or 130 when a signal stopped it
+
+
+def train(config: Config, *, resume: str | None = None, progress: bool = True) -> Outcome:
+    """Train as `config` says, into its run folder; resumable.
+
+    Raises:
+        SSDError: bad data, config, checkpoint or picture, or a loss that is no longer finite.
+    """
+    config = configs.resolve(config)
+    device = distributed.local_device(config.train.device)
+    with distributed.process_group(device), stop_on_signals() as stop:
+        trainer = Trainer(config, device, resume, stop, progress=progress and distributed.rank() == 0)
+        with contextlib.closing(trainer.loader):
+            return trainer.run()
+
+
+class Trainer:
+    """One run: its parts are built first, then `run` loops over epochs."""
+
+    def __init__(
+        self, config: Config, device: torch.device, resume: str | None, stop: StopRequest, *, progress: bool
+    ) -> None:
+        self.config, self.device, self.stop, self.progress = config, device, stop, progress
+        self.dtype = choose_dtype(config.train.precision, device)
+        self.train_set = build.open_split(config, "train")
+        self.val_set = build.open_split(config, "val", class_names=self.train_set.class_names)
+        _agree(config, self.train_set)
+        self.folder = _shared_folder(config, resume)
+        saved = self.folder.find_state(resume)
+        begin = build.start(config, self.train_set.class_names)
+        self.settings = begin.settings
+        self.boxes = default_boxes(begin.settings.boxes).to(device)
+        self.loader = build.train_loader(config, self.train_set, begin.settings)
+        self.steps_per_epoch = self.loader.steps_per_epoch
+        self.updates_per_epoch = -(-self.steps_per_epoch // config.optim.accumulate)
+        self.schedule = build.build_schedule(config, self.updates_per_epoch * config.train.epochs)
+        network = begin.network.to(device).to(memory_format=torch.channels_last)
+        if saved is None and config.model.initialisation == "data":
+            fit_to_data_(network, self._normalised(self.loader.first_pictures(16)), begin.fresh)
+        build.freeze(network, config.model.freeze_stages)
+        self.state = self._new_state(network)
+        if saved is not None:
+            self.state.restore(saved, self.folder.path)
+            log.info("%s: resuming after step %d", self.folder.path, self.state.step)
+        self.parallel = _over_ranks(network, device)
+        self.network = self.parallel
+        if config.train.compile:
+            self.network = torch.compile(self.parallel)  # type: ignore[assignment]
+        self.train_log, self.val_log = self._logs()
+        self.evaluation: Evaluation | None = None
+
+    def run(self) -> Outcome:
+        """Train until the last epoch, until patience ends, or until somebody asks to stop."""
+        if distributed.rank() == 0:
+            self.folder.describe(self.config, self.train_set.class_names)
+        start, done = divmod(self.state.step, self.steps_per_epoch)
+        with self._progress_bar() as bar:
+            # A run stopped during an evaluation owes it.
+            finished = not (done == 0 and start > 0) or self._finish_epoch(start - 1, bar)
+            for epoch in range(start, self.config.train.epochs):
+                if not finished or self._out_of_patience():
+                    break
+                finished = self._train_epoch(epoch, done if epoch == start else 0, bar)
+                finished = finished and self._finish_epoch(epoch, bar)
+        return Outcome(self.folder, self.evaluation) if finished else self._stopped()
+
+    def _train_epoch(self, epoch: int, done: int, bar: "tqdm[Any]") -> bool:
+        """Go through one epoch from batch `done` on; False when somebody asked to stop."""
+        self.network.train()
+        watch = _LossWatch(self.device)
+        for index, batch in enumerate(self.loader.epoch(epoch, done), start=done):
+            last = index + 1 == self.steps_per_epoch
+            update = last or (index + 1) % self.config.optim.accumulate == 0
+            updates = epoch * self.updates_per_epoch + index // self.config.optim.accumulate
+            lr = self.schedule.at(updates)
+            set_lr(self.state.optimizer, lr)
+            parts, orphans = self._forward_backward(batch, sync=update)
+            watch.add(self.state.step, lr, parts, orphans, batch)
+            if self.device.type == "cpu":
+                watch.check()  # on CUDA a look at the loss waits for the device; there it is done with each log row
+            if update:
+                self._update(updates + 1)
+            self.state.step += 1
+            bar.update(self.config.train.batch_size)
+            if last or self.state.step % self.config.train.log_every == 0:
+                self._log(watch.summary(), bar)
+            if update and distributed.any_rank(bool(self.stop), self.device):
+                watch.check()
+                return False
+        return True
+
+    def _finish_epoch(self, epoch: int, bar: "tqdm[Any]") -> bool:
+        """Save, and evaluate where it is due; False when somebody asked to stop."""
+        if self._due(epoch, self.config.train.eval_every) and self.state.evaluated < self.state.step:
+            self._save()  # an evaluation takes a while; if it is cut short, the epoch is not lost
+            if not self._evaluate(epoch, bar):
+                return False
+            self._save()
+        elif self._due(epoch, self.config.train.save_every):
+            self._save()
+        return True
+
+    def _forward_backward(self, batch: Batch, *, sync: bool) -> tuple[LossParts, Tensor]:
+        """Add one batch's gradients; gives the loss and the number of objects that missed their best default box."""
+        images = self._normalised(batch.images)
+        targets = batch.targets.to(self.device, non_blocking=True)
+        with self._quiet(sync):
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                predictions = self.network(images)
+            parts, orphans = self._loss(predictions, targets, over_ranks=True)
+            loss = self.state.scaler.scale(parts.total / self.config.optim.accumulate)
+            loss.backward()  # type: ignore[no-untyped-call]
+        return parts, orphans
+
+    def _quiet(self, sync: bool) -> contextlib.AbstractContextManager[None]:
+        """Between the batches of one update the ranks need not exchange gradients."""
+        if sync or not isinstance(self.parallel, DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self.parallel.no_sync()
+
+    def _loss(self, predictions: Predictions, targets: Targets, *, over_ranks: bool) -> tuple[LossParts, Tensor]:
+        loss = self.config.loss
+        assert loss.negatives_per_empty_image is not None
+        matches = match(self.boxes, targets, loss.match_iou)
+        positives = (matches.object_index >= 0).sum()
+        if over_ranks:
+            # Gradients are averaged over ranks, so each divides by the mean count: together, by the whole batch's.
+            positives = distributed.sum_over_ranks(positives.float()) / distributed.world_size()
+        parts = multibox_loss(
+            predictions,
+            targets,
+            matches,
+            self.boxes,
+            variances=loss.variances,
+            negative_ratio=loss.negative_ratio,
+            negatives_per_empty_image=loss.negatives_per_empty_image,
+            box_weight=loss.box_weight,
+            label_smoothing=loss.label_smoothing,
+            positives=positives,
+        )
+        return parts, matches.second_choices
+
+    def _update(self, updates: int) -> None:
+        """Clip, step, average."""
+        state = self.state
+        if self.config.optim.clip_norm:
+            state.scaler.unscale_(state.optimizer)
+            torch.nn.utils.clip_grad_norm_(state.network.parameters(), self.config.optim.clip_norm, foreach=True)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.average.update(state.network, updates)
+
+    def _evaluate(self, epoch: int, bar: "tqdm[Any]") -> bool:
+        """Loss and AP of the averaged network in one pass; False when somebody asked to stop."""
+        detector = Detector(
+            self.state.average.network,
+            self.settings,
+            device=str(self.device),
+            precision=self.config.train.precision,
+            backend="torch",
+        )
+        metric = build.metric(self.config, self.val_set)
+        evaluation = evaluate(
+            detector,
+            self.val_set,
+            metric,
+            batch_size=max(1, self.config.train.batch_size // distributed.world_size()),
+            loss=self._validation_loss,
+            stop=lambda: bool(self.stop),
+            progress=self.progress,
+        )
+        if evaluation is None:
+            return False
+        self.evaluation, self.state.evaluated = evaluation, self.state.step
+        ap = evaluation.metrics[metric.headline]
+        row = {"step": self.state.step, "epoch": epoch + 1, **_scalars(evaluation.metrics)}
+        row |= {f"loss_{name}": value for name, value in (evaluation.loss or {}).items()}
+        self.state.since_best += 1
+        better = ap is not None and math.isfinite(ap) and (self.state.best is None or ap > self.state.best)
+        if better:
+            self.state.best, self.state.since_best = ap, 0
+        if self.val_log is not None:
+            self.val_log.write(row)
+            self._save_weights(row, best=better)
+            bar.write(
+                f"epoch {epoch + 1}: " + "  ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float))
+            )
+        return True
+
+    def _validation_loss(self, predictions: Predictions, targets: Targets) -> dict[str, float]:
+        parts, _ = self._loss(predictions, targets, over_ranks=False)
+        return {"box": float(parts.box), "confidence": float(parts.confidence), "total": float(parts.total)}
+
+    def _save(self) -> None:
+        """Commit the state to disk; the other ranks wait, so that no one is ahead of the file."""
+        if distributed.rank() == 0:
+            self.folder.save_state(self.state.to_dict(), self.state.step, self.config.train.keep)
+        distributed.barrier()
+
+    def _save_weights(self, row: dict[str, Any], *, best: bool) -> None:
+        weights = {name: tensor.contiguous() for name, tensor in self.state.average.network.state_dict().items()}
+        extra = {"config": configs.to_dict(self.config), "validation": row}
+        for path in (self.folder.last, *([self.folder.best] if best else [])):
+            save_weights(path, weights, self.settings, extra=extra)
+
+    def _stopped(self) -> Outcome:
+        self._save()
+        log.warning("stopped after step %d; go on with --resume auto", self.state.step)
+        code = max(distributed.gather_objects(self.stop.exit_code))
+        return Outcome(self.folder, None, code)
+
+    def _out_of_patience(self) -> bool:
+        patience = self.config.train.patience
+        return patience is not None and self.state.since_best >= patience
+
+    def _due(self, epoch: int, every: int) -> bool:
+        return (epoch + 1) % every == 0 or epoch + 1 == self.config.train.epochs
+
+    def _log(self, row: dict[str, float], bar: "tqdm[Any]") -> None:
+        self.state.missed_best_box += int(row.pop("missed_best_box"))
+        rate = bar.format_dict["rate"] or (bar.format_dict["n"] - bar.initial) / max(bar.format_dict["elapsed"], 1e-9)
+        bar.set_postfix(loss=f"{row['loss']:.3f}", lr=f"{row['lr']:.1e}", refresh=False)
+        if self.train_log is not None:
+            epoch = (self.state.step - 1) // self.steps_per_epoch + 1
+            counts = {"missed_best_box": self.state.missed_best_box, "images_per_second": round(rate, 2)}
+            self.train_log.write({"step": self.state.step, "epoch": epoch, **row, **counts})
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        images = images.to(self.device, non_blocking=True)
+        return normalise(images, self.settings.preprocessing).to(memory_format=torch.channels_last)
+
+    def _new_state(self, network: nn.Module) -> TrainState:
+        optim = self.config.optim
+        assert optim.bias_lr_factor is not None, "resolve the config first"
+        groups = parameter_groups(
+            network,
+            weight_decay=optim.weight_decay,
+            bias_lr_factor=optim.bias_lr_factor,
+            bias_decay=bool(optim.bias_decay),
+        )
+        optimizer = torch.optim.SGD(groups, lr=0.0, momentum=optim.momentum, fused=True)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        average = AveragedNetwork(network, optim.ema or 0.0)
+        return TrainState(network, average, optimizer, scaler, self.config, self.train_set.class_names)
+
+    def _logs(self) -> tuple[RunLog | None, RunLog | None]:
+        if distributed.rank() > 0:
+            return None, None
+        path, step = self.folder.path, self.state.step
+        board = tensorboard_writer(path / "tensorboard")
+        return (
+            RunLog(path, "train", resume_step=step, tensorboard=board),
+            RunLog(path, "val", resume_step=step, tensorboard=board),
+        )
+
+    def _progress_bar(self) -> "tqdm[Any]":
+        size = self.config.train.batch_size
+        total = self.config.train.epochs * self.steps_per_epoch * size
+        initial = self.state.step * size
+        return tqdm(total=total, initial=initial, unit="img", disable=not self.progress, dynamic_ncols=True)
+
+
+class _LossWatch:
+    """Losses since the last log row, kept on the device until somebody looks."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.rows: list[tuple[Tensor, int, float, tuple[str, ...]]] = []
+        self.checked = 0
+
+    def add(self, step: int, lr: float, parts: LossParts, orphans: Tensor, batch: Batch) -> None:
+        """Remember one step."""
+        numbers = (parts.total, parts.box, parts.confidence, parts.positives, orphans)
+        self.rows.append((torch.stack([n.detach().float() for n in numbers]), step, lr, batch.paths))
+
+    def check(self) -> None:
+        """Stop on all ranks when any loss of any rank is not finite.
+
+        Raises:
+            NonFiniteLossError: names the step, the learning rate, the parts and the pictures of the batch.
+        """
+        found = None
+        for numbers, step, lr, paths in self.rows[self.checked :]:
+            if found is None and not bool(torch.isfinite(numbers).all()):
+                parts = f"box {float(numbers[1]):.4g}, confidence {float(numbers[2]):.4g}"
+                found = NonFiniteLossError(
+                    f"the loss is not finite ({parts}) at learning rate {lr:.3g}; pictures: {', '.join(paths)}",
+                    place=f"step {step}",
+                    remedy="Lower optim.lr, or look at these pictures. No checkpoint was written from this state.",
+                )
+        self.checked = len(self.rows)
+        if distributed.any_rank(found is not None, self.device):
+            raise found or NonFiniteLossError("another process's loss is not finite", remedy="See its message.")
+
+    def summary(self) -> dict[str, float]:
+        """Means over the steps remembered, over all ranks, and forget them."""
+        self.check()
+        table = torch.stack([row[0] for row in self.rows])
+        means = distributed.sum_over_ranks(table.mean(0)) / distributed.world_size()
+        orphans = distributed.sum_over_ranks(table[:, 4].sum())
+        total, box, confidence, positives, _ = means.tolist()
+        lr = self.rows[-1][2]
+        self.rows, self.checked = [], 0
+        names = ("loss", "loss_box", "loss_confidence", "positives", "lr", "missed_best_box")
+        return dict(zip(names, (total, box, confidence, positives, lr, float(orphans)), strict=True))
+
+
+def _over_ranks(network: nn.Module, device: torch.device) -> nn.Module:
+    if distributed.world_size() == 1:
+        return network
+    return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+
+
+def _agree(config: Config, data: Dataset) -> None:
+    """Every rank must train on the same data with the same config.
+
+    Raises:
+        DatasetError: they differ.
+    """
+    mine = (repr(config), len(data), data.class_names, [record.path for record in data.records])
+    if len({hash(str(facts)) for facts in distributed.gather_objects(str(mine))}) > 1:
+        raise DatasetError("the processes disagree on the config or the data", remedy="Start all with the same.")
+
+
+def _shared_folder(config: Config, resume: str | None) -> RunFolder:
+    folder = open_folder(config, resume=resume) if distributed.rank() == 0 else None
+    shared = distributed.from_first(folder)
+    assert shared is not None
+    return shared
+
+
+def _scalars(metrics: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}

@@ -1,0 +1,78 @@
+"""lufficc/SSD with VGG16, 300 and 512, in both of its key layouts: where its layers are, what it was trained with."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from ssd.settings import NetworkSettings, Postprocessing, Preprocessing, Settings
+from ssd.weights import layout, names
+from ssd.weights.amdegroot import vgg_names
+from ssd.weights.layout import Foreign, Port
+from ssd.weights.tables import BoxTable, box_settings, table_for
+
+NAME = "lufficc/SSD"
+
+# Its release of 2018, and everything since: (backbone, offsets, logits).
+_LAYOUTS = (
+    ("backbone.", "box_head.predictor.reg_headers", "box_head.predictor.cls_headers"),
+    ("", "regression_headers", "classification_headers"),
+)
+_INPUT_SIZES = {6: 300, 7: 512}  # by the number of levels
+_CLASSES = {20: names.VOC, 80: names.COCO}
+
+
+def recognises(state: Mapping[str, Tensor]) -> bool:
+    """Whether these are its keys; its MobileNet and EfficientNet have others."""
+    return _layout(state) is not None
+
+
+def read(
+    state: Mapping[str, Tensor], place: object, class_names: Sequence[str] | None, box_table: BoxTable | None = None
+) -> Foreign:
+    """Translate. Its default boxes stand in a configuration file; 20 and 80 classes tell which one it was.
+
+    It suppresses over every box above the threshold; here over the 400 best of each class, as in the paper.
+    """
+    found = _layout(state)
+    assert found is not None, "recognises() comes first"
+    backbone, offsets, logits = found
+    levels = sum(f"{offsets}.{level}.weight" in state for level in range(max(_INPUT_SIZES) + 1))
+    renamed = layout.rename(state, _names(backbone, offsets, logits, levels), place, NAME)
+    outputs = renamed["head.classes.0.bias"].numel() // 4
+    table = table_for(box_table, outputs - 1, place)
+    size = _INPUT_SIZES.get(levels, 300)
+    boxes = box_settings(table, size, clip="centre")
+    count = layout.count_classes(renamed, boxes, place)
+    settings = Settings(
+        network=NetworkSettings(backbone="vgg16", input_size=size, l2_eps=1e-20),
+        boxes=boxes,
+        class_names=names.choose(class_names, count, _CLASSES, place),
+        preprocessing=Preprocessing(mean=(123.0, 117.0, 104.0), std=(1.0, 1.0, 1.0), channels="rgb", resize="uint8"),
+        postprocessing=Postprocessing(score_threshold=0.01, top_k=400, iou_threshold=0.45, max_detections=100),
+    )
+    return Foreign(renamed, settings, NAME)
+
+
+def _layout(state: Mapping[str, Tensor]) -> tuple[str, str, str] | None:
+    for backbone, offsets, logits in _LAYOUTS:
+        wanted = (f"{backbone}vgg.0.weight", f"{backbone}l2_norm.weight", f"{offsets}.0.weight", f"{logits}.0.weight")
+        if all(key in state for key in wanted):
+            return backbone, offsets, logits
+    return None
+
+
+def _names(backbone: str, offsets: str, logits: str, levels: int) -> dict[str, str]:
+    """Their name of each parameter -> ours."""
+    pairs = vgg_names(f"{backbone}vgg")
+    for index, name in enumerate(layout.extras(levels)):
+        pairs[f"{backbone}extras.{index}"] = f"extras.conv{name}"
+    for level in range(levels):
+        pairs[f"{offsets}.{level}"] = f"head.boxes.{level}"
+        pairs[f"{logits}.{level}"] = f"head.classes.{level}"
+    parameters = {f"{backbone}l2_norm.weight": "first_norm.scale"}
+    for theirs, ours in pairs.items():
+        parameters.update(layout.with_bias(theirs, ours))
+    return parameters
+
+
+PORT = Port(NAME, "backbone.vgg.*, backbone.extras.*, box_head.predictor.*", recognises, read)

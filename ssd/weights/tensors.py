@@ -1,0 +1,101 @@
+"""Named tensors from any weights file, without executing anything it holds."""
+
+import argparse
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ssd.errors import CheckpointError
+
+# Under which key training scripts keep the network, next to optimizers and counters.
+_WRAPPERS = ("model", "state_dict", "model_state_dict", "net", "network")
+_REMEDY = "Is it a weights file, copied whole?"
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Read a `.pth`, `.pt`, `.safetensors` or `.npz` file as name -> tensor, on the CPU.
+
+    A network wrapped with its optimizer is unwrapped, and the `module.` that DataParallel puts before every name goes.
+
+    Raises:
+        CheckpointError: missing, damaged, without tensors, or holding objects whose loading could run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError("no such file", place=path)
+    readers = {".safetensors": _read_safetensors, ".npz": _read_npz}
+    raw = readers.get(path.suffix.lower(), _read_torch)(path)
+    tensors = {name: value for name, value in _unwrap(raw).items() if isinstance(value, Tensor)}
+    if not tensors:
+        seen = ", ".join(str(key) for key in list(raw)[:5]) or "none"
+        raise CheckpointError(f"holds no tensors; its keys are {seen}", place=path, remedy="Save `model.state_dict()`.")
+    while all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Read what a safetensors file says about itself; nothing for any other file."""
+    if Path(path).suffix.lower() != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"is damaged ({error})", place=path, remedy=_REMEDY) from None
+
+
+def _read_torch(path: Path) -> Mapping[str, Any]:
+    try:
+        # torchvision's training script stores its arguments, a class that only carries values.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            raw = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise _refused(path, error) from None
+    if not isinstance(raw, Mapping):
+        raise CheckpointError(f"holds {type(raw).__name__}", place=path, remedy="Save `model.state_dict()`.")
+    return raw
+
+
+def _refused(path: Path, error: Exception) -> CheckpointError:
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    if found:
+        return CheckpointError(
+            f"holds {found.group(1)}, not only tensors; loading that could run code",
+            place=path,
+            remedy="Save `model.state_dict()` where it was made.",
+        )
+    return CheckpointError(f"cannot be read ({type(error).__name__})", place=path, remedy=_REMEDY)
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"is damaged ({error})", place=path, remedy=_REMEDY) from None
+
+
+def _read_npz(path: Path) -> Mapping[str, Any]:
+    try:
+        # Opened here, because numpy leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"cannot be read ({error})", place=path, remedy=_REMEDY) from None
+
+
+def _unwrap(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Find the network in a checkpoint that keeps it next to other things."""
+    for key in _WRAPPERS:
+        inner = raw.get(key)
+        if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):
+            return inner
+    return raw

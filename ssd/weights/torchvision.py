@@ -1,0 +1,68 @@
+"""torchvision's `ssd300_vgg16`, of any class count: where its layers are, and what it was trained with.
+
+Two things set it apart: pictures are normalised before they are resized, as floats, and boxes are cut to the image
+before the suppression. It has COCO's default boxes whatever it was trained on, with their sides alone clipped.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from ssd.settings import NetworkSettings, Postprocessing, Preprocessing, Settings
+from ssd.weights import layout, names
+from ssd.weights.layout import Foreign, Port
+from ssd.weights.tables import BoxTable, box_settings
+
+NAME = "torchvision ssd300_vgg16"
+
+_LEVELS = 6
+# All 90 columns of the published weights stay, unused ids too: each takes part in the softmax.
+_CLASSES = {90: names.coco_by_id(), 80: names.COCO, 20: names.VOC}
+
+
+def recognises(state: Mapping[str, Tensor]) -> bool:
+    """Whether these are its keys; SSDlite has no `scale_weight`."""
+    return "backbone.scale_weight" in state and "head.classification_head.module_list.0.weight" in state
+
+
+def read(
+    state: Mapping[str, Tensor], place: object, class_names: Sequence[str] | None, box_table: BoxTable | None = None
+) -> Foreign:
+    """Translate; `box_table` overrides COCO's default boxes."""
+    renamed = layout.rename(state, _names(), place, NAME)
+    boxes = box_settings(box_table or "coco", 300, clip="sides")
+    count = layout.count_classes(renamed, boxes, place)
+    settings = Settings(
+        # F.normalize divides by max(length, 1e-12); ours adds inside the root.
+        network=NetworkSettings(backbone="vgg16", input_size=300, l2_eps=1e-24),
+        boxes=boxes,
+        class_names=names.choose(class_names, count, _CLASSES, place),
+        preprocessing=Preprocessing(
+            mean=(0.48235 * 255, 0.45882 * 255, 0.40784 * 255), std=(1.0, 1.0, 1.0), channels="rgb", resize="float"
+        ),
+        postprocessing=Postprocessing(
+            score_threshold=0.01, top_k=400, iou_threshold=0.45, max_detections=200, clip="before"
+        ),
+    )
+    return Foreign(renamed, settings, NAME)
+
+
+def _names() -> dict[str, str]:
+    """Their name of each parameter -> ours."""
+    pairs = {"backbone.extra.0.7.1": "backbone.conv6", "backbone.extra.0.7.3": "backbone.conv7"}
+    for name, place in layout.convolutions().items():
+        # From pool4 on the same layers sit in the first extra block, counted from there.
+        theirs = f"extra.0.{place - 23}" if name.startswith("5") else f"features.{place}"
+        pairs[f"backbone.{theirs}"] = f"backbone.conv{name}"
+    for index, name in enumerate(layout.extras(_LEVELS)):
+        pairs[f"backbone.extra.{index // 2 + 1}.{index % 2 * 2}"] = f"extras.conv{name}"
+    for level in range(_LEVELS):
+        pairs[f"head.regression_head.module_list.{level}"] = f"head.boxes.{level}"
+        pairs[f"head.classification_head.module_list.{level}"] = f"head.classes.{level}"
+    parameters = {"backbone.scale_weight": "first_norm.scale"}
+    for theirs, ours in pairs.items():
+        parameters.update(layout.with_bias(theirs, ours))
+    return parameters
+
+
+PORT = Port(NAME, "backbone.features.*, backbone.extra.*, head.classification_head.*", recognises, read)

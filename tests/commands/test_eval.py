@@ -1,0 +1,134 @@
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from ssd import config as configs
+from ssd.checkpoint import save_weights
+from ssd.commands.eval import main
+from ssd.commands.eval_report import aligned, figure_table, number
+from ssd.data import open_dataset
+from ssd.variants import from_settings, settings_for
+
+SHAPES = {"name": "small", "data": {"format": "shapes", "shapes_train": 4, "shapes_val": 6, "shapes_size": 64}}
+
+
+def make_run(folder: Path, class_names: tuple[str, ...], config: dict[str, object] | None = None) -> Path:
+    """A run's folder with an untrained network, which guesses a little of everything."""
+    torch.manual_seed(0)
+    settings = settings_for(class_names, input_size=96, width=0.125)
+    folder.mkdir(parents=True)
+    save_weights(folder / "best.safetensors", from_settings(settings).state_dict(), settings, extra={})
+    if config is not None:
+        (folder / "config.yaml").write_text(configs.to_yaml(configs.from_dict(config)))
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The newest run, trained on shapes, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return make_run(Path("runs/small"), ("circle", "square", "triangle"), SHAPES)
+
+
+def test_without_arguments_the_newest_run_meets_its_own_validation_set(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--quiet", "--precision", "fp32"]) == 0
+    report = json.loads((run / "eval-coco.json").read_text())
+    assert (report["images"], report["split"], report["weights"]) == (6, "val", str(run / "best.safetensors"))
+    assert set(report["coco"]["per_class"]) >= {"circle", "square", "triangle"}
+    assert len(report["annotation_hash"]) == 16
+    assert report["errors"]["missed"]["count"] >= 0
+    printed = capsys.readouterr().out
+    assert "circle" in printed
+    assert "APs" in printed
+    assert f"report: {run / 'eval-coco.json'}" in printed
+
+
+def test_both_rules_share_one_pass_and_one_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(run), "--coco", "--voc", "--quiet"]) == 0
+    report = json.loads((run / "eval-coco-voc.json").read_text())
+    assert report["voc"]["objects"] == report["coco"]["objects"] > 0
+    heading = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("class "))
+    assert heading.split() == ["class", "objects", "AP", "AP50", "VOC", "VOC07"]
+
+
+def test_the_figures_are_what_pycocotools_says_of_the_results_file(tiny_coco: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", open_dataset(tiny_coco, "val2017").class_names)
+    results, output = tmp_path / "detections.json", tmp_path / "report.json"
+    words = [str(run), "--data", str(tiny_coco), "--split", "val2017", "--quiet"]
+    assert main([*words, "--results", str(results), "--output", str(output)]) == 0
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(tiny_coco / "annotations" / "instances_val2017.json"))
+        evaluator = COCOeval(truth, truth.loadRes(str(results)), "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    report = json.loads(output.read_text())["coco"]
+    names = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
+    assert [report[name] for name in names] == pytest.approx(evaluator.stats.tolist(), abs=1e-6)
+    assert report["images"] == 50
+    assert report["detections"] > 1000
+
+
+def test_nothing_above_the_threshold_is_zero_and_no_failure(run: Path) -> None:
+    assert main([str(run), "--voc", "--score-threshold", "1", "--quiet"]) == 0
+    report = json.loads((run / "eval-voc.json").read_text())
+    assert (report["voc"]["AP"], report["voc"]["detections"]) == (0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--data", "nowhere"], "nowhere"),
+        (["--data", "{bccd}", "--split", "valid", "--set", "data.bad_objects=drop"], "valid"),
+        (["--data", "{bccd}", "--split", "test", "--set", "data.bad_objects=drop"], "RBC"),
+        (["--format", "word"], "data.format"),
+        (["--set", "data.foldr=x"], "foldr"),
+        (["--batch-size", "0"], "--batch-size"),
+        (["--score-threshold", "1.1"], "--score-threshold"),
+        (["--voc", "--results", "x.json"], "--results"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(
+    run: Path, bccd: Path, capsys: pytest.CaptureFixture[str], words: list[str], text: str
+) -> None:
+    assert main([str(run), "--quiet", *(word.format(bccd=bccd) for word in words)]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("error: ")
+    assert text in message
+
+
+def test_weights_alone_do_not_say_which_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "run", ("a",))
+    assert main([str(run)]) == 2
+    assert "--data FOLDER" in capsys.readouterr().err
+
+
+def test_weights_that_are_not_there_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "no.safetensors"), "--format", "shapes"]) == 2
+    assert "no.safetensors" in capsys.readouterr().err
+
+
+def test_help_does_not_load_torch() -> None:
+    code = "import sys; from ssd.commands.eval import parser; parser().format_help(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_tables_are_aligned_and_show_what_does_not_exist() -> None:
+    figures = {"objects": 3, "AP": 0.5, "AP07": None, "per_class": {"cat": {"objects": 3, "AP": 0.5, "AP07": None}}}
+    assert figure_table({"voc": figures}).splitlines() == [
+        "class  objects    VOC  VOC07",
+        "cat          3  0.500    n/a",
+        "mean         3  0.500    n/a",
+    ]
+    assert number(None) == "n/a"
+    assert aligned([["a", "b"], ["cc", "1"]]) == "a   b\ncc  1"

@@ -1,0 +1,32 @@
+import sys
+
+import pytest
+
+import ssd
+from ssd.commands.main import COMMANDS, main
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_lists_every_command(arguments, capsys):
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in COMMANDS)
+
+
+def test_version_is_printed(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ssd {ssd.__version__}\n"
+
+
+def test_an_unknown_command_is_exit_code_2(capsys):
+    assert main(["fly"]) == 2
+    assert capsys.readouterr().err == f"error: no command 'fly'. Commands: {', '.join(COMMANDS)}.\n"
+
+
+@pytest.mark.parametrize("name", ["two-words", "two_words"])
+def test_arguments_reach_the_command(name, monkeypatch):
+    module = type(sys)("stand_in")
+    module.main = lambda argv: len(argv)
+    monkeypatch.setitem(sys.modules, "ssd.commands.two_words", module)
+    monkeypatch.setitem(COMMANDS, "two-words", "for this test")
+    assert main([name, "a", "b"]) == 2

@@ -1,0 +1,39 @@
+import pytest
+
+from ssd.commands._shared import guarded
+from ssd.errors import ConfigError, ImageDecodeError
+
+
+def raising(error: BaseException):
+    @guarded
+    def main() -> int:
+        """A command."""
+        raise error
+
+    return main
+
+
+def test_an_exit_code_passes():
+    assert guarded(lambda: 7)() == 7
+
+
+def test_a_users_mistake_is_one_line_and_exit_code_2(capsys):
+    for error in (
+        ConfigError("is 3", place="train.epochs", remedy="Use 4."),
+        ImageDecodeError("is empty", place="a.jpg"),
+    ):
+        assert raising(error)() == 2
+    assert capsys.readouterr().err == "error: train.epochs: is 3. Use 4.\nerror: a.jpg: is empty\n"
+
+
+def test_ctrl_c_is_130():
+    assert raising(KeyboardInterrupt())() == 130
+
+
+def test_a_bug_shows_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        raising(ZeroDivisionError())()
+
+
+def test_a_command_keeps_its_name_and_docstring():
+    assert raising(ValueError()).__doc__ == "A command."

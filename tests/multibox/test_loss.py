@@ -1,0 +1,270 @@
+import dataclasses
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection.ssd import SSD
+
+from ssd.errors import AnnotationError
+from ssd.multibox.coder import encode
+from ssd.multibox.loss import check_targets, hard_negatives, multibox_loss
+from ssd.multibox.matcher import match
+from ssd.structures import Predictions, Targets
+from tests.multibox.made import VARIANCES, random_boxes, random_predictions, random_targets, targets_of
+
+QUARTERS = torch.tensor([[x, y, x + 0.5, y + 0.5] for y in (0.0, 0.5) for x in (0.0, 0.5)])
+
+
+def slow_loss(predictions, targets, matches, default_boxes, *, negative_ratio, per_empty, box_weight, positives):
+    """The multibox loss one number at a time, in Python's double precision."""
+    box_sum = class_sum = 0.0
+    count = 0
+    for image, answer in enumerate(matches.object_index.tolist()):
+        logits = predictions.logits[image].tolist()
+        nll = [[math.log(sum(math.exp(x) for x in row)) - value for value in row] for row in logits]
+        matched = [k for k, row in enumerate(answer) if row >= 0]
+        for k in matched:
+            wanted = encode(targets.boxes[image, answer[k]], default_boxes[k], VARIANCES).tolist()
+            for is_, should in zip(predictions.offsets[image, k].tolist(), wanted, strict=True):
+                far = abs(is_ - should)
+                box_sum += far - 0.5 if far >= 1 else 0.5 * far * far
+            class_sum += nll[k][int(targets.labels[image, answer[k]]) + 1]
+        free = [k for k in range(len(answer)) if answer[k] < 0 and not matches.ignored[image, k]]
+        has_objects = bool((targets.valid[image] & ~targets.crowd[image]).any())
+        wanted_negatives = negative_ratio * len(matched) if has_objects else per_empty
+        background = F.log_softmax(predictions.logits[image], dim=-1)[:, 0].tolist()  # rank as float32 ranks
+        worst = sorted(free, key=lambda k: (background[k], k))[:wanted_negatives]
+        class_sum += sum(nll[k][0] for k in worst)
+        count += len(matched)
+    normaliser = max(1, count if positives is None else positives)
+    return box_weight * box_sum / normaliser, class_sum / normaliser, count
+
+
+def compute(predictions, targets, default_boxes, **options):
+    return multibox_loss(predictions, targets, match(default_boxes, targets), default_boxes, **options)
+
+
+def with_gradients(predictions):
+    predictions.offsets.requires_grad_()
+    predictions.logits.requires_grad_()
+    return predictions
+
+
+def test_a_worked_example():
+    # One object fits the first of four default boxes; of the other three the network is sure of one.
+    targets = targets_of([([0.0, 0.0, 0.5, 0.5], 0)])
+    offsets = torch.zeros(1, 4, 4)
+    offsets[0, 0] = torch.tensor([0.5, 0.0, 0.0, -3.0])
+    logits = torch.zeros(1, 4, 2)
+    logits[0, 1] = torch.tensor([9.0, 0.0])
+    parts = compute(Predictions(offsets, logits), targets, QUARTERS, negative_ratio=2)
+    assert float(parts.box) == pytest.approx(0.5 * 0.5**2 + 2.5)
+    assert float(parts.confidence) == pytest.approx(3 * math.log(2))  # the positive, and the two it is unsure of
+    assert int(parts.positives) == 1
+    assert float(parts.total) == pytest.approx(float(parts.box) + float(parts.confidence))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    images=st.integers(1, 4),
+    most=st.integers(0, 6),
+    boxes=st.integers(1, 40),
+    negative_ratio=st.integers(0, 4),
+    per_empty=st.sampled_from([0, 1, 5, 1000]),
+    box_weight=st.sampled_from([1.0, 0.25]),
+    positives=st.sampled_from([None, 0.5, 7.5]),
+    ties=st.booleans(),
+)
+def test_it_equals_plain_loops(seed, images, most, boxes, negative_ratio, per_empty, box_weight, positives, ties):
+    generator = torch.Generator().manual_seed(seed)
+    default_boxes = random_boxes(boxes, generator)
+    targets = random_targets(images, most, generator, num_classes=3)
+    predictions = random_predictions(images, boxes, 4, generator, spread=2.0)
+    if ties:
+        predictions = Predictions(predictions.offsets, predictions.logits.round())
+    matches = match(default_boxes, targets, 0.4)
+    box, confidence, count = slow_loss(
+        predictions,
+        targets,
+        matches,
+        default_boxes,
+        negative_ratio=negative_ratio,
+        per_empty=per_empty,
+        box_weight=box_weight,
+        positives=positives,
+    )
+    parts = multibox_loss(
+        predictions,
+        targets,
+        matches,
+        default_boxes,
+        negative_ratio=negative_ratio,
+        negatives_per_empty_image=per_empty,
+        box_weight=box_weight,
+        positives=None if positives is None else torch.tensor(positives),
+    )
+    assert float(parts.box) == pytest.approx(box, rel=2e-4, abs=1e-5)
+    assert float(parts.confidence) == pytest.approx(confidence, rel=2e-4, abs=1e-5)
+    assert int(parts.positives) == count
+
+
+def test_it_equals_torchvision_where_their_rules_agree():
+    generator = torch.Generator().manual_seed(0)
+    default_boxes = random_boxes(300, generator)
+    targets = random_targets(8, 5, generator, num_classes=6, crowds=0.0)
+    matches = match(default_boxes, targets)
+    ours = with_gradients(random_predictions(8, 300, 7, generator))
+    theirs = with_gradients(Predictions(ours.offsets.detach().clone(), ours.logits.detach().clone()))
+
+    stand_in = SimpleNamespace(box_coder=BoxCoder(weights=(10.0, 10.0, 5.0, 5.0)), neg_to_pos_ratio=3)
+    lists = [
+        {"boxes": boxes[valid], "labels": labels[valid] + 1}
+        for boxes, labels, valid in zip(targets.boxes, targets.labels, targets.valid, strict=True)
+    ]
+    heads = {"bbox_regression": theirs.offsets, "cls_logits": theirs.logits}
+    expected = SSD.compute_loss(stand_in, lists, heads, [default_boxes] * 8, list(matches.object_index))
+
+    parts = multibox_loss(ours, targets, matches, default_boxes, negatives_per_empty_image=0)
+    torch.testing.assert_close(parts.box, expected["bbox_regression"])
+    torch.testing.assert_close(parts.confidence, expected["classification"])
+    parts.total.backward()
+    (expected["bbox_regression"] + expected["classification"]).backward()
+    torch.testing.assert_close(ours.offsets.grad, theirs.offsets.grad)
+    torch.testing.assert_close(ours.logits.grad, theirs.logits.grad)
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_a_batch_without_objects_is_a_zero_connected_to_the_network_in_the_paper(rows):
+    empty = targets_of([], [])
+    padded = targets_of([([0.0, 0.0, 1.0, 1.0], 0)] * 2, [])
+    targets = (
+        empty if rows == 0 else Targets(padded.boxes * 0, padded.labels, padded.crowd, torch.zeros_like(padded.valid))
+    )
+    predictions = with_gradients(random_predictions(2, 4, 3, torch.Generator().manual_seed(0)))
+    parts = compute(predictions, targets, QUARTERS, negatives_per_empty_image=0)
+    assert (parts.box.item(), parts.confidence.item(), parts.positives.item()) == (0.0, 0.0, 0)
+    parts.total.backward()
+    assert predictions.offsets.grad.abs().sum() == 0
+    assert predictions.logits.grad.abs().sum() == 0
+
+
+def test_an_image_without_objects_teaches_background():
+    predictions = with_gradients(random_predictions(1, 4, 3, torch.Generator().manual_seed(0)))
+    parts = compute(predictions, targets_of([]), QUARTERS, negatives_per_empty_image=2)
+    worst = F.cross_entropy(predictions.logits[0], torch.zeros(4, dtype=torch.long), reduction="none").topk(2)
+    assert parts.confidence.item() == pytest.approx(worst.values.sum().item())
+    parts.total.backward()
+    touched = predictions.logits.grad[0].abs().sum(dim=1) > 0
+    assert sorted(touched.nonzero().flatten().tolist()) == sorted(worst.indices.tolist())
+    assert predictions.offsets.grad.abs().sum() == 0
+
+
+def test_crowds_are_neither_positive_nor_negative():
+    whole = ([0.0, 0.0, 1.0, 1.0], 0, "crowd")
+    predictions = with_gradients(random_predictions(1, 4, 3, torch.Generator().manual_seed(0)))
+    parts = compute(predictions, targets_of([whole]), QUARTERS, negatives_per_empty_image=32)
+    assert parts.total.item() == 0.0
+    parts.total.backward()
+    assert predictions.logits.grad.abs().sum() == 0
+
+
+def test_given_positives_replace_the_count_of_the_batch():
+    targets = targets_of([([0.0, 0.0, 0.5, 0.5], 0)])
+    predictions = random_predictions(1, 4, 3, torch.Generator().manual_seed(0))
+    alone = compute(predictions, targets, QUARTERS)
+    shared = compute(predictions, targets, QUARTERS, positives=torch.tensor(2.5))
+    assert float(shared.total) == pytest.approx(float(alone.total) / 2.5)
+    assert int(shared.positives) == int(alone.positives) == 1
+    small = compute(predictions, targets, QUARTERS, positives=torch.tensor(0.25))
+    assert float(small.total) == pytest.approx(float(alone.total))
+
+
+def test_half_precision_predictions_are_summed_in_single_precision():
+    generator = torch.Generator().manual_seed(0)
+    default_boxes, targets = random_boxes(50, generator), random_targets(3, 4, generator, num_classes=3)
+    single = random_predictions(3, 50, 4, generator)
+    half = with_gradients(Predictions(single.offsets.bfloat16(), single.logits.bfloat16()))
+    back = Predictions(half.offsets.detach().float(), half.logits.detach().float())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        parts = compute(half, targets, default_boxes)
+    expected = compute(back, targets, default_boxes)
+    assert parts.total.dtype == torch.float32
+    assert parts.total.item() == expected.total.item()
+    parts.total.backward()
+    assert half.logits.grad.dtype == torch.bfloat16
+    assert half.logits.grad.isfinite().all()
+
+
+def test_label_smoothing_is_that_of_cross_entropy():
+    targets = targets_of([([0.0, 0.0, 0.5, 0.5], 1)])
+    predictions = random_predictions(1, 4, 3, torch.Generator().manual_seed(0))
+    parts = compute(predictions, targets, QUARTERS, label_smoothing=0.1)
+    classes = torch.tensor([2, 0, 0, 0])
+    expected = F.cross_entropy(predictions.logits[0], classes, reduction="sum", label_smoothing=0.1)
+    torch.testing.assert_close(parts.confidence, expected)
+
+
+def test_gradients_are_finite_for_wild_predictions():
+    generator = torch.Generator().manual_seed(0)
+    default_boxes, targets = random_boxes(60, generator), random_targets(4, 5, generator, num_classes=3)
+    predictions = with_gradients(random_predictions(4, 60, 4, generator, spread=1e4))
+    parts = compute(predictions, targets, default_boxes)
+    parts.total.backward()
+    assert parts.total.isfinite()
+    assert predictions.offsets.grad.isfinite().all()
+    assert predictions.logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_prediction_that_is_not_a_number_reaches_the_loss(value):
+    # In the last, otherwise easy, negative: mining must not look past it.
+    targets = targets_of([([0.0, 0.0, 0.5, 0.5], 0)])
+    predictions = random_predictions(1, 4, 3, torch.Generator().manual_seed(0))
+    predictions.logits[0, 3, 1] = value
+    assert not compute(predictions, targets, QUARTERS, negative_ratio=1).total.isfinite()
+
+
+def test_equal_negatives_are_taken_from_the_front():
+    candidates = torch.tensor([[True, False, True, True, True], [True] * 5])
+    chosen = hard_negatives(torch.zeros(2, 5, 3), candidates, torch.tensor([2, 0]))
+    assert chosen.tolist() == [[True, False, True, False, False], [False] * 5]
+
+
+def test_fewer_candidates_than_wanted_are_all_taken():
+    candidates = torch.tensor([[False, True, False]])
+    assert hard_negatives(torch.zeros(1, 3, 2), candidates, torch.tensor([9])).tolist() == candidates.tolist()
+
+
+def valid_targets():
+    return targets_of([([0.1, 0.1, 0.2, 0.3], 0)], [([0.1, 0.1, 0.2, 0.3], 0), ([0.0, 0.0, 1.0, 1.0], 2)])
+
+
+def test_good_targets_and_padding_pass_the_check():
+    check_targets(valid_targets(), ["a.jpg", "b.jpg"], num_classes=3)
+    check_targets(targets_of([], []), ["a.jpg", "b.jpg"], num_classes=3)
+
+
+@pytest.mark.parametrize(
+    ("box", "label", "text"),
+    [
+        ([0.5, 0.1, 0.5, 0.3], 0, "without width or height"),
+        ([0.5, 0.4, 0.6, 0.3], 0, "without width or height"),
+        ([0.5, math.nan, 0.6, 0.7], 0, "not finite"),
+        ([0.5, 0.1, math.inf, 0.7], 0, "not finite"),
+        ([0.5, 0.1, 0.6, 0.7], 3, "label 3, but labels go from 0 to 2"),
+        ([0.5, 0.1, 0.6, 0.7], -1, "label -1"),
+    ],
+)
+def test_a_bad_object_is_refused_with_the_name_of_its_picture(box, label, text):
+    targets = valid_targets()
+    targets.boxes[1, 1], targets.labels[1, 1] = torch.tensor(box), label
+    with pytest.raises(AnnotationError, match=f"b.jpg: object 1 has .*{text}"):
+        check_targets(targets, ["a.jpg", "b.jpg"], num_classes=3)
+    padding = dataclasses.replace(targets, valid=torch.tensor([[True, False], [True, False]]))
+    check_targets(padding, ["a.jpg", "b.jpg"], num_classes=3)

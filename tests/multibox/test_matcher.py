@@ -1,0 +1,203 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.models.detection._utils import SSDMatcher
+from torchvision.ops import box_iou
+
+from ssd.boxes import area, intersection, iou
+from ssd.multibox.matcher import _greedy, match
+from ssd.structures import Targets
+from tests.multibox.made import random_boxes, random_targets, targets_of
+
+THIRDS = torch.tensor([[0.0, 0.0, 0.3, 1.0], [0.3, 0.0, 0.6, 1.0], [0.6, 0.0, 0.9, 1.0]])
+
+
+def slow_match(default_boxes, targets, iou_threshold):
+    """The rules, one loop each. Returns the object of every default box, the ignored ones and the second choices."""
+    images, num_boxes = len(targets.labels), len(default_boxes)
+    answers, ignored, second_choices = [], [], 0
+    for image in range(images):
+        answer = [-1] * num_boxes
+        rows = [row for row, valid in enumerate(targets.valid[image].tolist()) if valid]
+        objects = [row for row in rows if not targets.crowd[image, row]]
+        values = iou(targets.boxes[image], default_boxes).tolist()
+        overlap = {(row, k): values[row][k] for row in objects for k in range(num_boxes)}
+        free_objects, free_boxes = set(objects), set(range(num_boxes))
+        while free_objects and free_boxes:
+            row, k = max(
+                ((row, k) for row in free_objects for k in free_boxes),
+                key=lambda pair: (overlap[pair], -pair[0], -pair[1]),
+            )
+            answer[k] = row
+            favourite = max(range(num_boxes), key=lambda k: (overlap[row, k], -k))
+            second_choices += k != favourite
+            free_objects.remove(row)
+            free_boxes.remove(k)
+        second_choices += len(free_objects)
+        for k in free_boxes:
+            best = max(objects, key=lambda row: (overlap[row, k], -row), default=None)
+            if best is not None and overlap[best, k] >= iou_threshold:
+                answer[k] = best
+        inside = [False] * num_boxes
+        shared, half = intersection(targets.boxes[image], default_boxes).tolist(), (area(default_boxes) / 2).tolist()
+        for row in set(rows) - set(objects):
+            inside = [inside[k] or (shared[row][k] >= half[k] and answer[k] < 0) for k in range(num_boxes)]
+        answers.append(answer)
+        ignored.append(inside)
+    return answers, ignored, second_choices
+
+
+def assert_same(default_boxes, targets, iou_threshold=0.5):
+    matches = match(default_boxes, targets, iou_threshold)
+    answers, ignored, second_choices = slow_match(default_boxes, targets, iou_threshold)
+    assert matches.object_index.tolist() == answers
+    assert matches.ignored.tolist() == ignored
+    assert int(matches.second_choices) == second_choices
+
+
+def test_every_object_keeps_its_best_default_box():
+    targets = targets_of([([0.35, 0.1, 0.5, 0.4], 0), ([0.65, 0.0, 0.9, 0.2], 1)])
+    matches = match(THIRDS, targets)
+    assert matches.object_index.tolist() == [[-1, 0, 1]]
+    assert int(matches.second_choices) == 0
+
+
+def test_two_objects_with_one_best_box_both_get_a_box():
+    # Both lie in the middle third; the second covers more of it, so the first moves over.
+    targets = targets_of([([0.2, 0.0, 0.5, 1.0], 0), ([0.3, 0.0, 0.59, 1.0], 1)])
+    matches = match(THIRDS, targets)
+    assert matches.object_index.tolist() == [[0, 1, -1]]
+    assert int(matches.second_choices) == 1
+
+
+def test_an_object_that_overlaps_nothing_still_gets_a_box():
+    targets = targets_of([([0.95, 0.0, 1.0, 1.0], 0)])
+    assert match(THIRDS, targets).object_index.tolist() == [[0, -1, -1]]
+
+
+def test_a_second_choice_below_the_threshold_wins_over_a_match_above_it():
+    # Rule 1 comes first: the default box of the first object overlaps the second more than 0.5, too.
+    targets = targets_of([([0.0, 0.0, 0.3, 1.0], 0), ([0.0, 0.0, 0.3, 0.9], 1)])
+    assert match(THIRDS[:1], targets).object_index.tolist() == [[0]]
+    assert match(THIRDS, targets).object_index.tolist() == [[0, 1, -1]]
+
+
+def test_boxes_at_the_threshold_are_matched():
+    default_boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.5, 1.0], [0.0, 0.0, 0.25, 1.0]])
+    targets = targets_of([([0.0, 0.0, 1.0, 1.0], 0)])
+    assert match(default_boxes, targets).object_index.tolist() == [[0, 0, -1]]
+    assert match(default_boxes, targets, 0.25).object_index.tolist() == [[0, 0, 0]]
+
+
+def test_ties_go_to_the_lower_object_and_the_lower_box():
+    twins = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.5, 0.5]])
+    targets = targets_of([([0.0, 0.0, 0.5, 0.5], 0), ([0.0, 0.0, 0.5, 0.5], 1)])
+    assert match(twins, targets).object_index.tolist() == [[0, 1, 0]]
+
+
+def test_more_objects_than_default_boxes_leave_the_last_without():
+    targets = targets_of([([0.0, 0.0, 0.3, 1.0], label) for label in range(5)])
+    matches = match(THIRDS, targets)
+    assert matches.object_index.tolist() == [[0, 1, 2]]
+    assert int(matches.second_choices) == 4
+
+
+def test_a_default_box_half_inside_a_crowd_is_ignored():
+    crowd = ([0.15, 0.0, 0.44, 1.0], 0, "crowd")  # half of the first, not quite half of the second
+    matches = match(THIRDS, targets_of([crowd]))
+    assert matches.object_index.tolist() == [[-1, -1, -1]]
+    assert matches.ignored.tolist() == [[True, False, False]]
+
+
+def test_two_crowds_do_not_add_up():
+    halves = [([0.0, 0.0, 0.14, 1.0], 0, "crowd"), ([0.16, 0.0, 0.3, 1.0], 0, "crowd")]
+    assert match(THIRDS, targets_of(halves)).ignored.tolist() == [[False, False, False]]
+
+
+def test_a_matched_default_box_inside_a_crowd_is_not_ignored():
+    targets = targets_of([([0.0, 0.0, 1.0, 1.0], 0, "crowd"), ([0.0, 0.0, 0.3, 1.0], 2)])
+    matches = match(THIRDS, targets)
+    assert matches.object_index.tolist() == [[1, -1, -1]]
+    assert matches.ignored.tolist() == [[False, True, True]]
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_a_batch_without_objects_matches_nothing(images):
+    matches = match(THIRDS, targets_of(*[[]] * images))
+    assert matches.object_index.tolist() == [[-1, -1, -1]] * images
+    assert not matches.ignored.any()
+    assert int(matches.second_choices) == 0
+
+
+def test_rows_that_are_not_valid_count_for_nothing_wherever_they_are():
+    full = targets_of([([0.0, 0.0, 0.3, 1.0], 0), ([0.3, 0.0, 0.6, 1.0], 1), ([0.6, 0.0, 0.9, 1.0], 2)])
+    gap = Targets(full.boxes, full.labels, full.crowd, torch.tensor([[True, False, True]]))
+    assert match(THIRDS, gap).object_index.tolist() == [[0, -1, 2]]
+
+
+def test_an_image_is_matched_alike_in_any_company():
+    generator = torch.Generator().manual_seed(5)
+    default_boxes, targets = random_boxes(40, generator), random_targets(6, 7, generator)
+    together = match(default_boxes, targets)
+    for image in range(6):
+        one = slice(image, image + 1)
+        alone = match(
+            default_boxes, Targets(targets.boxes[one], targets.labels[one], targets.crowd[one], targets.valid[one])
+        )
+        assert alone.object_index.tolist() == together.object_index[one].tolist()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    images=st.integers(1, 3),
+    most=st.integers(0, 9),
+    boxes=st.integers(1, 14),
+    grid=st.sampled_from([None, 2, 3, 8]),
+    iou_threshold=st.sampled_from([0.2, 0.5, 0.75]),
+)
+def test_it_equals_the_rules_written_as_loops(seed, images, most, boxes, grid, iou_threshold):
+    generator = torch.Generator().manual_seed(seed)
+    default_boxes = random_boxes(boxes, generator, grid)
+    assert_same(default_boxes, random_targets(images, most, generator, grid=grid), iou_threshold)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("grid", [None, 2, 4])
+def test_it_equals_the_loops_in_thousands_of_cases(grid):
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(1000):
+        boxes = int(torch.randint(1, 16, (), generator=generator))
+        assert_same(random_boxes(boxes, generator, grid), random_targets(3, 9, generator, grid=grid))
+
+
+def test_the_path_for_cuda_gives_every_object_the_same_box():
+    generator = torch.Generator().manual_seed(3)
+    for grid in (None, 3):
+        default_boxes, targets = random_boxes(30, generator, grid), random_targets(8, 9, generator, grid=grid)
+        is_object = targets.valid & ~targets.crowd
+        own_box = _greedy(iou(targets.boxes, default_boxes), is_object)
+        index = match(default_boxes, targets).object_index
+        for image, row in is_object.nonzero().tolist():
+            assert index[image, own_box[image, row]] == row
+        assert (own_box[~is_object] == len(default_boxes)).all()
+
+
+def test_it_equals_torchvision_where_no_two_objects_share_a_best_box():
+    default_boxes = random_boxes(400, torch.Generator().manual_seed(1))
+    generator, compared = torch.Generator().manual_seed(2), 0
+    for _ in range(30):
+        targets = random_targets(1, 6, generator, crowds=0.0)
+        matches = match(default_boxes, targets)
+        if targets.valid.any() and int(matches.second_choices) == 0:
+            theirs = SSDMatcher(0.5)(box_iou(targets.boxes[0], default_boxes))
+            assert matches.object_index[0].tolist() == theirs.tolist()
+            compared += 1
+    assert compared > 15
+
+
+def test_half_precision_boxes_are_compared_in_single_precision():
+    targets = targets_of([([0.0, 0.0, 0.3, 1.0], 0)])
+    half = Targets(targets.boxes.half(), targets.labels, targets.crowd, targets.valid)
+    assert match(THIRDS, half).object_index.tolist() == [[0, -1, -1]]

@@ -1,0 +1,165 @@
+"""Nothing in a training step, and nothing before suppression, may wait for the GPU. Proven on machines without one."""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ssd.multibox.loss import multibox_loss
+from ssd.multibox.matcher import match
+from ssd.multibox.postprocess import best_candidates, postprocess
+from ssd.structures import Predictions, Targets
+from tests.multibox.made import VARIANCES, random_boxes, random_predictions, random_targets
+
+aten = torch.ops.aten
+
+# What needs the numbers, not just the shapes, of a tensor on the host.
+WAITING = {
+    aten._local_scalar_dense.default,
+    aten.nonzero.default,
+    aten.masked_select.default,
+    aten.equal.default,
+    aten._unique2.default,
+    aten.repeat_interleave.Tensor,
+}
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuse operations that copy between host and device or make the host wait for a number."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        on_device = any(tensor.device.type == "cuda" for tensor in tensors)
+        if on_device:
+            assert func not in WAITING, f"{func} waits for the device"
+            # Numbers without dimensions travel as launch arguments; everything else is a copy that waits.
+            hosts = [tensor for tensor in tensors if tensor.device.type == "cpu" and tensor.dim() > 0]
+            assert not hosts, f"{func} mixes host and device"
+            if func in (aten.index.Tensor, aten.index_put.default, aten.index_put_.default):
+                masks = [index for index in args[1] if index is not None and index.dtype in (torch.bool, torch.uint8)]
+                assert not masks, f"{func} with a mask waits for the device"
+        out = func(*args, **kwargs)
+        if on_device and any(leaf.device.type == "cpu" for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)):
+            raise AssertionError(f"{func} copies to the host")
+        return out
+
+
+@contextmanager
+def pretended_gpu(shape_env=None):
+    with FakeTensorMode(shape_env=shape_env), NoWaiting():
+        yield
+
+
+def empty(*shape, dtype=torch.float32):
+    return torch.empty(*shape, dtype=dtype, device="cuda")
+
+
+def pretended_batch(images, objects, boxes, classes, dtype=torch.float32):
+    targets = Targets(
+        boxes=empty(images, objects, 4),
+        labels=empty(images, objects, dtype=torch.long),
+        crowd=empty(images, objects, dtype=torch.bool),
+        valid=empty(images, objects, dtype=torch.bool),
+    )
+    predictions = Predictions(empty(images, boxes, 4, dtype=dtype), empty(images, boxes, classes, dtype=dtype))
+    return predictions, targets, empty(boxes, 4)
+
+
+shape_envs = pytest.mark.parametrize("shape_env", [None, ShapeEnv()], ids=["static", "symbolic"])
+
+
+@shape_envs
+@pytest.mark.parametrize("objects", [0, 1, 9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_matching_loss_and_gradients_never_wait_for_the_device(shape_env, objects, dtype):
+    with pretended_gpu(shape_env):
+        predictions, targets, default_boxes = pretended_batch(3, objects, 50, 7, dtype)
+        predictions.offsets.requires_grad_()
+        predictions.logits.requires_grad_()
+        matches = match(default_boxes, targets)
+        parts = multibox_loss(predictions, targets, matches, default_boxes, label_smoothing=0.1)
+        parts.total.backward()
+        assert matches.object_index.shape == (3, 50)
+        assert {parts.total.device.type, matches.second_choices.device.type} == {"cuda"}
+        assert parts.total.dtype == torch.float32
+        assert predictions.logits.grad.shape == (3, 50, 7)
+
+
+@shape_envs
+def test_more_objects_than_default_boxes_need_no_waiting_either(shape_env):
+    with pretended_gpu(shape_env):
+        _, targets, default_boxes = pretended_batch(2, 9, 4, 3)
+        assert match(default_boxes, targets).ignored.shape == (2, 4)
+
+
+@shape_envs
+@pytest.mark.parametrize("limit", [20, 1000])
+def test_candidates_have_a_shape_known_before_the_scores(shape_env, limit):
+    with pretended_gpu(shape_env):
+        predictions, _, default_boxes = pretended_batch(3, 1, 50, 7)
+        scores = predictions.logits.softmax(dim=-1)[..., 1:]
+        best = best_candidates(scores, predictions.offsets, default_boxes, VARIANCES, 0.01, 10, limit)
+        assert best.boxes.shape == (3, min(limit, 300), 4)
+        assert best.accepted.device.type == "cuda"
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda on_gpu: on_gpu[torch.tensor([0, 1])],
+        lambda on_gpu: on_gpu[on_gpu > 0],
+        lambda on_gpu: on_gpu.sum().item(),
+        lambda on_gpu: on_gpu.nonzero(),
+        lambda on_gpu: on_gpu + torch.ones(5),
+        lambda on_gpu: on_gpu.cpu(),
+    ],
+    ids=["host index", "mask", "item", "nonzero", "host operand", "copy"],
+)
+def test_the_guard_of_these_tests_sees_what_waits(mistake):
+    with pretended_gpu(ShapeEnv()):
+        on_gpu = empty(5)
+        with pytest.raises((AssertionError, RuntimeError)):
+            mistake(on_gpu)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+class TestOnARealGPU:
+    @pytest.mark.parametrize("grid", [None, 3])
+    def test_matches_equal_those_of_the_cpu(self, grid):
+        generator = torch.Generator().manual_seed(0)
+        default_boxes, targets = random_boxes(200, generator, grid), random_targets(8, 12, generator, grid=grid)
+        ours, theirs = match(default_boxes.cuda(), targets.to("cuda")), match(default_boxes, targets)
+        assert ours.object_index.tolist() == theirs.object_index.tolist()
+        assert ours.ignored.tolist() == theirs.ignored.tolist()
+        assert ours.second_choices.item() == theirs.second_choices.item()
+
+    def test_losses_and_gradients_equal_those_of_the_cpu(self):
+        generator = torch.Generator().manual_seed(0)
+        default_boxes, targets = random_boxes(500, generator), random_targets(4, 6, generator)
+        host = random_predictions(4, 500, 6, generator)
+        sides = {}
+        for device in ("cpu", "cuda"):
+            predictions = Predictions(
+                host.offsets.detach().to(device).requires_grad_(), host.logits.detach().to(device).requires_grad_()
+            )
+            boxes, there = default_boxes.to(device), targets.to(device)
+            parts = multibox_loss(predictions, there, match(boxes, there), boxes)
+            parts.total.backward()
+            sides[device] = [parts.box, parts.confidence, predictions.offsets.grad, predictions.logits.grad]
+        for cpu, cuda in zip(sides["cpu"], sides["cuda"], strict=True):
+            torch.testing.assert_close(cuda.cpu(), cpu, atol=1e-5, rtol=1e-4)
+
+    def test_detections_equal_those_of_the_cpu(self):
+        generator = torch.Generator().manual_seed(0)
+        default_boxes, predictions = random_boxes(500, generator), random_predictions(5, 500, 21, generator)
+        on_gpu = Predictions(predictions.offsets.cuda(), predictions.logits.cuda())
+        ours, theirs = postprocess(on_gpu, default_boxes.cuda()), postprocess(predictions, default_boxes)
+        assert ours.counts.tolist() == theirs.counts.tolist()
+        torch.testing.assert_close(ours.scores.cpu(), theirs.scores)
+        torch.testing.assert_close(ours.boxes.cpu(), theirs.boxes, atol=1e-5, rtol=1e-5)

@@ -1,0 +1,227 @@
+import dataclasses
+import itertools
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ssd import config as configs
+from ssd import training
+from ssd.checkpoint import load_state, load_weights
+from ssd.config import Config
+from ssd.errors import CheckpointError, NonFiniteLossError
+from ssd.report.runlog import read_rows
+from tests.training_runs import TINY, environment, run_training, train_command
+
+
+def tiny(folder: Path, *words: str) -> Config:
+    return configs.load(None, [*TINY, f"output={folder}", "name=tiny", *words])
+
+
+def rows(folder: Path, name: str = "train") -> list[dict[str, Any]]:
+    """Rows of a run without what a clock says."""
+    return [
+        {key: value for key, value in row.items() if "second" not in key}
+        for row in read_rows(folder / "tiny" / f"{name}.jsonl")
+    ]
+
+
+def final_state(folder: Path) -> dict[str, Any]:
+    return load_state(sorted((folder / "tiny").glob("state-*.pt"))[-1])
+
+
+def assert_same(a: Any, b: Any) -> None:
+    """Equal to the last bit, however deep."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        for one, other in zip(a, b, strict=True):
+            assert_same(one, other)
+    else:
+        assert a == b
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run, with averaging, accumulation and warm-up on."""
+    folder = tmp_path_factory.mktemp("finished")
+    training.train(tiny(folder, *HARD), progress=False)
+    return folder
+
+
+HARD = ("optim.accumulate=2", "optim.ema=0.9", "train.eval_every=2", "train.save_every=1", "train.keep=9")
+
+
+def test_a_run_leaves_config_environment_rows_states_and_weights(finished: Path) -> None:
+    run = finished / "tiny"
+    assert configs.load(run / "config.yaml").train.epochs == 3
+    facts = json.loads((run / "environment.json").read_text())
+    assert facts["class_names"]
+    assert facts["versions"]["torch"] == torch.__version__.split("+")[0] or facts["versions"]["torch"]
+    assert [row["step"] for row in rows(finished)] == list(range(1, 10))
+    assert [row["step"] for row in rows(finished, "val")] == [6, 9]
+    assert {"AP", "AP50", "loss_total"} <= rows(finished, "val")[0].keys()
+    assert (run / "train.csv").read_text().count("\n") == 10
+    state, settings, extra = load_weights(run / "best.safetensors")
+    assert settings.class_names == tuple(facts["class_names"])
+    assert extra["config"]["name"] == "tiny"
+    assert all(tensor.dtype != torch.bfloat16 for tensor in state.values())
+
+
+def test_a_run_resumed_from_any_state_ends_bit_for_bit_like_the_uninterrupted_one(
+    finished: Path, tmp_path: Path
+) -> None:
+    reference = final_state(finished)
+    for step in (3, 6):
+        folder = tmp_path / str(step)
+        run = folder / "tiny"
+        run.mkdir(parents=True)
+        for name in ("train.jsonl", "val.jsonl", f"state-{step:08d}.pt"):
+            (run / name).write_bytes((finished / "tiny" / name).read_bytes())
+        torch.manual_seed(999)  # whatever the process did before
+        training.train(tiny(folder, *HARD), resume="auto", progress=False)
+        assert_same(final_state(folder) | {"config": None}, reference | {"config": None})
+        assert rows(folder) == rows(finished)
+        assert rows(folder, "val") == rows(finished, "val")
+
+
+def test_a_run_killed_at_any_moment_and_resumed_ends_bit_for_bit_like_the_uninterrupted_one(
+    finished: Path, tmp_path: Path
+) -> None:
+    command = [*train_command(tmp_path, *HARD), "--resume", "auto"]
+    for seconds in (9.0, 10.5):
+        process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    assert subprocess.run(command, env=environment(), capture_output=True, check=False).returncode == 0
+    assert_same(final_state(tmp_path)["network"], final_state(finished)["network"])
+    assert rows(tmp_path, "val") == rows(finished, "val")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_asked_to_stop_a_run_finishes_its_step_saves_and_says_so(
+    finished: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    command = train_command(tmp_path, *HARD, "train.epochs=60", "optim.schedule=steps", "optim.steps=[]")
+    process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "tiny" / "train.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and len(log.read_text().splitlines()) >= 2):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "--resume auto" in errors
+    saved = final_state(tmp_path)
+    assert saved["step"] % 2 == 0 or saved["step"] % 3 == 0  # a whole update, not half an accumulation
+
+
+def test_a_loss_that_is_not_finite_names_the_pictures_and_writes_nothing(tmp_path: Path) -> None:
+    config = tiny(tmp_path, "optim.lr=1e30", "optim.clip_norm=null", "model.backbone=vgg16", "model.extras_norm=none")
+    with pytest.raises(NonFiniteLossError) as error:
+        training.train(config, progress=False)
+    assert "shapes/train/" in str(error.value)
+    assert "learning rate" in str(error.value)
+    for path in (tmp_path / "tiny").glob("state-*.pt"):
+        assert all(torch.isfinite(t).all() for t in load_state(path)["network"].values())
+
+
+def test_a_state_of_other_classes_is_refused(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "tiny"
+    run.mkdir()
+    newest = sorted((finished / "tiny").glob("state-*.pt"))[-1]
+    (run / newest.name).write_bytes(newest.read_bytes())
+    saved = load_state(newest)
+    config = tiny(tmp_path, *HARD)
+    trainer_names = tuple(f"other {name}" for name in saved["class_names"])
+    with pytest.raises(CheckpointError, match=r"was trained on .*model\.weights"):
+        _restore_with(config, trainer_names, saved)
+
+
+def _restore_with(config: Config, names: tuple[str, ...], saved: dict[str, Any]) -> None:
+    from ssd.optim import AveragedNetwork
+    from ssd.trainstate import TrainState
+
+    network = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    TrainState(network, AveragedNetwork(network, 0), optimizer, scaler, config, names).restore(saved, "state.pt")
+
+
+def test_resume_auto_without_a_state_starts_fresh_and_a_wrong_path_is_an_error(tmp_path: Path) -> None:
+    outcome = training.train(tiny(tmp_path, "train.epochs=1"), resume="auto", progress=False)
+    assert outcome.evaluation is not None
+    with pytest.raises(CheckpointError, match=r"nowhere\.pt"):
+        training.train(tiny(tmp_path), resume=str(tmp_path / "nowhere.pt"), progress=False)
+
+
+def test_a_second_run_of_the_same_name_gets_its_own_folder(tmp_path: Path) -> None:
+    first = training.train(tiny(tmp_path, "train.epochs=1"), progress=False)
+    second = training.train(tiny(tmp_path, "train.epochs=1"), progress=False)
+    assert (first.folder.path.name, second.folder.path.name) == ("tiny", "tiny-2")
+    assert first.folder.best.exists()
+
+
+def test_fine_tuning_takes_head_rows_by_class_name(finished: Path, tmp_path: Path) -> None:
+    source = finished / "tiny" / "best.safetensors"
+    state, settings, _ = load_weights(source)
+    from ssd import build
+
+    config = configs.resolve(tiny(tmp_path, f"model.weights={source}"))
+    names = ("penguin", settings.class_names[1], settings.class_names[0])
+    begin = build.start(config, names)
+    new = begin.network.state_dict()
+    assert torch.equal(new["backbone.conv1_1.weight"], state["backbone.conv1_1.weight"])
+    old_rows = state["head.classes.0.bias"].view(-1, settings.num_classes + 1)
+    new_rows = new["head.classes.0.bias"].view(-1, 4)
+    assert torch.equal(new_rows[:, [0, 2, 3]], old_rows[:, [0, 2, 1]])
+    assert begin.fresh == ()
+
+
+def test_two_processes_train_like_one_with_the_same_global_batch(tmp_path: Path) -> None:
+    """Twenty steps in fp32, without BatchNorm, whose statistics are each process's own."""
+    words = ("model.backbone=vgg16", "model.extras_norm=none", "train.epochs=7", "train.eval_every=7", "optim.lr=1e-3")
+    losses = {}
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        done = run_training(folder, *words, processes=processes)
+        assert done.returncode == 0, done.stderr
+        losses[processes] = rows(folder)
+    assert len(losses[1]) == 21
+    for one, two in itertools.islice(zip(losses[1], losses[2], strict=True), 20):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        assert two["positives"] * 2 == pytest.approx(one["positives"])
+    ap = [rows(tmp_path / str(n), "val")[-1]["AP"] for n in (1, 2)]
+    assert ap[0] == pytest.approx(ap[1], abs=1e-6)
+
+
+def test_processes_with_different_configs_stop_on_both(tmp_path: Path) -> None:
+    script = tmp_path / "differ.py"
+    script.write_text(
+        "import os, sys\n"
+        "from ssd.commands.train import main\n"
+        "sys.exit(main([*sys.argv[1:], 'seed=' + os.environ['RANK']]))\n"
+    )
+    command = train_command(tmp_path, processes=2)
+    command[command.index(next(word for word in command if word.endswith("train.py")))] = str(script)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment(), check=False)
+    assert done.returncode != 0
+    assert done.stderr.count("disagree on the config or the data") >= 2
+
+
+def test_configs_are_frozen(tmp_path: Path) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        tiny(tmp_path).name = "other"  # type: ignore[misc]
