@@ -91,10 +91,11 @@ def metric(config: Config, dataset: Dataset) -> Metric:
     return CocoMetric(dataset.records, dataset.class_names, dataset.category_ids)
 
 
-def preview(config: Config, path: Path) -> None:
-    """Write a grid of augmented training pictures with their boxes."""
+def preview(config: Config, path: Path, dataset: Dataset | None = None) -> None:
+    """Write a grid of augmented training pictures with their boxes, of `dataset` where one is given."""
     config = resolve(config)
-    dataset = open_split(config, "train")
+    if dataset is None:
+        dataset = open_split(config, "train")
     settings = build_settings(config, dataset.class_names, Preprocessing())
     draw_preview(dataset, _train_transform(config, settings), path, seed=config.seed)
 

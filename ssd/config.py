@@ -59,7 +59,6 @@ class DataConfig:
     allow_outside: bool = False  # may annotations name pictures outside the folder
     workers: int = 2
     timeout: float = 120.0  # seconds a worker may take for one batch
-    cache_images: bool = False  # keep decoded pictures in memory
     shapes_train: int = 400  # how many pictures `shapes` draws
     shapes_val: int = 80
     shapes_size: int = 160

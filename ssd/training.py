@@ -8,6 +8,7 @@ first.
 import contextlib
 import logging
 import math
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +97,7 @@ class Trainer:
             self.network = torch.compile(self.parallel)  # type: ignore[assignment]
         self.train_log, self.val_log = self._logs()
         self.evaluation: Evaluation | None = None
+        self.clock = (time.monotonic(), self.state.step)  # of the last log row
 
     def run(self) -> Outcome:
         """Train until the last epoch, until patience ends, or until somebody asks to stop."""
@@ -115,6 +117,7 @@ class Trainer:
     def _train_epoch(self, epoch: int, done: int, bar: "tqdm[Any]") -> bool:
         """Go through one epoch from batch `done` on; False when somebody asked to stop."""
         self.network.train()
+        self.clock = (time.monotonic(), self.state.step)
         watch = _LossWatch(self.device)
         for index, batch in enumerate(self.loader.epoch(epoch, done), start=done):
             last = index + 1 == self.steps_per_epoch
@@ -267,7 +270,9 @@ class Trainer:
 
     def _log(self, row: dict[str, float], bar: "tqdm[Any]") -> None:
         self.state.missed_best_box += int(row.pop("missed_best_box"))
-        rate = bar.format_dict["rate"] or (bar.format_dict["n"] - bar.initial) / max(bar.format_dict["elapsed"], 1e-9)
+        before, step = self.clock
+        self.clock = (time.monotonic(), self.state.step)
+        rate = (self.state.step - step) * self.config.train.batch_size / max(self.clock[0] - before, 1e-9)
         bar.set_postfix(loss=f"{row['loss']:.3f}", lr=f"{row['lr']:.1e}", refresh=False)
         if self.train_log is not None:
             epoch = (self.state.step - 1) // self.steps_per_epoch + 1

@@ -1,7 +1,7 @@
 """From plain numbers to a network: SSD300, SSD512, and any other input size."""
 
 import logging
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -37,7 +37,7 @@ def settings_for(
     input_size: int,
     backbone: str = "vgg16",
     width: float = 1.0,
-    extras_norm: str = "none",
+    extras_norm: Literal["none", "batch"] = "none",
     **box_numbers: Any,
 ) -> Settings:
     """Settings for any input size; the levels, and so the default boxes, follow from it.
@@ -47,7 +47,9 @@ def settings_for(
     Raises:
         ConfigError: no such backbone, or an input too small for it.
     """
-    network = NetworkSettings(backbone, input_size, width, extras_norm)  # type: ignore[arg-type]
+    # L2 normalisation tames the first level's features; BatchNorm has done so already.
+    first_norm: Literal["l2", "none"] = "none" if backbone.endswith("_bn") else "l2"
+    network = NetworkSettings(backbone, input_size, width, extras_norm, first_norm)
     return Settings(network, box_settings(input_size, level_grids(network), **box_numbers), class_names)
 
 

@@ -20,7 +20,7 @@ from tests.training_runs import TINY, environment, run_training, train_command
 
 
 def tiny(folder: Path, *words: str) -> Config:
-    return configs.load(None, [*TINY, f"output={folder}", "name=tiny", *words])
+    return configs.load(configs.builtin("demo"), [*TINY, f"output={folder}", "name=tiny", *words])
 
 
 def rows(folder: Path, name: str = "train") -> list[dict[str, Any]]:
@@ -126,7 +126,7 @@ def test_asked_to_stop_a_run_finishes_its_step_saves_and_says_so(
     assert process.returncode == code
     assert "--resume auto" in errors
     saved = final_state(tmp_path)
-    assert saved["step"] % 2 == 0 or saved["step"] % 3 == 0  # a whole update, not half an accumulation
+    assert saved["step"] % 3 != 1  # an epoch is one update of two batches and one of one: never half of the first
 
 
 def test_a_loss_that_is_not_finite_names_the_pictures_and_writes_nothing(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def _restore_with(config: Config, names: tuple[str, ...], saved: dict[str, Any])
     network = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    TrainState(network, AveragedNetwork(network, 0), optimizer, scaler, config, names).restore(saved, "state.pt")
+    TrainState(network, AveragedNetwork(network, 0.0), optimizer, scaler, config, names).restore(saved, "state.pt")
 
 
 def test_resume_auto_without_a_state_starts_fresh_and_a_wrong_path_is_an_error(tmp_path: Path) -> None:
@@ -192,8 +192,11 @@ def test_fine_tuning_takes_head_rows_by_class_name(finished: Path, tmp_path: Pat
 
 
 def test_two_processes_train_like_one_with_the_same_global_batch(tmp_path: Path) -> None:
-    """Twenty steps in fp32, without BatchNorm, whose statistics are each process's own."""
-    words = ("model.backbone=vgg16", "model.extras_norm=none", "train.epochs=7", "train.eval_every=7", "optim.lr=1e-3")
+    """Twenty steps in fp32, without BatchNorm, whose statistics are each process's own.
+
+    The rate is low: at a high one the last digit of a sum soon decides which box is the 60th hardest negative.
+    """
+    words = ("model.backbone=vgg16", "model.extras_norm=none", "train.epochs=7", "train.eval_every=7", "optim.lr=1e-4")
     losses = {}
     for processes in (1, 2):
         folder = tmp_path / str(processes)

@@ -5,8 +5,9 @@ to learn a long way; objects of the same picture that want the same default box 
 the first step of training. Crowd regions are never matched and not counted.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,9 +15,9 @@ import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
-from ssd.boxes import area, to_cxcywh
-from ssd.data import Dataset
-from ssd.multibox.default_boxes import boxes_per_cell, default_boxes
+from ssd.audit.overlaps import REACHED, best_overlaps
+from ssd.data import Dataset, folders
+from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.matcher import match
 from ssd.settings import BoxSettings
 from ssd.structures import Record, Targets
@@ -24,8 +25,7 @@ from ssd.structures import Record, Targets
 Size = Literal["small", "medium", "large"]
 SIZES: tuple[Size, ...] = ("small", "medium", "large")
 _SMALL, _LARGE = 32**2, 96**2  # COCO's limits, in pixels of the picture
-_AT_ONCE = 4096  # objects; keeps the overlaps in the cache
-_MATCHED_PICTURES = 2000  # enough for a share of second choices; whole overlaps are slow
+_MATCHED_PICTURES = 500  # enough for a share; the matcher overlaps everything with everything
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Objects:
     labels: Int[np.ndarray, "N"]
     records: Int[np.ndarray, "N"]  # which picture each is in
 
-    def sizes(self) -> np.ndarray:
+    def sizes(self) -> Int[np.ndarray, "N"]:
         """Place in `SIZES` of every object."""
-        return np.digitize(self.areas, [_SMALL, _LARGE])
+        return np.asarray(np.digitize(self.areas, [_SMALL, _LARGE]))
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,31 @@ class Bucket:
 
 
 @dataclass(frozen=True)
+class Hard:
+    """One object that its default box barely overlaps; sides in pixels of the network's input."""
+
+    path: str
+    name: str
+    width: float
+    height: float
+    overlap: float
+
+
+@dataclass(frozen=True)
+class SecondChoices:
+    """Objects that do not get their best default box, because another object of the picture does."""
+
+    count: int
+    objects: int  # among how many that was counted
+
+
+@dataclass(frozen=True)
 class Reach:
     """How well one set of default boxes fits the objects of a split."""
 
     default_boxes: int
     buckets: Mapping[str, Bucket]  # all, small, medium, large
     unreached: int  # objects with a best overlap below 0.5
-    second_choices: int  # objects that do not get their best default box, because another object of the picture does
-    matched_objects: int  # among how many of them that was counted
     overlaps: Float[Tensor, "N"]
 
     @property
@@ -85,77 +102,56 @@ def gather(dataset: Dataset) -> Objects:
     )
 
 
-def measure(dataset: Dataset, settings: BoxSettings, threshold: float = 0.5) -> Reach:
+def measure(dataset: Dataset, settings: BoxSettings) -> Reach:
     """Overlap one set of default boxes with all objects of a split."""
     objects = gather(dataset)
     overlaps = best_overlaps(objects.boxes, settings)
     sizes = torch.from_numpy(objects.sizes())
-    buckets = {"all": _bucket(overlaps, threshold)}
+    buckets = {"all": bucket(overlaps)}
     for place, size in enumerate(SIZES):
-        buckets[size] = _bucket(overlaps[sizes == place], threshold)
-    tiled = default_boxes(settings)
-    second_choices, matched = _second_choices(dataset.records, tiled, threshold)
-    unreached = int((overlaps < threshold).sum())
-    return Reach(len(tiled), buckets, unreached, second_choices, matched, overlaps)
+        buckets[size] = bucket(overlaps[sizes == place])
+    return Reach(len(default_boxes(settings)), buckets, int((overlaps < REACHED).sum()), overlaps)
 
 
-def best_overlaps(boxes: Float[Tensor, "N 4"], settings: BoxSettings) -> Float[Tensor, "N"]:
-    """The IoU of every box with its best default box, without overlapping it with each of them.
-
-    Default boxes of one shape lie on a grid, so width and height of the shared part are chosen apart: the best column
-    and the best row together are the best cell. Hundreds of numbers a box stand for thousands of default boxes.
-    """
-    levels = _levels(settings)
-    parts = [_best_of_levels(part, levels) for part in boxes.split(_AT_ONCE)]
-    return torch.cat(parts) if parts else boxes.new_zeros(0)
-
-
-def _levels(settings: BoxSettings) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Columns (G), rows (G) and shapes (A, 2) of every level, read off the tiled boxes so that clipping is in them."""
-    counts = [grid * grid * each for grid, each in zip(settings.grids, boxes_per_cell(settings), strict=True)]
-    levels = []
-    for grid, level in zip(settings.grids, to_cxcywh(default_boxes(settings)).split(counts), strict=True):
-        cells = level.view(grid, grid, -1, 4)  # row, column, shape
-        levels.append((cells[0, :, 0, 0], cells[:, 0, 0, 1], cells[0, 0, :, 2:]))
-    return levels
-
-
-def _best_of_levels(boxes: Float[Tensor, "N 4"], levels: Iterable[tuple[Tensor, Tensor, Tensor]]) -> Float[Tensor, "N"]:
-    best = boxes.new_zeros(len(boxes))
-    for columns, rows, shapes in levels:
-        width = _shared(boxes[:, 0], boxes[:, 2], columns, shapes[:, 0])
-        height = _shared(boxes[:, 1], boxes[:, 3], rows, shapes[:, 1])
-        shared = width * height
-        union = area(boxes)[:, None] + shapes.prod(dim=1) - shared
-        best = torch.maximum(best, (shared / union).amax(dim=1))
-    return best
-
-
-def _shared(
-    low: Float[Tensor, "N"], high: Float[Tensor, "N"], centres: Float[Tensor, "G"], sides: Float[Tensor, "A"]
-) -> Float[Tensor, "N A"]:
-    """The longest stretch that [low, high] shares with a stretch of each length, over all centres."""
-    starts, ends = centres[:, None] - sides / 2, centres[:, None] + sides / 2  # G, A
-    stretch = torch.minimum(high[:, None, None], ends) - torch.maximum(low[:, None, None], starts)
-    return stretch.amax(dim=1).clamp_(min=0)
-
-
-def _bucket(overlaps: Float[Tensor, "N"], threshold: float) -> Bucket:
+def bucket(overlaps: Float[Tensor, "N"]) -> Bucket:
+    """Sum up the best overlaps of some objects."""
     if not len(overlaps):
         return Bucket(0, None, None)
-    return Bucket(len(overlaps), float((overlaps >= threshold).float().mean()), float(overlaps.mean()))
+    return Bucket(len(overlaps), float((overlaps >= REACHED).float().mean()), float(overlaps.mean()))
 
 
-def _second_choices(records: Sequence[Record], tiled: Float[Tensor, "K 4"], threshold: float) -> tuple[int, int]:
-    """How many objects have to take another than their best default box, and among how many that was counted."""
-    step = max(1, len(records) // _MATCHED_PICTURES)
-    count = matched = 0
-    for record in records[::step]:
-        objects = int((~record.crowd).sum())
-        matched += objects
-        if objects > 1:  # a lone object always gets its best
-            count += int(match(tiled, _targets(record), threshold).second_choices)
-    return count, matched
+def hardest(dataset: Dataset, overlaps: Float[Tensor, "N"], input_size: int, count: int = 10) -> list[Hard]:
+    """The objects with the smallest of the `overlaps` of `gather(dataset)`, as far as they are below 0.5."""
+    objects = gather(dataset)
+    order = overlaps.argsort(stable=True)[:count].tolist()
+    found = []
+    for row in order:
+        if overlaps[row] >= REACHED:
+            break
+        record = dataset.records[objects.records[row]]
+        low_x, low_y, high_x, high_y = objects.boxes[row].tolist()
+        found.append(
+            Hard(
+                path=folders.relative(Path(record.path), Path(dataset.name)),
+                name=dataset.class_names[objects.labels[row]],
+                width=round((high_x - low_x) * input_size, 1),
+                height=round((high_y - low_y) * input_size, 1),
+                overlap=float(overlaps[row]),
+            )
+        )
+    return found
+
+
+def count_second_choices(dataset: Dataset, settings: BoxSettings) -> SecondChoices:
+    """Match the objects of a split to the default boxes, on an even sample where there are many pictures."""
+    tiled = default_boxes(settings)
+    count = objects = 0
+    for record in dataset.records[:: -(-len(dataset) // _MATCHED_PICTURES) or 1]:
+        here = int((~record.crowd).sum())
+        objects += here
+        if here > 1:  # a lone object always gets its best
+            count += int(match(tiled, _targets(record), REACHED).second_choices)
+    return SecondChoices(count, objects)
 
 
 def _targets(record: Record) -> Targets:

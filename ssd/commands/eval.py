@@ -60,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
         "--output", type=Path, metavar="FILE", help="default: eval-coco.json (-voc, -coco-voc) by the weights"
     )
     p.add_argument("--results", type=Path, metavar="FILE", help="also write the detections as a COCO results file")
+    p.add_argument(
+        "--draw", type=int, default=0, metavar="N", help="draw N pictures, truth beside detections, by the report"
+    )
     p.add_argument("--quiet", action="store_true", help="no progress bar")
     return p
 
@@ -104,13 +107,19 @@ def _run(args: argparse.Namespace, device: str, *, first: bool) -> int:
     if args.results is not None:
         coco = next(metric for metric in metrics if metric.name == "coco")
         coco.write_results(args.results)  # type: ignore[union-attr]
-    _write(_output(args, weights), as_dict(evaluation, dataset, detector, weights))
+    report = _output(args, weights)
+    _write(report, as_dict(evaluation, dataset, detector, weights))
+    if args.draw:
+        from ssd.commands.eval_pictures import draw_pictures
+
+        folder = report.parent / f"{report.stem}-pictures"
+        print(f"{draw_pictures(detector, dataset, args.draw, folder)} drawn pictures: {folder}")
     return 0
 
 
 def _check(args: argparse.Namespace) -> None:
     args.coco = args.coco or not args.voc
-    for name, least in (("batch_size", 1), ("workers", 0)):
+    for name, least in (("batch_size", 1), ("workers", 0), ("draw", 0)):
         value = getattr(args, name)
         if value < least:
             place = f"--{name.replace('_', '-')}"

@@ -8,6 +8,8 @@ COMMANDS = {
     "train": "train on your pictures, or on pictures the program draws",
     "eval": "evaluate weights by the COCO or the VOC rules",
     "detect": "find the objects in pictures and draw them",
+    "check-data": "say what is wrong with a data set, and what the default boxes can reach in it",
+    "benchmark": "compare speed and memory with torchvision's SSD300",
 }
 
 

@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Train; the exit code is 143 or 130 after SIGTERM or SIGINT, 2 for a mistake of the user's."""
-    args = parser().parse_args(argv)
+    args = parser().parse_intermixed_args(argv)
     config = load_config(args.words, args.data, args.name)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.preview:

@@ -12,8 +12,6 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from ssd.errors import AnnotationError, DataWorkerError, ImageDecodeError, SSDError
-from ssd.images import preprocess_batch
-from ssd.settings import Preprocessing
 from ssd.structures import Batch, Record, Sample, Targets
 
 BadImages = Literal["error", "skip"]
@@ -93,23 +91,6 @@ class TrainBatches(TorchDataset[Delivery]):
                     raise
                 bad.append(error)
         raise bad[-1]
-
-
-@dataclass(frozen=True)
-class EvalBatches(TorchDataset[Delivery]):
-    """Batches as the network reads them, nothing drawn at random, every object kept."""
-
-    source: Source
-    preprocessing: Preprocessing
-    size: int
-
-    def __getitem__(self, indices: tuple[int, ...]) -> Delivery:
-        try:
-            samples = [load_checked(self.source, index) for index in indices]
-        except SSDError as error:
-            return Delivery(error=error)
-        images = preprocess_batch([sample.image for sample in samples], self.preprocessing, self.size)
-        return Delivery(collate(images, samples, [sample.image.shape[:2] for sample in samples]))
 
 
 def load_checked(source: Source, index: int) -> Sample:

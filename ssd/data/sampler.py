@@ -61,12 +61,6 @@ def steps_per_epoch(length: int, batch_size: int, world_size: int = 1) -> int:
     return -(-length // batch_size)
 
 
-def eval_batches(length: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> list[tuple[int, ...]]:
-    """Batches of this process's share, in order; over all processes every index occurs exactly once."""
-    share = range(length * rank // world_size, length * (rank + 1) // world_size)
-    return [tuple(share[start : start + batch_size]) for start in range(0, len(share), batch_size)]
-
-
 def _permutation(length: int, seed: int, epoch: int) -> Int[np.ndarray, "N"]:
     # The spawn key keeps this stream apart from the augmentations', which are seeded with (seed, epoch, index).
     return np.random.default_rng(np.random.SeedSequence([seed, epoch], spawn_key=(1,))).permutation(length)

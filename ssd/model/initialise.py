@@ -36,8 +36,7 @@ def fit_to_data_(
     One forward pass: each layer is corrected before the next one sees its output. Layers under `head` are only scaled,
     to a spread of 0.1. After Kraehenbuehl et al., "Data-dependent initializations of CNNs", ICLR 2016, equation 4.
 
-    `fresh` names the convolutions that start from nothing; those that a norm layer follows need no help and are skipped
-    by the caller.
+    `fresh` names the convolutions that start from nothing. BatchNorm layers pass everything through meanwhile.
     """
     modules = dict(network.named_modules())
     hooks = []

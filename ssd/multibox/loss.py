@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ssd.errors import AnnotationError
 from ssd.multibox.coder import Variances, encode
+from ssd.multibox.device import on_cpu
 from ssd.multibox.matcher import Matches
 from ssd.structures import Predictions, Targets
 
@@ -71,7 +72,7 @@ def hard_negatives(
     # A loss that is not a number counts as the worst: it must reach the sum, where the training loop sees it.
     loss = _background_loss(logits).nan_to_num(nan=torch.inf, posinf=torch.inf).masked_fill_(~candidates, -torch.inf)
     # Off the CPU nobody waits for `wanted`: everything is ranked.
-    most = int(wanted.max().clamp(max=loss.shape[1])) if loss.device.type == "cpu" else loss.shape[1]
+    most = int(wanted.max().clamp(max=loss.shape[1])) if on_cpu(loss) else loss.shape[1]
     if most == 0:
         return torch.zeros_like(candidates)
     ranked = loss.topk(most, dim=1).values
@@ -117,7 +118,7 @@ def _negatives_wanted(
 def _background_loss(logits: Float[Tensor, "B K C"]) -> Float[Tensor, "B K"]:
     """Cross entropy of every default box if it were background."""
     # On the CPU an image at a time, for the cache; the batch at once is twenty times the memory of its result.
-    step = 1 if logits.device.type == "cpu" else len(logits)
+    step = 1 if on_cpu(logits) else len(logits)
     parts = [logits[start : start + step] for start in range(0, len(logits), step)]
     return torch.cat([-part.float().log_softmax(dim=-1)[..., 0] for part in parts])
 
@@ -134,7 +135,7 @@ def _confidence_loss(
     logits: Float[Tensor, "B K C"], classes: Int[Tensor, "B K"], chosen: Bool[Tensor, "B K"], label_smoothing: float
 ) -> Float[Tensor, ""]:
     logits, classes, chosen = logits.flatten(0, 1), classes.flatten(), chosen.flatten()
-    if logits.device.type == "cpu":  # a small share of the rows: worth looking up which
+    if on_cpu(logits):  # a small share of the rows: worth looking up which
         rows = chosen.nonzero()[:, 0]
         logits, classes = logits.index_select(0, rows), classes[rows]
         return F.cross_entropy(logits.float(), classes, reduction="sum", label_smoothing=label_smoothing)
@@ -151,7 +152,7 @@ def _box_loss(
 ) -> Float[Tensor, ""]:
     index, boxes = matches.object_index, targets.boxes.float()
     default_boxes = default_boxes.float()
-    if offsets.device.type == "cpu":
+    if on_cpu(offsets):
         images, columns = (index >= 0).nonzero().unbind(dim=1)
         rows = images * index.shape[1] + columns
         wanted = encode(boxes[images, index[images, columns]], default_boxes[columns], variances)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ssd.boxes import area, intersection, iou
+from ssd.multibox.device import on_cpu
 from ssd.structures import Targets
 
 # Overlaps held at once off the CPU, where few large launches are best: 128 MiB a temporary.
@@ -33,9 +34,9 @@ class Matches:
 def match(default_boxes: Float[Tensor, "K 4"], targets: Targets, iou_threshold: float = 0.5) -> Matches:
     """Decide for every default box of every image which object it answers for.
 
-    `iou_threshold` is above 0. Crowd regions are never matched; an unmatched default box with at least half of its area
-    inside one of them is `ignored`. An image may have no objects, or more than there are default boxes: then the last
-    stay without.
+    Overlaps of 0 reach no `iou_threshold`. Crowd regions are never matched; an unmatched default box with at least half
+    of its area inside one of them is `ignored`. An image may have no objects, or more than there are default boxes:
+    then those that overlap least stay without.
     """
     default_boxes = default_boxes.float()
     is_object = targets.valid & ~targets.crowd
@@ -45,7 +46,8 @@ def match(default_boxes: Float[Tensor, "K 4"], targets: Targets, iou_threshold: 
     # An empty box overlaps nothing: padding and crowds stay below every threshold.
     boxes = targets.boxes.float().masked_fill(~is_object[..., None], 0)
     best_overlap, best_object, favourite = _best(boxes, default_boxes)
-    object_index = torch.where(best_overlap >= iou_threshold, best_object, -1)
+    reached = (best_overlap >= iou_threshold) & (best_overlap > 0)
+    object_index = torch.where(reached, best_object, -1)
 
     own_box = _own_boxes(boxes, default_boxes, is_object, favourite)
     # Objects without a default box of their own write into a column that is cut off again.
@@ -58,9 +60,10 @@ def match(default_boxes: Float[Tensor, "K 4"], targets: Targets, iou_threshold: 
     )
 
 
-def _at_once(boxes: Float[Tensor, "B N 4"], num_boxes: int) -> int:
-    """How many images to overlap at a time: one on the CPU, where its overlaps then stay in the cache."""
-    return 1 if boxes.device.type == "cpu" else max(1, _OVERLAPS_AT_ONCE // (boxes.shape[1] * num_boxes))
+def _parts(boxes: Float[Tensor, "B N 4"], num_boxes: int) -> list[slice]:
+    """Images to overlap at a time: one on the CPU, where its overlaps then stay in the cache."""
+    step = 1 if on_cpu(boxes) else max(1, _OVERLAPS_AT_ONCE // (boxes.shape[1] * num_boxes))
+    return [slice(start, start + step) for start in range(0, len(boxes), step)]
 
 
 def _best(
@@ -69,15 +72,14 @@ def _best(
     """The best overlap and object of every default box, and the best default box of every object."""
     overlaps, objects, favourites = [], [], []
     # Trailing padding is not worth its overlaps where looking costs nothing.
-    used = _used_rows(boxes) if boxes.device.type == "cpu" else [boxes.shape[1]] * len(boxes)
-    step = _at_once(boxes, len(default_boxes))
-    for start in range(0, len(boxes), step):
-        part = boxes[start : start + step, : used[start]]
-        overlap = iou(part, default_boxes)
+    used = _used_rows(boxes) if on_cpu(boxes) else [boxes.shape[1]] * len(boxes)
+    for part in _parts(boxes, len(default_boxes)):
+        rows = used[part.start]
+        overlap = iou(boxes[part, :rows], default_boxes)
         best_overlap, best_object = overlap.max(dim=1)
         overlaps.append(best_overlap)
         objects.append(best_object)
-        favourites.append(F.pad(overlap.argmax(dim=2), (0, boxes.shape[1] - used[start])))
+        favourites.append(F.pad(overlap.argmax(dim=2), (0, boxes.shape[1] - rows)))
     return torch.cat(overlaps), torch.cat(objects), torch.cat(favourites)
 
 
@@ -96,9 +98,8 @@ def _own_boxes(
 ) -> Int[Tensor, "B N"]:
     """Give each object its own default box, greatest overlap first; K stands for none."""
     own_box = torch.where(is_object, favourite, len(default_boxes))
-    if boxes.device.type != "cpu":
-        step = _at_once(boxes, len(default_boxes))
-        parts = [slice(start, start + step) for start in range(0, len(boxes), step)]
+    if not on_cpu(boxes):
+        parts = _parts(boxes, len(default_boxes))
         return torch.cat([_greedy(iou(boxes[part], default_boxes), is_object[part]) for part in parts])
     for image, wanted in enumerate(own_box.tolist()):
         # Where no two objects want the same default box, greedy gives each its favourite.
@@ -143,8 +144,12 @@ def _best_first(overlap: Float[Tensor, "B N K"], count: int) -> Int[Tensor, "B N
 
 def _inside_crowd(default_boxes: Float[Tensor, "K 4"], targets: Targets) -> Bool[Tensor, "B K"]:
     crowd = targets.valid & targets.crowd
-    if crowd.device.type == "cpu" and not crowd.any():
-        return crowd.new_zeros(len(crowd), len(default_boxes))
-    # Each region by itself; regions are few and far between, so their overlaps are not cut into parts.
-    inside = intersection(targets.boxes.float(), default_boxes) >= area(default_boxes) / 2
-    return (inside & crowd[..., None]).any(dim=1)
+    half = area(default_boxes) / 2
+    inside = []
+    for part in _parts(targets.boxes, len(default_boxes)):
+        if on_cpu(crowd) and not crowd[part].any():
+            inside.append(crowd.new_zeros(1, len(default_boxes)))
+            continue
+        shared = intersection(targets.boxes[part].float(), default_boxes)
+        inside.append(((shared >= half) & crowd[part, :, None]).any(dim=1))
+    return torch.cat(inside)

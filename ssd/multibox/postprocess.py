@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from ssd.multibox.coder import Variances, decode
+from ssd.multibox.device import on_cpu
 from ssd.structures import Found, Predictions
 
 # Boxes are cut at this many image sides from the image when they are compared; no decoded box has a side above 66.
@@ -54,11 +55,13 @@ def postprocess(
     image before that comparison (torchvision) or after it (the original). A score that is not a number is above no
     threshold: who must not miss it looks at `predictions` first.
     """
+    default_boxes = default_boxes.float()
     parts = []
-    for offsets, scores in _scores(predictions, 2 * max_detections):
+    for offsets, logits, boxes in _parts(predictions, default_boxes, score_threshold, 2 * max_detections):
+        scores = logits.float().softmax(dim=-1)[..., 1:]
         limit, pairs = max(1, 2 * max_detections), scores[0].numel()
         while True:
-            best = best_candidates(scores, offsets, default_boxes, variances, score_threshold, top_k, limit)
+            best = best_candidates(scores, offsets.float(), boxes, variances, score_threshold, top_k, limit)
             if clip == "before":
                 best = dataclasses.replace(best, boxes=best.boxes.clamp(0, 1))
             kept = suppress(best, iou_threshold)
@@ -75,14 +78,35 @@ def postprocess(
     )
 
 
-def _scores(
-    predictions: Predictions, limit: int
-) -> Iterator[tuple[Float[Tensor, "part K 4"], Float[Tensor, "part K foreground"]]]:
-    """Offsets and foreground scores: an image at a time on the CPU, for the cache; else what is suppressed at once."""
-    images = len(predictions.logits)
-    step = 1 if predictions.logits.device.type == "cpu" else max(1, _BOXES_AT_ONCE // max(1, limit))
-    for part in (slice(start, start + step) for start in range(0, images, step)):
-        yield predictions.offsets[part].float(), predictions.logits[part].float().softmax(dim=-1)[..., 1:]
+def _parts(
+    predictions: Predictions, default_boxes: Float[Tensor, "K 4"], score_threshold: float, limit: int
+) -> Iterator[tuple[Float[Tensor, "part k 4"], Float[Tensor, "part k C"], Float[Tensor, "k 4"]]]:
+    """Offsets, logits and default boxes of what is worked on at once.
+
+    On the CPU an image, for the cache, without the default boxes that are surely background; elsewhere as many images
+    as are suppressed at once, whole.
+    """
+    if on_cpu(predictions.logits):
+        for offsets, logits in zip(predictions.offsets, predictions.logits, strict=True):
+            rows = _hopeful(logits, score_threshold)
+            yield offsets[rows][None], logits[rows][None], default_boxes[rows]
+        return
+    step = max(1, _BOXES_AT_ONCE // max(1, limit))
+    for start in range(0, len(predictions.logits), step):
+        part = slice(start, start + step)
+        yield predictions.offsets[part], predictions.logits[part], default_boxes
+
+
+def _hopeful(logits: Float[Tensor, "K C"], score_threshold: float) -> Int[Tensor, "k"]:
+    """The default boxes that may have a score above the threshold, at least one.
+
+    With background as its only rival a class would score the sigmoid of their distance; more rivals only take from it.
+    One percent makes room for rounding, and what is not a number stays.
+    """
+    bound = (logits[:, 1:].amax(dim=1) - logits[:, 0]).float().sigmoid()
+    hopeful = ~(bound < 0.99 * score_threshold)
+    hopeful[0] |= ~hopeful.any()
+    return hopeful.nonzero()[:, 0]
 
 
 def best_candidates(
@@ -107,7 +131,7 @@ def best_candidates(
     offsets = offsets.gather(1, chosen[..., None].expand(-1, -1, 4))
     above = scores > score_threshold
     accepted = above if limit <= top_k else above & (_rank_in_class(labels) < top_k)
-    boxes = decode(offsets, default_boxes.float()[chosen], variances)
+    boxes = decode(offsets, default_boxes[chosen], variances)
     return Candidates(boxes, scores, labels, accepted, more=above[:, -1])
 
 
@@ -116,7 +140,7 @@ def _best_rows(scores: Float[Tensor, "B K foreground"], count: int) -> Int[Tenso
 
     All others are never sorted by class.
     """
-    if scores.device.type == "cpu" and len(scores) == 1:
+    if on_cpu(scores) and len(scores) == 1:
         # Twice as fast without the class: all that tie with the last come along, and those that are not numbers.
         best = scores[0].amax(dim=1)
         last = best.topk(count).values[-1]

@@ -5,9 +5,9 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ssd.device import choose_device
 from ssd.errors import ArgumentError
 from ssd.precision import choose_dtype
-from ssd.device import choose_device
 from ssd.runtime.torch import TorchRuntime
 from ssd.structures import Predictions
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,12 +16,11 @@ import pytest
 import torch
 
 from ssd.data.batches import collate, load_checked
-from ssd.data.loader import EvalLoader, TrainLoader, make_eval_loader, make_train_loader
+from ssd.data.loader import TrainLoader, make_train_loader
 from ssd.data.preview import preview
 from ssd.data.transforms import TrainTransform
 from ssd.errors import AnnotationError, DatasetError, DataWorkerError, ImageDecodeError
-from ssd.images import load_image, preprocess
-from ssd.settings import Preprocessing
+from ssd.images import load_image
 from ssd.structures import Batch, Record, Sample
 
 SIZE = 32
@@ -79,8 +79,8 @@ def train_loader(source: Drawn, workers: int = 0, batch_size: int = 4, **options
     return make_train_loader(source, TRANSFORM, batch_size=batch_size, seed=0, workers=workers, **options)  # type: ignore[arg-type]
 
 
-def eval_loader(source: Drawn, workers: int = 0, **options: object) -> EvalLoader:
-    return make_eval_loader(source, Preprocessing(), SIZE, batch_size=4, workers=workers, **options)  # type: ignore[arg-type]
+def an_epoch(source: Drawn, workers: int = 0, **options: object) -> Iterator[Batch]:
+    return train_loader(source, workers, **options).epoch(0)
 
 
 def same(first: Batch, second: Batch) -> bool:
@@ -126,23 +126,6 @@ def test_a_batch_without_objects_has_no_rows() -> None:
     assert batch.targets.boxes.shape == (2, 0, 4)
 
 
-def test_evaluation_shows_whole_pictures_ready_for_the_network() -> None:
-    source = Drawn()
-    loader = eval_loader(source)
-    assert len(loader) == 3
-    for _ in range(2):
-        batches = list(loader)
-        assert [index for batch in batches for index in batch.ids] == list(range(10))
-        assert torch.equal(batches[0].images[1], preprocess(source.load(1).image, Preprocessing(), SIZE))
-        assert batches[0].images.dtype == torch.float32
-        assert batches[0].targets.valid.sum(1).tolist() == [0, 1, 2, 0]
-
-
-def test_two_processes_together_evaluate_every_picture_once() -> None:
-    ids = [i for rank in (0, 1) for b in eval_loader(Drawn(7), rank=rank, world_size=2) for i in b.ids]
-    assert ids == list(range(7))
-
-
 def test_the_first_pictures_are_the_same_on_every_process() -> None:
     first, second = (train_loader(Drawn(), rank=rank, world_size=2).first_pictures(6) for rank in (0, 1))
     assert torch.equal(first, second)
@@ -184,20 +167,19 @@ def test_loading_leaves_the_global_random_state_alone() -> None:
 
 def test_a_worker_runs_on_one_thread() -> None:
     with pytest.raises(DatasetError, match="cv2 1 torch 1"):
-        list(eval_loader(Drawn(trouble={5: "threads"}), workers=1))
+        list(an_epoch(Drawn(trouble={5: "threads"}), workers=1))
 
 
 def test_a_worker_outlives_the_signals_that_stop_a_run() -> None:
-    loader = eval_loader(Drawn(trouble={5: "sigterm"}), workers=1)
-    assert [index for batch in loader for index in batch.ids] == list(range(10))
+    seen = {index for batch in an_epoch(Drawn(trouble={5: "sigterm"}), workers=1) for index in batch.ids}
+    assert seen == set(range(10))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_picture_is_an_error_that_names_it(workers: int) -> None:
     source = Drawn(damaged=frozenset({3}))
-    for batches in (train_loader(source, workers).epoch(0), iter(eval_loader(source, workers))):
-        with pytest.raises(ImageDecodeError, match=r"3\.jpg: is truncated"):
-            list(batches)
+    with pytest.raises(ImageDecodeError, match=r"3\.jpg: is truncated"):
+        list(an_epoch(source, workers))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -208,12 +190,12 @@ def test_an_exception_in_a_sample_names_index_and_path(workers: int) -> None:
 
 def test_a_killed_worker_is_an_error_with_a_hint() -> None:
     with pytest.raises(DataWorkerError, match=r"died.*data\.workers=0"):  # long before the timeout
-        list(eval_loader(Drawn(trouble={5: "die"}), workers=1, timeout=3600.0))
+        list(an_epoch(Drawn(trouble={5: "die"}), workers=1, timeout=3600.0))
 
 
 def test_a_hanging_worker_is_an_error_with_a_hint() -> None:
     with pytest.raises(DataWorkerError, match=r"within 1 seconds.*data\.timeout.*data\.workers=0"):
-        list(eval_loader(Drawn(trouble={5: "hang"}), workers=1, timeout=1.0))
+        list(an_epoch(Drawn(trouble={5: "hang"}), workers=1, timeout=1.0))
 
 
 def test_a_program_with_a_hanging_worker_ends(tmp_path: Path) -> None:
@@ -221,11 +203,11 @@ def test_a_program_with_a_hanging_worker_ends(tmp_path: Path) -> None:
     program.write_text(
         textwrap.dedent("""
         import sys
-        from tests.data.test_loader import Drawn, eval_loader
+        from tests.data.test_loader import Drawn, an_epoch
         from ssd.errors import DataWorkerError
         if __name__ == "__main__":
             try:
-                list(eval_loader(Drawn(trouble={5: "hang"}), workers=1, timeout=1.0))
+                list(an_epoch(Drawn(trouble={5: "hang"}), workers=1, timeout=1.0))
             except DataWorkerError as error:
                 sys.exit(f"error: {error}")
         """)
@@ -265,7 +247,7 @@ def test_more_than_a_hundredth_of_bad_pictures_stops_the_run() -> None:
 
 def test_evaluation_never_skips_a_picture() -> None:
     with pytest.raises(ImageDecodeError):
-        list(eval_loader(Drawn(damaged=frozenset({9}))))
+        list(an_epoch(Drawn(damaged=frozenset({9}))))
 
 
 @pytest.mark.parametrize(

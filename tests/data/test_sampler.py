@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ssd.data.sampler import EpochSampler, eval_batches, steps_per_epoch
+from ssd.data.sampler import EpochSampler, steps_per_epoch
 from ssd.errors import ConfigError
 
 
@@ -55,15 +55,3 @@ def test_a_batch_that_cannot_be_shared_out_is_an_error() -> None:
         batches(world_size=3, batch_size=8)
     with pytest.raises(ConfigError, match="no pictures"):
         batches(0)
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
-def test_evaluation_shows_every_picture_once(world_size: int) -> None:
-    shares = [eval_batches(10, batch_size=3, rank=rank, world_size=world_size) for rank in range(world_size)]
-    assert [index for share in shares for batch in share for index in batch] == list(range(10))
-    assert all(0 < len(batch) <= 3 for share in shares for batch in share)
-
-
-def test_more_processes_than_pictures_leave_some_without_work() -> None:
-    shares = [eval_batches(2, batch_size=3, rank=rank, world_size=4) for rank in range(4)]
-    assert sorted(map(len, shares)) == [0, 0, 1, 1]

@@ -1,7 +1,11 @@
 """Small batches for the tests of this room."""
 
+from contextlib import ExitStack
+from unittest import mock
+
 import torch
 
+from ssd.multibox import loss, matcher, postprocess
 from ssd.structures import Predictions, Targets
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
@@ -54,3 +58,11 @@ def random_predictions(images, boxes, classes, generator, spread=1.0):
     """Predictions as an untrained network might make them; background is one of `classes`."""
     offsets = torch.randn(images, boxes, 4, generator=generator) * spread
     return Predictions(offsets, torch.randn(images, boxes, classes, generator=generator) * spread)
+
+
+def pretended_device(is_cpu):
+    """With False: take the ways meant for other devices, on CPU tensors."""
+    stack = ExitStack()
+    for module in (loss, matcher, postprocess):
+        stack.enter_context(mock.patch.object(module, "on_cpu", return_value=is_cpu))
+    return stack

@@ -15,7 +15,14 @@ from ssd.multibox.coder import encode
 from ssd.multibox.loss import check_targets, hard_negatives, multibox_loss
 from ssd.multibox.matcher import match
 from ssd.structures import Predictions, Targets
-from tests.multibox.made import VARIANCES, random_boxes, random_predictions, random_targets, targets_of
+from tests.multibox.made import (
+    VARIANCES,
+    pretended_device,
+    random_boxes,
+    random_predictions,
+    random_targets,
+    targets_of,
+)
 
 QUARTERS = torch.tensor([[x, y, x + 0.5, y + 0.5] for y in (0.0, 0.5) for x in (0.0, 0.5)])
 
@@ -55,7 +62,13 @@ def with_gradients(predictions):
     return predictions
 
 
-def test_a_worked_example():
+@pytest.fixture(params=[True, False], ids=["cpu", "other"])
+def on_either_device(request):
+    with pretended_device(request.param):
+        yield
+
+
+def test_a_worked_example(on_either_device):
     # One object fits the first of four default boxes; of the other three the network is sure of one.
     targets = targets_of([([0.0, 0.0, 0.5, 0.5], 0)])
     offsets = torch.zeros(1, 4, 4)
@@ -80,8 +93,11 @@ def test_a_worked_example():
     box_weight=st.sampled_from([1.0, 0.25]),
     positives=st.sampled_from([None, 0.5, 7.5]),
     ties=st.booleans(),
+    is_cpu=st.booleans(),
 )
-def test_it_equals_plain_loops(seed, images, most, boxes, negative_ratio, per_empty, box_weight, positives, ties):
+def test_it_equals_plain_loops(
+    seed, images, most, boxes, negative_ratio, per_empty, box_weight, positives, ties, is_cpu
+):
     generator = torch.Generator().manual_seed(seed)
     default_boxes = random_boxes(boxes, generator)
     targets = random_targets(images, most, generator, num_classes=3)
@@ -99,22 +115,24 @@ def test_it_equals_plain_loops(seed, images, most, boxes, negative_ratio, per_em
         box_weight=box_weight,
         positives=positives,
     )
-    parts = multibox_loss(
-        predictions,
-        targets,
-        matches,
-        default_boxes,
-        negative_ratio=negative_ratio,
-        negatives_per_empty_image=per_empty,
-        box_weight=box_weight,
-        positives=None if positives is None else torch.tensor(positives),
-    )
+    with pretended_device(is_cpu):
+        parts = multibox_loss(
+            predictions,
+            targets,
+            matches,
+            default_boxes,
+            negative_ratio=negative_ratio,
+            negatives_per_empty_image=per_empty,
+            box_weight=box_weight,
+            positives=None if positives is None else torch.tensor(positives),
+        )
     assert float(parts.box) == pytest.approx(box, rel=2e-4, abs=1e-5)
     assert float(parts.confidence) == pytest.approx(confidence, rel=2e-4, abs=1e-5)
     assert int(parts.positives) == count
 
 
-def test_it_equals_torchvision_where_their_rules_agree():
+@pytest.mark.parametrize("is_cpu", [True, False])
+def test_it_equals_torchvision_where_their_rules_agree(is_cpu):
     generator = torch.Generator().manual_seed(0)
     default_boxes = random_boxes(300, generator)
     targets = random_targets(8, 5, generator, num_classes=6, crowds=0.0)
@@ -130,7 +148,8 @@ def test_it_equals_torchvision_where_their_rules_agree():
     heads = {"bbox_regression": theirs.offsets, "cls_logits": theirs.logits}
     expected = SSD.compute_loss(stand_in, lists, heads, [default_boxes] * 8, list(matches.object_index))
 
-    parts = multibox_loss(ours, targets, matches, default_boxes, negatives_per_empty_image=0)
+    with pretended_device(is_cpu):
+        parts = multibox_loss(ours, targets, matches, default_boxes, negatives_per_empty_image=0)
     torch.testing.assert_close(parts.box, expected["bbox_regression"])
     torch.testing.assert_close(parts.confidence, expected["classification"])
     parts.total.backward()
@@ -140,7 +159,7 @@ def test_it_equals_torchvision_where_their_rules_agree():
 
 
 @pytest.mark.parametrize("rows", [0, 2])
-def test_a_batch_without_objects_is_a_zero_connected_to_the_network_in_the_paper(rows):
+def test_a_batch_without_objects_is_a_zero_connected_to_the_network_in_the_paper(rows, on_either_device):
     empty = targets_of([], [])
     padded = targets_of([([0.0, 0.0, 1.0, 1.0], 0)] * 2, [])
     targets = (
@@ -185,7 +204,7 @@ def test_given_positives_replace_the_count_of_the_batch():
     assert float(small.total) == pytest.approx(float(alone.total))
 
 
-def test_half_precision_predictions_are_summed_in_single_precision():
+def test_half_precision_predictions_are_summed_in_single_precision(on_either_device):
     generator = torch.Generator().manual_seed(0)
     default_boxes, targets = random_boxes(50, generator), random_targets(3, 4, generator, num_classes=3)
     single = random_predictions(3, 50, 4, generator)
@@ -201,7 +220,7 @@ def test_half_precision_predictions_are_summed_in_single_precision():
     assert half.logits.grad.isfinite().all()
 
 
-def test_label_smoothing_is_that_of_cross_entropy():
+def test_label_smoothing_is_that_of_cross_entropy(on_either_device):
     targets = targets_of([([0.0, 0.0, 0.5, 0.5], 1)])
     predictions = random_predictions(1, 4, 3, torch.Generator().manual_seed(0))
     parts = compute(predictions, targets, QUARTERS, label_smoothing=0.1)
@@ -210,7 +229,7 @@ def test_label_smoothing_is_that_of_cross_entropy():
     torch.testing.assert_close(parts.confidence, expected)
 
 
-def test_gradients_are_finite_for_wild_predictions():
+def test_gradients_are_finite_for_wild_predictions(on_either_device):
     generator = torch.Generator().manual_seed(0)
     default_boxes, targets = random_boxes(60, generator), random_targets(4, 5, generator, num_classes=3)
     predictions = with_gradients(random_predictions(4, 60, 4, generator, spread=1e4))
@@ -222,7 +241,7 @@ def test_gradients_are_finite_for_wild_predictions():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_prediction_that_is_not_a_number_reaches_the_loss(value):
+def test_a_prediction_that_is_not_a_number_reaches_the_loss(value, on_either_device):
     # In the last, otherwise easy, negative: mining must not look past it.
     targets = targets_of([([0.0, 0.0, 0.5, 0.5], 0)])
     predictions = random_predictions(1, 4, 3, torch.Generator().manual_seed(0))
@@ -230,13 +249,13 @@ def test_a_prediction_that_is_not_a_number_reaches_the_loss(value):
     assert not compute(predictions, targets, QUARTERS, negative_ratio=1).total.isfinite()
 
 
-def test_equal_negatives_are_taken_from_the_front():
+def test_equal_negatives_are_taken_from_the_front(on_either_device):
     candidates = torch.tensor([[True, False, True, True, True], [True] * 5])
     chosen = hard_negatives(torch.zeros(2, 5, 3), candidates, torch.tensor([2, 0]))
     assert chosen.tolist() == [[True, False, True, False, False], [False] * 5]
 
 
-def test_fewer_candidates_than_wanted_are_all_taken():
+def test_fewer_candidates_than_wanted_are_all_taken(on_either_device):
     candidates = torch.tensor([[False, True, False]])
     assert hard_negatives(torch.zeros(1, 3, 2), candidates, torch.tensor([9])).tolist() == candidates.tolist()
 

@@ -6,9 +6,10 @@ from torchvision.models.detection._utils import SSDMatcher
 from torchvision.ops import box_iou
 
 from ssd.boxes import area, intersection, iou
-from ssd.multibox.matcher import _greedy, match
+from ssd.multibox import matcher
+from ssd.multibox.matcher import match
 from ssd.structures import Targets
-from tests.multibox.made import random_boxes, random_targets, targets_of
+from tests.multibox.made import pretended_device, random_boxes, random_targets, targets_of
 
 THIRDS = torch.tensor([[0.0, 0.0, 0.3, 1.0], [0.3, 0.0, 0.6, 1.0], [0.6, 0.0, 0.9, 1.0]])
 
@@ -90,6 +91,11 @@ def test_boxes_at_the_threshold_are_matched():
     assert match(default_boxes, targets, 0.25).object_index.tolist() == [[0, 0, 0]]
 
 
+def test_a_threshold_of_zero_matches_what_overlaps_and_never_padding():
+    targets = targets_of([([0.2, 0.0, 0.5, 1.0], 0)], [([0.0, 0.0, 0.1, 0.1], 0), ([0.6, 0.0, 0.9, 1.0], 1)])
+    assert match(THIRDS, targets, 0.0).object_index.tolist() == [[0, 0, -1], [0, -1, 1]]
+
+
 def test_ties_go_to_the_lower_object_and_the_lower_box():
     twins = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.5, 0.5]])
     targets = targets_of([([0.0, 0.0, 0.5, 0.5], 0), ([0.0, 0.0, 0.5, 0.5], 1)])
@@ -156,11 +162,13 @@ def test_an_image_is_matched_alike_in_any_company():
     boxes=st.integers(1, 14),
     grid=st.sampled_from([None, 2, 3, 8]),
     iou_threshold=st.sampled_from([0.2, 0.5, 0.75]),
+    is_cpu=st.booleans(),
 )
-def test_it_equals_the_rules_written_as_loops(seed, images, most, boxes, grid, iou_threshold):
+def test_it_equals_the_rules_written_as_loops(seed, images, most, boxes, grid, iou_threshold, is_cpu):
     generator = torch.Generator().manual_seed(seed)
     default_boxes = random_boxes(boxes, generator, grid)
-    assert_same(default_boxes, random_targets(images, most, generator, grid=grid), iou_threshold)
+    with pretended_device(is_cpu):
+        assert_same(default_boxes, random_targets(images, most, generator, grid=grid), iou_threshold)
 
 
 @pytest.mark.slow
@@ -172,16 +180,18 @@ def test_it_equals_the_loops_in_thousands_of_cases(grid):
         assert_same(random_boxes(boxes, generator, grid), random_targets(3, 9, generator, grid=grid))
 
 
-def test_the_path_for_cuda_gives_every_object_the_same_box():
+@pytest.mark.parametrize("overlaps_at_once", [1, 700, 2**25])
+def test_the_way_for_cuda_gives_the_same_in_parts_of_any_size(monkeypatch, overlaps_at_once):
+    monkeypatch.setattr(matcher, "_OVERLAPS_AT_ONCE", overlaps_at_once)
     generator = torch.Generator().manual_seed(3)
     for grid in (None, 3):
         default_boxes, targets = random_boxes(30, generator, grid), random_targets(8, 9, generator, grid=grid)
-        is_object = targets.valid & ~targets.crowd
-        own_box = _greedy(iou(targets.boxes, default_boxes), is_object)
-        index = match(default_boxes, targets).object_index
-        for image, row in is_object.nonzero().tolist():
-            assert index[image, own_box[image, row]] == row
-        assert (own_box[~is_object] == len(default_boxes)).all()
+        expected = match(default_boxes, targets)
+        with pretended_device(False):
+            matches = match(default_boxes, targets)
+        assert matches.object_index.tolist() == expected.object_index.tolist()
+        assert matches.ignored.tolist() == expected.ignored.tolist()
+        assert int(matches.second_choices) == int(expected.second_choices)
 
 
 def test_it_equals_torchvision_where_no_two_objects_share_a_best_box():

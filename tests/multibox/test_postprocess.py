@@ -12,7 +12,7 @@ from ssd.multibox import postprocess as module
 from ssd.multibox.coder import decode, encode
 from ssd.multibox.postprocess import best_candidates, postprocess
 from ssd.structures import Predictions
-from tests.multibox.made import VARIANCES, random_boxes, random_predictions
+from tests.multibox.made import VARIANCES, pretended_device, random_boxes, random_predictions
 
 
 def overlap(a, b):
@@ -98,14 +98,15 @@ def test_a_worked_example():
     iou_threshold=st.sampled_from([0.1, 0.45, 0.8]),
     max_detections=st.sampled_from([1, 4, 200]),
     clip=st.sampled_from(["before", "after"]),
+    is_cpu=st.booleans(),
 )
-def test_it_equals_plain_loops(seed, images, boxes, classes, spread, ties, **options):
-    options = dict(options)
+def test_it_equals_plain_loops(seed, images, boxes, classes, spread, ties, is_cpu, **options):
     generator = torch.Generator().manual_seed(seed)
     predictions = random_predictions(images, boxes, classes, generator, spread)
     if ties:
         predictions = Predictions(predictions.offsets, predictions.logits.round())
-    assert_same(predictions, random_boxes(boxes, generator), **options)
+    with pretended_device(is_cpu):
+        assert_same(predictions, random_boxes(boxes, generator), **options)
 
 
 def crowded(boxes, classes, seed=0):
@@ -116,19 +117,23 @@ def crowded(boxes, classes, seed=0):
     return random_predictions(2, boxes, classes, generator, spread=0.3), default_boxes
 
 
-def test_where_most_candidates_fall_it_looks_further_and_still_equals_the_loops():
+@pytest.mark.parametrize("is_cpu", [True, False])
+def test_where_most_candidates_fall_it_looks_further_and_still_equals_the_loops(is_cpu):
     predictions, default_boxes = crowded(600, 5)
-    assert_same(predictions, default_boxes, max_detections=40, top_k=400)
-    assert_same(predictions, default_boxes, max_detections=40, top_k=30)
+    with pretended_device(is_cpu):
+        assert_same(predictions, default_boxes, max_detections=40, top_k=400)
+        assert_same(predictions, default_boxes, max_detections=40, top_k=30)
 
 
 def test_a_network_that_says_the_same_everywhere_gives_the_first_boxes():
     default_boxes = torch.cat([random_boxes(50, torch.Generator().manual_seed(0))] * 2)
     predictions = Predictions(torch.zeros(1, 100, 4), torch.zeros(1, 100, 4))
-    assert_same(predictions, default_boxes, max_detections=20)
+    for is_cpu in (True, False):
+        with pretended_device(is_cpu):
+            assert_same(predictions, default_boxes, max_detections=20)
 
 
-def test_the_path_for_cuda_picks_the_same_candidates(monkeypatch):
+def test_the_path_for_cuda_picks_the_same_candidates():
     generator = torch.Generator().manual_seed(0)
     for tied in (False, True):
         predictions = random_predictions(4, 80, 6, generator)
@@ -206,13 +211,15 @@ def test_nothing_above_the_threshold_gives_an_empty_result_of_the_same_shape():
     assert found.scores.abs().sum() == 0
 
 
-def test_scores_that_are_not_numbers_hide_no_others():
+@pytest.mark.parametrize("is_cpu", [True, False])
+def test_scores_that_are_not_numbers_hide_no_others(is_cpu):
     generator = torch.Generator().manual_seed(0)
     default_boxes, predictions = random_boxes(60, generator), random_predictions(1, 60, 4, generator)
     rest = Predictions(predictions.offsets[:, 20:], predictions.logits[:, 20:])
     expected = as_lists(postprocess(rest, default_boxes[20:], max_detections=5))
     predictions.logits[:, :20, 2] = math.nan
-    assert as_lists(postprocess(predictions, default_boxes, max_detections=5)) == expected
+    with pretended_device(is_cpu):
+        assert as_lists(postprocess(predictions, default_boxes, max_detections=5)) == expected
 
 
 def test_half_precision_logits_are_softened_in_single_precision():

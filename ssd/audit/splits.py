@@ -1,0 +1,152 @@
+"""Every split of a data folder opened without stopping, with the list of what is wrong in each.
+
+What would stop `open_dataset` becomes a `Problem` here: a file that cannot be parsed, a split without pictures, no
+split to validate on. Only a folder that is not there, or is no data set, still raises.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from ssd.data import Dataset, Problem, default_split, recognise, scan, splits
+from ssd.data.voc import Offset
+from ssd.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split: its good pictures and objects, and the problems of the others."""
+
+    dataset: Dataset
+    problems: tuple[Problem, ...]
+
+    @property
+    def name(self) -> str:
+        """The split's name."""
+        return self.dataset.split
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The splits of a folder, the training split first where there is one."""
+
+    splits: tuple[Split, ...]
+    unions: tuple[str, ...]  # splits not checked again: others make them up, as train and val make up trainval
+    problems: tuple[Problem, ...]  # of the folder as a whole
+    train: str | None
+    val: str | None
+
+    def named(self, name: str | None) -> Split | None:
+        """The split of that name, if it was checked."""
+        return next((split for split in self.splits if split.name == name), None)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How annotations are read: what `data.*` of a config says about it."""
+
+    format: str = "auto"
+    classes: Sequence[str] | None = None
+    voc_offset: Offset = "1"
+    allow_outside: bool = False
+    train: str | None = None
+    val: str | None = None
+
+
+def open_splits(folder: str | Path | None, reading: Reading, only: str | None = None) -> Opened:
+    """Scan every split, or `only` one.
+
+    The classes are the training split's, as in training: an object of another class elsewhere is a problem.
+
+    Raises:
+        DatasetError: no such folder or split, or an unknown format.
+    """
+    there = splits(folder, reading.format)
+    if only is not None and only not in there:
+        raise DatasetError(
+            f"no split {only!r}", place=folder or reading.format, remedy=f"There is: {', '.join(there)}."
+        )
+    problems: list[Problem] = []
+    train, val = (_choose(folder, reading, which, there, problems) for which in ("train", "val"))
+    wanted = sorted((only,) if only else there, key=lambda name: (name != train, name != val))
+    found: list[Split] = []
+    classes = reading.classes
+    for name in wanted:
+        split = _open(folder, name, reading, classes)
+        classes = classes or split.dataset.class_names or None
+        found.append(split)
+    unions = () if only else _unions(found, keep={train, val})
+    kept = tuple(split for split in found if split.name not in unions)
+    return Opened(kept, unions, () if only else tuple(problems), train, val)
+
+
+def _choose(
+    folder: str | Path | None,
+    reading: Reading,
+    which: Literal["train", "val"],
+    there: Sequence[str],
+    problems: list[Problem],
+) -> str | None:
+    """The split that training would take for one side, or a problem and None."""
+    named = reading.train if which == "train" else reading.val
+    if named is not None and named in there:
+        return named
+    try:
+        if named is not None:
+            raise DatasetError(f"data.{which} is {named!r}, and there is only: {', '.join(there)}")
+        return default_split(folder, reading.format, which)
+    except DatasetError as error:
+        message = f"{error.problem}; name one with data.{which}={there[0] if there else '...'}"
+        problems.append(Problem(str(folder or reading.format), "no_split", message, "file"))
+        return None
+
+
+def _open(folder: str | Path | None, name: str, reading: Reading, classes: Sequence[str] | None) -> Split:
+    try:
+        dataset, problems = scan(
+            folder,
+            name,
+            format=reading.format,
+            classes=classes,
+            voc_offset=reading.voc_offset,
+            allow_outside=reading.allow_outside,
+        )
+    except DatasetError as error:  # the folder and the split are there: what is wrong is inside
+        dataset = Dataset((), (), (), str(folder or reading.format), name)
+        return Split(dataset, (Problem(error.place or name, "unreadable", error.problem, "file"),))
+    if not dataset.records and not any(problem.level == "file" for problem in problems):
+        problems.append(Problem(f"split {name}", "empty_split", "has no pictures", "file"))
+    elif not dataset.class_names:
+        problems.append(
+            Problem(f"split {name}", "no_objects", "no object is annotated, so there are no classes", "file")
+        )
+    return Split(dataset, tuple(problems))
+
+
+def _unions(found: Sequence[Split], keep: set[str | None]) -> tuple[str, ...]:
+    """Splits whose pictures are exactly those of smaller splits together; never the two that training uses.
+
+    A split that is only *part* of another, or equal to it, is kept: its pictures leak.
+    """
+    pictures = {split.name: {record.path for record in split.dataset.records} for split in found}
+    unions = []
+    for name, own in pictures.items():
+        smaller = [other for other in pictures.values() if other < own]
+        if name not in keep and own and set().union(*smaller) == own:
+            unions.append(name)
+    return tuple(unions)
+
+
+def boxes_from_zero(folder: str | Path | None, opened: Opened, reading: Reading) -> int:
+    """How many VOC boxes start at pixel 0, where VOC counts from 1; 0 for other formats and other offsets."""
+    kind = recognise(folder) if reading.format == "auto" and folder is not None else reading.format
+    if kind != "voc" or reading.voc_offset != "1":
+        return 0
+    as_written = replace(reading, voc_offset="0")
+    boxes = [
+        record.boxes
+        for split in opened.splits
+        for record in _open(folder, split.name, as_written, split.dataset.class_names).dataset.records
+    ]
+    return sum(int((box[:, :2] < 1).any(axis=1).sum()) for box in boxes)

@@ -1,0 +1,202 @@
+"""What the `check-data` command prints, and what it writes."""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ssd.commands.eval_report import aligned, number
+
+if TYPE_CHECKING:
+    from ssd.audit import Report, SplitReport, Verdict
+    from ssd.audit.findings import Fit
+    from ssd.audit.reach import Bucket, Reach
+    from ssd.data import Problem
+
+
+def as_text(report: "Report", verdict: "Verdict", *, show: int) -> str:
+    """A section for every split, then what concerns all of them; the verdict is the last line."""
+    parts = [_opening(report)]
+    if report.opened.problems:
+        parts.append(_problems("the folder", report.opened.problems, report.drop, show))
+    for place, split in enumerate(report.splits):
+        parts += _split(split, report.drop, show, first=place == 0)
+    if any(split.classes for split in report.splits):
+        parts.append(_classes(report))
+    if report.copies:
+        parts.append(_copies(report, show))
+    if report.fit is not None:
+        parts.append(_fit(report.fit))
+    if verdict.cautions:
+        parts.append("\n".join(["worth a look", *(f"  {caution}" for caution in verdict.cautions)]))
+    parts.append(f"verdict: {verdict.line}.")
+    return "\n\n".join(parts)
+
+
+def as_dict(report: "Report", verdict: "Verdict") -> dict[str, Any]:
+    """All of it in plain JSON types, every list whole."""
+    return {
+        "data": report.folder,
+        "verdict": {"stops": verdict.stops, "line": verdict.line, "worth_a_look": list(verdict.cautions)},
+        "bad_objects": "drop" if report.drop else "error",
+        "problems": [dataclasses.asdict(problem) for problem in report.opened.problems],
+        "splits": {split.name: _split_dict(split) for split in report.splits},
+        "not_checked_again": list(report.opened.unions),
+        "copies": [
+            {"leaks": copies.leaks, "places": [list(place) for place in copies.places]} for copies in report.copies
+        ],
+        "boxes_from_zero": report.boxes_from_zero,
+        "fit": None if report.fit is None else _fit_dict(report.fit),
+    }
+
+
+def _opening(report: "Report") -> str:
+    names = ", ".join(f"{split.name} {split.pictures} pictures" for split in report.splits)
+    unions = [f"; {name} holds the same pictures and is not checked again" for name in report.opened.unions]
+    return f"{report.folder}: {names}{''.join(unions)}"
+
+
+def _split(split: "SplitReport", drop: bool, show: int, *, first: bool) -> Iterator[str]:
+    yield f"== {split.name}: {split.pictures} pictures, {split.objects} objects"
+    if split.problems:
+        yield _problems(split.name, split.problems, drop, show)
+    if split.empty:
+        yield "\n".join([f"pictures without objects: {len(split.empty)}", *_shown(split.empty, show)])
+    if split.sizes is not None:
+        yield _sizes(split)
+    if split.objects:
+        yield _reach(split)
+    if split.hardest and first:
+        head = ["farthest from any default box", "class", "width", "height", "IoU"]
+        hard = [[h.path, h.name, f"{h.width:g}", f"{h.height:g}", number(h.overlap)] for h in split.hardest[:show]]
+        yield aligned([head, *hard])
+
+
+def _problems(where: str, problems: "Sequence[Problem]", drop: bool, show: int) -> str:
+    lines = [f"problems of {where}: {len(problems)}"]
+    for (level, kind), count in Counter((problem.level, problem.kind) for problem in problems).most_common():
+        fate = {"file": "stops", "object": "left out by data.bad_objects=drop" if drop else "stops", "note": "noted"}
+        lines.append(f"  {kind}: {count} ({fate[level]})")
+        lines += _shown([str(problem) for problem in problems if (problem.level, problem.kind) == (level, kind)], show)
+    return "\n".join(lines)
+
+
+def _shown(lines: Sequence[str], show: int) -> list[str]:
+    more = [f"    ... and {len(lines) - show} more"] if len(lines) > show else []
+    return [*(f"    {line}" for line in lines[:show]), *more]
+
+
+def _classes(report: "Report") -> str:
+    """What occurs of every class, the splits side by side; difficult and crowd where there are any."""
+    columns = [
+        (split, kind)
+        for split in report.splits
+        for kind in ("objects", "pictures", "difficult", "crowd")
+        if kind in ("objects", "pictures") or any(getattr(row, kind) for row in split.classes)
+    ]
+    counts = {(split.name, row.name): row for split in report.splits for row in split.classes}
+    names = list(dict.fromkeys(name for _, name in counts))
+    present = [name for name in names if any(counts[key].pictures for key in counts if key[1] == name)]
+    rows = [
+        [name, *(str(getattr(counts.get((split.name, name)), kind, 0)) for split, kind in columns)] for name in present
+    ]
+    absent = len(names) - len(present)
+    more = f"\nand {absent} of {len(names)} classes do not occur" if absent else ""
+    # A split is named over its first column only.
+    heads = [split.name if kind == "objects" else kind for split, kind in columns]
+    return aligned([["objects in", *heads], *rows]) + more
+
+
+def _sizes(split: "SplitReport") -> str:
+    sizes = split.sizes
+    assert sizes is not None
+    buckets = ", ".join(f"{count} {name}" for name, count in sizes.buckets.items())
+    sides = ", ".join(f"{side:g}" for side in sizes.sides.values())
+    percents = ", ".join(map(str, sizes.sides))
+    return (
+        f"object sizes: {buckets} (COCO's limits of 32 and 96 pixels)\n"
+        f"  at {sizes.input_size} pixels: sides of {sides} (percentiles {percents}); "
+        f"{sizes.below_cell} thinner than a cell of the finest level; {100 * sizes.elongated:.1f} % beyond 3:1"
+    )
+
+
+def _reach(split: "SplitReport") -> str:
+    own, reach = next(iter(split.reach.items()))
+    seconds = split.second_choices
+    rows = [
+        [name, str(one.default_boxes), *(_pair(bucket) for bucket in one.buckets.values())]
+        for name, one in split.reach.items()
+    ]
+    lines = [
+        "share of objects with an IoU of 0.5, and mean of the best IoUs, by object size",
+        aligned([["default boxes", "number", *reach.buckets], *rows]),
+        f"{own}: {reach.unreached} of {split.objects} objects have no default box with an IoU of 0.5 and learn from "
+        f"one box each;",
+        f"  {seconds.count} of {seconds.objects} get their second choice, the best being another object's",
+    ]
+    return "\n".join(lines)
+
+
+def _pair(bucket: "Bucket") -> str:
+    return f"{number(bucket.recall)} {number(bucket.mean)}"
+
+
+def _copies(report: "Report", show: int) -> str:
+    lines = [
+        ("in several splits: " if copies.leaks else "in one split: ") + " = ".join(f"{s}/{p}" for s, p in copies.places)
+        for copies in report.copies
+    ]
+    return "\n".join([f"pictures with the same content: {len(lines)}", *_shown(lines, show)])
+
+
+def _fit(fit: "Fit") -> str:
+    rows = [[name, *map(_pair, buckets)] for name, buckets in fit.reached.items()]
+    values = (f"    {key}: {json.dumps(value)}" for key, value in fit.shapes.config().items())
+    lines = [aligned([["default boxes, fitted", *fit.splits], *rows]), f"  {_worth(fit)}"]
+    if fit.held_out_gain is None or fit.held_out_gain > 0:
+        lines += [
+            "  As config values, for weights that are not another detector's (model.weights):",
+            "  model:",
+            *values,
+        ]
+    return "\n".join(lines)
+
+
+def _worth(fit: "Fit") -> str:
+    if fit.held_out_gain is None:
+        return "There is no second split to hold the fit against: it may only suit these objects."
+    points = 100 * fit.held_out_gain
+    worth = "Keep the table." if points < 2 else "Worth trying."
+    return f"On {fit.splits[1]}, which was not fitted to, {points:+.1f} points against {fit.best_table}. {worth}"
+
+
+def _split_dict(split: "SplitReport") -> dict[str, Any]:
+    return {
+        "pictures": split.pictures,
+        "objects": split.objects,
+        "problems": [dataclasses.asdict(problem) for problem in split.problems],
+        "counts": dict(Counter(problem.kind for problem in split.problems)),
+        "classes": [dataclasses.asdict(row) for row in split.classes],
+        "without_objects": list(split.empty),
+        "sizes": None if split.sizes is None else dataclasses.asdict(split.sizes),
+        "default_boxes": {name: _reach_dict(reach) for name, reach in split.reach.items()},
+        "second_choices": dataclasses.asdict(split.second_choices),
+        "hardest": [dataclasses.asdict(hard) for hard in split.hardest],
+    }
+
+
+def _reach_dict(reach: "Reach") -> dict[str, Any]:
+    return {
+        "number": reach.default_boxes,
+        "sizes": {name: dataclasses.asdict(bucket) for name, bucket in reach.buckets.items()},
+        "unreached": reach.unreached,
+    }
+
+
+def _fit_dict(fit: "Fit") -> dict[str, Any]:
+    reached = {
+        name: dict(zip(fit.splits, (dataclasses.asdict(bucket) for bucket in buckets), strict=True))
+        for name, buckets in fit.reached.items()
+    }
+    return {"model": fit.shapes.config(), "reached": reached}
