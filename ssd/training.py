@@ -28,7 +28,7 @@ from ssd.evaluation import Evaluation, evaluate
 from ssd.images import normalise
 from ssd.model.initialise import fit_to_data_
 from ssd.multibox.default_boxes import default_boxes
-from ssd.multibox.loss import LossParts, multibox_loss
+from ssd.multibox.loss import LossParts, check_targets, multibox_loss
 from ssd.multibox.matcher import match
 from ssd.optim import AveragedNetwork, parameter_groups, set_lr
 from ssd.precision import choose_dtype
@@ -153,6 +153,7 @@ class Trainer:
 
     def _forward_backward(self, batch: Batch, *, sync: bool) -> tuple[LossParts, Tensor]:
         """Add one batch's gradients; gives the loss and the number of objects that missed their best default box."""
+        check_targets(batch.targets, batch.paths, self.settings.num_classes)
         images = self._normalised(batch.images)
         targets = batch.targets.to(self.device, non_blocking=True)
         with self._quiet(sync):

@@ -24,6 +24,9 @@ TINY = (
     "train.log_every=1",
     "train.precision=fp32",
     "train.device=cpu",
+    "augment.photometric=true",
+    "augment.expand=true",
+    "augment.crop=true",
     "optim.warmup=2",
 )
 

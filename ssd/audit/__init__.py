@@ -4,7 +4,8 @@ report = examine("cells", Reading(), own_boxes)   # every split, every picture d
 print(judge(report).line)
 """
 
-from ssd.audit.findings import Report, SplitReport, box_choices, examine
+from ssd.audit.choices import box_choices
+from ssd.audit.findings import Report, SplitReport, examine
 from ssd.audit.splits import Reading
 from ssd.audit.verdict import Verdict, judge
 

@@ -6,28 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssd.audit.census import ClassCount, ObjectSizes, count_classes, empty_pictures, measure_sizes, repeated_objects
+from ssd.audit.choices import BoxChoice, box_choices
 from ssd.audit.fit import Shapes, fit
 from ssd.audit.overlaps import best_overlaps
 from ssd.audit.pictures import Copies, Seen, StrictDecoder, find_copies, see
 from ssd.audit.reach import Bucket, Hard, Reach, SecondChoices, bucket, count_second_choices, gather, hardest, measure
 from ssd.audit.splits import Opened, Reading, Split, boxes_from_zero, open_splits
 from ssd.data import Dataset, Problem
-from ssd.multibox.default_boxes import Table
+from ssd.data.loader import BAD_IMAGES_LIMIT
 from ssd.settings import BoxSettings
-from ssd.variants import settings_for
 
-_TABLES: tuple[Table, ...] = ("voc", "coco")
-_INPUTS = (300, 512)
 FITTED = "fitted"
-
-
-@dataclass(frozen=True)
-class BoxChoice:
-    """One set of default boxes, and the config values that ask for it."""
-
-    name: str
-    values: str
-    boxes: BoxSettings
 
 
 @dataclass(frozen=True)
@@ -43,11 +32,22 @@ class SplitReport:
     reach: dict[str, Reach]  # by the name of the default boxes, the config's own first
     second_choices: SecondChoices  # with the config's own default boxes, as are
     hardest: tuple[Hard, ...]  # the objects farthest from any
+    forgiven: dict[str, str]  # problems that stop nothing: level or kind -> the config value that leaves them out
 
     @property
     def objects(self) -> int:
         """How many objects, crowd regions apart."""
         return sum(row.objects for row in self.classes)
+
+    def fate(self, problem: Problem) -> str:
+        """What becomes of a problem: it `stops` training or evaluation, or is left out, or just noted."""
+        value = self.forgiven.get(problem.kind) or self.forgiven.get(problem.level)
+        return "noted" if problem.level == "note" else f"left out by {value}" if value else "stops"
+
+    @property
+    def stopping(self) -> list[Problem]:
+        """The problems at which training, or evaluation on this split, would stop."""
+        return [problem for problem in self.problems if self.fate(problem) == "stops"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,6 @@ class Report:
     copies: tuple[Copies, ...]
     boxes_from_zero: int
     choices: tuple[BoxChoice, ...]
-    drop: bool  # whether bad objects count as left out
     fit: Fit | None
     usable: Dataset | None = field(repr=False)  # the first split without what cannot be decoded
 
@@ -95,6 +94,7 @@ def examine(
     *,
     only: str | None = None,
     drop: bool = False,
+    skip: bool = False,
     fit_boxes: bool = False,
     strict: StrictDecoder | None = None,
     workers: int = 2,
@@ -102,7 +102,8 @@ def examine(
 ) -> Report:
     """Check every split of a folder, or `only` one; nothing is ever written.
 
-    `own_boxes` are those that training would use; `drop` says that training would leave bad objects out.
+    `own_boxes` are those that training would use; `drop` and `skip` say that bad objects, and training pictures that
+    cannot be decoded, would be left out.
 
     Raises:
         DatasetError: no such folder or split, or an unknown format.
@@ -112,7 +113,13 @@ def examine(
     seen = [(split, see(split.dataset, strict=strict, workers=workers, progress=progress)) for split in opened.splits]
     # The split that is trained on meets every set of default boxes, the others only the one that would be used.
     reports = [
-        _report(split, pictures, choices if place == 0 else choices[:1]) for place, (split, pictures) in enumerate(seen)
+        _report(
+            split,
+            pictures,
+            choices if place == 0 else choices[:1],
+            _forgiven(pictures, drop=drop, skip=skip and split.name == opened.train),
+        )
+        for place, (split, pictures) in enumerate(seen)
     ]
     return Report(
         folder=opened.splits[0].dataset.name if opened.splits else str(folder),
@@ -121,28 +128,20 @@ def examine(
         copies=tuple(find_copies(seen)),
         boxes_from_zero=boxes_from_zero(folder, opened, reading),
         choices=choices,
-        drop=drop,
         fit=_fit([split.dataset for split in opened.splits], choices) if fit_boxes else None,
         usable=_usable(*seen[0]) if seen else None,
     )
 
 
-def box_choices(own: BoxSettings) -> tuple[BoxChoice, ...]:
-    """The paper's tables at 300 and 512 pixels, the config's own default boxes first."""
-    tables = [
-        BoxChoice(
-            f"SSD{size} {table}",
-            f"model.input_size={size} model.box_table={table}",
-            settings_for(("object",), input_size=size, table=table).boxes,
-        )
-        for size in _INPUTS
-        for table in _TABLES
-    ]
-    ours = next((choice for choice in tables if choice.boxes == own), BoxChoice("config", "", own))
-    return ours, *(choice for choice in tables if choice != ours)
+def _forgiven(seen: Sequence[Seen], *, drop: bool, skip: bool) -> dict[str, str]:
+    forgiven = {"object": "data.bad_objects=drop"} if drop else {}
+    undecodable = sum(picture.problem is not None and picture.problem.kind == "undecodable" for picture in seen)
+    if skip and undecodable <= max(1.0, BAD_IMAGES_LIMIT * len(seen)):  # the loader gives up above it
+        forgiven["undecodable"] = "data.bad_images=skip"
+    return forgiven
 
 
-def _report(split: Split, seen: Sequence[Seen], choices: Sequence[BoxChoice]) -> SplitReport:
+def _report(split: Split, seen: Sequence[Seen], choices: Sequence[BoxChoice], forgiven: dict[str, str]) -> SplitReport:
     dataset = split.dataset
     pictures = tuple(picture.problem for picture in seen if picture.problem is not None)
     reach = {choice.name: measure(dataset, choice.boxes) for choice in choices}
@@ -157,6 +156,7 @@ def _report(split: Split, seen: Sequence[Seen], choices: Sequence[BoxChoice]) ->
         reach=reach,
         second_choices=count_second_choices(dataset, own.boxes),
         hardest=tuple(hardest(dataset, reach[own.name].overlaps, own.boxes.input_size)),
+        forgiven=forgiven,
     )
 
 

@@ -11,7 +11,7 @@ from ssd.data import Problem
 _WELL_REACHED = 0.9  # a recall below it is worth a look
 _BETTER = 0.03  # and so are other default boxes that reach so many more
 _REMEDIES = {
-    "undecodable": "replace or remove those pictures, or set data.bad_images=skip",
+    "undecodable": "replace or remove those pictures (data.bad_images=skip passes over a few in training)",
     "size_differs": "correct the sizes in the annotations, or turn the pictures upright",
     "no_split": "name the splits with data.train and data.val",
     "empty_split": "choose splits that have pictures, with data.train and data.val",
@@ -38,7 +38,7 @@ class Verdict:
 def judge(report: Report) -> Verdict:
     """Weigh a report."""
     folder = report.opened.problems
-    stopping = [split for split in report.splits if _stopping(split.problems, report.drop)]
+    stopping = [split for split in report.splits if split.stopping]
     cautions = tuple(_cautions(report))
     if not folder and not stopping:
         more = f"; {len(cautions)} things are worth a look" if len(cautions) > 1 else "; one thing is worth a look"
@@ -46,14 +46,10 @@ def judge(report: Report) -> Verdict:
     trained = [split for split in stopping if split.name in (report.opened.train, report.opened.val)]
     # One split asked for by name may be any.
     what = "training" if folder or trained else f"evaluation on {', '.join(split.name for split in stopping)}"
-    problems = [*folder, *(p for split in stopping for p in _stopping(split.problems, report.drop))]
+    problems = [*folder, *(p for split in stopping for p in split.stopping)]
     counts = Counter(problem.kind for problem in problems)
     found = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
     return Verdict(True, f"{what} would stop: {found}. To do: {'; '.join(_remedies(problems))}", cautions)
-
-
-def _stopping(problems: tuple[Problem, ...], drop: bool) -> list[Problem]:
-    return [problem for problem in problems if problem.level == "file" or (problem.level == "object" and not drop)]
 
 
 def _remedies(problems: list[Problem]) -> list[str]:

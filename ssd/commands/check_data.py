@@ -97,6 +97,7 @@ def _examine(args: argparse.Namespace, config: "Config") -> "Report":
         build_settings(config, ("object",), Preprocessing()).boxes,
         only=args.split,
         drop=data.bad_objects == "drop",
+        skip=data.bad_images == "skip",
         fit_boxes=args.fit_boxes,
         strict=_strict(args),
         workers=args.workers,

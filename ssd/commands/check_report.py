@@ -12,16 +12,15 @@ if TYPE_CHECKING:
     from ssd.audit import Report, SplitReport, Verdict
     from ssd.audit.findings import Fit
     from ssd.audit.reach import Bucket, Reach
-    from ssd.data import Problem
 
 
 def as_text(report: "Report", verdict: "Verdict", *, show: int) -> str:
     """A section for every split, then what concerns all of them; the verdict is the last line."""
     parts = [_opening(report)]
     if report.opened.problems:
-        parts.append(_problems("the folder", report.opened.problems, report.drop, show))
+        parts.append("\n".join(["problems of the folder", *_shown(list(map(str, report.opened.problems)), show)]))
     for place, split in enumerate(report.splits):
-        parts += _split(split, report.drop, show, first=place == 0)
+        parts += _split(split, show, first=place == 0)
     if any(split.classes for split in report.splits):
         parts.append(_classes(report))
     if report.copies:
@@ -39,7 +38,6 @@ def as_dict(report: "Report", verdict: "Verdict") -> dict[str, Any]:
     return {
         "data": report.folder,
         "verdict": {"stops": verdict.stops, "line": verdict.line, "worth_a_look": list(verdict.cautions)},
-        "bad_objects": "drop" if report.drop else "error",
         "problems": [dataclasses.asdict(problem) for problem in report.opened.problems],
         "splits": {split.name: _split_dict(split) for split in report.splits},
         "not_checked_again": list(report.opened.unions),
@@ -57,10 +55,10 @@ def _opening(report: "Report") -> str:
     return f"{report.folder}: {names}{''.join(unions)}"
 
 
-def _split(split: "SplitReport", drop: bool, show: int, *, first: bool) -> Iterator[str]:
+def _split(split: "SplitReport", show: int, *, first: bool) -> Iterator[str]:
     yield f"== {split.name}: {split.pictures} pictures, {split.objects} objects"
     if split.problems:
-        yield _problems(split.name, split.problems, drop, show)
+        yield _problems(split, show)
     if split.empty:
         yield "\n".join([f"pictures without objects: {len(split.empty)}", *_shown(split.empty, show)])
     if split.sizes is not None:
@@ -73,12 +71,13 @@ def _split(split: "SplitReport", drop: bool, show: int, *, first: bool) -> Itera
         yield aligned([head, *hard])
 
 
-def _problems(where: str, problems: "Sequence[Problem]", drop: bool, show: int) -> str:
-    lines = [f"problems of {where}: {len(problems)}"]
-    for (level, kind), count in Counter((problem.level, problem.kind) for problem in problems).most_common():
-        fate = {"file": "stops", "object": "left out by data.bad_objects=drop" if drop else "stops", "note": "noted"}
-        lines.append(f"  {kind}: {count} ({fate[level]})")
-        lines += _shown([str(problem) for problem in problems if (problem.level, problem.kind) == (level, kind)], show)
+def _problems(split: "SplitReport", show: int) -> str:
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for problem in split.problems:
+        kinds.setdefault((problem.kind, split.fate(problem)), []).append(str(problem))
+    lines = [f"problems of {split.name}: {len(split.problems)}"]
+    for (kind, fate), texts in kinds.items():
+        lines += [f"  {kind}: {len(texts)} ({fate})", *_shown(texts, show)]
     return "\n".join(lines)
 
 
@@ -175,7 +174,7 @@ def _split_dict(split: "SplitReport") -> dict[str, Any]:
     return {
         "pictures": split.pictures,
         "objects": split.objects,
-        "problems": [dataclasses.asdict(problem) for problem in split.problems],
+        "problems": [{**dataclasses.asdict(problem), "fate": split.fate(problem)} for problem in split.problems],
         "counts": dict(Counter(problem.kind for problem in split.problems)),
         "classes": [dataclasses.asdict(row) for row in split.classes],
         "without_objects": list(split.empty),

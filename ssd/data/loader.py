@@ -15,7 +15,7 @@ from ssd.structures import Batch
 
 _log = logging.getLogger("ssd.data")
 
-_BAD_IMAGES_LIMIT = 0.01  # of the data set may be undecodable under "skip"
+BAD_IMAGES_LIMIT = 0.01  # of the data set may be undecodable under "skip"
 
 
 def make_train_loader(
@@ -83,7 +83,7 @@ class TrainLoader:
             self.bad_paths.add(error.place)
             _log.warning("%s Another picture stands in for it (%d so far).", error, len(self.bad_paths))
         count, length = len(self.bad_paths), len(self._batches.source)
-        if count > max(1.0, _BAD_IMAGES_LIMIT * length):
+        if count > max(1.0, BAD_IMAGES_LIMIT * length):
             names = ", ".join(sorted(self.bad_paths)[:10])
             remedy = "Repair or remove them; tools/check_data.py lists them all."
             raise DatasetError(f"{count} of {length} pictures cannot be decoded: {names}", remedy=remedy)

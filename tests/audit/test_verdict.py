@@ -3,7 +3,8 @@ import shutil
 import pytest
 
 from ssd.audit import Reading, examine, judge
-from ssd.audit.findings import FITTED, box_choices
+from ssd.audit.choices import box_choices
+from ssd.audit.findings import FITTED
 from tests.audit.made import boxes, good, lists, sound, voc_splits
 from tests.data.made import voc_folder, xml, xml_object
 
@@ -41,8 +42,22 @@ def test_a_picture_that_cannot_be_decoded_stops_training_even_when_objects_are_d
     folder = sound(tmp_path)
     (folder / "JPEGImages" / "a.jpg").write_bytes(b"")
     report = examine(folder, Reading(), boxes(), drop=True)
-    assert judge(report).line.endswith("replace or remove those pictures, or set data.bad_images=skip")
+    assert "replace or remove those pictures (data.bad_images=skip passes over a few" in judge(report).line
     assert [record.image_id for record in report.usable.records] == ["b"]
+
+
+def test_a_few_bad_pictures_stop_no_training_that_skips_them(tmp_path):
+    folder = sound(tmp_path)
+    (folder / "JPEGImages" / "a.jpg").write_bytes(b"")
+    assert not verdict(folder, skip=True).stops
+    (folder / "JPEGImages" / "b.jpg").write_bytes(b"")
+    assert verdict(folder, skip=True).stops  # two of two are more than the loader passes over
+
+
+def test_evaluation_skips_no_pictures(tmp_path):
+    folder = sound(tmp_path)
+    (folder / "JPEGImages" / "c.jpg").write_bytes(b"")
+    assert verdict(folder, skip=True).stops
 
 
 def test_unreadable_files_are_to_be_corrected(tmp_path):

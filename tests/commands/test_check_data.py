@@ -67,6 +67,7 @@ def test_json_holds_every_problem(broken, tmp_path):
     report = json.loads(path.read_text())
     assert report["verdict"]["stops"]
     assert report["splits"]["train"]["counts"] == {"unreadable": 1, "no_area": 4, "undecodable": 1}
+    assert {problem["fate"] for problem in report["splits"]["train"]["problems"]} == {"stops"}
     assert [problem["index"] for problem in report["splits"]["train"]["problems"]] == [None, 2, 3, 4, 5, None]
     assert report["splits"]["val"]["default_boxes"]["SSD300 voc"]["sizes"]["large"]["recall"] is None
 
