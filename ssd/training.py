@@ -8,6 +8,7 @@ first.
 import contextlib
 import logging
 import math
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -312,7 +313,17 @@ class Trainer:
         size = self.config.train.batch_size
         total = self.config.train.epochs * self.steps_per_epoch * size
         initial = self.state.step * size
-        return tqdm(total=total, initial=initial, unit="img", disable=not self.progress, dynamic_ncols=True)
+        # In a log file a line every half minute will do.
+        every = 0.5 if sys.stderr.isatty() else 30.0
+        return tqdm(
+            total=total,
+            initial=initial,
+            unit="img",
+            disable=not self.progress,
+            dynamic_ncols=True,
+            mininterval=every,
+            maxinterval=every,
+        )
 
 
 class _LossWatch:

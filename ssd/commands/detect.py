@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from tqdm import tqdm
 
-from ssd.commands._shared import guarded
+from ssd.commands._shared import USER_ERROR, guarded
 from ssd.commands.sources import find_pictures, output_folder, output_name
 from ssd.errors import ArgumentError, ImageError
 
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{writer.objects} objects in {len(paths) - writer.bad} pictures: {folder}")
     if writer.bad:
         print(f"error: {writer.bad} of {len(paths)} pictures failed, see above.", file=sys.stderr)
-    return 1 if writer.bad else 0
+    return USER_ERROR if writer.bad else 0
 
 
 def _detect_all(

@@ -80,7 +80,7 @@ def test_a_bad_picture_is_named_and_the_others_go_on(batch_size, weights, photos
     (photos / "aa.jpg").write_bytes((photos / "a.JPG").read_bytes()[:300])
     (photos / "ab.png").write_bytes(b"")
     out = tmp_path / "out"
-    assert run(weights, photos, "--output", out, "--batch-size", batch_size) == 1
+    assert run(weights, photos, "--output", out, "--batch-size", batch_size) == 2
     found = rows(out)
     assert [Path(row["path"]).name for row in found] == ["a.JPG", "aa.jpg", "ab.png", "b.png"]
     assert ["error" in row for row in found] == [False, True, True, False]
