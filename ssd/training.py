@@ -6,6 +6,7 @@ first.
 """
 
 import contextlib
+import hashlib
 import logging
 import math
 import sys
@@ -27,6 +28,7 @@ from ssd.detector import Detector
 from ssd.errors import DatasetError, NonFiniteLossError
 from ssd.evaluation import Evaluation, evaluate
 from ssd.images import normalise
+from ssd.losswatch import LossWatch
 from ssd.model.initialise import fit_to_data_
 from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.loss import LossParts, check_targets, multibox_loss
@@ -119,7 +121,7 @@ class Trainer:
         """Go through one epoch from batch `done` on; False when somebody asked to stop."""
         self.network.train()
         self.clock = (time.monotonic(), self.state.step)
-        watch = _LossWatch(self.device)
+        watch = LossWatch(self.device)
         for index, batch in enumerate(self.loader.epoch(epoch, done), start=done):
             last = index + 1 == self.steps_per_epoch
             update = last or (index + 1) % self.config.optim.accumulate == 0
@@ -246,7 +248,16 @@ class Trainer:
         return {"box": float(parts.box), "confidence": float(parts.confidence), "total": float(parts.total)}
 
     def _save(self) -> None:
-        """Commit the state to disk; the other ranks wait, so that no one is ahead of the file."""
+        """Commit the state to disk; the other ranks wait, so that no one is ahead of the file.
+
+        A finite loss may still have had gradients that were not: such weights are never written.
+        """
+        if not all(bool(torch.isfinite(weights).all()) for weights in self.state.network.parameters()):
+            raise NonFiniteLossError(
+                "the weights are not finite after this step",
+                place=f"step {self.state.step}",
+                remedy="Lower optim.lr. No checkpoint was written from this state.",
+            )
         if distributed.rank() == 0:
             self.folder.save_state(self.state.to_dict(), self.state.step, self.config.train.keep)
         distributed.barrier()
@@ -326,51 +337,6 @@ class Trainer:
         )
 
 
-class _LossWatch:
-    """Losses since the last log row, kept on the device until somebody looks."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.rows: list[tuple[Tensor, int, float, tuple[str, ...]]] = []
-        self.checked = 0
-
-    def add(self, step: int, lr: float, parts: LossParts, orphans: Tensor, batch: Batch) -> None:
-        """Remember one step."""
-        numbers = (parts.total, parts.box, parts.confidence, parts.positives, orphans)
-        self.rows.append((torch.stack([n.detach().float() for n in numbers]), step, lr, batch.paths))
-
-    def check(self) -> None:
-        """Stop on all ranks when any loss of any rank is not finite.
-
-        Raises:
-            NonFiniteLossError: names the step, the learning rate, the parts and the pictures of the batch.
-        """
-        found = None
-        for numbers, step, lr, paths in self.rows[self.checked :]:
-            if found is None and not bool(torch.isfinite(numbers).all()):
-                parts = f"box {float(numbers[1]):.4g}, confidence {float(numbers[2]):.4g}"
-                found = NonFiniteLossError(
-                    f"the loss is not finite ({parts}) at learning rate {lr:.3g}; pictures: {', '.join(paths)}",
-                    place=f"step {step}",
-                    remedy="Lower optim.lr, or look at these pictures. No checkpoint was written from this state.",
-                )
-        self.checked = len(self.rows)
-        if distributed.any_rank(found is not None, self.device):
-            raise found or NonFiniteLossError("another process's loss is not finite", remedy="See its message.")
-
-    def summary(self) -> dict[str, float]:
-        """Means over the steps remembered, over all ranks, and forget them."""
-        self.check()
-        table = torch.stack([row[0] for row in self.rows])
-        means = distributed.sum_over_ranks(table.mean(0)) / distributed.world_size()
-        orphans = distributed.sum_over_ranks(table[:, 4].sum())
-        total, box, confidence, positives, _ = means.tolist()
-        lr = self.rows[-1][2]
-        self.rows, self.checked = [], 0
-        names = ("loss", "loss_box", "loss_confidence", "positives", "lr", "missed_best_box")
-        return dict(zip(names, (total, box, confidence, positives, lr, float(orphans)), strict=True))
-
-
 def _over_ranks(network: nn.Module, device: torch.device) -> nn.Module:
     if distributed.world_size() == 1:
         return network
@@ -383,8 +349,9 @@ def _agree(config: Config, data: Dataset) -> None:
     Raises:
         DatasetError: they differ.
     """
-    mine = (repr(config), len(data), data.class_names, [record.path for record in data.records])
-    if len({hash(str(facts)) for facts in distributed.gather_objects(str(mine))}) > 1:
+    facts = repr((config, data.class_names, [record.path for record in data.records]))
+    digest = hashlib.sha256(facts.encode()).hexdigest()
+    if len(set(distributed.gather_objects(digest))) > 1:
         raise DatasetError("the processes disagree on the config or the data", remedy="Start all with the same.")
 
 

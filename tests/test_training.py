@@ -6,6 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -138,6 +139,18 @@ def test_a_loss_that_is_not_finite_names_the_pictures_and_writes_nothing(tmp_pat
     assert "learning rate" in str(error.value)
     for path in (tmp_path / "tiny").glob("state-*.pt"):
         assert all(torch.isfinite(t).all() for t in load_state(path)["network"].values())
+
+
+def test_weights_that_are_not_finite_are_never_written(tmp_path: Path) -> None:
+    """A finite loss whose gradients were not, in the last step of an epoch."""
+
+    def poison(trainer: training.Trainer, updates: int) -> None:
+        next(trainer.state.network.parameters()).data.fill_(torch.nan)
+
+    with mock.patch.object(training.Trainer, "_update", poison), pytest.raises(NonFiniteLossError, match="step 1"):
+        training.train(tiny(tmp_path, "data.shapes_train=4"), progress=False)
+    assert not list((tmp_path / "tiny").glob("*.pt"))
+    assert not list((tmp_path / "tiny").glob("*.safetensors"))
 
 
 def test_a_state_of_other_classes_is_refused(finished: Path, tmp_path: Path) -> None:

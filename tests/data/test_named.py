@@ -108,6 +108,7 @@ def test_an_interrupted_unpacking_starts_again(tmp_path):
 def test_an_unpacked_archive_is_left_alone(tmp_path):
     write_text(tmp_path / "train2017" / "x.jpg", "")
     named.fetch(replace(named.COCO_TRAIN, url="http://127.0.0.1:9/none.zip"), tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["train2017", "x.jpg"]
 
 
 def test_members_that_leave_the_folder_are_refused(tmp_path):
