@@ -9,6 +9,7 @@ COMMANDS = {
     "eval": "evaluate weights by the COCO or the VOC rules",
     "detect": "find the objects in pictures and draw them",
     "check-data": "say what is wrong with a data set, and what the default boxes can reach in it",
+    "doctor": "examine the installation and the machine, with the command that mends what is wrong",
     "benchmark": "compare speed and memory with torchvision's SSD300",
 }
 
