@@ -42,7 +42,7 @@ Backend = Literal["pycocotools", "fast"]
 
 
 class CocoMetric:
-    """AP over IoU 0.50 to 0.95, at 0.50 and 0.75, by object size, and recalls; AP and AP50 per class.
+    """AP over IoU 0.50 to 0.95, at 0.50 and 0.75, by object size, and recalls; the APs per class too.
 
     Crowd regions absorb any number of detections. A difficult object (VOC) may be found once without being right or
     wrong; pycocotools knows no such objects, so their flag is set where it sets its own. Images and annotations are
@@ -98,8 +98,11 @@ class CocoMetric:
         objects = self._collected.objects_per_class()
         per_class = {
             name: {
-                "AP": _mean(tables["precision"], None, label, _ALL, 2),
-                "AP50": _mean(tables["precision"], _IOU_50, label, _ALL, 2),
+                **{
+                    figure: _mean(tables[table], row, label, size, column)
+                    for figure, table, row, size, column in _FIGURES
+                    if table == "precision"
+                },
                 "objects": int(objects[label]),
             }
             for label, name in enumerate(self._collected.class_names)

@@ -30,13 +30,13 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True)
-class _Judged:
+class Judged:
     """Detections with their verdicts, and the objects, of one image or of all."""
 
     scores: Float[np.ndarray, "D"]
     labels: Int[np.ndarray, "D"]
     kinds: Int[np.ndarray, "D"]
-    targets: Int[np.ndarray, "D"]  # the object a classification or location mistake meant, else -1
+    targets: Int[np.ndarray, "D"]  # the object it found, or that a classification or location mistake meant, else -1
     object_labels: Int[np.ndarray, "N"]
     counted: Bool[np.ndarray, "N"]
     found: Bool[np.ndarray, "N"]
@@ -78,7 +78,7 @@ class ErrorBreakdown:
 
     def compute(self) -> dict[str, Any]:
         """`AP50`, and under each kind of mistake its `count` and `dAP`; dAP is None without objects."""
-        judged = _join([_judge(record, found) for record, found in self._collected])
+        judged = _join([judge(record, found) for record, found in self._collected])
         before = _ap50(judged)
         figures: dict[str, Any] = {"AP50": before}
         for kind in Kind:
@@ -92,17 +92,19 @@ class ErrorBreakdown:
         return figures
 
 
-def _judge(record: Record, found: ImageDetections) -> _Judged:
+def judge(record: Record, found: ImageDetections) -> Judged:
+    """Say of every detection of one image what it is, and of every object whether it was found."""
     counted = ~(record.crowd | record.difficult)
     overlaps = iou(found.boxes, record.boxes)
     same = found.labels[:, None] == record.labels[None, :]
-    answers, taken = _match(np.where(same & counted, overlaps, 0.0), found.scores)
+    matched = match_best_first(np.where(same & counted, overlaps, 0.0), found.scores)
+    taken = np.isin(np.arange(len(counted)), matched)
     own, own_object = _best(np.where(same & counted, overlaps, 0.0))
     other, other_object = _best(np.where(~same & counted, overlaps, 0.0))
     kinds = np.select(
         [
-            answers,
-            _spared(record, found),
+            matched >= 0,
+            spared_detections(record, found),
             (own >= BACKGROUND) & (own < FOREGROUND),
             other >= FOREGROUND,
             own >= FOREGROUND,
@@ -111,25 +113,24 @@ def _judge(record: Record, found: ImageDetections) -> _Judged:
         [Kind.CORRECT, Kind.SPARED, Kind.LOCATION, Kind.CLASSIFICATION, Kind.DUPLICATE, Kind.BACKGROUND],
         default=Kind.BOTH,
     )
-    targets = np.select([kinds == Kind.LOCATION, kinds == Kind.CLASSIFICATION], [own_object, other_object], default=-1)
+    mistaken = [kinds == Kind.LOCATION, kinds == Kind.CLASSIFICATION]
+    targets = np.select(mistaken, [own_object, other_object], default=matched)
     meant = np.zeros(len(counted), dtype=bool)
     meant[targets[targets >= 0]] = True
     missed = counted & ~taken & ~meant
-    return _Judged(found.scores, found.labels, kinds, targets, record.labels, counted, taken, missed)
+    return Judged(found.scores, found.labels, kinds, targets, record.labels, counted, taken, missed)
 
 
-def _match(
-    overlaps: Float[np.ndarray, "D N"], scores: Float[np.ndarray, "D"]
-) -> tuple[Bool[np.ndarray, "D"], Bool[np.ndarray, "N"]]:
-    """Let each detection, best score first, take the free object it overlaps most, as COCO does."""
-    answers, taken = np.zeros(overlaps.shape[0], dtype=bool), np.zeros(overlaps.shape[1], dtype=bool)
+def match_best_first(overlaps: Float[np.ndarray, "D N"], scores: Float[np.ndarray, "D"]) -> Int[np.ndarray, "D"]:
+    """Let each detection, best score first, take the free object it overlaps most, as COCO does; -1 for none."""
+    matched, taken = np.full(overlaps.shape[0], -1), np.zeros(overlaps.shape[1], dtype=bool)
     able = np.flatnonzero((overlaps >= FOREGROUND).any(axis=1))
     for row in able[np.argsort(-scores[able], kind="stable")]:
         free = np.where(taken, 0.0, overlaps[row])
         best = int(free.argmax())
         if free[best] >= FOREGROUND:
-            answers[row], taken[best] = True, True
-    return answers, taken
+            matched[row], taken[best] = best, True
+    return matched
 
 
 def _best(overlaps: Float[np.ndarray, "D N"]) -> tuple[Float[np.ndarray, "D"], Int[np.ndarray, "D"]]:
@@ -138,7 +139,7 @@ def _best(overlaps: Float[np.ndarray, "D N"]) -> tuple[Float[np.ndarray, "D"], I
     return overlaps.max(axis=1), overlaps.argmax(axis=1)
 
 
-def _spared(record: Record, found: ImageDetections) -> Bool[np.ndarray, "D"]:
+def spared_detections(record: Record, found: ImageDetections) -> Bool[np.ndarray, "D"]:
     """Lies half inside a crowd of its class, or on a difficult object of its class."""
     if not (record.crowd | record.difficult).any():
         return np.zeros(len(found.labels), dtype=bool)
@@ -152,13 +153,13 @@ def _spared(record: Record, found: ImageDetections) -> Bool[np.ndarray, "D"]:
     return spared
 
 
-def _join(images: Sequence[_Judged]) -> _Judged:
+def _join(images: Sequence[Judged]) -> Judged:
     """All images as one, objects numbered through."""
     if not images:
-        return _Judged(*(np.zeros(0, kind) for kind in (float, int, int, int, int, bool, bool, bool)))
+        return Judged(*(np.zeros(0, kind) for kind in (float, int, int, int, int, bool, bool, bool)))
     starts = np.cumsum([0, *(len(image.counted) for image in images)])
     shifted = [np.where(i.targets >= 0, i.targets + start, -1) for i, start in zip(images, starts[:-1], strict=True)]
-    return _Judged(
+    return Judged(
         np.concatenate([image.scores for image in images]),
         np.concatenate([image.labels for image in images]),
         np.concatenate([image.kinds for image in images]),
@@ -170,7 +171,7 @@ def _join(images: Sequence[_Judged]) -> _Judged:
     )
 
 
-def _mend(judged: _Judged, kind: Kind) -> _Judged:
+def _mend(judged: Judged, kind: Kind) -> Judged:
     """Put the mistakes of one kind right where that finds an object, best score first; take out the rest of them."""
     mistaken = judged.kinds == kind
     kinds, labels = judged.kinds.copy(), judged.labels.copy()
@@ -185,7 +186,7 @@ def _mend(judged: _Judged, kind: Kind) -> _Judged:
     return dataclasses.replace(judged, kinds=kinds, labels=labels)
 
 
-def _ap50(judged: _Judged, without_missed: bool = False) -> float | None:
+def _ap50(judged: Judged, without_missed: bool = False) -> float | None:
     """Mean AP over the classes with objects. Where mending leaves none to find, the class counts as 1."""
     wanted = judged.counted & ~judged.missed if without_missed else judged.counted
     rows = np.flatnonzero(judged.kinds != Kind.SPARED)

@@ -62,7 +62,10 @@ def test_nothing_found_is_zero_with_a_warning(caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.WARNING):
         figures = hand_in(CocoMetric([record(1, [A], [0])], ["cat", "dog"]), {1: found()}).compute()
     assert (figures["AP"], figures["AP50"], figures["AR100"]) == (0.0, 0.0, 0.0)
-    assert figures["per_class"]["dog"] == {"AP": None, "AP50": None, "objects": 0}
+    assert figures["per_class"]["dog"] == {
+        **dict.fromkeys(("AP", "AP50", "AP75", "APs", "APm", "APl")),
+        "objects": 0,
+    }
     assert "nothing was detected" in caplog.text
 
 

@@ -1,0 +1,43 @@
+"""Whether a score can be read as a probability: reliability bins and the expected calibration error.
+
+Of the detections that score about 0.8, about 80 % should be right (Guo et al., 2017; Küppers et al., 2020, for
+detectors). Training with hard negatives does not aim at that, so it is measured and shown.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Detections in bins of equal width over the scores from 0 to 1. An empty bin has NaN for its means."""
+
+    edges: Float[np.ndarray, "E"]  # one more than bins
+    counts: Int[np.ndarray, "M"]
+    scores: Float[np.ndarray, "M"]  # mean score of each bin
+    right: Float[np.ndarray, "M"]  # share of each bin that is right
+
+    def error(self, least: float = 0.0) -> float | None:
+        """Expected calibration error: the mean of |share right - mean score|, weighted by the counts.
+
+        `least` leaves out the bins below it; nearly all of a detector's output scores next to nothing, and is right to.
+        None without detections.
+        """
+        kept = (self.counts > 0) & (self.edges[:-1] >= least - 1e-9)
+        if not kept.any():
+            return None
+        gaps = np.abs(self.right[kept] - self.scores[kept])
+        return float((gaps * self.counts[kept]).sum() / self.counts[kept].sum())
+
+
+def calibrate(scores: Float[np.ndarray, "D"], hits: Bool[np.ndarray, "D"], bins: int = 10) -> Calibration:
+    """Sort detections into bins by score; the last bin includes 1."""
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    places = np.clip(np.digitize(scores, edges) - 1, 0, bins - 1)
+    counts = np.bincount(places, minlength=bins)
+    known = np.where(counts > 0, counts, np.nan)
+    sums = (np.bincount(places, weights=values, minlength=bins) for values in (scores, hits))
+    score_sums, hit_sums = sums
+    return Calibration(edges, counts, score_sums / known, hit_sums / known)
