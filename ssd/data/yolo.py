@@ -28,7 +28,9 @@ def looks_like(folder: Path) -> bool:
         return True
     if (folder / "labels").is_dir() and (folder / "images").is_dir():
         return True
-    return (folder / "classes.txt").is_file() or any(folder.glob("*/labels"))
+    if any(folder.glob("*/labels")):
+        return True
+    return (folder / "classes.txt").is_file() and _has_labels_beside(folder)
 
 
 def splits(folder: Path) -> tuple[str, ...]:
@@ -126,6 +128,11 @@ def _list_split(folder: Path, split: str) -> list[tuple[Path, str]]:
             paths = [source.parent / line for line in folders.read_lines(source) if line]
             listed += [(path, _without_suffix(path, folder)) for path in paths]
     return listed
+
+
+def _has_labels_beside(folder: Path) -> bool:
+    """Whether a picture has a text file of its name; classes.txt alone may belong to VOC's XML."""
+    return any((folder / f"{stem}.txt").is_file() for stem in folders.pictures_by_stem(folder))
 
 
 def _without_suffix(path: Path, root: Path) -> str:

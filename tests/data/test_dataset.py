@@ -15,6 +15,22 @@ def test_the_format_is_recognised(tmp_path):
     assert recognise(tmp_path / "yolo") == "yolo"
 
 
+def test_a_voc_folder_with_a_list_of_classes_is_voc(tmp_path):
+    folder = voc_folder(tmp_path / "voc", {"a": xml(xml_object())})
+    write_text(folder / "classes.txt", "cat\ndog\n")
+    assert recognise(folder) == "voc"
+    assert open_dataset(folder, "train").class_names == ("cat", "dog")
+    flat = tmp_path / "flat"
+    write_text(flat / "classes.txt", "cat\n")
+    write_picture(flat / "a.jpg")
+    write_text(flat / "a.xml", xml(xml_object()))
+    assert recognise(flat) == "voc"
+    write_text(tmp_path / "yolo" / "classes.txt", "cat\n")
+    write_picture(tmp_path / "yolo" / "a.jpg")
+    write_text(tmp_path / "yolo" / "a.txt", "0 0.5 0.5 0.5 0.5\n")
+    assert recognise(tmp_path / "yolo") == "yolo"
+
+
 def test_a_folder_of_no_known_format_is_described(tmp_path):
     write_text(tmp_path / "notes.md", "")
     with pytest.raises(DatasetError, match=r"there is: notes\.md\. Looked for VOC: Annotations"):
