@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,16 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from ssd import images as pictures
+from ssd import tiling
 from ssd.detections import READABLE_SCORE, Detections
 from ssd.errors import ArgumentError, CheckpointError
-from ssd.multibox import default_boxes as tiling
+from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.postprocess import postprocess
 from ssd.pretrained import read_weights
 from ssd.runtime import open_runtime
 from ssd.settings import Postprocessing, Settings
 from ssd.structures import Found, Predictions
+from ssd.tiling import FoundIn, Tiles
 from ssd.variants import from_settings
 
 Image = UInt8[np.ndarray, "_ _ 3"]
@@ -47,7 +49,7 @@ class Detector:
     ) -> None:
         self.settings = settings
         self.runtime = open_runtime(network, device=device, precision=precision, backend=backend)
-        self.default_boxes = tiling.default_boxes(settings.boxes).to(self.runtime.device)
+        self.default_boxes = default_boxes(settings.boxes).to(self.runtime.device)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -96,6 +98,8 @@ class Detector:
         score_threshold: float | None = None,
         iou_threshold: float | None = None,
         max_detections: int | None = None,
+        tiles: Tiles | None = None,
+        tile_overlap: float = 0.2,
         bgr: bool = False,
     ) -> Detections:
         """Find the objects in one picture: a path, bytes, a PIL image or an array (uint8 RGB, or BGR with `bgr`).
@@ -103,12 +107,26 @@ class Detector:
         Without `score_threshold` you get all that the weights' own settings keep, which is meant for evaluation: many
         guesses from 0.01 on. `plot` and `save` then draw those from 0.5 on; with a threshold of yours they draw all.
 
+        `tiles` finds small objects in large pictures: a number for both sides, (rows, columns) or "auto" also searches
+        that many parts of the picture, which overlap by `tile_overlap` of their sides, and takes as many times longer;
+        see `ssd.tiling`.
+
         Raises:
             ImageError: not a picture, or a damaged one.
             ArgumentError: a threshold out of its range.
         """
-        options = {"score_threshold": score_threshold, "iou_threshold": iou_threshold}
-        return next(self.detect_stream([image], 1, bgr=bgr, max_detections=max_detections, **options))
+        return next(
+            self.detect_stream(
+                [image],
+                1 if tiles is None else 8,
+                score_threshold=score_threshold,
+                iou_threshold=iou_threshold,
+                max_detections=max_detections,
+                tiles=tiles,
+                tile_overlap=tile_overlap,
+                bgr=bgr,
+            )
+        )
 
     def detect_batch(self, images: Iterable[object], batch_size: int = 8, **options: Any) -> list[Detections]:
         """Find the objects in many pictures, in their order; `options` as for `detect`."""
@@ -122,6 +140,8 @@ class Detector:
         score_threshold: float | None = None,
         iou_threshold: float | None = None,
         max_detections: int | None = None,
+        tiles: Tiles | None = None,
+        tile_overlap: float = 0.2,
         bgr: bool = False,
     ) -> Iterator[Detections]:
         """Like `detect_batch`, for more pictures than fit into memory: they are asked for one batch at a time."""
@@ -134,24 +154,52 @@ class Detector:
         }
         self._rules(thresholds)  # before the first picture is read
         draw_from = READABLE_SCORE if score_threshold is None else 0.0
-        return self._stream(iter(images), batch_size, thresholds, draw_from, bgr)
+        search = functools.partial(self._search, thresholds=thresholds)
+        if tiles is not None:
+            tiling.windows(
+                1, 1, tiles, tile_overlap, self.input_size
+            )  # wrong numbers are named before the first picture
+            search = functools.partial(self._search_tiles, tiles, tile_overlap, batch_size, thresholds)
+        return self._stream(iter(images), batch_size, search, draw_from, bgr)
+
+    def _search(self, images: Sequence[Image], thresholds: dict[str, Any]) -> Iterator[FoundIn]:
+        found = self.postprocess(self.predict(self.preprocess(images)), **thresholds)
+        boxes, scores, labels = (tensor.cpu().numpy() for tensor in (found.boxes, found.scores, found.labels))
+        for index, count in enumerate(found.counts.tolist()):
+            kept = slice(0, count)
+            yield FoundIn(
+                boxes[index, kept], scores[index, kept].astype(np.float32), labels[index, kept].astype(np.int64)
+            )
+
+    def _search_tiles(
+        self, tiles: Tiles, overlap: float, batch_size: int, thresholds: dict[str, Any], images: Sequence[Image]
+    ) -> Iterator[FoundIn]:
+        rules = self._rules(thresholds)
+        return tiling.search(
+            lambda parts: list(self._search(parts, thresholds)),
+            images,
+            [tiling.windows(image.shape[0], image.shape[1], tiles, overlap, self.input_size) for image in images],
+            batch_size,
+            iou_threshold=rules.iou_threshold,
+            max_detections=rules.max_detections,
+        )
 
     def _stream(
-        self, images: Iterator[object], batch_size: int, thresholds: dict[str, Any], draw_from: float, bgr: bool
+        self,
+        images: Iterator[object],
+        batch_size: int,
+        search: Callable[[Sequence[Image]], Iterator[FoundIn]],
+        draw_from: float,
+        bgr: bool,
     ) -> Iterator[Detections]:
         while sources := list(islice(images, batch_size)):
             arrays = [pictures.as_image(source, bgr=bgr) for source in sources]
-            found = self.postprocess(self.predict(self.preprocess(arrays)), **thresholds)
-            boxes, scores, labels, counts = (
-                tensor.cpu().numpy() for tensor in (found.boxes, found.scores, found.labels, found.counts)
-            )
-            for index, (source, array) in enumerate(zip(sources, arrays, strict=True)):
-                kept = slice(0, int(counts[index]))
+            for source, array, found in zip(sources, arrays, search(arrays), strict=True):
                 height, width = array.shape[:2]
                 yield Detections(
-                    boxes=_to_pixels(boxes[index, kept], height, width),
-                    scores=scores[index, kept].astype(np.float32),
-                    labels=labels[index, kept].astype(np.int64),
+                    boxes=_to_pixels(found.boxes, height, width),
+                    scores=found.scores,
+                    labels=found.labels,
                     class_names=self.class_names,
                     image_size=(height, width),
                     source=Path(source) if isinstance(source, str | Path) else array,

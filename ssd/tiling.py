@@ -1,0 +1,209 @@
+"""Small objects in a large picture: it is cut into overlapping tiles, and what is found in them is put together.
+
+A network sees every picture at the size of its input, so an object of 20 pixels in a picture of 4000 shrinks to one or
+two. In a tile it keeps more of its size. The whole picture is searched too: that is where large objects come from.
+
+An object on the border between two tiles is seen cut by one of them. The tiles overlap, so the other one sees it whole
+unless it is larger than the overlap; then the whole picture has to show it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64, UInt8
+
+from ssd.errors import ArgumentError
+from ssd.multibox.postprocess import Candidates, suppress
+
+Tiles = int | tuple[int, int] | Literal["auto"]
+
+MOST_TILES = 32
+"""Along one side; more is a typing mistake."""
+_NEAR = 0.02  # of a tile's side: a box that ends this close to the tile's border may be cut by it
+_HELD = 0.7  # of a cut box: so much of it inside another box of its class makes it a part of that
+_SURE_ENOUGH = 0.5  # of the cut box's score: what the other box needs for that
+# A tile is at most this many times the network's input. A photograph of COCO is 2.1 times SSD300's.
+_AUTO_REDUCTION = 2.5
+
+
+class Window(NamedTuple):
+    """A part of a picture: whole pixels, the last ones excluded."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+@dataclass(frozen=True)
+class FoundIn:
+    """What was found in one picture or tile, best first; boxes are fractions of it."""
+
+    boxes: Float32[np.ndarray, "N 4"]
+    scores: Float32[np.ndarray, "N"]
+    labels: Int64[np.ndarray, "N"]
+
+
+Find = Callable[[Sequence[UInt8[np.ndarray, "_ _ 3"]]], Sequence[FoundIn]]
+
+
+def windows(height: int, width: int, tiles: Tiles, overlap: float, input_size: int) -> list[Window]:
+    """The whole picture, and then its tiles, row by row; the whole alone where one tile is enough.
+
+    `tiles` is a number for both sides, `(rows, columns)`, or "auto": as few as leave no tile more than 2.5 times as
+    wide or high as the network's input. Neighbours share at least `overlap` of a tile's side.
+
+    Raises:
+        ArgumentError: numbers out of their range.
+    """
+    if not 0 <= overlap <= 0.9:
+        raise ArgumentError(f"{overlap} is out of range", place="tile_overlap", remedy="Use a number from 0 to 0.9.")
+    if tiles == "auto":
+        rows, columns = (_enough(side, overlap, _AUTO_REDUCTION * input_size) for side in (height, width))
+    else:
+        rows, columns = check_tiles(tiles)
+    whole = Window(0, 0, width, height)
+    if rows == columns == 1:
+        return [whole]
+    tops, lefts = _spans(height, rows, overlap), _spans(width, columns, overlap)
+    return [whole, *(Window(left, top, right, bottom) for top, bottom in tops for left, right in lefts)]
+
+
+def check_tiles(tiles: object) -> tuple[int, int]:
+    """`(rows, columns)` of a number or a pair.
+
+    Raises:
+        ArgumentError: it is neither, or out of range.
+    """
+    pair = (tiles, tiles) if isinstance(tiles, int) else tiles
+    if isinstance(pair, tuple | list) and len(pair) == 2:
+        rows, columns = pair
+        if all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= MOST_TILES for n in pair):
+            return rows, columns
+    remedy = f"Use a number from 1 to {MOST_TILES}, a pair (rows, columns) of them, or 'auto'."
+    raise ArgumentError(f"{tiles!r} is not a number of tiles", place="tiles", remedy=remedy)
+
+
+def _enough(side: int, overlap: float, largest: float) -> int:
+    return next((n for n in range(1, MOST_TILES) if side / (n - (n - 1) * overlap) <= largest), MOST_TILES)
+
+
+def _spans(side: int, count: int, overlap: float) -> list[tuple[int, int]]:
+    """Equal spans over `side` pixels, the first at its start and the last at its end."""
+    length = min(side, int(np.ceil(side / (count - (count - 1) * overlap))))
+    starts = np.rint(np.linspace(0, side - length, count)).astype(int).tolist()
+    return [(start, start + length) for start in dict.fromkeys(starts)]  # a few pixels make fewer tiles
+
+
+def search(
+    find: Find,
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    plans: Sequence[Sequence[Window]],
+    batch_size: int,
+    *,
+    iou_threshold: float,
+    max_detections: int,
+) -> Iterator[FoundIn]:
+    """Search every window of every picture, `batch_size` of them at a time, and put each picture's together."""
+    views = [(image, window) for image, plan in zip(images, plans, strict=True) for window in plan]
+    found: list[FoundIn] = []
+    for start in range(0, len(views), batch_size):
+        part = views[start : start + batch_size]
+        found += find([image[w.top : w.bottom, w.left : w.right] for image, w in part])
+    for plan in plans:
+        ours, found = found[: len(plan)], found[len(plan) :]
+        yield merge(plan, ours, iou_threshold, max_detections) if len(plan) > 1 else ours[0]
+
+
+def merge(plan: Sequence[Window], found: Sequence[FoundIn], iou_threshold: float, max_detections: int) -> FoundIn:
+    """What was found in the windows as one picture's detections, in fractions of the first window, the whole picture.
+
+    Boxes cut by a tile's border go where a neighbour or a larger box has the whole object; the others meet in the
+    suppression that follows every search.
+    """
+    whole, size = plan[0], np.array([plan[0].right, plan[0].bottom] * 2, np.float32)
+    boxes = np.concatenate([_to_picture(window, part.boxes) for window, part in zip(plan, found, strict=True)])
+    scores = np.concatenate([part.scores for part in found])
+    labels = np.concatenate([part.labels for part in found])
+    marks = [_cut(window, part, plan, whole) for window, part in zip(plan, _split(boxes, found), strict=True)]
+    cut, seen_elsewhere = (np.concatenate(column) for column in zip(*marks, strict=True))
+    keep = ~seen_elsewhere & ~_held(boxes, scores, labels, cut)
+    order = np.flatnonzero(keep)[np.argsort(-scores[keep], kind="stable")]
+    boxes, scores, labels = (boxes / size)[order], scores[order], labels[order]
+    best = _suppressed(boxes, scores, labels, iou_threshold)[:max_detections]
+    return FoundIn(boxes[best], scores[best], labels[best])
+
+
+def _to_picture(window: Window, boxes: Float32[np.ndarray, "N 4"]) -> Float32[np.ndarray, "N 4"]:
+    left, top, right, bottom = window
+    sides = np.array([right - left, bottom - top] * 2, np.float32)
+    pixels: np.ndarray = boxes * sides + np.array([left, top] * 2, np.float32)
+    return pixels
+
+
+def _split(boxes: Float32[np.ndarray, "N 4"], like: Sequence[FoundIn]) -> list[np.ndarray]:
+    return np.split(boxes, np.cumsum([len(part.scores) for part in like])[:-1])
+
+
+def _cut(
+    window: Window, boxes: Float32[np.ndarray, "N 4"], plan: Sequence[Window], whole: Window
+) -> tuple[Bool[np.ndarray, "N"], Bool[np.ndarray, "N"]]:
+    """Which boxes end at a border inside the picture, and which of those lie inside the neighbour there, all of them.
+
+    A box that ends at two such borders is whole in the tile diagonally across, so each border is asked by itself.
+    """
+    cut, elsewhere = np.zeros(len(boxes), bool), np.ones(len(boxes), bool)
+    for axis in (0, 1):
+        low, high = window[axis], window[axis + 2]
+        near = _NEAR * (high - low)
+        starts = sorted({w[axis] for w in plan[1:]} - {low})
+        ends = sorted({w[axis + 2] for w in plan[1:]} - {high})
+        if low > whole[axis]:
+            at_border = boxes[:, axis] < low + near
+            neighbour_ends = max(end for end in ends if end < high)
+            cut, elsewhere = cut | at_border, elsewhere & (~at_border | (boxes[:, axis + 2] <= neighbour_ends - near))
+        if high < whole[axis + 2]:
+            at_border = boxes[:, axis + 2] > high - near
+            neighbour_starts = min(start for start in starts if start > low)
+            cut, elsewhere = cut | at_border, elsewhere & (~at_border | (boxes[:, axis] >= neighbour_starts + near))
+    return cut, cut & elsewhere
+
+
+def _held(
+    boxes: Float32[np.ndarray, "N 4"],
+    scores: Float32[np.ndarray, "N"],
+    labels: Int64[np.ndarray, "N"],
+    cut: Bool[np.ndarray, "N"],
+) -> Bool[np.ndarray, "N"]:
+    """Which cut boxes lie mostly in an uncut one of their class that is about as sure of itself."""
+    held = np.zeros(len(boxes), bool)
+    whole_boxes, whole_scores, whole_labels = boxes[~cut], scores[~cut], labels[~cut]
+    for index in np.flatnonzero(cut):
+        box = boxes[index]
+        sides = np.minimum(whole_boxes[:, 2:], box[2:]) - np.maximum(whole_boxes[:, :2], box[:2])
+        shared = sides.clip(min=0).prod(axis=1)
+        rivals = (whole_labels == labels[index]) & (whole_scores >= _SURE_ENOUGH * scores[index])
+        held[index] = bool((rivals & (shared > _HELD * (box[2:] - box[:2]).prod())).any())
+    return held
+
+
+def _suppressed(
+    boxes: Float32[np.ndarray, "N 4"],
+    scores: Float32[np.ndarray, "N"],
+    labels: Int64[np.ndarray, "N"],
+    iou_threshold: float,
+) -> Int64[np.ndarray, "kept"]:
+    """The places of the boxes that are left by the same suppression as within one picture."""
+    if not len(boxes):
+        return np.zeros(0, np.int64)
+    candidates = Candidates(
+        boxes=torch.from_numpy(boxes)[None],
+        scores=torch.from_numpy(scores)[None],
+        labels=torch.from_numpy(labels)[None],
+        accepted=torch.ones(1, len(boxes), dtype=torch.bool),
+        more=torch.zeros(1, dtype=torch.bool),
+    )
+    return np.flatnonzero(suppress(candidates, iou_threshold)[0].numpy())
