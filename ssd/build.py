@@ -107,6 +107,7 @@ class Start:
     network: SSD
     settings: Settings
     fresh: tuple[str, ...]  # convolutions without pretrained weights, in the order of the forward pass
+    pretrained: frozenset[str] = frozenset()  # parameters of the backbone that were loaded
 
 
 def start(config: Config, class_names: tuple[str, ...]) -> Start:
@@ -173,7 +174,7 @@ def _from_backbone(config: Config, class_names: tuple[str, ...]) -> Start:
     transfer = copy_what_fits(network.state_dict(), imagenet.state)
     network.load_state_dict(transfer.state)
     _report(config.model.backbone_weights, transfer)
-    return Start(network, settings, fresh_convolutions(network, transfer.copied))
+    return Start(network, settings, fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
 
 
 def _from_detector(config: Config, class_names: tuple[str, ...], path: Path) -> Start:
@@ -185,7 +186,11 @@ def _from_detector(config: Config, class_names: tuple[str, ...], path: Path) -> 
     )
     network.load_state_dict(transfer.state)
     _report(path, transfer)
-    return Start(network, settings, fresh_convolutions(network, transfer.copied))
+    return Start(network, settings, fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
+
+
+def _in_backbone(transfer: Transfer) -> frozenset[str]:
+    return frozenset(name for name in transfer.copied if name.startswith("backbone."))
 
 
 def _report(source: object, transfer: Transfer) -> None:

@@ -107,6 +107,7 @@ class OptimConfig:
     weight_decay: float = 5e-4
     bias_lr_factor: float | None = None  # paper: 2
     bias_decay: bool | None = None  # paper: biases are not decayed
+    backbone_lr_factor: float = 1.0  # rate of the layers that start from pretrained weights, as a share of lr
     schedule: Literal["steps", "cosine"] | None = None
     steps: tuple[float, ...] = (2 / 3, 5 / 6)  # where lr falls tenfold, as fractions of the run
     final_lr: float = 0.01  # cosine ends at this fraction of lr

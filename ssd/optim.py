@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,27 +11,34 @@ from torch import Tensor, nn
 
 
 def parameter_groups(
-    network: nn.Module, *, weight_decay: float, bias_lr_factor: float = 1.0, bias_decay: bool = False
+    network: nn.Module,
+    *,
+    weight_decay: float,
+    bias_lr_factor: float = 1.0,
+    bias_decay: bool = False,
+    pretrained: Collection[str] = (),
+    pretrained_lr_factor: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Split trainable parameters into weights, biases and scales (of norm layers and of the L2 normalisation).
 
-    The original trains biases at twice the rate and decays neither them (model_libs.py:86-87). Each group carries
-    `lr_factor`, which `set_lr` multiplies in.
+    The original trains biases at twice the rate and decays neither them nor the scales (model_libs.py:86-87). Each
+    group carries `lr_factor`, which `set_lr` multiplies in. Parameters named in `pretrained` have groups of their own,
+    at `pretrained_lr_factor` times the rate; with a factor of 1 they go with the others.
     """
-    weights: list[nn.Parameter] = []
-    biases: list[nn.Parameter] = []
-    scales: list[nn.Parameter] = []
+    decay = weight_decay if bias_decay else 0.0
+    rules = {"weight": (weight_decay, 1.0), "bias": (decay, bias_lr_factor), "scale": (decay, 1.0)}
+    members: dict[tuple[str, float], list[nn.Parameter]] = {}
+    for share in (1.0, pretrained_lr_factor):
+        members |= {(kind, share): [] for kind in rules}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            chosen = weights if parameter.ndim > 1 else biases if name.endswith("bias") else scales
-            chosen.append(parameter)
-    decay = weight_decay if bias_decay else 0.0
-    groups = [
-        {"params": weights, "weight_decay": weight_decay, "lr_factor": 1.0},
-        {"params": biases, "weight_decay": decay, "lr_factor": bias_lr_factor},
-        {"params": scales, "weight_decay": decay, "lr_factor": 1.0},
+            kind = "weight" if parameter.ndim > 1 else "bias" if name.endswith("bias") else "scale"
+            members[kind, pretrained_lr_factor if name in pretrained else 1.0].append(parameter)
+    return [
+        {"params": parameters, "weight_decay": rules[kind][0], "lr_factor": rules[kind][1] * share}
+        for (kind, share), parameters in members.items()
+        if parameters
     ]
-    return [group for group in groups if group["params"]]
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -90,7 +90,7 @@ class Trainer:
         if saved is None and config.model.initialisation == "data":
             fit_to_data_(network, self._normalised(self.loader.first_pictures(16)), begin.fresh)
         build.freeze(network, config.model.freeze_stages)
-        self.state = self._new_state(network)
+        self.state = self._new_state(network, begin.pretrained)
         if saved is not None:
             self.state.restore(saved, self.folder.path)
             log.info("%s: resuming after step %d", self.folder.path, self.state.step)
@@ -296,7 +296,7 @@ class Trainer:
         images = images.to(self.device, non_blocking=True)
         return normalise(images, self.settings.preprocessing).to(memory_format=torch.channels_last)
 
-    def _new_state(self, network: nn.Module) -> TrainState:
+    def _new_state(self, network: nn.Module, pretrained: frozenset[str]) -> TrainState:
         optim = self.config.optim
         assert optim.bias_lr_factor is not None, "resolve the config first"
         groups = parameter_groups(
@@ -304,6 +304,8 @@ class Trainer:
             weight_decay=optim.weight_decay,
             bias_lr_factor=optim.bias_lr_factor,
             bias_decay=bool(optim.bias_decay),
+            pretrained=pretrained,
+            pretrained_lr_factor=optim.backbone_lr_factor,
         )
         optimizer = torch.optim.SGD(groups, lr=0.0, momentum=optim.momentum, fused=True)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)

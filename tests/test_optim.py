@@ -21,6 +21,19 @@ def test_paper_trains_biases_at_twice_the_rate_without_decay() -> None:
     assert [len(g["params"]) for g in optimizer.param_groups] == [1, 1, 1]
 
 
+def test_pretrained_layers_learn_at_their_share_of_the_rate() -> None:
+    groups = parameter_groups(
+        network(), weight_decay=0.1, bias_lr_factor=2.0, pretrained={"0.weight", "0.bias"}, pretrained_lr_factor=0.3
+    )
+    assert [(len(g["params"]), g["lr_factor"]) for g in groups] == [(1, 1.0), (1, 0.3), (1, 0.6)]
+
+
+def test_a_share_of_one_changes_no_group() -> None:
+    plain = parameter_groups(network(), weight_decay=0.1)
+    named = parameter_groups(network(), weight_decay=0.1, pretrained={"0.weight"})
+    assert [(len(g["params"]), g["lr_factor"]) for g in named] == [(len(g["params"]), g["lr_factor"]) for g in plain]
+
+
 def test_frozen_parameters_are_in_no_group() -> None:
     net = network()
     net[0].requires_grad_(False)
