@@ -4,6 +4,7 @@ Start several with `torchrun`. The processes trust each other and the network be
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,8 +15,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ssd.device import choose_device
+from ssd.errors import DistributedError
 
 T = TypeVar("T")
+
+# What Gloo and NCCL write into their exceptions, which are plain RuntimeErrors.
+_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket closed", "gloo/transport")
+_SILENT = ("Timed out waiting", "Watchdog caught collective operation timeout")
+TIMEOUT = timedelta(minutes=10)  # for one answer; rank 0 computes figures while the others wait
 
 
 def rank() -> int:
@@ -30,16 +37,54 @@ def world_size() -> int:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the group that `torchrun` started, if it did, and leave it at the end."""
+    """Join the group that `torchrun` started, if it did, and leave it at the end.
+
+    Raises:
+        DistributedError: not all came together, or another process ended or went silent in the block. Whoever fails
+            first leaves the group and thereby ends the waiting of the others, so none hangs.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(minutes=10))
+    try:
+        dist.init_process_group(backend, timeout=TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        raise _not_together(error) from error
     try:
         yield
+    except RuntimeError as error:
+        dist_error = _explain(error)
+        if dist_error is None:
+            raise
+        raise dist_error from error
     finally:
-        dist.destroy_process_group()
+        # NCCL waits here for collectives under way, which after an error never end; the process's end frees all.
+        if backend == "gloo" or sys.exc_info()[0] is None:
+            dist.destroy_process_group()
+
+
+def _not_together(error: Exception) -> DistributedError:
+    place = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
+    problem = f"the {os.environ['WORLD_SIZE']} processes did not come together ({_first_line(error)})"
+    remedy = "Start them with torchrun, all of them, on a free port (--master-port)."
+    return DistributedError(problem, place=place, remedy=remedy)
+
+
+def _explain(error: RuntimeError) -> DistributedError | None:
+    """The error of a collective whose partner is gone or silent; None for any other error."""
+    text = str(error)
+    if any(sign in text for sign in _SILENT):
+        problem = f"rank {rank()} waited {TIMEOUT.total_seconds():g} seconds for another process"
+        return DistributedError(problem, remedy="Look at what the others print; --resume auto goes on afterwards.")
+    if isinstance(error, dist.DistError) or any(sign in text for sign in _GONE):
+        problem = f"rank {rank()} lost the connection to another process, which failed or was killed"
+        return DistributedError(problem, remedy="Its message says why; --resume auto goes on afterwards.")
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
 def local_device(name: str = "auto") -> torch.device:

@@ -1,7 +1,8 @@
 """Fetch one file whole, or say why not: resumed where it stopped, checked against a published checksum.
 
 The bytes collect in `<name>.part` beside the target and are renamed only once they are what was promised, so a
-finished file is never half a file, and one that is already there is never replaced.
+finished file is never half a file, and one that is already there is never replaced. Processes that want the same
+file at the same time fetch it once.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ssd.errors import DownloadError
+from ssd.files import alone
 
 _CHUNK = 1 << 20
 
@@ -44,22 +46,35 @@ def download(
     """
     target = Path(path)
     kind, digest = _promised(url, sha256, md5)
-    if target.exists():
-        if _digest(target, kind).startswith(digest):
+    if _is_there(target, kind, digest, url):
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DownloadError(f"cannot be made ({error.strerror})", place=target.parent, remedy="Set SSD_HOME.") from None
+    with alone(target):
+        if _is_there(target, kind, digest, url):  # another process fetched it while this one waited
             return target
-        remedy = "Move it away, or delete it to fetch the file again."
-        raise DownloadError(f"is there, but is not the file of {url} ({kind} differs)", place=target, remedy=remedy)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.part")
-    _fetch(url, part, target, attempts, timeout, progress)
-    found = _digest(part, kind)
-    if not found.startswith(digest):
-        size = part.stat().st_size
-        part.unlink()
-        problem = f"the {size:,} bytes received have the {kind} {found}, not {digest}"
-        raise DownloadError(problem, place=url, remedy=f"Try again, or put the right file at {target} yourself.")
-    part.replace(target)
+        part = target.with_name(f"{target.name}.part")
+        _fetch(url, part, target, attempts, timeout, progress)
+        found = _digest(part, kind)
+        if not found.startswith(digest):
+            size = part.stat().st_size
+            part.unlink()
+            problem = f"the {size:,} bytes received have the {kind} {found}, not {digest}"
+            raise DownloadError(problem, place=url, remedy=f"Try again, or put the right file at {target} yourself.")
+        part.replace(target)
     return target
+
+
+def _is_there(target: Path, kind: str, digest: str, url: str) -> bool:
+    """Whether the right file is there; another one in its place is an error, for nothing is ever replaced."""
+    if not target.exists():
+        return False
+    if _digest(target, kind).startswith(digest):
+        return True
+    remedy = "Move it away, or delete it to fetch the file again."
+    raise DownloadError(f"is there, but is not the file of {url} ({kind} differs)", place=target, remedy=remedy)
 
 
 def _promised(url: str, sha256: str | None, md5: str | None) -> tuple[str, str]:

@@ -70,6 +70,10 @@ class DataWorkerError(SSDError):
     """A data-loading worker died or hung."""
 
 
+class DistributedError(SSDError):
+    """One of the processes that train or evaluate together is gone, does not answer, or never came."""
+
+
 class EvaluationError(SSDError, ValueError):
     """Detections and ground truth cannot be compared."""
 

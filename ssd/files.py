@@ -1,11 +1,20 @@
 """Files that are whole or not there: written beside their place, forced to disk, then renamed."""
 
 import errno
+import logging
 import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ssd.errors import SSDError
+
+if sys.platform != "win32":
+    import fcntl
+
+log = logging.getLogger("ssd.files")
 
 # A full disk, a file-size limit and a quota reach the user as the same thing.
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
@@ -35,6 +44,57 @@ def write_atomic(path: str | Path, *chunks: bytes | bytearray | memoryview) -> N
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def alone(path: str | Path) -> Iterator[None]:
+    """Work on `path` while no other process does: ranks, or two runs started together, wait for each other here.
+
+    The lock is a file beside `path`; the system lets go of it when its holder dies, however that happens.
+
+    Raises:
+        SSDError: the lock cannot be made, because the folder cannot be written.
+    """
+    path = Path(path)
+    lock = path.with_name(f".{path.name}.lock")
+    if sys.platform == "win32":  # no such lock there, and no ranks to wait for
+        yield
+        return
+    try:
+        descriptor = _lock(lock, path)
+    except OSError as error:
+        raise _explain(error, path, 0) from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)  # before letting go: who waits sees that its file is gone, and asks again
+        os.close(descriptor)
+
+
+def _lock(lock: Path, path: Path) -> int:
+    """Wait until the lock is ours, and still the one that others would ask for."""
+    told = False
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if told else fcntl.LOCK_NB))
+            if _is_still(descriptor, lock):
+                return descriptor
+        except BlockingIOError:
+            log.info("%s: another process is at it; waiting", path)
+            told = True
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _is_still(descriptor: int, path: Path) -> bool:
+    """Whether `path` is the file that was opened, and not one made since by somebody else."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def clean_leftovers(folder: str | Path) -> tuple[Path, ...]:

@@ -1,5 +1,8 @@
 import hashlib
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -18,6 +21,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.asked.append(self.headers.get("Range"))
+        time.sleep(self.server.delay)
         if self.path == "/missing":
             return self.send_error(404)
         start = int((self.headers.get("Range") or "bytes=0-")[6:-1]) if self.server.ranges else 0
@@ -42,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.asked, server.cuts, server.cut, server.ranges = [], 0, 1000, True
+    server.asked, server.cuts, server.cut, server.ranges, server.delay = [], 0, 1000, True, 0
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
@@ -103,6 +107,19 @@ def test_another_file_in_the_way_is_never_replaced(server, tmp_path):
         download(url_of(server), tmp_path / "file.bin", sha256=SHA256)
     assert (tmp_path / "file.bin").read_bytes() == b"mine"
     assert server.asked == []
+
+
+def test_processes_that_want_the_same_file_fetch_it_once(server, tmp_path):
+    server.delay = 0.5  # longer than the second needs to come to the lock
+    program = f"""
+from ssd.download import download
+print(download({url_of(server)!r}, {str(tmp_path / "file.bin")!r}, md5={MD5!r}, progress=False))
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) for _ in range(3)]
+    for process in processes:
+        assert process.communicate(timeout=60)[0].decode().strip() == str(tmp_path / "file.bin")
+    assert len(server.asked) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file.bin"]
 
 
 def test_without_a_checksum_nothing_is_fetched(server, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ssd.errors import SSDError
-from ssd.files import clean_leftovers, write_atomic
+from ssd.files import alone, clean_leftovers, write_atomic
 
 
 def test_chunks_follow_each_other_and_replace_what_was_there(tmp_path):
@@ -59,3 +59,44 @@ def test_leftovers_of_the_dead_and_of_oneself_go_and_all_else_stays(tmp_path):
     assert {path.name for path in clean_leftovers(tmp_path)} == set(names[:2])
     assert {path.name for path in tmp_path.iterdir()} == set(names[2:])
     assert clean_leftovers(Path(tmp_path / "nowhere")) == ()
+
+
+_TAKES_TURNS = """
+import sys, time
+from pathlib import Path
+from ssd.files import alone
+target = Path(sys.argv[1])
+for _ in range(20):
+    with alone(target):
+        count = int(target.read_text()) if target.exists() else 0
+        time.sleep(0.001)
+        target.write_text(str(count + 1))
+"""
+
+
+def test_processes_that_work_on_one_file_take_turns(tmp_path):
+    path = tmp_path / "count"
+    processes = [subprocess.Popen([sys.executable, "-c", _TAKES_TURNS, path]) for _ in range(4)]
+    assert [process.wait(timeout=60) for process in processes] == [0] * 4
+    assert path.read_text() == "80"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_lock_of_a_killed_process_is_nobodys(tmp_path):
+    path = tmp_path / "file"
+    program = f"""
+import os, signal
+from ssd.files import alone
+with alone({str(path)!r}):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
+    assert [left.name for left in tmp_path.iterdir()] == [".file.lock"]
+    with alone(path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_cannot_be_made_is_an_error_that_names_the_file(tmp_path):
+    with pytest.raises(SSDError, match=r"nowhere/file: cannot be written"), alone(tmp_path / "nowhere" / "file"):
+        pass

@@ -16,6 +16,7 @@ from ssd.data.annotations import RawSplit, join
 from ssd.data.voc import Offset
 from ssd.download import cache_folder, download
 from ssd.errors import DownloadError
+from ssd.files import alone
 
 log = logging.getLogger("ssd.data")
 NAMES = ("voc07+12", "coco2017")
@@ -96,16 +97,23 @@ def fetch(archive: Archive, folder: Path, *, progress: bool = True) -> None:
     """Download and unpack one archive into `folder`, unless that is done."""
     path = folder / archive.url.rpartition("/")[2]
     unpacking = folder / f".{path.name}.unpacking"
-    if (folder / archive.unpacked).exists() and not unpacking.exists():
+    if _is_unpacked(archive, folder, unpacking):
         return
     log.info("%s: fetching %s", folder, archive.url)
     download(archive.url, path, md5=archive.md5, progress=progress)
-    log.info("%s: unpacking", path)
-    shutil.rmtree(unpacking, ignore_errors=True)
-    unpack(path, unpacking)
-    _move_into(unpacking, folder)
-    shutil.rmtree(unpacking)  # only now the set counts as complete
+    with alone(folder / f"{path.name}.unpacking"):
+        if _is_unpacked(archive, folder, unpacking):  # by another process, while this one waited
+            return
+        log.info("%s: unpacking", path)
+        shutil.rmtree(unpacking, ignore_errors=True)
+        unpack(path, unpacking)
+        _move_into(unpacking, folder)
+        shutil.rmtree(unpacking)  # only now the set counts as complete
     log.info("%s is unpacked and may be deleted", path)
+
+
+def _is_unpacked(archive: Archive, folder: Path, unpacking: Path) -> bool:
+    return (folder / archive.unpacked).exists() and not unpacking.exists()
 
 
 def unpack(path: Path, folder: Path) -> None:
