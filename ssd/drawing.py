@@ -7,6 +7,7 @@ picture to the next. Pictures are uint8 RGB, boxes pixels.
 import colorsys
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -39,7 +40,11 @@ def text_color(background: Color) -> Color:
 
 def line_width(image: UInt8[np.ndarray, "H W 3"]) -> int:
     """Width of a box's outline: 1 pixel on a thumbnail, 2 on a photograph for the screen, 12 at 12 megapixels."""
-    return max(1, round(sum(image.shape[:2]) / 2 / 300))
+    return _line_width(image.shape)
+
+
+def _line_width(shape: tuple[int, ...]) -> int:
+    return max(1, round(sum(shape[:2]) / 2 / 300))
 
 
 def draw_boxes(
@@ -50,16 +55,20 @@ def draw_boxes(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Return a copy of the picture with every box outlined and its text beside it; an empty text draws no label.
 
-    The first box is the most important: it is drawn last, above the others, and every label is above every box.
+    The first box is the most important: its label is placed first, and both are drawn last, above the others. Every
+    label is above every box, and beside the other labels where there is room.
     """
     canvas = np.array(image, order="C")
     width = line_width(canvas)
-    drawn = list(zip(boxes, texts, colors, strict=True))[::-1]
-    for box, _, color in drawn:
-        _outline(canvas, box, color, width)
+    drawn = list(zip(boxes, texts, colors, strict=True))
+    labels: list[_Label] = []
     for box, text, color in drawn:
         if text:
-            _label(canvas, box, text, color, width)
+            labels.append(_place(text, box, color, canvas.shape, [label.frame for label in labels]))
+    for box, _, color in reversed(drawn):
+        _outline(canvas, box, color, width)
+    for label in reversed(labels):
+        _write(canvas, label)
     return canvas
 
 
@@ -73,19 +82,50 @@ def _outline(canvas: np.ndarray, box: np.ndarray, color: Color, width: int) -> N
     cv2.rectangle(canvas, (left, top), (right, bottom), color, width)
 
 
-def _label(canvas: np.ndarray, box: np.ndarray, text: str, color: Color, width: int) -> None:
-    """Above the box where there is room, else inside its upper edge, else wherever the picture has room."""
-    height, length = canvas.shape[:2]
-    text = _drawable(text)
-    pad = max(2, width)
-    scale, (text_width, ascent), descent = _fit(text, canvas.shape, length - 2 * pad)
-    box_width, box_height = text_width + 2 * pad, ascent + descent + pad
-    x, y = np.rint(box[:2]).astype(int).tolist()
-    left = max(0, min(x, length - box_width))
-    top = y - box_height if y >= box_height else max(0, min(y + width, height - box_height))
-    cv2.rectangle(canvas, (left, top), (left + box_width - 1, top + box_height - 1), color, cv2.FILLED)
-    origin = (left + pad, top + pad // 2 + ascent)
-    cv2.putText(canvas, text, origin, _FONT, scale, text_color(color), _stroke(scale), cv2.LINE_AA)
+@dataclass(frozen=True)
+class _Label:
+    """A text, and the frame it goes into: left, top, right, bottom in whole pixels, the last ones excluded."""
+
+    text: str
+    frame: tuple[int, int, int, int]
+    origin: tuple[int, int]  # of the first letter, on the baseline
+    scale: float
+    color: Color
+
+
+def _place(
+    text: str, box: np.ndarray, color: Color, shape: tuple[int, ...], taken: Sequence[tuple[int, ...]]
+) -> _Label:
+    """Above the box, else inside its upper edge, below it, or inside its lower edge: the first place that is free.
+
+    Where none is, the one that hides least of the labels that are `taken` by better boxes.
+    """
+    height, length = shape[:2]
+    width = _line_width(shape)
+    text, pad = _drawable(text), max(2, width)
+    scale, (text_width, ascent), descent = _fit(text, shape, length - 2 * pad)
+    across, down = text_width + 2 * pad, ascent + descent + pad
+    x1, y1, _, y2 = np.rint(box).astype(int).tolist()
+    left = max(0, min(x1, length - across))
+    tops = [top for top in (y1 - down, y1 + width, y2, y2 - width - down) if 0 <= top <= height - down]
+    tops = tops or [max(0, min(y1 + width, height - down))]
+    frames = [(left, top, left + across, top + down) for top in tops]
+    frame = min(frames, key=lambda frame: sum(_shared(frame, other) for other in taken))  # the first among equals
+    return _Label(text, frame, (left + pad, frame[1] + pad // 2 + ascent), scale, color)
+
+
+def _shared(frame: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """Pixels that two frames have in common."""
+    across = min(frame[2], other[2]) - max(frame[0], other[0])
+    down = min(frame[3], other[3]) - max(frame[1], other[1])
+    return max(0, across) * max(0, down)
+
+
+def _write(canvas: np.ndarray, label: _Label) -> None:
+    left, top, right, bottom = label.frame
+    cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), label.color, cv2.FILLED)
+    color, stroke = text_color(label.color), _stroke(label.scale)
+    cv2.putText(canvas, label.text, label.origin, _FONT, label.scale, color, stroke, cv2.LINE_AA)
 
 
 def _fit(text: str, shape: tuple[int, ...], room: int) -> tuple[float, tuple[int, int], int]:

@@ -56,6 +56,35 @@ def test_a_label_lies_whole_inside_the_picture(shape, corner, monkeypatch):
     assert (np.ptp(xs) + 1, np.ptp(ys) + 1) == (text_width + 2 * pad, ascent + descent + pad)
 
 
+def test_a_label_goes_above_its_box_and_where_that_is_taken_to_the_next_free_edge(monkeypatch):
+    placed = []
+    monkeypatch.setattr(drawing, "_write", lambda _, label: placed.append(label))
+    box = np.array([[200.0, 200.0, 330.0, 300.0]] * 5)
+    drawing.draw_boxes(grey(480, 640), box, ["cat"] * 5, [(0, 255, 0)] * 5)
+    frames = [label.frame for label in reversed(placed)]  # the best is written last
+    down, width = frames[0][3] - frames[0][1], drawing.line_width(grey(480, 640))
+    assert [top for _, top, _, _ in frames] == [200 - down, 200 + width, 300, 300 - width - down, 200 - down]
+
+
+def test_labels_of_a_crowd_hide_each_other_less_than_when_all_are_above(monkeypatch):
+    placed = []
+    monkeypatch.setattr(drawing, "_write", lambda _, label: placed.append(label.frame))
+    rng = np.random.default_rng(0)
+    corner = rng.random((40, 2)) * [560, 400]
+    boxes = np.concatenate([corner, corner + 60], axis=1)
+    drawing.draw_boxes(grey(480, 640), boxes, ["person 0.97"] * 40, [(0, 255, 0)] * 40)
+
+    def hidden(frames):
+        return sum(drawing._shared(a, b) for index, a in enumerate(frames) for b in frames[:index])
+
+    down = placed[0][3] - placed[0][1]
+    above = [
+        (x, max(0, y - down), x + r - left, max(0, y - down) + down)
+        for (x, y), (left, _, r, _) in zip(np.rint(corner).astype(int).tolist(), placed[::-1], strict=True)
+    ]
+    assert hidden(placed) < hidden(above) / 3
+
+
 def test_a_label_wider_than_the_picture_gets_smaller_letters():
     long, short = (drawing._fit(text, (60, 80, 3), 76) for text in ("a very long class name 0.99", "cat 0.9"))
     assert long[0] < short[0]
