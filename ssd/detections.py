@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -10,10 +10,15 @@ from typing import Any, overload
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
-from ssd.errors import ArgumentError, ImageDecodeError, ImageError, MissingExtraError
+from ssd import forms
+from ssd.errors import ArgumentError, ImageDecodeError, ImageError
 
 READABLE_SCORE = 0.5
 """Where drawing begins unless the caller has chosen a threshold: below it a picture fills with guesses."""
+
+
+_Picture = UInt8[np.ndarray, "H W 3"]
+_SHOWN_SIDE = 1000  # pixels of the longer side in a notebook, which keeps what it shows for ever
 
 
 @dataclass(frozen=True)
@@ -91,10 +96,11 @@ class Detections:
 
     # Pictures
 
-    def plot(self, *, min_score: float | None = None) -> UInt8[np.ndarray, "H W 3"]:
+    def plot(self, image: _Picture | None = None, *, min_score: float | None = None) -> UInt8[np.ndarray, "H W 3"]:
         """Return the picture (RGB) with the boxes scoring `min_score` or more drawn on it.
 
         Without `min_score`: all of them if a threshold was chosen when detecting or filtering, else those from 0.5 on.
+        Without `image` it is drawn on the picture that was searched; another one, of the same size, may be given.
 
         Raises:
             ImageError: the picture is not at hand, or has another size by now.
@@ -104,7 +110,7 @@ class Detections:
         shown = self[self.scores >= (self.draw_from if min_score is None else min_score)]
         texts = [f"{name} {score:.2f}" for name, score in zip(shown.names, shown.scores, strict=True)]
         return drawing.draw_boxes(
-            self._picture(), shown.boxes, texts, [drawing.class_color(int(c)) for c in shown.labels]
+            self._picture(image), shown.boxes, texts, [drawing.class_color(int(c)) for c in shown.labels]
         )
 
     def save(self, path: str | Path, *, min_score: float | None = None) -> Path:
@@ -121,9 +127,15 @@ class Detections:
         drawing.write_image(path, self.plot(min_score=min_score))
         return path
 
-    def crop(self) -> list[UInt8[np.ndarray, "_ _ 3"]]:
-        """Cut every detection out of the picture: one RGB array each, at least one pixel wide and high."""
-        image = self._picture()
+    def crop(self, image: _Picture | None = None) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+        """Cut every detection out of the picture: one RGB array each, at least one pixel wide and high.
+
+        Without `image` out of the picture that was searched; another one, of the same size, may be given.
+
+        Raises:
+            ImageError: the picture is not at hand, or has another size by now.
+        """
+        image = self._picture(image)
         height, width = self.image_size
         crops = []
         for x1, y1, x2, y2 in self.boxes.tolist():
@@ -132,14 +144,16 @@ class Detections:
             crops.append(image[top:bottom, left:right].copy())
         return crops
 
-    def _picture(self) -> np.ndarray:
-        if self.source is None:
+    def _picture(self, given: _Picture | None = None) -> _Picture:
+        if given is not None:
+            image = given
+        elif self.source is None:
             raise ImageError(
                 "these detections do not know their picture",
                 place="source",
-                remedy="Give it: dataclasses.replace(...).",
+                remedy="Give it to plot(image) or crop(image).",
             )
-        if isinstance(self.source, np.ndarray):
+        elif isinstance(self.source, np.ndarray):
             image = self.source
         else:
             from ssd.images import load_image  # brings torch, which reading detections does not need
@@ -147,11 +161,11 @@ class Detections:
             image = load_image(self.source)
         if image.shape[:2] != self.image_size:
             found = f"{image.shape[1]}x{image.shape[0]}, not {self.image_size[1]}x{self.image_size[0]}"
-            raise ImageError(f"the picture is {found} as when it was searched", place=self._place())
+            raise ImageError(f"the picture is {found} as when it was searched", place=self._place(given))
         return image
 
-    def _place(self) -> str:
-        return str(self.source) if isinstance(self.source, Path) else "the picture"
+    def _place(self, given: _Picture | None) -> str:
+        return str(self.source) if given is None and isinstance(self.source, Path) else "the picture"
 
     # Other forms
 
@@ -165,68 +179,78 @@ class Detections:
             "detections": [dataclasses.asdict(found) | {"box": list(found.box)} for found in self],
         }
 
+    @staticmethod
+    def from_dict(raw: Mapping[str, Any], class_names: Sequence[str] | None = None) -> "Detections":
+        """Read back what `to_dict` gave, a line of `detections.jsonl` for one: the same boxes, scores and labels.
+
+        `class_names` are the detector's. Without them the names that occur are known, and the others are `class_0`, ...
+
+        Raises:
+            ArgumentError: a key is missing, or a value of the wrong kind.
+        """
+        try:
+            rows = raw["detections"]
+            found = {int(row["label"]): str(row["name"]) for row in rows}
+            names = class_names or [found.get(label, f"class_{label}") for label in range(max(found, default=-1) + 1)]
+            return Detections(
+                boxes=np.array([row["box"] for row in rows], np.float32).reshape(len(rows), 4),
+                scores=np.array([row["score"] for row in rows], np.float32),
+                labels=np.array([row["label"] for row in rows], np.int64),
+                class_names=tuple(names),
+                image_size=(int(raw["height"]), int(raw["width"])),
+                source=None if raw["path"] is None else Path(raw["path"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            problem = f"not a dictionary of detections ({type(error).__name__}: {error})"
+            raise ArgumentError(problem, place="from_dict", remedy="Give what to_dict returns.") from None
+
     def to_json(self, **options: Any) -> str:
         """Return `to_dict()` as JSON; `options` go to `json.dumps`."""
         return json.dumps(self.to_dict(), **{"ensure_ascii": False, "allow_nan": False} | options)
 
     def to_coco(self, image_id: int | str, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """COCO results: `bbox` is x, y, width, height. `category_ids` gives each class its id; without it label + 1."""
-        ids = range(1, len(self.class_names) + 1) if category_ids is None else category_ids
-        return [
-            {
-                "image_id": image_id,
-                "category_id": int(ids[label]),
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "score": score,
-            }
-            for (x1, y1, x2, y2), score, label in zip(
-                self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True
-            )
-        ]
+        """COCO results: `bbox` is x, y, width, height. `category_ids` gives each class its id; without it label + 1.
+
+        Raises:
+            ArgumentError: not one id for each class.
+        """
+        return forms.coco_rows(self, image_id, category_ids)
+
+    def to_yolo(self, *, scores: bool = False) -> str:
+        """One line a detection: label, centre x, centre y, width, height as fractions of the picture.
+
+        That is what YOLO folders are labelled with; `scores` adds the score as a sixth number.
+        """
+        return forms.yolo_text(self, scores=scores)
 
     def to_supervision(self) -> Any:
         """Return `supervision.Detections`; needs the package `supervision`."""
-        try:
-            import supervision
-        except ImportError:
-            raise _missing("supervision") from None
-        names = np.array(self.names, dtype=str)
-        return supervision.Detections(
-            xyxy=self.boxes.copy(),
-            confidence=self.scores.copy(),
-            class_id=self.labels.copy(),
-            data={"class_name": names},
-        )
+        return forms.supervision_detections(self)
 
     def to_pandas(self) -> Any:
         """Return a data frame with the columns x1, y1, x2, y2, score, label, name; needs the package `pandas`."""
-        try:
-            import pandas
-        except ImportError:
-            raise _missing("pandas") from None
-        columns = dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T, strict=True))
-        return pandas.DataFrame({**columns, "score": self.scores, "label": self.labels, "name": list(self.names)})
+        return forms.data_frame(self)
 
     def __repr__(self) -> str:
         height, width = self.image_size
-        place = self._place() if isinstance(self.source, Path) else "a picture"
+        place = self.source if isinstance(self.source, Path) else "a picture"
         best = ", ".join(f"{found.name} {found.score:.2f}" for found in self[:5]) + (", ..." if len(self) > 5 else "")
         return f"<{len(self)} detections in {place} ({width}x{height}){': ' + best if len(self) else ''}>"
 
     def _repr_png_(self) -> bytes | None:
-        """Show the drawn picture in a notebook; where there is no picture (any more), the text above is shown."""
+        """Show the drawn picture in a notebook, no larger than a screen; None where there is no picture (any more)."""
         from ssd import drawing
 
         try:
-            return drawing.encode_image(self.plot(), ".png")
+            return drawing.encode_image(drawing.shrink(self.plot(), _SHOWN_SIDE), ".png")
         except (ImageError, ImageDecodeError):
             return None
+
+    def _repr_html_(self) -> str | None:
+        """Show a table in a notebook; None, so that the picture is shown, where there is one."""
+        return None if self.source is not None else forms.html_table(self)
 
 
 def _short(number: np.float32) -> float:
     """The float with the fewest digits that is this float32: 0.1, not 0.10000000149011612."""
     return float(str(number))
-
-
-def _missing(package: str) -> MissingExtraError:
-    return MissingExtraError(f"the package {package!r} is not installed", remedy=f"Run: pip install {package}")

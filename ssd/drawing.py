@@ -150,6 +150,15 @@ def _drawable(text: str) -> str:
     return "".join(plain)
 
 
+def shrink(image: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarray, "_ _ 3"]:
+    """Make the longer side at most `side` pixels; a smaller picture stays as it is."""
+    factor = side / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    height, width = (max(1, round(length * factor)) for length in image.shape[:2])
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
+
+
 def encode_image(image: UInt8[np.ndarray, "H W 3"], suffix: str) -> bytes:
     """Encode an RGB picture in the format that the suffix names.
 

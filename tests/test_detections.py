@@ -1,7 +1,6 @@
 import json
 import pickle
 import sys
-import types
 
 import cv2
 import numpy as np
@@ -132,6 +131,15 @@ def test_crops_are_the_pixels_under_each_box():
     assert (crops[2] == image[59:60, 79:80]).all()
 
 
+def test_another_picture_of_the_same_size_can_be_given(photograph):
+    image = np.full((60, 80, 3), 7, np.uint8)
+    assert (make().crop(image)[0] == 7).all()
+    assert (make(photograph).crop(image)[0] == 7).all()
+    assert (make().plot(image) == make(image).plot()).all()
+    with pytest.raises(ImageError, match=r"the picture: the picture is 70x60, not 80x60"):
+        make(photograph).crop(image[:, :70])
+
+
 def test_a_box_without_area_still_crops_one_pixel():
     image = np.zeros((60, 80, 3), np.uint8)
     flat = Detections(
@@ -161,6 +169,51 @@ def test_json_reads_back_to_the_same_float32():
     assert found.to_json(indent=2).count("\n") > 50
 
 
+def test_a_dict_reads_back(photograph):
+    for found in (make(photograph), make(), none()):
+        read = Detections.from_dict(json.loads(found.to_json()), NAMES)
+        assert read.to_dict() == found.to_dict()
+        assert read.class_names == NAMES
+        assert read.boxes.dtype == np.float32
+    assert (Detections.from_dict(make(photograph).to_dict()).plot() == make(photograph).plot()).all()
+
+
+def test_names_that_did_not_occur_are_numbered():
+    row = make()[:1].to_dict()
+    assert Detections.from_dict(row).class_names == ("class_0", "dog")
+
+
+@pytest.mark.parametrize("change", [{"detections": None}, {"width": "wide"}, {"detections": [{"box": [1, 2, 3]}]}])
+def test_what_is_no_dict_of_detections_is_named(change):
+    with pytest.raises(ArgumentError, match="not a dictionary of detections"):
+        Detections.from_dict(make().to_dict() | change)
+
+
+def test_yolo_rows_are_label_centre_and_sides_as_fractions():
+    assert make().to_yolo().splitlines()[:2] == [
+        "1 0.2500000 0.6666667 0.2500000 0.6666667",
+        "0 0.5000000 0.3333333 1.0000000 0.6666667",
+    ]
+    assert make().to_yolo(scores=True).splitlines()[1].endswith(" 0.500000")
+    assert none().to_yolo() == ""
+
+
+def test_yolo_rows_read_back_as_a_data_set(photograph, tmp_path):
+    from ssd.data import yolo
+
+    photograph.with_suffix(".txt").write_text(make().to_yolo())
+    (tmp_path / "data.yaml").write_text(f"train: .\nnames: [{', '.join(NAMES)}]", encoding="utf-8")
+    (picture,) = yolo.read(tmp_path, "train").pictures
+    boxes = np.array([item.box for item in picture.objects])
+    np.testing.assert_allclose(boxes, make().boxes, atol=1e-4)
+    assert [item.name for item in picture.objects] == ["dog", "cat", "dog"]
+
+
+def test_coco_rows_need_an_id_for_each_class():
+    with pytest.raises(ArgumentError, match="category_ids: 2 numbers for 3 classes"):
+        make().to_coco(1, category_ids=[1, 2])
+
+
 def test_coco_rows_are_x_y_width_height_with_the_category_of_each_class():
     rows = make().to_coco(17, category_ids=[3, 90, 91])
     assert rows[0] == {"image_id": 17, "category_id": 90, "bbox": [10.0, 20.0, 20.0, 40.0], "score": pytest.approx(0.9)}
@@ -168,24 +221,23 @@ def test_coco_rows_are_x_y_width_height_with_the_category_of_each_class():
     json.dumps(rows, allow_nan=False)
 
 
-def test_supervision_gets_the_same_arrays(monkeypatch):
-    module = types.ModuleType("supervision")
-    module.Detections = lambda **fields: fields
-    monkeypatch.setitem(sys.modules, "supervision", module)
-    fields = make().to_supervision()
-    assert (fields["xyxy"] == make().boxes).all()
-    assert fields["class_id"].tolist() == [1, 0, 1]
-    assert fields["data"]["class_name"].tolist() == ["dog", "cat", "dog"]
-    assert none().to_supervision()["data"]["class_name"].shape == (0,)
+def test_supervision_gets_the_same_arrays():
+    supervision = pytest.importorskip("supervision", reason="the package supervision is not installed")
+    found = make().to_supervision()
+    assert isinstance(found, supervision.Detections)
+    assert (found.xyxy == make().boxes).all()
+    assert found.class_id.tolist() == [1, 0, 1]
+    assert found["class_name"].tolist() == ["dog", "cat", "dog"]
+    assert len(found[found.confidence > 0.4]) == 2
+    assert len(none().to_supervision()) == 0
 
 
-def test_pandas_gets_a_row_for_each_detection(monkeypatch):
-    module = types.ModuleType("pandas")
-    module.DataFrame = dict
-    monkeypatch.setitem(sys.modules, "pandas", module)
+def test_pandas_gets_a_row_for_each_detection():
+    pytest.importorskip("pandas", reason="the package pandas is not installed")
     frame = make().to_pandas()
     assert list(frame) == ["x1", "y1", "x2", "y2", "score", "label", "name"]
     assert frame["x2"].tolist() == [30, 80, 80]
+    assert len(none().to_pandas()) == 0
 
 
 @pytest.mark.parametrize("package", ["supervision", "pandas"])
@@ -203,7 +255,27 @@ def test_repr_says_what_was_found(photograph):
 def test_a_notebook_shows_the_drawn_picture_where_there_is_one(photograph):
     shown = make(photograph)._repr_png_()
     assert (cv2.imdecode(np.frombuffer(shown, np.uint8), cv2.IMREAD_COLOR_RGB) == make(photograph).plot()).all()
+    assert make(photograph)._repr_html_() is None
+
+
+def test_a_large_picture_is_shown_no_larger_than_a_screen():
+    image = np.zeros((1500, 3000, 3), np.uint8)
+    shown = Detections(
+        np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, int), NAMES, (1500, 3000), image
+    )
+    assert cv2.imdecode(np.frombuffer(shown._repr_png_(), np.uint8), 1).shape == (500, 1000, 3)
+
+
+def test_a_notebook_shows_a_table_where_there_is_no_picture():
     assert make()._repr_png_() is None
+    table = make()._repr_html_()
+    assert "<td>dog</td><td>0.90</td><td>10.0</td>" in table
+    assert "3 detections in a picture (80x60)" in table
+    risky = Detections(*(getattr(make(), k) for k in ("boxes", "scores", "labels")), ("<b>", "&", "c"), (60, 80))
+    assert "<b>" not in risky._repr_html_()
+    many = make()[[0] * 25]._repr_html_()
+    assert many.count("<td>dog</td>") == 20
+    assert "5 more" in many
 
 
 def test_no_detections_work_everywhere():
