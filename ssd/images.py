@@ -113,7 +113,8 @@ def preprocess_batch(
 
     `preprocessing.resize` travels with the weights: "uint8" resizes the 8-bit picture, as Caffe does, which is fast;
     "float" normalises first and resizes floats, as torchvision does, and moves most boxes by more than 0.1 pixel
-    against the other. Both are plain bilinear without a filter.
+    against the other. Both are plain bilinear without a filter. "antialias" is PIL's bilinear of the 8-bit picture,
+    which averages over all pixels that a new one covers.
     """
     if preprocessing.resize == "float":
         rows = [_normalise_then_resize(image, preprocessing, size) for image in images]
@@ -121,7 +122,10 @@ def preprocess_batch(
     else:
         pixels = np.empty((len(images), size, size, 3), np.uint8)
         for image, row in zip(images, pixels, strict=True):
-            cv2.resize(image, (size, size), dst=row, interpolation=cv2.INTER_LINEAR)
+            if preprocessing.resize == "antialias":
+                row[:] = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+            else:
+                cv2.resize(image, (size, size), dst=row, interpolation=cv2.INTER_LINEAR)
         batch = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), preprocessing)
     return batch.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 

@@ -54,7 +54,8 @@ class Preprocessing:
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # in the order of `channels`
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     channels: Literal["rgb", "bgr"] = "rgb"
-    resize: Literal["uint8", "float"] = "uint8"  # float: normalise first, then resize floats (torchvision)
+    # float: normalise first, then resize floats (torchvision). antialias: PIL's bilinear, of all pixels covered.
+    resize: Literal["uint8", "float", "antialias"] = "uint8"
 
 
 @dataclass(frozen=True)

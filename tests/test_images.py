@@ -273,7 +273,16 @@ def test_the_uint8_rule_is_a_bilinear_resize_and_then_mean_and_std() -> None:
     assert np.allclose(preprocess(image, rule, 20).numpy(), expected)
 
 
-@pytest.mark.parametrize("resize", ["uint8", "float"])
+def test_the_antialias_rule_is_pils_bilinear_and_then_mean_and_std() -> None:
+    image = noise(90, 130)
+    small = np.asarray(Image.fromarray(image).resize((20, 20), Image.Resampling.BILINEAR), np.float32)
+    expected = ((small - [1, 2, 3]) / [2, 4, 8]).transpose(2, 0, 1)
+    rule = Preprocessing((1.0, 2.0, 3.0), (2.0, 4.0, 8.0), resize="antialias")
+    assert np.allclose(preprocess(image, rule, 20).numpy(), expected)
+    assert not np.allclose(preprocess(image, Preprocessing((1.0, 2.0, 3.0), (2.0, 4.0, 8.0)), 20).numpy(), expected)
+
+
+@pytest.mark.parametrize("resize", ["uint8", "float", "antialias"])
 def test_channels_say_which_comes_first_and_the_mean_follows_them(resize: str) -> None:
     image = np.zeros((8, 8, 3), np.uint8)
     image[..., 0] = 200  # red
@@ -283,7 +292,7 @@ def test_channels_say_which_comes_first_and_the_mean_follows_them(resize: str) -
     assert torch.allclose(bgr[:, 0, 0], torch.tensor([-3.0, -2, 199]))
 
 
-@pytest.mark.parametrize("resize", ["uint8", "float"])
+@pytest.mark.parametrize("resize", ["uint8", "float", "antialias"])
 def test_a_batch_is_its_pictures_in_either_memory_layout(resize: str) -> None:
     images = [noise(30, 50), noise(64, 64, 1), noise(1, 1, 2), noise(3, 500, 3)]
     rule = Preprocessing(resize=resize)  # type: ignore[arg-type]

@@ -4,14 +4,14 @@ Its evaluation subtracts (104, 117, 123) from OpenCV's BGR picture and then turn
 sees RGB minus (123, 117, 104). (Its demos forget to turn them; that is not how the weights were trained.)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from torch import Tensor
 
 from ssd.settings import NetworkSettings, Postprocessing, Preprocessing, Settings
 from ssd.weights import layout, names
-from ssd.weights.layout import Foreign, Port
-from ssd.weights.tables import BoxTable, box_settings
+from ssd.weights.layout import Foreign, Hints, Port
+from ssd.weights.tables import box_settings
 
 NAME = "amdegroot/ssd.pytorch"
 
@@ -29,26 +29,24 @@ def recognises(state: Mapping[str, Tensor]) -> bool:
     return all(key in state for key in ("vgg.0.weight", "L2Norm.weight", "loc.0.weight", "conf.0.weight"))
 
 
-def read(
-    state: Mapping[str, Tensor], place: object, class_names: Sequence[str] | None, box_table: BoxTable | None = None
-) -> Foreign:
+def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
     """Translate. Like the code itself, give VOC's default boxes to 20 classes and COCO's to any other number.
 
     Its detection keeps 200 boxes a class and means to keep 200 a picture, but that last cut does nothing; here it does.
     """
-    renamed = layout.rename(state, _names(), place, NAME)
+    renamed = layout.rename(state, _names(), hints.place, NAME)
     outputs = renamed["head.classes.0.bias"].numel() // 4
-    boxes = box_settings(box_table or ("voc" if outputs == 21 else "coco"), 300, clip="centre")
-    count = layout.count_classes(renamed, boxes, place)
+    boxes = box_settings(hints.box_table or ("voc" if outputs == 21 else "coco"), 300, clip="centre")
+    count = layout.count_classes(renamed, boxes, hints.place)
     settings = Settings(
         # It adds 1e-10 to the length; ours adds inside the root.
         network=NetworkSettings(backbone="vgg16", input_size=300, l2_eps=1e-20),
         boxes=boxes,
-        class_names=names.choose(class_names, count, _CLASSES, place),
+        class_names=names.choose(hints.class_names, count, _CLASSES, hints.place),
         preprocessing=Preprocessing(mean=(123.0, 117.0, 104.0), std=(1.0, 1.0, 1.0), channels="rgb", resize="uint8"),
         postprocessing=Postprocessing(score_threshold=0.01, top_k=200, iou_threshold=0.45, max_detections=200),
     )
-    return Foreign(renamed, settings, NAME)
+    return Foreign(layout.as_float(renamed), settings, NAME)
 
 
 def vgg_names(prefix: str) -> dict[str, str]:

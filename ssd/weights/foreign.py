@@ -1,15 +1,25 @@
 """Checkpoints of other codes: which one it is, and what it becomes here."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from ssd.errors import CheckpointError
-from ssd.weights import amdegroot, lufficc, torchvision
-from ssd.weights.layout import Foreign, Port
+from ssd.weights import amdegroot, caffe, chainercv, lufficc, mmdetection, qfgaohao, sgrvinod, torchvision
+from ssd.weights.layout import Foreign, Hints, Port
 from ssd.weights.tables import BoxTable
 
-PORTS: tuple[Port, ...] = (torchvision.PORT, amdegroot.PORT, lufficc.PORT)
+PORTS: tuple[Port, ...] = (
+    torchvision.PORT,
+    amdegroot.PORT,
+    lufficc.PORT,
+    sgrvinod.PORT,
+    qfgaohao.PORT,
+    mmdetection.PORT,
+    chainercv.PORT,
+    caffe.PORT,
+)
 
 
 def read_foreign(
@@ -17,18 +27,20 @@ def read_foreign(
     place: object,
     class_names: Sequence[str] | None = None,
     box_table: BoxTable | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> Foreign:
     """Recognise a checkpoint by its keys and translate it.
 
-    Class names are the given ones, else the format's own if their number fits, else `class_0`, `class_1` and so on.
-    `box_table` is needed only where a checkpoint's default boxes cannot be known from it.
+    Class names are the given ones, else those in the file, else the format's own if their number fits, else `class_0`,
+    `class_1` and so on. `box_table` is needed only where a checkpoint's default boxes cannot be known from it. `notes`
+    is what lies in the file beside the network.
 
     Raises:
         CheckpointError: unknown, of a changed architecture, or the class names do not fit.
     """
     for port in PORTS:
         if port.recognises(state):
-            return port.read(state, place, class_names, box_table)
+            return port.read(state, Hints(place, class_names, box_table, notes or {}))
     raise _unknown(state, place)
 
 

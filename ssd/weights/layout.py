@@ -1,8 +1,9 @@
 """What the layers of SSD with VGG16 are called and shaped here; foreign names are mapped onto these."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 from torch import Tensor
 
@@ -18,6 +19,8 @@ CHANNELS = (64, 128, 256, 512, 512)
 _EXTRAS = {8: (256, 512)}
 _NARROW = (128, 256)
 
+_CHANGED = "Was the network changed? Only the published architecture can be read."
+
 
 @dataclass(frozen=True)
 class Foreign:
@@ -29,13 +32,23 @@ class Foreign:
 
 
 @dataclass(frozen=True)
+class Hints:
+    """What is known of a checkpoint besides its tensors: its file, what the caller says, and what lies in the file."""
+
+    place: object
+    class_names: Sequence[str] | None = None
+    box_table: BoxTable | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Port:
     """One code whose checkpoints can be read: its name, its keys in words, and the two questions it answers."""
 
     name: str
     keys: str
     recognises: Callable[[Mapping[str, Tensor]], bool]
-    read: Callable[[Mapping[str, Tensor], object, Sequence[str] | None, BoxTable | None], Foreign]
+    read: Callable[[Mapping[str, Tensor], Hints], Foreign]
 
 
 def convolutions(backbone: str = "vgg16", *, batch_norm: bool = False) -> dict[str, int]:
@@ -64,7 +77,7 @@ def with_bias(theirs: str, ours: str) -> Iterator[tuple[str, str]]:
 
 
 def rename(state: Mapping[str, Tensor], names: Mapping[str, str], place: object, kind: str) -> dict[str, Tensor]:
-    """Give every tensor our name, as float32; the two sets of names must match exactly.
+    """Give every tensor our name; the two sets of names must match exactly.
 
     Raises:
         CheckpointError: names what is lacking or left over.
@@ -74,12 +87,8 @@ def rename(state: Mapping[str, Tensor], names: Mapping[str, str], place: object,
     for found, verb in ((lacking, "lacks"), (left, "also has")):
         if found:
             more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-            raise CheckpointError(
-                f"looks like {kind}, but {verb} {found[0]!r}{more}",
-                place=place,
-                remedy="Was the network changed? Only the published architecture can be read.",
-            )
-    return {ours: state[theirs].float().contiguous() for theirs, ours in names.items()}
+            raise CheckpointError(f"looks like {kind}, but {verb} {found[0]!r}{more}", place=place, remedy=_CHANGED)
+    return {ours: state[theirs] for theirs, ours in names.items()}
 
 
 def count_classes(state: Mapping[str, Tensor], boxes: BoxSettings, place: object) -> int:
@@ -90,14 +99,22 @@ def count_classes(state: Mapping[str, Tensor], boxes: BoxSettings, place: object
     """
     per_cell = [2 + 2 * len(ratios) for ratios in boxes.aspect_ratios]
     columns = state["head.classes.0.bias"].numel() // per_cell[0]
-    for name, shape in _shapes(per_cell, columns):
-        if tuple(state[name].shape) != shape:
-            raise CheckpointError(
-                f"{name} has shape {tuple(state[name].shape)}, not {shape}",
-                place=place,
-                remedy="Was the network changed? Only the published architecture can be read.",
-            )
+    expected = dict(_shapes(per_cell, columns))
+    for name, tensor in state.items():
+        shape = expected[name] if name in expected else _norm_shape(name)
+        if tuple(tensor.shape) != shape:
+            raise CheckpointError(f"{name} has shape {tuple(tensor.shape)}, not {shape}", place=place, remedy=_CHANGED)
+    if columns < 2:
+        raise CheckpointError("has no class besides the background", place=place, remedy=_CHANGED)
     return columns - 1
+
+
+def as_float(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every tensor as float32, except BatchNorm's counter of batches; call it when the shapes are known to be right."""
+    return {
+        name: (tensor.long() if name.endswith("num_batches_tracked") else tensor.float()).contiguous()
+        for name, tensor in state.items()
+    }
 
 
 def convolution_shapes(backbone: str = "vgg16") -> Iterator[tuple[str, tuple[int, int, int, int]]]:
@@ -112,7 +129,7 @@ def convolution_shapes(backbone: str = "vgg16") -> Iterator[tuple[str, tuple[int
 
 
 def _shapes(per_cell: Sequence[int], columns: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every parameter of SSD with VGG16."""
+    """Name and shape of every parameter of SSD with VGG16, but for the first level's normalisation."""
     weights = [(f"backbone.{name}", shape) for name, shape in convolution_shapes()]
     sources = [512, 1024]
     for number in range(8, 8 + len(per_cell) - 2):
@@ -125,7 +142,12 @@ def _shapes(per_cell: Sequence[int], columns: int) -> Iterator[tuple[str, tuple[
     for level, boxes, source in zip(count(), per_cell, sources, strict=False):
         weights.append((f"head.boxes.{level}", (boxes * 4, source, 3, 3)))
         weights.append((f"head.classes.{level}", (boxes * columns, source, 3, 3)))
-    yield "first_norm.scale", (512,)
     for name, shape in weights:
         yield f"{name}.weight", shape
         yield f"{name}.bias", shape[:1]
+
+
+def _norm_shape(name: str) -> tuple[int, ...]:
+    """Of the first level's normalisation: L2's scale, or BatchNorm's five tensors."""
+    assert name.startswith("first_norm."), name
+    return () if name.endswith("num_batches_tracked") else (512,)

@@ -1,13 +1,14 @@
 """lufficc/SSD with VGG16, 300 and 512, in both of its key layouts: where its layers are, what it was trained with."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping
 
 from torch import Tensor
 
-from ssd.settings import NetworkSettings, Postprocessing, Preprocessing, Settings
+from ssd.settings import BoxSettings, NetworkSettings, Postprocessing, Preprocessing, Settings
 from ssd.weights import layout, names
 from ssd.weights.amdegroot import vgg_names
-from ssd.weights.layout import Foreign, Port
+from ssd.weights.layout import Foreign, Hints, Port
 from ssd.weights.tables import BoxTable, box_settings, table_for
 
 NAME = "lufficc/SSD"
@@ -26,9 +27,7 @@ def recognises(state: Mapping[str, Tensor]) -> bool:
     return _layout(state) is not None
 
 
-def read(
-    state: Mapping[str, Tensor], place: object, class_names: Sequence[str] | None, box_table: BoxTable | None = None
-) -> Foreign:
+def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
     """Translate. Its default boxes stand in a configuration file; 20 and 80 classes tell which one it was.
 
     It suppresses over every box above the threshold; here over the 400 best of each class, as in the paper.
@@ -37,20 +36,27 @@ def read(
     assert found is not None, "recognises() comes first"
     backbone, offsets, logits = found
     levels = sum(f"{offsets}.{level}.weight" in state for level in range(max(_INPUT_SIZES) + 1))
-    renamed = layout.rename(state, _names(backbone, offsets, logits, levels), place, NAME)
+    renamed = layout.rename(state, _names(backbone, offsets, logits, levels), hints.place, NAME)
     outputs = renamed["head.classes.0.bias"].numel() // 4
-    table = table_for(box_table, outputs - 1, place)
     size = _INPUT_SIZES.get(levels, 300)
-    boxes = box_settings(table, size, clip="centre")
-    count = layout.count_classes(renamed, boxes, place)
+    boxes = _boxes(table_for(hints.box_table, outputs - 1, hints.place), size)
+    count = layout.count_classes(renamed, boxes, hints.place)
     settings = Settings(
         network=NetworkSettings(backbone="vgg16", input_size=size, l2_eps=1e-20),
         boxes=boxes,
-        class_names=names.choose(class_names, count, _CLASSES, place),
+        class_names=names.choose(hints.class_names, count, _CLASSES, hints.place),
         preprocessing=Preprocessing(mean=(123.0, 117.0, 104.0), std=(1.0, 1.0, 1.0), channels="rgb", resize="uint8"),
         postprocessing=Postprocessing(score_threshold=0.01, top_k=400, iou_threshold=0.45, max_detections=100),
     )
-    return Foreign(renamed, settings, NAME)
+    return Foreign(layout.as_float(renamed), settings, NAME)
+
+
+def _boxes(table: BoxTable, size: int) -> BoxSettings:
+    boxes = box_settings(table, size, clip="centre")
+    if (table, size) != ("voc", 512):
+        return boxes
+    # 537.65, not 537.6: so it stands in its configuration, and so its weights were trained.
+    return dataclasses.replace(boxes, max_sizes=(*boxes.max_sizes[:-1], 537.65))
 
 
 def _layout(state: Mapping[str, Tensor]) -> tuple[str, str, str] | None:

@@ -15,17 +15,19 @@ BoxTable = Literal["voc", "coco"]
 _SIZES = {
     ("voc", 300): (30.0, 60.0, 111.0, 162.0, 213.0, 264.0, 315.0),
     ("coco", 300): (21.0, 45.0, 99.0, 153.0, 207.0, 261.0, 315.0),
-    # 537.65, not 537.6: so it stands in lufficc's configuration, and so its weights were trained.
-    ("voc", 512): (35.84, 76.8, 153.6, 230.4, 307.2, 384.0, 460.8, 537.65),
+    ("voc", 512): (35.84, 76.8, 153.6, 230.4, 307.2, 384.0, 460.8, 537.6),
     ("coco", 512): (20.48, 51.2, 133.12, 215.04, 296.96, 378.88, 460.8, 542.72),
 }
 _GRIDS = {300: (38, 19, 10, 5, 3, 1), 512: (64, 32, 16, 8, 4, 2, 1)}
 _STEPS = {300: (8.0, 16.0, 32.0, 64.0, 100.0, 300.0), 512: (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)}
 
 
-def box_settings(table: BoxTable, input_size: int, clip: Clip) -> BoxSettings:
-    """Default boxes of SSD300 or SSD512 as trained on VOC or COCO; 8732 and 24564 of them."""
-    sizes = _SIZES[table, input_size]
+def box_settings(table: BoxTable, input_size: int, clip: Clip, *, whole_pixels: bool = False) -> BoxSettings:
+    """Default boxes of SSD300 or SSD512 as trained on VOC or COCO; 8732 and 24564 of them.
+
+    `whole_pixels` cuts the fractions off, as Caffe's integer fields and mmdetection do; only 512 has any.
+    """
+    sizes = tuple(float(int(size)) if whole_pixels else size for size in _SIZES[table, input_size])
     levels = len(sizes) - 1
     return BoxSettings(
         input_size=input_size,
@@ -51,6 +53,6 @@ def table_for(given: BoxTable | None, count: int, place: object) -> BoxTable:
         raise CheckpointError(
             f"has {count} classes, and does not say which default boxes it was trained with",
             place=place,
-            remedy='Give box_table="voc" or "coco" to `ssd.weights.read_foreign`, as in its training configuration.',
+            remedy="Convert it with `ssd convert FILE OUT --boxes voc` (or coco), as in its training configuration.",
         )
     return table

@@ -2,17 +2,17 @@
 
 import argparse
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ssd.errors import CheckpointError
+from ssd.weights.caffemodel import read_caffemodel
+from ssd.weights.npz import is_npz, read_npz
 
 # Under which key training scripts keep the network, next to optimizers and counters.
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "net", "network")
@@ -20,25 +20,52 @@ _REMEDY = "Is it a weights file, copied whole?"
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Read a `.pth`, `.pt`, `.safetensors` or `.npz` file as name -> tensor, on the CPU.
+    """Read a `.pth`, `.pt`, `.safetensors`, `.npz` or `.caffemodel` file as name -> tensor, on the CPU.
 
     A network wrapped with its optimizer is unwrapped, and the `module.` that DataParallel puts before every name goes.
 
     Raises:
         CheckpointError: missing, damaged, without tensors, or holding objects whose loading could run code.
     """
+    return read_checkpoint(path)[0]
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Like `read_tensors`, with what lies in the file beside the network: plain values such as mmdetection's `meta`."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError("no such file", place=path)
-    readers = {".safetensors": _read_safetensors, ".npz": _read_npz}
-    raw = readers.get(path.suffix.lower(), _read_torch)(path)
-    tensors = {name: value for name, value in _unwrap(raw).items() if isinstance(value, Tensor)}
+    raw, notes = _read(path)
+    network = _unwrap(raw)
+    tensors = {str(name): value for name, value in network.items() if isinstance(value, Tensor)}
     if not tensors:
         seen = ", ".join(str(key) for key in list(raw)[:5]) or "none"
         raise CheckpointError(f"holds no tensors; its keys are {seen}", place=path, remedy="Save `model.state_dict()`.")
+    for name, tensor in tensors.items():
+        _check_whole(name, tensor, path)
     while all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    return tensors
+    if network is not raw:
+        notes |= {str(key): value for key, value in raw.items() if value is not network}
+    return tensors, notes
+
+
+def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    suffix = path.suffix.lower()
+    if suffix == ".caffemodel":
+        return read_caffemodel(path)
+    if suffix == ".safetensors":
+        return _read_safetensors(path), {}
+    return (read_npz(path) if suffix == ".npz" or is_npz(path) else _read_torch(path)), {}
+
+
+def _check_whole(name: str, tensor: Tensor, path: Path) -> None:
+    """Refuse tensors that claim more numbers than they hold: a stride of 0 makes a terabyte of one number."""
+    plain = tensor.layout is torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
+    if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise CheckpointError(
+            f"{name} has the shape {tuple(tensor.shape)}, but not as many numbers", place=path, remedy=_REMEDY
+        )
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -81,15 +108,6 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"is damaged ({error})", place=path, remedy=_REMEDY) from None
-
-
-def _read_npz(path: Path) -> Mapping[str, Any]:
-    try:
-        # Opened here, because numpy leaves a damaged file open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"cannot be read ({error})", place=path, remedy=_REMEDY) from None
 
 
 def _unwrap(raw: Mapping[str, Any]) -> Mapping[str, Any]:

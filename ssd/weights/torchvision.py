@@ -4,14 +4,14 @@ Two things set it apart: pictures are normalised before they are resized, as flo
 before the suppression. It has COCO's default boxes whatever it was trained on, with their sides alone clipped.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from torch import Tensor
 
 from ssd.settings import NetworkSettings, Postprocessing, Preprocessing, Settings
 from ssd.weights import layout, names
-from ssd.weights.layout import Foreign, Port
-from ssd.weights.tables import BoxTable, box_settings
+from ssd.weights.layout import Foreign, Hints, Port
+from ssd.weights.tables import box_settings
 
 NAME = "torchvision ssd300_vgg16"
 
@@ -25,18 +25,16 @@ def recognises(state: Mapping[str, Tensor]) -> bool:
     return "backbone.scale_weight" in state and "head.classification_head.module_list.0.weight" in state
 
 
-def read(
-    state: Mapping[str, Tensor], place: object, class_names: Sequence[str] | None, box_table: BoxTable | None = None
-) -> Foreign:
-    """Translate; `box_table` overrides COCO's default boxes."""
-    renamed = layout.rename(state, _names(), place, NAME)
-    boxes = box_settings(box_table or "coco", 300, clip="sides")
-    count = layout.count_classes(renamed, boxes, place)
+def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
+    """Translate; `hints.box_table` overrides COCO's default boxes."""
+    renamed = layout.rename(state, _names(), hints.place, NAME)
+    boxes = box_settings(hints.box_table or "coco", 300, clip="sides")
+    count = layout.count_classes(renamed, boxes, hints.place)
     settings = Settings(
         # F.normalize divides by max(length, 1e-12); ours adds inside the root.
         network=NetworkSettings(backbone="vgg16", input_size=300, l2_eps=1e-24),
         boxes=boxes,
-        class_names=names.choose(class_names, count, _CLASSES, place),
+        class_names=names.choose(hints.class_names, count, _CLASSES, hints.place),
         preprocessing=Preprocessing(
             mean=(0.48235 * 255, 0.45882 * 255, 0.40784 * 255), std=(1.0, 1.0, 1.0), channels="rgb", resize="float"
         ),
@@ -44,7 +42,7 @@ def read(
             score_threshold=0.01, top_k=400, iou_threshold=0.45, max_detections=200, clip="before"
         ),
     )
-    return Foreign(renamed, settings, NAME)
+    return Foreign(layout.as_float(renamed), settings, NAME)
 
 
 def _names() -> dict[str, str]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ssd.errors import CheckpointError, ConfigError
 from ssd.settings import Preprocessing, Settings
 from ssd.weights.fetch import fetch
-from ssd.weights.layout import convolution_shapes, convolutions
+from ssd.weights.layout import DEPTHS, convolution_shapes, convolutions
 from ssd.weights.tensors import read_metadata, read_tensors
 
 # torchvision's own training: pictures divided by their spread.
@@ -57,6 +57,9 @@ def vgg16_backbone_state(
     if width != 1:
         remedy = "Set it to 1, or set model.backbone_weights=none."
         raise ConfigError(f"{width}: ImageNet weights fit the full width alone", place="model.width", remedy=remedy)
+    if backbone.partition("_")[0] not in DEPTHS:
+        remedy = "Set model.backbone_weights=none, or take vgg16."
+        raise ConfigError(f"no weights of {backbone} are published", place="model.backbone", remedy=remedy)
     path = _find(str(source), backbone)
     tensors = {
         name: value.float() if value.is_floating_point() else value for name, value in read_tensors(path).items()
@@ -65,7 +68,7 @@ def vgg16_backbone_state(
     if source == "imagenet_features":
         implied = PORTS_MEAN
     _check_shapes(state, backbone, path)
-    return ImageNetStart(state, preprocessing or _stated(path) or implied, _missing(state, backbone))
+    return ImageNetStart(state, preprocessing or stated_preprocessing(path) or implied, _missing(state, backbone))
 
 
 def _find(source: str, backbone: str) -> Path:
@@ -152,7 +155,7 @@ def _thin_out(tensors: Mapping[str, Tensor], path: Path, *, with_bias: bool) -> 
     return {}
 
 
-def _stated(path: Path) -> Preprocessing | None:
+def stated_preprocessing(path: Path) -> Preprocessing | None:
     """What a safetensors file says in its metadata: our own header, or `input`.
 
     `input` reads "RGB, 0..255, minus (m, m, m)", perhaps followed by ", divided by (s, s, s)".
