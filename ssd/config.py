@@ -25,20 +25,20 @@ class ModelConfig:
 
     __pydantic_config__ = _STRICT
 
-    backbone: str = "vgg16"  # vgg16, vgg16_bn
+    backbone: str = "vgg16"  # vgg11, 13, 16, 16c, 19 (each also _bn), torchvision's or timm's: ssd.variants.BACKBONES
     input_size: int = 300  # pixels; the levels follow from it
-    width: float = 1.0  # multiplies every channel count; below 1 for small networks that learn from scratch
+    width: float = 1.0  # multiplies VGG's channel counts; below 1 for small networks that learn from scratch
     extras_norm: Literal["none", "batch"] = "none"  # normalisation in the extra layers and conv6/conv7
-    backbone_weights: str = "imagenet"  # imagenet, imagenet_features, none, or a .safetensors/.pth of VGG16
+    backbone_weights: str = "imagenet"  # imagenet, imagenet_features (VGG16), none, or a file
     weights: str | None = None  # fine-tune from this detector; head rows go by class name
     freeze_stages: int = 0  # how many of VGG's five stages keep their weights
     initialisation: Literal["caffe", "data"] | None = None  # new layers: fan-in Xavier alone, or then scaled on a batch
     box_table: Literal["voc", "coco"] = "voc"  # which of the paper's scale rules
     min_sizes: tuple[float, ...] | None = None  # fractions of the image, instead of the table
-    max_sizes: tuple[float, ...] | None = None
-    aspect_ratios: tuple[tuple[float, ...], ...] | None = None
+    max_sizes: tuple[float, ...] | None = None  # the second square of a level is the mean of both sizes
+    aspect_ratios: tuple[tuple[float, ...], ...] | None = None  # above 1, a list a level; each brings its inverse
     truncate_sizes: bool | None = None  # cut box sizes to whole pixels, as Caffe does
-    clip_boxes: bool = False  # Caffe does not; several ports do
+    clip_boxes: bool = False  # cut default boxes to the picture; Caffe does not, several ports do
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,21 @@ class DataConfig:
 
     __pydantic_config__ = _STRICT
 
-    format: Literal["auto", "voc", "coco", "yolo", "shapes", "voc07+12", "coco2017"] = "auto"
+    format: Literal["auto", "voc", "coco", "yolo", "shapes", "voc07+12", "coco2017"] = "auto"  # auto: recognised
     folder: str | None = None  # not needed for `shapes`; named sets are downloaded into it
-    train: str | None = None  # split names; None lets the reader pick the usual ones
-    val: str | None = None
-    classes: tuple[str, ...] | None = None  # None: from the data
-    bad_objects: Literal["error", "drop"] = "error"
-    bad_images: Literal["error", "skip"] = "error"
-    difficult: Literal["train", "drop"] = "train"
+    train: str | None = None  # name of the training split; null: the usual names
+    val: str | None = None  # name of the validation split; null: the usual names
+    classes: tuple[str, ...] | None = None  # names in the order of the labels; null: from the data
+    bad_objects: Literal["error", "drop"] = "error"  # boxes without area, of unknown classes: stop, or leave them out
+    bad_images: Literal["error", "skip"] = "error"  # pictures that cannot be decoded: stop, or take a neighbour instead
+    difficult: Literal["train", "drop"] = "train"  # objects that VOC calls difficult: learn them, or leave them out
     voc_offset: Literal["0", "1", "auto"] = "1"  # what is subtracted from VOC corner coordinates
     allow_outside: bool = False  # may annotations name pictures outside the folder
-    workers: int = 2
+    workers: int = 2  # processes that decode and augment; 0: none but the one that trains
     timeout: float = 120.0  # seconds a worker may take for one batch
-    shapes_train: int = 400  # how many pictures `shapes` draws
-    shapes_val: int = 80
-    shapes_size: int = 160
+    shapes_train: int = 400  # how many pictures `shapes` draws to train on
+    shapes_val: int = 80  # and to evaluate on
+    shapes_size: int = 160  # side of a drawn picture in pixels
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,13 @@ class AugmentConfig:
 
     __pydantic_config__ = _STRICT
 
-    photometric: bool = True
-    expand: bool = True
-    max_expand: float = 4.0
-    crop: bool = True
-    mirror: bool = True
+    photometric: bool = True  # distort brightness, contrast, saturation and hue
+    expand: bool = True  # every second picture on a larger canvas: small objects
+    max_expand: float = 4.0  # sides of the canvas at most, in sides of the picture
+    crop: bool = True  # cut out a part that holds an object
+    mirror: bool = True  # left and right, every second picture
     flip_vertical: bool = False  # for pictures without an up, such as microscopy
-    order: Literal["paper", "warp"] | None = (
-        None  # paper: each step on the big picture; warp: one resampling, then colours
-    )
+    order: Literal["paper", "warp"] | None = None  # steps on the big picture, or one resampling and then colours
 
 
 @dataclass(frozen=True)
@@ -87,12 +85,13 @@ class LossConfig:
 
     __pydantic_config__ = _STRICT
 
-    match_iou: float = 0.5
-    negative_ratio: int = 3
-    negatives_per_empty_image: int | None = None  # 0 is the paper
-    box_weight: float = 1.0
-    label_smoothing: float = 0.0
-    variances: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
+    match_iou: float = 0.5  # overlap from which a default box answers for an object
+    negative_ratio: int = 3  # hard negatives for each matched default box
+    negatives_per_empty_image: int | None = None  # hard negatives of a picture without objects
+    box_weight: float = 1.0  # of the box part against the class part; alpha of equation 1
+    label_smoothing: float = 0.0  # share of each target spread over all classes; 0.1 in Inception v3
+    auxiliary_weight: float = 0.0  # of the heads of googlenet and inception_v3, which only train; 0.3 in the paper
+    variances: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)  # what offsets are divided by
 
 
 @dataclass(frozen=True)
@@ -101,18 +100,18 @@ class OptimConfig:
 
     __pydantic_config__ = _STRICT
 
-    lr: float | None = None  # None: `lr_per_picture` x pictures per step
+    lr: float | None = None  # null: `lr_per_picture` x pictures per step
     lr_per_picture: float = 3.75e-4  # 3e-3 at a batch of 8; the linear scaling rule
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    bias_lr_factor: float | None = None  # paper: 2
-    bias_decay: bool | None = None  # paper: biases are not decayed
+    momentum: float = 0.9  # of SGD
+    weight_decay: float = 5e-4  # of weights alone, unless bias_decay
+    bias_lr_factor: float | None = None  # rate of biases, in rates of weights
+    bias_decay: bool | None = None  # are biases decayed like weights
     backbone_lr_factor: float = 1.0  # rate of the layers that start from pretrained weights, as a share of lr
-    schedule: Literal["steps", "cosine"] | None = None
+    schedule: Literal["steps", "cosine"] | None = None  # how the learning rate falls
     steps: tuple[float, ...] = (2 / 3, 5 / 6)  # where lr falls tenfold, as fractions of the run
     final_lr: float = 0.01  # cosine ends at this fraction of lr
-    warmup: int | None = None  # steps of linear warm-up; paper: none
-    clip_norm: float | None = 10.0
+    warmup: int | None = None  # steps of linear warm-up, a tenth of the run at most
+    clip_norm: float | None = 10.0  # longest gradient; null: as it is
     accumulate: int = 1  # batches per optimizer step
     ema: float | None = None  # decay of the averaged weights; 0 switches it off
 
@@ -123,16 +122,16 @@ class TrainConfig:
 
     __pydantic_config__ = _STRICT
 
-    epochs: int = 25
+    epochs: int = 25  # times through the training pictures
     batch_size: int = 8  # pictures per batch over all processes together
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    device: str = "auto"
-    compile: bool = False
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where the machine is fast in it
+    device: str = "auto"  # auto: a GPU where there is one; cpu, cuda, cuda:1
+    compile: bool = False  # torch.compile: minutes at the start, then faster steps
     eval_every: int = 5  # epochs between evaluations; the last epoch always evaluates
     save_every: int = 1  # epochs between saves of `last`
     keep: int = 2  # run states kept on disk, besides `best`
     log_every: int = 10  # steps between log rows
-    metric: Literal["coco", "voc"] = "coco"
+    metric: Literal["coco", "voc"] = "coco"  # whose AP decides which weights are best
     patience: int | None = None  # stop after so many evaluations without a better AP
 
 
@@ -142,10 +141,10 @@ class Config:
 
     __pydantic_config__ = _STRICT
 
-    name: str = "run"
-    seed: int = 0
-    mode: Literal["default", "paper"] = "default"
-    output: str = "runs"  # runs/<name> is the run's folder
+    name: str = "run"  # of the run's folder
+    seed: int = 0  # of every random draw
+    mode: Literal["default", "paper"] = "default"  # which defaults the keys left at null take
+    output: str = "runs"  # folder of all runs; each has a folder of its name in it
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

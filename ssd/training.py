@@ -6,6 +6,7 @@ first.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import logging
 import math
@@ -29,10 +30,12 @@ from ssd.errors import DatasetError, NonFiniteLossError
 from ssd.evaluation import Evaluation, evaluate
 from ssd.images import normalise
 from ssd.losswatch import LossWatch
+from ssd.model.backbones import TorchvisionBackbone
 from ssd.model.initialise import fit_to_data_
 from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.loss import LossParts, check_targets, multibox_loss
 from ssd.multibox.matcher import match
+from ssd.multibox.presence import presence_loss
 from ssd.optim import AveragedNetwork, parameter_groups, set_lr
 from ssd.precision import choose_dtype
 from ssd.report.runlog import RunLog, tensorboard_writer
@@ -163,6 +166,7 @@ class Trainer:
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 predictions = self.network(images)
             parts, orphans = self._loss(predictions, targets, over_ranks=True)
+            parts = self._with_auxiliary(parts, targets)
             loss = self.state.scaler.scale(parts.total / self.config.optim.accumulate)
             loss.backward()  # type: ignore[no-untyped-call]
         return parts, orphans
@@ -194,6 +198,15 @@ class Trainer:
             positives=positives,
         )
         return parts, matches.second_choices
+
+    def _with_auxiliary(self, parts: LossParts, targets: Targets) -> LossParts:
+        """Add what the backbone's auxiliary heads, which only train, have to learn."""
+        weight = self.config.loss.auxiliary_weight
+        if not weight:
+            return parts
+        backbone = self.state.network.get_submodule("backbone")
+        assert isinstance(backbone, TorchvisionBackbone)
+        return dataclasses.replace(parts, auxiliary=weight * presence_loss(backbone.presence, targets))
 
     def _update(self, updates: int) -> None:
         """Clip, step, average."""
@@ -263,7 +276,9 @@ class Trainer:
         distributed.barrier()
 
     def _save_weights(self, row: dict[str, Any], *, best: bool) -> None:
-        weights = {name: tensor.contiguous() for name, tensor in self.state.average.network.state_dict().items()}
+        state = self.state.average.network.state_dict()
+        # The auxiliary heads have done their work: a detector has none.
+        weights = {name: t.contiguous() for name, t in state.items() if not name.startswith("backbone.auxiliary.")}
         extra = {"config": configs.to_dict(self.config), "validation": row}
         for path in (self.folder.last, *([self.folder.best] if best else [])):
             save_weights(path, weights, self.settings, extra=extra)
@@ -365,4 +380,5 @@ def _shared_folder(config: Config, resume: str | None) -> RunFolder:
 
 
 def _scalars(metrics: dict[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
+    """The figures among what a metric says; counts stay whole numbers."""
+    return {name: value for name, value in metrics.items() if isinstance(value, int | float)}
