@@ -17,7 +17,7 @@ if sys.platform != "win32":
 log = logging.getLogger("ssd.files")
 
 # A full disk, a file-size limit and a quota reach the user as the same thing.
-_NO_SPACE = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+NO_SPACE = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _LEFTOVER = re.compile(r"\..+\.tmp-(\d{1,7})")
 
 
@@ -133,7 +133,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _explain(error: OSError, path: Path, size: int) -> SSDError:
-    if error.errno in _NO_SPACE:
+    if error.errno in NO_SPACE:
         return SSDError(
             f"no space left writing {path.name} (needs {size / 1e6:.1f} MB)",
             place=path,

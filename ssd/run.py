@@ -93,7 +93,11 @@ def open_folder(config: Config, *, resume: str | None) -> RunFolder:
         while path.exists() and any(path.iterdir()):
             path = Path(config.output) / f"{name}-{number}"
             number += 1
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"the run's folder cannot be made ({error.strerror})"
+        raise ConfigError(problem, place=path, remedy="Set output=FOLDER to a folder of yours.") from None
     clean_leftovers(path)
     return RunFolder(path)
 

@@ -17,7 +17,7 @@ from ssd.checkpoint import load_state, load_weights
 from ssd.config import Config
 from ssd.errors import CheckpointError, NonFiniteLossError
 from ssd.report.runlog import read_rows
-from tests.training_runs import TINY, environment, run_training, train_command
+from tests.training_runs import TINY, assert_same, environment, run_training, train_command
 
 
 def tiny(folder: Path, *words: str) -> Config:
@@ -34,21 +34,6 @@ def rows(folder: Path, name: str = "train") -> list[dict[str, Any]]:
 
 def final_state(folder: Path) -> dict[str, Any]:
     return load_state(sorted((folder / "tiny").glob("state-*.pt"))[-1])
-
-
-def assert_same(a: Any, b: Any) -> None:
-    """Equal to the last bit, however deep."""
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b)
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for key in a:
-            assert_same(a[key], b[key])
-    elif isinstance(a, list | tuple):
-        for one, other in zip(a, b, strict=True):
-            assert_same(one, other)
-    else:
-        assert a == b
 
 
 @pytest.fixture(scope="module")

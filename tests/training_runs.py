@@ -4,6 +4,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import torch
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -49,3 +52,18 @@ def run_training(folder: Path, *words: str, processes: int = 1) -> subprocess.Co
     """Run it to its end."""
     command = train_command(folder, *words, processes=processes)
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment(), check=False)
+
+
+def assert_same(a: Any, b: Any) -> None:
+    """Equal to the last bit, however deep."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        for one, other in zip(a, b, strict=True):
+            assert_same(one, other)
+    else:
+        assert a == b

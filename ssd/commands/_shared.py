@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import ParamSpec
 
 from ssd.errors import SSDError
+from ssd.files import NO_SPACE
 
 P = ParamSpec("P")
 
@@ -26,5 +27,11 @@ def guarded(command: Callable[P, int]) -> Callable[P, int]:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return INTERRUPTED
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            remedy = "Free some space or choose another folder; finished files are unharmed."
+            print(f"error: {error.filename or 'the disk'}: no space left. {remedy}", file=sys.stderr)
+            return USER_ERROR
 
     return run

@@ -2,7 +2,9 @@
 
 import multiprocessing
 import multiprocessing.forkserver
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.context import BaseContext
@@ -137,10 +139,19 @@ def _start_worker(_: int) -> None:
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _spend_first_sigterm)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _end_with_parent() -> None:
+    """End this worker when the run was killed. PyTorch's own watch looks at the fork server, which would live on."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _spend_first_sigterm(number: int, frame: FrameType | None) -> None:

@@ -5,10 +5,13 @@ A resumed run goes on where its state was saved: rows after that step are cut, n
 
 import csv
 import importlib.util
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ssd.files import write_atomic
 
 
 class RunLog:
@@ -41,14 +44,12 @@ class RunLog:
 
     def _rewrite(self) -> None:
         self.columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        fresh = self.lines.with_suffix(".tmp")
-        fresh.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in self.rows), encoding="utf-8")
-        fresh.replace(self.lines)
-        with fresh.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, self.columns, restval="")
-            writer.writeheader()
-            writer.writerows(self.rows)
-        fresh.replace(self.table)
+        write_atomic(self.lines, "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.rows).encode())
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, self.columns, restval="")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomic(self.table, table.getvalue().encode())
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
