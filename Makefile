@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo check format lint types imports test test-slow bench clean
+.PHONY: install demo check format lint types imports test test-slow docs bench clean
 
 install: $(STAMP)
 
@@ -40,9 +40,18 @@ test: install
 test-slow: install
 	$(BIN)/python -m pytest -m slow
 
+# The site, into site/; a warning is an error. Nothing in it is fetched from elsewhere.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site: site/index.html"
+
+$(VENV)/.installed-docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable ".[dev,docs]"
+	touch $@
+
 bench: install
 	$(BIN)/python tools/benchmark.py
 
 clean:
-	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path "./$(VENV)/*" -type d -exec rm -rf {} +

@@ -1,0 +1,250 @@
+"""Pages that MkDocs makes from the project itself, so that they cannot go stale.
+
+The config reference comes from `ssd/config.py`, the command reference from the commands' own `--help`, the notebook
+from its cells; the pages of the checkout (RESULTS.md and others) are taken as they are.
+"""
+
+import ast
+import base64
+import contextlib
+import html
+import io
+import json
+import operator
+import os
+import re
+import tokenize
+from collections.abc import Container, Iterator
+from importlib import import_module
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Page of the site -> file of the checkout.
+TAKEN = {
+    "results.md": "RESULTS.md",
+    "security.md": "SECURITY.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
+    "reliability-table.md": "tests/reliability/README.md",
+}
+# Page of the reference -> title, packages and modules. What is named nowhere lands on the page `ground`.
+ROOMS = {
+    "detecting": ("Detecting", ("detector", "detections", "tiling", "drawing", "images", "pretrained")),
+    "multibox": ("Multibox: default boxes, matching, loss, post-processing", ("multibox",)),
+    "model": ("Networks", ("model", "variants")),
+    "data": ("Data", ("data", "classmap")),
+    "training": (
+        "Training",
+        ("training", "evaluation", "build", "config", "optim", "trainstate", "losswatch", "run", "distributed"),
+    ),
+    "metrics": ("Metrics", ("metrics",)),
+    "weights": ("Weights", ("weights", "checkpoint", "download")),
+    "runtime": ("Runtimes and export", ("runtime", "export", "device", "precision")),
+    "audit": ("Dataset doctor", ("audit",)),
+    "report": ("Reports", ("report",)),
+    "ground": ("What travels, and what all rooms stand on", ()),
+}
+_LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)\s]+)\)")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the made pages to those on disk."""
+    pages: dict[str, str | bytes] = {
+        "reference/config.md": config_page(),
+        "reference/commands.md": commands_page(),
+    }
+    pages |= api_pages()
+    pages |= {page: taken_page(ROOT / name) for page, name in TAKEN.items() if (ROOT / name).is_file()}
+    pages |= notebook_pages(ROOT / "docs" / "quickstart.ipynb")
+    for place, content in pages.items():
+        files.append(File.generated(config, place, content=content))
+    return files
+
+
+def taken_page(path: Path) -> str:
+    """A file of the checkout; what it links to inside the checkout is no page here, so only the name is left."""
+    pages = {Path(name).name: page for page, name in TAKEN.items()}
+
+    def relink(link: re.Match[str]) -> str:
+        text, target = link.groups()
+        page = pages.get(Path(target).name)
+        return f"[{text}]({page})" if page else f"`{text.strip('`')}`"
+
+    return _LINK.sub(relink, path.read_text(encoding="utf-8"))
+
+
+# The API reference
+
+
+def api_pages() -> dict[str, str]:
+    """A page for each room, with all its public modules."""
+    return {
+        f"reference/{room}.md": "\n\n".join([f"# {title}", *(f"::: {module}" for module in modules)]) + "\n"
+        for room, (title, _) in ROOMS.items()
+        if (modules := modules_of(room))
+    }
+
+
+def modules_of(room: str) -> list[str]:
+    """The public modules of a room, in the order of `ROOMS`, then by name; commands have a page of their own."""
+    homes = {name: page for page, (_, names) in ROOMS.items() for name in names}
+    found: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "ssd").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        parts = parts[:-1] if parts[-1] == "__init__" else parts
+        if len(parts) == 1 or parts[1] == "commands" or any(part.startswith("_") for part in parts):
+            continue
+        if homes.get(parts[1], "ground") == room:
+            found.setdefault(parts[1], []).append(".".join(parts))
+    order = [*ROOMS[room][1], *(name for name in found if name not in homes)]
+    return [module for name in order for module in found.get(name, [])]
+
+
+# The config reference
+
+
+def config_page() -> str:
+    """Every key of `ssd/config.py`: default, default of `mode: paper`, meaning."""
+    source = (ROOT / "ssd" / "config.py").read_text(encoding="utf-8")
+    classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
+    comments = comments_by_line(source)
+    groups = {
+        _name(field): kind for field in _fields(classes["Config"]) if (kind := ast.unparse(field.annotation)) in classes
+    }
+    parts = [
+        "# Config reference",
+        "A YAML file has these keys; on the command line write `group.key=value`, and `null` for nothing. An unknown "
+        "key is an error that names the nearest known one. A run saves its config, every key filled in, as "
+        "`config.yaml`.",
+        "Where two defaults stand, the second is that of `mode: paper`.",
+        "## Top level",
+        _table(classes["Config"], comments, "", skip=set(groups)),
+    ]
+    for group, name in groups.items():
+        parts += [f"## {group}", ast.get_docstring(classes[name]) or ""]
+        parts.append(_table(classes[name], comments, f"{group}."))
+    return "\n\n".join(parts) + "\n"
+
+
+def comments_by_line(source: str) -> dict[int, str]:
+    """The comment of each line that has one, without its `#`."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+
+
+def _fields(node: ast.ClassDef) -> Iterator[ast.AnnAssign]:
+    for statement in node.body:
+        if isinstance(statement, ast.AnnAssign):
+            yield statement
+
+
+def _name(field: ast.AnnAssign) -> str:
+    assert isinstance(field.target, ast.Name)
+    return field.target.id
+
+
+def _table(node: ast.ClassDef, comments: dict[int, str], prefix: str, skip: Container[str] = ()) -> str:
+    rows = ["| key | values | default | meaning |", "| --- | --- | --- | --- |"]
+    for field in _fields(node):
+        key = prefix + _name(field)
+        if key in skip:
+            continue
+        lines = range(field.lineno, (field.end_lineno or field.lineno) + 1)
+        meaning = " ".join(comments[line] for line in lines if line in comments)
+        cells = (_code(key), _values(field.annotation), _default(key), meaning)
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _values(annotation: ast.expr) -> str:
+    """What may stand there, in words of YAML rather than of Python."""
+    text = ast.unparse(annotation).removesuffix(" | None")
+    if text.startswith("Literal["):
+        return " ".join(_code(word) for word in ast.literal_eval(text.removeprefix("Literal")))
+    if text.startswith("tuple[tuple["):
+        return "lists of numbers"
+    if text.startswith("tuple["):
+        return "words" if "str" in text else "numbers"
+    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}[text]
+
+
+def _default(key: str) -> str:
+    from ssd.config import MODE_DEFAULTS, Config
+
+    if key in MODE_DEFAULTS:
+        paper, default = MODE_DEFAULTS[key]
+        return _code(_yaml(default)) + (f", paper: {_code(_yaml(paper))}" if paper != default else "")
+    return _code(_yaml(operator.attrgetter(key)(Config())))
+
+
+def _yaml(value: object) -> str:
+    if isinstance(value, tuple):
+        return json.dumps([round(item, 4) if isinstance(item, float) else item for item in value])
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _code(text: str) -> str:
+    return f"<code>{html.escape(text).replace('|', '&#124;')}</code>"
+
+
+# The command reference
+
+
+def commands_page() -> str:
+    """What `ssd COMMAND --help` prints, for every command."""
+    from ssd.commands.main import COMMANDS
+
+    parts = [
+        "# Command reference",
+        "`ssd NAME ...` where the package is installed, `python tools/NAME.py ...` in a checkout: the same commands. "
+        "Exit codes: 0 done; 1 findings (`check-data`) or a result that was refused; 2 a mistake that one line "
+        "explains; 130 and 143 stopped by Ctrl-C and SIGTERM.",
+    ]
+    for name, summary in COMMANDS.items():
+        parts += [f"## {name}", f"{summary[0].upper()}{summary[1:]}.", f"```text\n{help_of(name)}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def help_of(name: str) -> str:
+    """The help text of one command, 100 characters wide."""
+    module = import_module(f"ssd.commands.{name.replace('-', '_')}")
+    printed, columns = io.StringIO(), os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "100"
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+            module.main(["--help"])
+    finally:
+        if columns is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = columns
+    return printed.getvalue().rstrip()
+
+
+# The notebook
+
+
+def notebook_pages(path: Path) -> dict[str, str | bytes]:
+    """The notebook as a page, and the pictures among its outputs as files."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    parts: list[str] = []
+    pages: dict[str, str | bytes] = {}
+    for cell in cells:
+        source = "".join(cell["source"]).rstrip()
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for output in cell["outputs"]:
+            data = output.get("data", {})
+            if "image/png" in data:
+                picture = f"images/quickstart-{len(pages) + 1}.png"
+                pages[picture] = base64.b64decode("".join(data["image/png"]))
+                parts.append(f"![what the cell above shows]({picture})")
+            elif text := "".join(output.get("text", data.get("text/plain", []))).rstrip():
+                parts.append(f"```text\n{text}\n```")
+    return {"quickstart.md": "\n\n".join(parts) + "\n", **pages}

@@ -1,0 +1,199 @@
+"""The site: what it says is true of the code, it builds without warnings, and the notebook runs."""
+
+import dataclasses
+import importlib.util
+import operator
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from ssd import config as configs
+from ssd.commands.main import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+WRITTEN = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")))
+# A command with its options: `ssd train ...`, `python tools/train.py ...`, with or without torchrun.
+COMMAND = re.compile(r"(?:^|\s)(?:ssd\s+|(?:\.venv/bin/)?(?:python|torchrun)(?: --[-\w]+(?: \d+)?)* tools/)(.*)")
+
+
+@pytest.fixture(scope="module")
+def hooks() -> ModuleType:
+    """`docs/hooks.py`, which MkDocs loads by its path."""
+    pytest.importorskip("mkdocs", reason='needs mkdocs: pip install "ssd-vgg[docs]"')
+    return _load(DOCS / "hooks.py")
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# What the pages say
+
+
+def test_every_config_key_has_a_row_with_its_default_and_its_meaning(hooks: ModuleType) -> None:
+    rows = [line for line in hooks.config_page().splitlines() if line.startswith("| <code>")]
+    cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+    keys = [key.removeprefix("<code>").removesuffix("</code>") for key, *_ in cells]
+    assert sorted(keys) == sorted(_keys())
+    assert [key for key, cell in zip(keys, cells, strict=True) if not cell[-1]] == []
+
+
+def test_the_config_reference_shows_both_modes(hooks: ModuleType) -> None:
+    row = next(line for line in hooks.config_page().splitlines() if "optim.bias_lr_factor" in line)
+    assert "<code>1.0</code>, paper: <code>2.0</code>" in row
+
+
+def _keys() -> Iterator[str]:
+    for field in dataclasses.fields(configs.Config):
+        value = operator.attrgetter(field.name)(configs.Config())
+        if dataclasses.is_dataclass(value):
+            yield from (f"{field.name}.{inner.name}" for inner in dataclasses.fields(value))
+        else:
+            yield field.name
+
+
+def test_the_command_reference_has_every_commands_help(hooks: ModuleType) -> None:
+    page = hooks.commands_page()
+    for name in COMMANDS:
+        assert f"## {name}\n" in page
+        assert hooks.help_of(name).startswith("usage:")
+
+
+def test_every_public_module_is_on_exactly_one_page(hooks: ModuleType) -> None:
+    listed = [module for room in hooks.ROOMS for module in hooks.modules_of(room)]
+    files = (path.relative_to(ROOT).with_suffix("") for path in (ROOT / "ssd").rglob("*.py"))
+    names = {".".join(path.parts).removesuffix(".__init__") for path in files if path.parts[1] != "commands"}
+    public = {name for name in names if not any(part.startswith("_") for part in name.split("."))} - {"ssd"}
+    assert sorted(listed) == sorted(public)
+
+
+def test_links_of_taken_pages_lead_to_pages_or_become_names(hooks: ModuleType, tmp_path: Path) -> None:
+    page = tmp_path / "RESULTS.md"
+    page.write_text("[a](SECURITY.md) [b](https://example.org) [`c.py`](ssd/c.py) ![d](docs/d.jpg)")
+    assert hooks.taken_page(page) == "[a](security.md) [b](https://example.org) `c.py` ![d](docs/d.jpg)"
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_commands_in_the_pages_exist_with_their_options(page: Path, hooks: ModuleType) -> None:
+    wrong = []
+    for name, words in _commands(page):
+        if name not in COMMANDS:
+            wrong.append(f"no command {name!r}")
+            continue
+        known = set(re.findall(r"--[a-z][-a-z0-9]*", hooks.help_of(name)))
+        wrong += [f"{name} has no {word}" for word in words if word.startswith("--") and word not in known]
+        for word in words:
+            if "=" in word and not word.startswith("-"):
+                configs.load(None, [word])  # raises where the key or the value is wrong
+    assert wrong == []
+
+
+def _commands(page: Path) -> Iterator[tuple[str, list[str]]]:
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()]
+    lines += re.findall(r"`((?:ssd |python tools)[^`\n]*)`", text)
+    for line in lines:
+        found = COMMAND.search(line.partition(" #")[0])
+        words = shlex.split(found.group(1)) if found else []
+        if words and not words[0].startswith(("-", "NAME", "X", "COMMAND", "...")):
+            yield words[0].removesuffix(".py").replace("_", "-"), words[1:]
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_python_in_the_pages_is_python_and_imports_what_exists(page: Path) -> None:
+    import ssd
+
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
+        compile(block, str(page), "exec")
+        for name in re.findall(r"\bssd\.([a-z_]+)\(", block):
+            assert name in ssd.__all__, f"{page.name}: ssd.{name}"
+
+
+# The site
+
+
+def test_the_site_builds_without_a_warning_and_fetches_nothing(hooks: ModuleType, tmp_path: Path) -> None:
+    pytest.importorskip("material", reason='needs mkdocs-material: pip install "ssd-vgg[docs]"')
+    pytest.importorskip("mkdocstrings", reason='needs mkdocstrings: pip install "ssd-vgg[docs]"')
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert built.returncode == 0, built.stderr
+    pages = {path.relative_to(tmp_path).as_posix(): path.read_text("utf-8") for path in tmp_path.rglob("*.html")}
+    remote = re.compile(r"<(?:script|img|iframe|link|source)\b[^>]*\b(?:src|href)=\"?(?:https?:)?//[^\" >]*")
+    assert {name: found for name, page in pages.items() if (found := remote.findall(page))} == {}
+    assert "fonts.g" not in "".join(pages.values())
+    # The comment behind a field is its documentation.
+    assert "Column 0 is background." in pages["reference/ground.html"]
+    assert "Seconds a worker" not in pages["how.html"]
+
+
+# The notebook and the pictures
+
+
+def _run_notebook(folder: Path, size: str | None) -> list[dict[str, object]]:
+    nbformat = pytest.importorskip("nbformat", reason="needs nbformat, of the extra dev")
+    nbclient = pytest.importorskip("nbclient", reason="needs nbclient, of the extra dev")
+    pytest.importorskip("ipykernel", reason="needs ipykernel, of the extra dev")
+    notebook = nbformat.read(DOCS / "quickstart.ipynb", as_version=4)
+    if size is not None:
+        (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+        cell.source = size
+    client = nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}})
+    client.execute()
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
+@pytest.mark.filterwarnings("default")  # the kernel's own: a process beside this one, and sockets it closes late
+def test_the_notebook_runs_from_first_cell_to_last(tmp_path: Path) -> None:
+    outputs = _run_notebook(tmp_path, "PICTURES, EPOCHS = 16, 1")
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    assert "'AP50'" in outputs[-1]["data"]["text/plain"]
+    assert (tmp_path / "runs" / "quickstart" / "best.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_the_notebook_as_it_stands_finds_the_shapes(tmp_path: Path) -> None:
+    figures = _run_notebook(tmp_path, None)[-1]["data"]["text/plain"]
+    found = re.search(r"'AP50': ([\d.]+)", figures)
+    assert found is not None
+    assert float(found.group(1)) > 0.5
+
+
+def test_the_stored_notebook_was_run_to_its_end_without_an_error(hooks: ModuleType) -> None:
+    page = hooks.notebook_pages(DOCS / "quickstart.ipynb")["quickstart.md"]
+    assert page.count("![") == 3
+    assert "'AP50'" in page
+    assert "Traceback" not in page
+
+
+@pytest.mark.slow
+def test_the_pictures_of_the_page_are_drawn_by_the_code(bccd: Path, tmp_path: Path) -> None:
+    from ssd.checkpoint import save_weights
+    from ssd.variants import from_settings, settings_for
+
+    settings = settings_for(("Platelets", "RBC", "WBC"), backbone="vgg11_bn", width=0.05)
+    save_weights(tmp_path / "w.safetensors", from_settings(settings).state_dict(), settings)
+    command = [sys.executable, str(DOCS / "draw.py"), str(bccd), "--weights", str(tmp_path / "w.safetensors")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    drawn = subprocess.run(
+        [*command, "--output", str(tmp_path / "out")],
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert drawn.returncode == 0, drawn.stderr
+    used = re.findall(r"images/([\w.]+)", (DOCS / "how.md").read_text(encoding="utf-8"))
+    assert sorted(set(used)) == sorted(path.name for path in (tmp_path / "out").iterdir())
