@@ -1,25 +1,32 @@
 """From a config to the things it describes: data, settings, a network with its starting weights."""
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from ssd import distributed
 from ssd.config import Config, resolve
 from ssd.data import Dataset, default_split, open_dataset, shapes
 from ssd.data.loader import TrainLoader, make_train_loader
+from ssd.data.preview import draw_sheet
 from ssd.data.preview import preview as draw_preview
 from ssd.data.transforms import TrainTransform
+from ssd.errors import ConfigError
 from ssd.images import mean_colour
 from ssd.metrics import CocoMetric, Metric, VocMetric
+from ssd.model import backbones, vgg
 from ssd.model.ssd import SSD
 from ssd.optim import Schedule
 from ssd.pretrained import read_weights
 from ssd.settings import Preprocessing, Settings
 from ssd.variants import from_settings, settings_for
+from ssd.weights.library import library_backbone_state
 from ssd.weights.transfer import Transfer, copy_what_fits
 from ssd.weights.vgg_imagenet import vgg16_backbone_state
 
@@ -96,8 +103,17 @@ def preview(config: Config, path: Path, dataset: Dataset | None = None) -> None:
     config = resolve(config)
     if dataset is None:
         dataset = open_split(config, "train")
-    settings = build_settings(config, dataset.class_names, Preprocessing())
-    draw_preview(dataset, _train_transform(config, settings), path, seed=config.seed)
+    draw_preview(dataset, _preview_transform(config, dataset), path, seed=config.seed)
+
+
+def augmented_sheet(config: Config, dataset: Dataset, count: int = 16) -> UInt8[np.ndarray, "H W 3"]:
+    """Draw that grid for whoever writes it elsewhere."""
+    config = resolve(config)
+    return draw_sheet(dataset, _preview_transform(config, dataset), count=count, seed=config.seed)
+
+
+def _preview_transform(config: Config, dataset: Dataset) -> TrainTransform:
+    return _train_transform(config, build_settings(config, dataset.class_names, Preprocessing()))
 
 
 @dataclass(frozen=True)
@@ -117,7 +133,7 @@ def start(config: Config, class_names: tuple[str, ...]) -> Start:
         return _from_detector(config, class_names, Path(config.model.weights))
     if config.model.backbone_weights == "none":
         settings = build_settings(config, class_names, Preprocessing())
-        network = from_settings(settings)
+        network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
         return Start(network, settings, fresh_convolutions(network, frozenset()))
     return _from_backbone(config, class_names)
 
@@ -159,7 +175,14 @@ def fresh_convolutions(network: SSD, loaded: frozenset[str] | set[str]) -> tuple
 
 
 def freeze(network: SSD, stages: int) -> None:
-    """Keep the weights of the first `stages` stages of the backbone as they are."""
+    """Keep the weights of the first `stages` stages of a VGG as they are.
+
+    Raises:
+        ConfigError: the backbone is no VGG.
+    """
+    if stages and not isinstance(network.backbone, vgg.VGG):
+        remedy = "Set it to 0; optim.backbone_lr_factor slows a whole backbone down."
+        raise ConfigError(f"{stages}: stages are VGG's", place="model.freeze_stages", remedy=remedy)
     prefixes = tuple(f"backbone.{kind}{stage}_" for stage in range(1, stages + 1) for kind in ("conv", "norm"))
     for name, parameter in network.named_parameters():
         if prefixes and name.startswith(prefixes):
@@ -168,19 +191,38 @@ def freeze(network: SSD, stages: int) -> None:
 
 def _from_backbone(config: Config, class_names: tuple[str, ...]) -> Start:
     model = config.model
+    if model.backbone not in vgg.NAMES:
+        return _from_library(config, class_names)
     imagenet = vgg16_backbone_state(model.backbone_weights, width=model.width, backbone=model.backbone)
     settings = build_settings(config, class_names, imagenet.preprocessing)
-    network = from_settings(settings)
+    network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
     transfer = copy_what_fits(network.state_dict(), imagenet.state)
     network.load_state_dict(transfer.state)
     _report(config.model.backbone_weights, transfer)
     return Start(network, settings, fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
 
 
+def _from_library(config: Config, class_names: tuple[str, ...]) -> Start:
+    name = config.model.backbone
+    settings = build_settings(config, class_names, Preprocessing())
+    network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
+    imagenet = library_backbone_state(
+        config.model.backbone_weights,
+        network.state_dict(),
+        name=backbones.ALIASES.get(name, name),
+        library=backbones.library(name),
+    )
+    transfer = copy_what_fits(network.state_dict(), imagenet.state)
+    network.load_state_dict(transfer.state)
+    _report(config.model.backbone_weights, transfer)
+    settings = dataclasses.replace(settings, preprocessing=imagenet.preprocessing)
+    return Start(network, settings, fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
+
+
 def _from_detector(config: Config, class_names: tuple[str, ...], path: Path) -> Start:
     state, source = read_weights(path)
     settings = build_settings(config, class_names, source.preprocessing)
-    network = from_settings(settings)
+    network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
     transfer = copy_what_fits(
         network.state_dict(), state, class_names=class_names, source_class_names=source.class_names
     )

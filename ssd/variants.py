@@ -1,15 +1,18 @@
 """From plain numbers to a network: SSD300, SSD512, and any other input size."""
 
+import dataclasses
 import logging
+import math
 from typing import Any, Literal
 
 from torch import nn
 
 from ssd.errors import ConfigError
-from ssd.model import extras, vgg
+from ssd.model import backbones, extras, vgg
 from ssd.model.extras import Extras
 from ssd.model.head import MultiBoxHead
 from ssd.model.initialise import caffe_
+from ssd.model.levels import Levels, levels
 from ssd.model.ssd import SSD
 from ssd.model.vgg import VGG, L2Norm
 from ssd.multibox.default_boxes import Table, box_settings, boxes_per_cell
@@ -17,8 +20,8 @@ from ssd.settings import BoxSettings, NetworkSettings, Settings
 
 log = logging.getLogger("ssd.variants")
 
-BACKBONES = (*vgg.CONFIGURATIONS, *(f"{name}_bn" for name in vgg.CONFIGURATIONS))
-SMALLEST_INPUT = 64
+# The backbones with a name of their own here; beyond them, every name of timm's with feature taps.
+BACKBONES = (*vgg.NAMES, *backbones.NAMES)
 
 
 def ssd300(class_names: tuple[str, ...], *, table: Table = "voc", **numbers: Any) -> Settings:
@@ -47,49 +50,84 @@ def settings_for(
     Raises:
         ConfigError: no such backbone, or an input too small for it.
     """
-    # L2 normalisation tames the first level's features; BatchNorm has done so already.
-    first_norm: Literal["l2", "none"] = "none" if backbone.endswith("_bn") else "l2"
-    network = NetworkSettings(backbone, input_size, width, extras_norm, first_norm)
-    return Settings(network, box_settings(input_size, level_grids(network), **box_numbers), class_names)
+    network = NetworkSettings(backbone, input_size, width, extras_norm)
+    given = backbone_levels(network)
+    # L2 normalisation tames the first level's features, where no normalisation has done so already.
+    network = dataclasses.replace(network, first_level_norm="none" if given.normalised else "l2")
+    boxes = box_settings(input_size, level_grids(network), **box_numbers)
+    if not _covers(given, input_size):
+        boxes = dataclasses.replace(boxes, steps=tuple(input_size / grid for grid in boxes.grids))
+    return Settings(network, boxes, class_names)
 
 
 def level_grids(network: NetworkSettings) -> tuple[int, ...]:
     """Side of each level's feature map, fine first.
 
     Raises:
-        ConfigError: no such backbone, or an input too small for it.
+        ConfigError: no such backbone, or an input it cannot take.
     """
-    if network.backbone not in BACKBONES:
-        raise ConfigError(
-            f"no backbone {network.backbone!r}", place="model.backbone", remedy=f"Choose from {', '.join(BACKBONES)}."
-        )
-    if network.input_size < SMALLEST_INPUT:
-        raise ConfigError(
-            f"{network.input_size} pixels are too few for {network.backbone}",
-            place="model.input_size",
-            remedy=f"Use {SMALLEST_INPUT} or more.",
-        )
-    first, last = vgg.grids(network.input_size)
-    return (first, last, *extras.grids(last))
+    given = backbone_levels(network).grids
+    return (*given, *extras.grids(given[-1]))
 
 
-def from_settings(settings: Settings) -> SSD:
-    """Build the network these settings describe, new layers initialised as Caffe does (fan-in Xavier)."""
-    network = _assemble(settings.network, settings.boxes, settings.num_classes)
-    caffe_(network)
+def backbone_levels(network: NetworkSettings) -> Levels:
+    """The levels that the backbone itself gives.
+
+    Raises:
+        ConfigError: no such backbone, an input it cannot take, or a width it does not have.
+        MissingExtraError: the backbone is timm's, and timm is not installed.
+    """
+    name, size = network.backbone, network.input_size
+    if name not in vgg.NAMES:
+        if network.width != 1:
+            problem = f"{network.width}: {name} comes in its own width alone"
+            raise ConfigError(problem, place="model.width", remedy="Set it to 1, or take a VGG.")
+        return levels(name, size)
+    if size < vgg.SMALLEST_INPUT:
+        problem, remedy = f"{size} pixels are too few for {name}", f"Use {vgg.SMALLEST_INPUT} or more."
+        raise ConfigError(problem, place="model.input_size", remedy=remedy)
+    channels = (vgg.scaled(512, network.width), vgg.scaled(1024, network.width))
+    return Levels(vgg.grids(size), channels, (8, 16), normalised=name.endswith("_bn"))
+
+
+def from_settings(settings: Settings, *, auxiliary: bool = False) -> SSD:
+    """Build the network these settings describe, new layers initialised as Caffe does (fan-in Xavier).
+
+    A library's backbone starts as its library has it. `auxiliary` adds GoogLeNet's heads, which train and do nothing
+    else, to backbones that have them.
+
+    Raises:
+        ConfigError: the settings do not fit together, or the backbone has no such heads.
+        MissingExtraError: the backbone is timm's, and timm is not installed.
+    """
+    network = _assemble(settings.network, settings.boxes, settings.num_classes, auxiliary)
+    for part in (network.backbone, network.extras, network.head):
+        if part is not network.backbone or isinstance(part, VGG):
+            caffe_(part)
     return network
 
 
-def _assemble(network: NetworkSettings, boxes: BoxSettings, num_classes: int) -> SSD:
-    grids = level_grids(network)
+def _assemble(network: NetworkSettings, boxes: BoxSettings, num_classes: int, auxiliary: bool) -> SSD:
+    given = backbone_levels(network)
+    grids = (*given.grids, *extras.grids(given.grids[-1]))
     if grids != boxes.grids:
         raise ConfigError(f"levels of {boxes.grids} cells do not fit the network's {grids}", place="default boxes")
-    name, _, norm = network.backbone.partition("_")
-    backbone = VGG(name, batch_norm=norm == "bn", width=network.width)
-    extra_layers = Extras(backbone.out_channels[-1], grids[1], norm=network.extras_norm, width=network.width)
-    channels = [*backbone.out_channels, *extra_layers.out_channels]
+    if network.backbone in vgg.NAMES and not auxiliary:
+        name, _, norm = network.backbone.partition("_")
+        backbone: nn.Module = VGG(name, batch_norm=norm == "bn", width=network.width)
+    else:
+        presence_classes = num_classes if auxiliary else None
+        backbone = backbones.backbone(network.backbone, network.input_size, presence_classes=presence_classes)
+    extra_layers = Extras(given.channels[-1], given.grids[-1], norm=network.extras_norm, width=network.width)
+    channels = [*given.channels, *extra_layers.out_channels]
     head = MultiBoxHead(channels, boxes_per_cell(boxes), num_classes)
     return SSD(backbone, _first_norm(network, channels[0]), extra_layers, head)
+
+
+def _covers(given: Levels, input_size: int) -> bool:
+    """Whether cells a stride apart cover the picture; without padding they would leave its right and lower border."""
+    pairs = zip(given.grids, given.strides, strict=True)
+    return all(input_size // stride <= grid <= math.ceil(input_size / stride) for grid, stride in pairs)
 
 
 def _first_norm(network: NetworkSettings, channels: int) -> nn.Module:

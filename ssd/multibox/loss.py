@@ -21,16 +21,20 @@ from ssd.structures import Predictions, Targets
 
 @dataclass(frozen=True)
 class LossParts:
-    """The loss and what it is made of. `box` is already multiplied by `box_weight`; both parts are normalised."""
+    """The loss and what it is made of. `box` is already multiplied by `box_weight`; both parts are normalised.
+
+    `auxiliary` is what heads that only train add, already multiplied by their weight.
+    """
 
     box: Float[Tensor, ""]
     confidence: Float[Tensor, ""]
     positives: Int[Tensor, ""]  # matched default boxes of this batch
+    auxiliary: Float[Tensor, ""] | float = 0.0
 
     @property
     def total(self) -> Float[Tensor, ""]:
         """What backward starts from."""
-        return self.box + self.confidence
+        return self.box + self.confidence + self.auxiliary
 
 
 def multibox_loss(

@@ -1,0 +1,130 @@
+"""Classification networks of torchvision and timm as backbones: cut where the stride is 8, 16 and 32.
+
+A network of torchvision's is one line of `TORCHVISION`: the layers whose outputs become levels. Any other name is
+timm's, which says itself where its strides change.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ssd.errors import ConfigError
+from ssd.model import timm_taps
+
+STRIDES = (8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a network of torchvision's is cut, and where its inventors put heads that only train."""
+
+    taps: tuple[str, ...]  # layers at strides 8, 16, 32; a level that has none is made up by the extra layers
+    auxiliary: Mapping[str, int] = field(default_factory=dict)  # layer -> its channels
+
+
+_RESNET = Cut(("layer2", "layer3", "layer4"))
+
+TORCHVISION = {
+    "alexnet": Cut(("features.4", "features.11")),  # the ReLUs of conv2 and conv5
+    "googlenet": Cut(("inception3b", "inception4e", "inception5b"), {"inception4a": 512, "inception4d": 528}),
+    "inception_v3": Cut(("Mixed_5d", "Mixed_6e", "Mixed_7c"), {"Mixed_6e": 768}),
+    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d"), _RESNET),
+    "densenet121": Cut(("features.denseblock2", "features.denseblock3", "features.norm5")),
+    "mobilenet_v2": Cut(("features.6", "features.13", "features.18")),
+    "mobilenet_v3_small": Cut(("features.3", "features.8", "features.12")),
+    "mobilenet_v3_large": Cut(("features.6", "features.12", "features.16")),
+}
+
+# Nobody keeps an Inception v2. torchvision's GoogLeNet has v1's layout with v2's BatchNorm, and 3x3 where v1 has 5x5.
+ALIASES = {"inception_v2": "googlenet", "resnext50": "resnext50_32x4d", "mobilenet_v3": "mobilenet_v3_large"}
+
+# Of timm's names, those that the documents tell of; every other name with feature taps works too.
+TIMM = ("inception_v4", "inception_resnet_v2")
+NAMES = (*TORCHVISION, *ALIASES, *TIMM)
+
+
+def library(name: str) -> Literal["torchvision", "timm"]:
+    """Who keeps this network."""
+    return "torchvision" if ALIASES.get(name, name) in TORCHVISION else "timm"
+
+
+def backbone(
+    name: str, input_size: int, *, presence_classes: int | None = None
+) -> "TorchvisionBackbone | TimmBackbone":
+    """Build it, as its library initialises it; `presence_classes` adds the auxiliary heads, which only train.
+
+    Only networks with positions or windows mind the `input_size`; convolutions take any.
+
+    Raises:
+        ConfigError: no such network, no levels at strides 8 and 16, or no auxiliary heads in it.
+        MissingExtraError: it is timm's, and timm is not installed.
+    """
+    name = ALIASES.get(name, name)
+    if presence_classes is not None and not (name in TORCHVISION and TORCHVISION[name].auxiliary):
+        having = " or ".join(known for known, cut in TORCHVISION.items() if cut.auxiliary)
+        raise ConfigError(
+            f"{name} has no auxiliary heads", place="loss.auxiliary_weight", remedy=f"Set it to 0, or take {having}."
+        )
+    return TorchvisionBackbone(name, presence_classes) if name in TORCHVISION else TimmBackbone(name, input_size)
+
+
+class TorchvisionBackbone(nn.Module):
+    """The layers of a network of torchvision's up to its last tap, run one after the other.
+
+    With auxiliary heads, a forward pass in training leaves their logits in `presence`: is each class in the picture?
+    In evaluation they do not run.
+    """
+
+    def __init__(self, name: str, presence_classes: int | None = None) -> None:
+        from torchvision.models import get_model  # slow to import
+        from torchvision.models.googlenet import InceptionAux
+
+        super().__init__()
+        cut = TORCHVISION[name]
+        # Those with auxiliary heads would build them for ImageNet, and warn of their slow initialisation.
+        network = get_model(name, **({"aux_logits": False, "init_weights": False} if cut.auxiliary else {}))
+        inside = "features." if cut.taps[0].startswith("features.") else ""
+        self.taps = tuple(tap.removeprefix(inside) for tap in cut.taps)
+        self.presence: list[Tensor] = []
+        for child, layer in (network.features if inside else network).named_children():
+            self.add_module(child, layer)
+            if child == self.taps[-1]:
+                break
+        heads = cut.auxiliary.items() if presence_classes else ()
+        self.auxiliary = nn.ModuleDict({child: InceptionAux(width, presence_classes) for child, width in heads})
+
+    def forward(self, images: Float[Tensor, "B 3 S S"]) -> list[Float[Tensor, "B _ _ _"]]:
+        """Levels in order, fine first; the first is not normalised here."""
+        self.presence = []
+        levels = []
+        features = images
+        for name, layer in self.named_children():
+            if layer is self.auxiliary:
+                continue
+            features = layer(features)
+            if name in self.taps:
+                levels.append(features)
+            if self.training and name in self.auxiliary:
+                self.presence.append(self.auxiliary[name](features))
+        return levels
+
+
+class TimmBackbone(nn.Module):
+    """A network of timm's with its feature taps at strides 8, 16 and, where it has one, 32."""
+
+    def __init__(self, name: str, input_size: int) -> None:
+        super().__init__()
+        self.strides, self.network = timm_taps.create(name, STRIDES, input_size)
+        if timm_taps.has_lost_tables(self.network):
+            with torch.device("cpu"):
+                self.strides, self.network = timm_taps.create(name, STRIDES, input_size)
+        self.channels_last = str(getattr(self.network, "output_fmt", "")).endswith("NHWC")
+
+    def forward(self, images: Float[Tensor, "B 3 S S"]) -> list[Float[Tensor, "B _ _ _"]]:
+        """Levels in order, fine first; the first is not normalised here."""
+        levels = self.network(images)
+        return [level.permute(0, 3, 1, 2) for level in levels] if self.channels_last else list(levels)

@@ -1,0 +1,30 @@
+"""What GoogLeNet's auxiliary heads learn here: which classes are in the picture at all."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ssd.structures import Targets
+
+
+def presence_loss(logits: Sequence[Float[Tensor, "B n"]], targets: Targets) -> Float[Tensor, ""]:
+    """Binary cross entropy, mean over pictures and classes, summed over the heads.
+
+    GoogLeNet's heads (Szegedy et al., "Going deeper with convolutions", section 5) learn the one class of a picture;
+    a picture to detect in has many, so each class is a question of its own. A crowd counts as its class.
+    """
+    loss = targets.boxes.new_zeros(())
+    for head in logits:
+        loss = loss + F.binary_cross_entropy_with_logits(head.float(), present(targets, head.shape[1]))
+    return loss
+
+
+def present(targets: Targets, num_classes: int) -> Float[Tensor, "B n"]:
+    """1 for each class of which a picture has an object, else 0."""
+    wanted = targets.boxes.new_zeros(len(targets.labels), num_classes + 1, dtype=torch.float32)
+    # Padding goes to a column of its own, which is dropped.
+    wanted.scatter_(1, torch.where(targets.valid, targets.labels, num_classes), 1.0)
+    return wanted[:, :num_classes]
