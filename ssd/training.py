@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from ssd import build, distributed
+from ssd import __version__, build, distributed
 from ssd import config as configs
 from ssd.checkpoint import save_weights
 from ssd.config import Config
@@ -38,7 +38,9 @@ from ssd.multibox.matcher import match
 from ssd.multibox.presence import presence_loss
 from ssd.optim import AveragedNetwork, parameter_groups, set_lr
 from ssd.precision import choose_dtype
+from ssd.report.page import made_by
 from ssd.report.runlog import RunLog, tensorboard_writer
+from ssd.report.training import write_training_page
 from ssd.run import RunFolder, StopRequest, open_folder, stop_on_signals
 from ssd.structures import Batch, Predictions, Targets
 from ssd.trainstate import TrainState
@@ -251,6 +253,7 @@ class Trainer:
         if self.val_log is not None:
             self.val_log.write(row)
             self._save_weights(row, best=better)
+            self._write_page()
             bar.write(
                 f"epoch {epoch + 1}: " + "  ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float))
             )
@@ -282,6 +285,13 @@ class Trainer:
         extra = {"config": configs.to_dict(self.config), "validation": row}
         for path in (self.folder.last, *([self.folder.best] if best else [])):
             save_weights(path, weights, self.settings, extra=extra)
+
+    def _write_page(self) -> None:
+        """Bring the run's page up to date; whatever goes wrong there is no reason to lose a run."""
+        try:
+            write_training_page(self.folder.path, made_by(__version__))
+        except Exception:
+            log.warning("the page of the run could not be written", exc_info=True)
 
     def _stopped(self) -> Outcome:
         self._save()

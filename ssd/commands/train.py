@@ -44,12 +44,14 @@ def main(argv: list[str] | None = None) -> int:
         preview(config, Path(args.preview))
         print(f"augmented pictures: {args.preview}")
         return 0
+    from ssd.report.training import PAGE
     from ssd.training import train
 
     outcome = train(config, resume=args.resume, progress=not args.quiet)
     if outcome.exit_code == 0:
         print(f"run: {outcome.folder.path}")
         print(f"weights: {outcome.folder.best}")
+        print(f"report: {outcome.folder.path / PAGE}")
     return outcome.exit_code
 
 

@@ -1,0 +1,53 @@
+"""From a page's facts to one HTML file that needs nothing else: no script, no network, no file beside it.
+
+The page forbids itself everything but its own styles and the pictures written into it (Content-Security-Policy), so a
+class name that is a script stays a word even where escaping failed.
+"""
+
+import datetime
+import functools
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+from ssd.errors import ArgumentError
+from ssd.files import write_atomic
+from ssd.report.blocks import Page
+
+
+def render(page: Page) -> str:
+    """The page as HTML text."""
+    template, style = _template()
+    html: str = template.render(page=page, style=style)
+    return html
+
+
+def write_page(page: Page, path: str | Path) -> Path:
+    """Write the page; killed at any moment, an older page stays as it was.
+
+    Raises:
+        SSDError: the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(f"cannot be made ({error.strerror})", place=path.parent, remedy="Name another.") from None
+    # A class name may hold half of a surrogate pair (JSON allows it), which UTF-8 does not.
+    write_atomic(path, render(page).encode("utf-8", errors="replace"))
+    return path
+
+
+def made_by(version: str) -> str:
+    """What a page says at its foot."""
+    now = datetime.datetime.now().astimezone()
+    return f"ssd {version}, {now:%Y-%m-%d %H:%M %Z}"
+
+
+@functools.cache
+def _template() -> tuple[Template, Markup]:
+    here = Path(__file__).parent
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((here / "page.html").read_text(encoding="utf-8"))
+    return template, Markup((here / "page.css").read_text(encoding="utf-8"))
