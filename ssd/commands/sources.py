@@ -1,85 +1,151 @@
-"""Which pictures a command line names, and where what was found in them goes."""
+"""Which pictures and videos a command line names, which of them are this machine's share, and where results go."""
 
 import glob
+import hashlib
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
 
 from ssd.errors import ArgumentError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+VIDEO_SUFFIXES = {
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".avi",
+    ".mkv",
+    ".webm",
+    ".mpg",
+    ".mpeg",
+    ".wmv",
+    ".flv",
+    ".ts",
+    ".mts",
+    ".3gp",
+}
+
+Kind = Literal["picture", "video", "live"]
 
 
-def find_pictures(sources: Sequence[str], *, recursive: bool = False) -> list[Path]:
-    """Files as named, the pictures of folders, the matches of globs: each once, in order of name within a source.
+@dataclass(frozen=True)
+class Source:
+    """One picture, video file, camera or stream."""
+
+    address: str  # a path, the number of a camera, or the address of a stream
+    kind: Kind
+    key: str  # its place below the folder or glob that was named: the same on every machine that mounts it
+    suffix: str  # of what is drawn of it: its own where it can be written, else .png; .mp4 for a video
+
+    @property
+    def path(self) -> Path:
+        """The file, for a picture or a video."""
+        return Path(self.address)
+
+
+def find_sources(named: Sequence[str], *, recursive: bool = False) -> list[Source]:
+    """What was named, what folders and globs hold: each once, in order of name within a folder or glob.
 
     Raises:
-        ArgumentError: a source is not there, or holds no picture.
+        ArgumentError: it is not there, or holds neither picture nor video.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Source] = {}
+    for name in named:
+        for source in _live(name) or _files(name, SUFFIXES | VIDEO_SUFFIXES, "picture or video", recursive):
+            found.setdefault(source.address, source)
+    return list(found.values())
+
+
+def find_pictures(named: Sequence[str], *, recursive: bool = False) -> list[Path]:
+    """The same for pictures alone."""
+    found = (_files(name, SUFFIXES, "picture", recursive) for name in named)
+    return list(dict.fromkeys(source.path for sources in found for source in sources))
+
+
+def _live(name: str) -> list[Source]:
+    if "://" in name:
+        place = urlsplit(name)
+        key = re.sub(r"[^\w.-]+", "-", f"{place.hostname or ''}{place.path}").strip("-") or "stream"
+        return [Source(name, "live", key, ".mp4")]
+    if name.isdecimal() and not Path(name).exists():
+        return [Source(name, "live", f"camera-{name}", ".mp4")]
+    return []
+
+
+def _files(name: str, suffixes: set[str], wanted: str, recursive: bool) -> list[Source]:
+    path = Path(name)
+    if path.is_dir():
+        top, matches = path, _with_suffix(path.rglob("*") if recursive else path.iterdir(), suffixes)
+    elif path.exists():
+        top, matches = path.parent, [path]
+    elif glob.has_magic(name):
+        top = _fixed_part(path)
+        matches = _with_suffix(map(Path, glob.iglob(name, recursive=True)), suffixes)  # noqa: PTH207 - a Path cannot glob from the root
+    else:
+        raise ArgumentError("no such file or folder", place=name, remedy="Check the path.")
+    if not matches:
+        remedy = f"Known suffixes: {', '.join(sorted(suffixes))}."
+        raise ArgumentError(f"no {wanted} found", place=name, remedy=remedy)
+    return [_of_file(match, match.relative_to(top).as_posix()) for match in matches]
+
+
+def _with_suffix(paths: Iterable[Path], suffixes: set[str]) -> list[Path]:
+    return sorted(path for path in paths if path.suffix.lower() in suffixes and path.is_file())
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The folders of a glob before the first that is a pattern."""
+    return next(parent for parent in pattern.parents if not glob.has_magic(str(parent)))
+
+
+def _of_file(path: Path, key: str) -> Source:
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return Source(str(path), "video", key, ".mp4")
+    drawable = path.suffix.lower() in SUFFIXES - {".gif"}
+    return Source(str(path), "picture", key, path.suffix if drawable else ".png")
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`2/8` as (2, 8): the second of eight.
+
+    Raises:
+        ArgumentError: anything else.
+    """
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    number, count = (int(match.group(1)), int(match.group(2))) if match else (0, 0)
+    if not 1 <= number <= count:
+        raise ArgumentError(f"{text!r} is not a share", place="--shard", remedy="Use 1/8 to 8/8 for eight machines.")
+    return number, count
+
+
+def share(sources: Sequence[Source], number: int, count: int) -> list[Source]:
+    """Those of `sources` that machine `number` of `count` searches (from 1).
+
+    A file's share depends on its name below what was named, and on `count`: not on the other files, the order, or where
+    a machine mounts the folder. Every file is in one share; shares differ in size by chance.
+    """
+    return [source for source in sources if _hash(source.key) % count == number - 1]
+
+
+def _hash(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")
+
+
+def output_names(sources: Sequence[Source], taken: Iterable[str] = ()) -> dict[str, str]:
+    """A name without suffix for what is written about each source, by address: its own, numbered where that is taken.
+
+    No two are alike, also where upper and lower case are the same, and none is in `taken`.
+    """
+    used = {name.lower() for name in taken}
+    names = {}
     for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            matches = _pictures_of(path.rglob("*") if recursive else path.iterdir())
-        elif path.exists():
-            matches = [path]
-        elif glob.has_magic(source):
-            matches = _pictures_of(map(Path, glob.iglob(source, recursive=True)))  # noqa: PTH207 - a Path cannot glob from the root
-        else:
-            raise ArgumentError("no such file or folder", place=source, remedy="Check the path.")
-        if not matches:
-            known = ", ".join(sorted(SUFFIXES))
-            raise ArgumentError("no picture found", place=source, remedy=f"Known suffixes: {known}.")
-        found |= dict.fromkeys(matches)
-    return list(found)
-
-
-def _pictures_of(paths: Iterable[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
-
-
-def output_folder(named: Path | None, pictures: Sequence[Path], *, overwrite: bool = False) -> Path:
-    """Make the folder for results: the one named, or the next free number in runs/detect.
-
-    Raises:
-        ArgumentError: it holds files already (without `overwrite`), or the pictures themselves (always).
-    """
-    if named is None:
-        return _next_number(Path("runs") / "detect")
-    if named.exists() and not named.is_dir():
-        raise ArgumentError("is a file", place=named, remedy="Name a folder.")
-    if any(picture.parent.resolve() == named.resolve() for picture in pictures):
-        raise ArgumentError("holds the pictures themselves", place=named, remedy="Name another folder.")
-    if not overwrite and named.is_dir() and any(named.iterdir()):
-        raise ArgumentError("is not empty", place=named, remedy="Name a new folder, or add --overwrite.")
-    _make(named)
-    return named
-
-
-def _next_number(parent: Path) -> Path:
-    _make(parent)
-    number = max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0) + 1
-    while True:
-        folder = parent / str(number)
-        try:
-            folder.mkdir()
-        except FileExistsError:  # another process took it meanwhile
-            number += 1
-        else:
-            return folder
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArgumentError(f"cannot be made ({error.strerror})", place=folder, remedy="Use --output.") from None
-
-
-def output_name(picture: Path, taken: set[str]) -> str:
-    """Name for the drawn picture: its own; numbered when another folder's picture has it already; GIF becomes PNG."""
-    suffix = ".png" if picture.suffix.lower() not in SUFFIXES - {".gif"} else picture.suffix
-    name, number = f"{picture.stem}{suffix}", 2
-    while name.lower() in taken:
-        name, number = f"{picture.stem}-{number}{suffix}", number + 1
-    taken.add(name.lower())
-    return name
+        stem = Path(source.key).stem if source.kind != "live" else source.key
+        name, number = stem, 2
+        while name.lower() in used:
+            name, number = f"{stem}-{number}", number + 1
+        used.add(name.lower())
+        names[source.address] = name
+    return names

@@ -1,0 +1,115 @@
+"""`detections.jsonl`: a line for each picture, written when all else about it is on disk; the place to go on from.
+
+A picture has path, width, height, detections and, where any were written, files; one that failed has path and error. A
+video has a line like a picture's for each frame, with frame and seconds, and at last a line with path and frames. A
+killed process leaves half a line, or a video without its last one: both are cut off when the work is taken up again.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from ssd.errors import ArgumentError
+
+JOURNAL = "detections.jsonl"
+OPTIONS = "options.json"
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Tally:
+    """What has been searched, counted."""
+
+    pictures: int = 0
+    videos: int = 0
+    frames: int = 0
+    objects: int = 0
+    failed: int = 0
+
+    def count(self, row: Row) -> None:
+        """Count what one line stands for."""
+        self.failed += "error" in row
+        self.frames += "frame" in row
+        self.videos += "frames" in row
+        self.pictures += "detections" in row and "frame" not in row
+        self.objects += len(row.get("detections", ()))
+
+
+@dataclass(frozen=True)
+class Done:
+    """What an earlier process has finished."""
+
+    paths: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()  # of the files it wrote, without folder and suffix
+    tally: Tally = field(default_factory=Tally)
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The whole lines, one at a time: a journal may be larger than memory."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            row = _parse(line)
+            if row is not None:
+                yield row
+
+
+def _parse(line: str) -> Row | None:
+    """A line as it was written; None for the half of one."""
+    if not line.endswith("\n"):
+        return None
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return row if isinstance(row, dict) and "path" in row else None
+
+
+def take_up(folder: Path, options: Row) -> Done:
+    """Clean the journal in `folder` of what was not finished or failed, and say what was finished.
+
+    Raises:
+        ArgumentError: it was made with other options.
+    """
+    journal = folder / JOURNAL
+    if not journal.exists():
+        return Done()
+    _compare(folder / OPTIONS, options)
+    done, names, tally = set(), set(), Tally()
+    for row in read_rows(journal):
+        if "frame" not in row and "error" not in row:
+            done.add(row["path"])
+            names |= {Path(name).with_suffix("").name for name in row.get("files", ())}
+    cleaned = journal.with_name(f".{JOURNAL}.cleaned")
+    with cleaned.open("w", encoding="utf-8") as kept:
+        for row in read_rows(journal):
+            if row["path"] in done and "error" not in row:
+                tally.count(row)
+                write_row(kept, row)
+    cleaned.replace(journal)
+    return Done(frozenset(done), frozenset(names), tally)
+
+
+def write_row(file: TextIO, row: Row) -> None:
+    """One line, handed to the system at once, so that a killed process loses no earlier one."""
+    print(json.dumps(row, ensure_ascii=False, allow_nan=False), file=file, flush=True)
+
+
+def write_options(folder: Path, options: Row) -> None:
+    """Remember what the lines were made with."""
+    (folder / OPTIONS).write_text(json.dumps(options, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _compare(path: Path, options: Row) -> None:
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = None
+    if not isinstance(before, dict):
+        raise ArgumentError("cannot be read", place=path, remedy="Start in a new folder, or add --overwrite.")
+    for key, value in options.items():
+        if before.get(key) != value:
+            problem = f"what is there was made with {key}={before.get(key)!r}, not {value!r}"
+            raise ArgumentError(problem, place=path, remedy="Use the same options, or a new folder.")

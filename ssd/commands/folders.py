@@ -1,0 +1,68 @@
+"""The folder a command writes its results into: new, the next number, or one to go on in. Never the user's own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ssd.errors import ArgumentError
+
+NUMBERED = Path("runs") / "detect"
+
+
+def output_folder(
+    named: Path | None, inputs: Sequence[Path], *, overwrite: bool = False, journal: str = "", resume: bool = False
+) -> Path:
+    """Make the folder for results: the one named, or the next free number in runs/detect.
+
+    With `resume` the one named or the newest number, if it is there; it must hold a file named `journal`, or nothing.
+
+    Raises:
+        ArgumentError: it holds files already (without `overwrite`), or the pictures themselves (always).
+    """
+    if named is None:
+        newest = _newest() if resume else None
+        if newest is None:
+            return _next_number(NUMBERED)
+        named = newest
+    if named.exists() and not named.is_dir():
+        raise ArgumentError("is a file", place=named, remedy="Name a folder.")
+    if any(path.parent.resolve() == named.resolve() for path in inputs):
+        raise ArgumentError("holds the pictures themselves", place=named, remedy="Name another folder.")
+    _check_contents(named, overwrite, journal, resume)
+    _make(named)
+    return named
+
+
+def _check_contents(folder: Path, overwrite: bool, journal: str, resume: bool) -> None:
+    if overwrite or not folder.is_dir() or not any(folder.iterdir()):
+        return
+    interrupted = bool(journal) and (folder / journal).exists()
+    if not resume:
+        remedy = "Name a new folder, or add --overwrite" + (", or --resume to go on." if interrupted else ".")
+        raise ArgumentError("is not empty", place=folder, remedy=remedy)
+    if not interrupted:
+        raise ArgumentError(f"has no {journal} to go on from", place=folder, remedy="Name a new folder.")
+
+
+def _newest() -> Path | None:
+    numbers = [path for path in NUMBERED.glob("*") if path.name.isdecimal() and path.is_dir()]
+    return max(numbers, key=lambda path: int(path.name), default=None)
+
+
+def _next_number(parent: Path) -> Path:
+    _make(parent)
+    number = max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0) + 1
+    while True:
+        folder = parent / str(number)
+        try:
+            folder.mkdir()
+        except FileExistsError:  # another process took it meanwhile
+            number += 1
+        else:
+            return folder
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(f"cannot be made ({error.strerror})", place=folder, remedy="Use --output.") from None
