@@ -9,8 +9,13 @@ COMMANDS = {
     "eval": "evaluate weights by the COCO or the VOC rules",
     "detect": "find the objects in pictures and draw them",
     "check-data": "say what is wrong with a data set, and what the default boxes can reach in it",
+    "export": "write an ONNX, OpenVINO or PyTorch graph, checked against the weights",
+    "convert": "turn another code's checkpoint into a weights file of this package",
+    "publish": "put a detector and its card into a Hugging Face repository",
     "doctor": "examine the installation and the machine, with the command that mends what is wrong",
+    "summary": "list a network's layers; compare networks by size, cost and speed",
     "benchmark": "compare speed and memory with torchvision's SSD300",
+    "completion": "print a script that completes these commands in bash, zsh or fish",
 }
 
 

@@ -1,8 +1,9 @@
 """Class lists of the data sets that published checkpoints were trained on, in the order of their columns."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from ssd.errors import CheckpointError
+from ssd.errors import ArgumentError, CheckpointError
 
 VOC = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -51,3 +52,22 @@ def choose(
     if repeated:
         raise CheckpointError(f"class name {repeated[0]!r} is given twice", place=place, remedy="Names must differ.")
     return tuple(given)
+
+
+def read_names(text: str) -> tuple[str, ...]:
+    """Class names of a file, one a line, or of a list with commas. A background in front is no class and goes.
+
+    Raises:
+        ArgumentError: there are none, or the file is no text.
+    """
+    path = Path(text)
+    try:
+        parts = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else text.split(",")
+    except (UnicodeDecodeError, OSError) as error:
+        raise ArgumentError(f"cannot be read as text ({error})", place=text, remedy="Write one name a line.") from None
+    names = [name for part in parts if (name := part.strip())]
+    if names and names[0].strip("_").lower() == "background":
+        names = names[1:]
+    if not names:
+        raise ArgumentError("holds no class names", place=text, remedy="Write a,b,c or name a file with one a line.")
+    return tuple(names)

@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 
 from ssd.errors import CheckpointError
-from ssd.weights.tensors import read_metadata, read_tensors
+from ssd.weights.tensors import read_checkpoint, read_metadata, read_tensors
 
 STATE = {"a.weight": torch.arange(3.0), "a.steps": torch.tensor(4)}
 
@@ -75,6 +75,24 @@ def test_object_arrays_are_refused(tmp_path):
     np.savez(tmp_path / "x.npz", a=np.array([_Evil], dtype=object))
     with pytest.raises(CheckpointError, match=r"x\.npz: cannot be read"):
         read_tensors(tmp_path / "x.npz")
+
+
+def test_a_tensor_that_claims_a_terabyte_is_refused(tmp_path):
+    torch.save({"a": torch.zeros(1).expand(1 << 20, 1 << 20)}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"a has the shape \(1048576, 1048576\), but not as many numbers"):
+        read_tensors(tmp_path / "x.pth")
+    torch.save({"a": torch.eye(3).to_sparse()}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"x\.pth: "):
+        read_tensors(tmp_path / "x.pth")
+
+
+def test_what_lies_beside_the_network_is_kept_as_notes(tmp_path):
+    torch.save({"state_dict": STATE, "meta": {"CLASSES": ("a",)}}, tmp_path / "x.pth")
+    tensors, notes = read_checkpoint(tmp_path / "x.pth")
+    assert_is_state(tensors)
+    assert notes == {"meta": {"CLASSES": ("a",)}}
+    torch.save(STATE, tmp_path / "x.pth")
+    assert read_checkpoint(tmp_path / "x.pth")[1] == {}
 
 
 @pytest.mark.parametrize("name", ["x.pth", "x.safetensors", "x.npz"])

@@ -1,0 +1,128 @@
+"""`convert`: real files in, a file of ours out, in this process and in one of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import ssd
+from ssd import checkpoint
+from ssd.commands.convert import main
+from ssd.variants import from_settings, settings_for
+from ssd.weights.names import VOC
+from tests.weights import made, plain
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def small(tmp_path) -> Path:
+    """A weights file of ours, tiny, with figures in it."""
+    settings = settings_for(("a", "b"), input_size=64, width=0.125)
+    path = tmp_path / "small.safetensors"
+    checkpoint.save_weights(path, from_settings(settings).state_dict(), settings, extra={"validation": {"AP": 0.5}})
+    return path
+
+
+def test_a_ports_checkpoint_becomes_a_file_that_knows_all_by_itself(tmp_path, capsys):
+    source, out = tmp_path / "ssd300.pth", tmp_path / "voc.safetensors"
+    torch.save(made.amdegroot(), source)
+    assert main([str(source), str(out)]) == 0
+    said = capsys.readouterr().out
+    assert f"{source}: amdegroot/ssd.pytorch\n" in said
+    assert "SSD300 with vgg16, 26,285,486 parameters" in said
+    assert "20: aeroplane, bicycle, bird, boat, bottle ... tvmonitor" in said
+    assert "8732, from 30 to 315 pixels of 300" in said
+    assert "RGB minus 123, 117, 104; resize rule 'uint8'" in said
+    assert "the same 200 detections before and after" in said
+    _, settings, extra = checkpoint.load_weights(out)
+    assert settings.class_names == VOC
+    assert extra["converted_from"]["format"] == "amdegroot/ssd.pytorch"
+    assert extra["converted_from"]["file"] == "ssd300.pth"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ssd300.pth", "voc.safetensors"]
+
+
+@pytest.mark.slow
+def test_as_a_process_it_takes_names_boxes_and_a_picture(tmp_path):
+    torch.save(plain.mmdetection(4), tmp_path / "mm.pth")
+    (tmp_path / "labels.txt").write_text("BACKGROUND\ncat\n\ndog\n owl \n")
+    cv2.imwrite(str(tmp_path / "p.png"), np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8))
+    command = [sys.executable, str(ROOT / "tools" / "convert.py"), "mm.pth", "o.safetensors", "--image", "p.png"]
+    options = ["--names", "labels.txt", "--boxes", "voc"]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "mm.pth: mmdetection SSD" in done.stdout
+    assert "3: cat, dog, owl" in done.stdout
+    detector = ssd.load(tmp_path / "o.safetensors", device="cpu")
+    assert detector.class_names == ("cat", "dog", "owl")
+    assert detector.settings.boxes.min_sizes[0] == 30
+
+
+def test_our_own_file_gets_other_names_and_keeps_its_figures(small, tmp_path, capsys):
+    assert main([str(small), str(tmp_path / "new.safetensors"), "--names", "cat,dog"]) == 0
+    _, settings, extra = checkpoint.load_weights(tmp_path / "new.safetensors")
+    assert settings.class_names == ("cat", "dog")
+    assert extra == {"validation": {"AP": 0.5}}
+    assert ": ssd-vgg\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "problem"),
+    [
+        ("new.pth", [], "new.pth: ends in '.pth'. Name a .safetensors file."),
+        ("deep/new.safetensors", [], "its folder does not exist"),
+        ("small.safetensors", ["--force"], "small.safetensors: is IN itself"),
+        ("there.safetensors", [], "there.safetensors: is there already. Name another file, or add --force."),
+        ("new.safetensors", ["--names", "a"], "has 2 classes, 1 names were given"),
+        ("new.safetensors", ["--names", ","], "holds no class names"),
+        ("new.safetensors", ["--image", "nothing.jpg"], "nothing.jpg: no such picture file"),
+    ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(small, tmp_path, monkeypatch, capsys, out, options, problem):
+    monkeypatch.chdir(tmp_path)
+    Path("there.safetensors").write_bytes(b"mine")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert main([small.name, out, *options]) == 2
+    error = capsys.readouterr().err
+    assert problem in error
+    assert error.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_force_replaces_a_file_that_is_there(small, tmp_path):
+    out = tmp_path / "there.safetensors"
+    out.write_bytes(b"old")
+    assert main([str(small), str(out), "--force"]) == 0
+    assert checkpoint.is_ours(out)
+
+
+def test_weights_that_are_not_finite_are_not_converted(small, tmp_path, capsys):
+    state, settings, _ = checkpoint.load_weights(small)
+    state["head.boxes.0.bias"][0] = torch.nan
+    checkpoint.save_weights(small, state, settings)
+    assert main([str(small), str(tmp_path / "new.safetensors")]) == 2
+    assert "the network's output is not finite" in capsys.readouterr().err
+    assert not (tmp_path / "new.safetensors").exists()
+
+
+def test_what_is_no_checkpoint_lists_its_keys_and_the_known_ones(tmp_path, capsys):
+    torch.save({"layer.weight": torch.zeros(1)}, tmp_path / "x.pth")
+    assert main([str(tmp_path / "x.pth"), str(tmp_path / "y.safetensors")]) == 2
+    error = capsys.readouterr().err
+    assert "is no checkpoint known here; its keys are layer.weight." in error
+    for known in ("mmdetection SSD", "chainercv SSD", "Caffe SSD", "qfgaohao/pytorch-ssd", "sgrvinod's tutorial"):
+        assert known in error
+
+
+def test_help_does_not_load_torch():
+    for command in ("convert", "publish"):
+        code = (
+            f"import sys; from ssd.commands.{command} import parser; print(parser().format_help());"
+            "assert 'torch' not in sys.modules"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert "examples:" in done.stdout
