@@ -130,7 +130,7 @@ def start(config: Config, class_names: tuple[str, ...]) -> Start:
     """Build the network and give it its starting weights; what was initialised is named in the log."""
     torch.manual_seed(config.seed)
     if config.model.weights is not None:
-        return _from_detector(config, class_names, Path(config.model.weights))
+        return _from_detector(config, class_names, config.model.weights)
     if config.model.backbone_weights == "none":
         settings = build_settings(config, class_names, Preprocessing())
         network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
@@ -219,15 +219,15 @@ def _from_library(config: Config, class_names: tuple[str, ...]) -> Start:
     return Start(network, settings, fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
 
 
-def _from_detector(config: Config, class_names: tuple[str, ...], path: Path) -> Start:
-    state, source = read_weights(path)
+def _from_detector(config: Config, class_names: tuple[str, ...], weights: str) -> Start:
+    state, source = read_weights(weights)
     settings = build_settings(config, class_names, source.preprocessing)
     network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
     transfer = copy_what_fits(
         network.state_dict(), state, class_names=class_names, source_class_names=source.class_names
     )
     network.load_state_dict(transfer.state)
-    _report(path, transfer)
+    _report(weights, transfer)
     return Start(network, settings, fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
 
 

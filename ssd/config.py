@@ -30,7 +30,7 @@ class ModelConfig:
     width: float = 1.0  # multiplies VGG's channel counts; below 1 for small networks that learn from scratch
     extras_norm: Literal["none", "batch"] = "none"  # normalisation in the extra layers and conv6/conv7
     backbone_weights: str = "imagenet"  # imagenet, imagenet_features (VGG16), none, or a file
-    weights: str | None = None  # fine-tune from this detector; head rows go by class name
+    weights: str | None = None  # fine-tune from this detector (file, run, hf://owner/name); head rows by class name
     freeze_stages: int = 0  # how many of VGG's five stages keep their weights
     initialisation: Literal["caffe", "data"] | None = None  # new layers: fan-in Xavier alone, or then scaled on a batch
     box_table: Literal["voc", "coco"] = "voc"  # which of the paper's scale rules

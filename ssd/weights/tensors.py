@@ -94,10 +94,11 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
 def _refused(path: Path, error: Exception) -> CheckpointError:
     found = re.search(r"GLOBAL (\S+)", str(error))
     if found:
+        remedy = "Save `model.state_dict()` where it was made."
+        if found.group(1).startswith("mmengine."):
+            remedy = "Strip it with mmdetection's tools/model_converters/publish_model.py."
         return CheckpointError(
-            f"holds {found.group(1)}, not only tensors; loading that could run code",
-            place=path,
-            remedy="Save `model.state_dict()` where it was made.",
+            f"holds {found.group(1)}, not only tensors; loading that could run code", place=path, remedy=remedy
         )
     return CheckpointError(f"cannot be read ({type(error).__name__})", place=path, remedy=_REMEDY)
 

@@ -1,5 +1,7 @@
 import argparse
 import os
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -69,6 +71,20 @@ def test_a_malicious_file_executes_nothing(tmp_path, monkeypatch, forced, zipped
     with pytest.raises(CheckpointError, match=r"evil\.pth: holds posix\.system, not only tensors"):
         read_tensors(path)
     assert not (tmp_path / "executed").exists()
+
+
+def test_mmdetections_training_checkpoint_is_stripped_with_its_own_tool(tmp_path, monkeypatch):
+    class HistoryBuffer:
+        pass
+
+    module = types.ModuleType("mmengine.logging.history_buffer")
+    HistoryBuffer.__module__, HistoryBuffer.__qualname__ = module.__name__, "HistoryBuffer"
+    module.HistoryBuffer = HistoryBuffer
+    for name in ("mmengine", "mmengine.logging", module.__name__):
+        monkeypatch.setitem(sys.modules, name, module)
+    torch.save({"state_dict": STATE, "message_hub": HistoryBuffer()}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"holds mmengine\..*HistoryBuffer, .*publish_model\.py"):
+        read_tensors(tmp_path / "x.pth")
 
 
 def test_object_arrays_are_refused(tmp_path):
