@@ -5,6 +5,7 @@ scaled, which class each column is. `Settings.to_dict` and `from_dict` are exact
 """
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +14,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from ssd.errors import CheckpointError
 
 _STRICT = ConfigDict(extra="forbid")
+# Far beyond any network in use, and still no more memory than a large one takes.
+_MAX_SIDE, _MAX_WIDTH, _MAX_BOXES, _MAX_COUNT = 4096, 4.0, 3_000_000, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,10 @@ class Settings:
         """Check and rebuild; lists become tuples.
 
         Raises:
-            CheckpointError: a key is missing, unknown or of the wrong kind.
+            CheckpointError: a key is missing, unknown or of the wrong kind, or a value is one that no network has.
         """
         try:
-            return TypeAdapter(Settings).validate_python(raw)
+            settings = TypeAdapter(Settings).validate_python(raw)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
@@ -109,3 +112,38 @@ class Settings:
                 place=place,
                 remedy="Was it written by a newer version of this package?",
             ) from None
+        for key, value, good in _checks(settings):
+            if not good:
+                problem = f"the settings in the file are wrong: {key} = {str(value)[:80]}"
+                raise CheckpointError(problem, place=place, remedy="Use the file as it was published.")
+        return settings
+
+
+def _checks(settings: Settings) -> Iterator[tuple[str, object, bool]]:
+    """Each number with whether it can be: a file from a stranger must not ask for a terabyte or divide by zero."""
+    network, boxes, names = settings.network, settings.boxes, settings.class_names
+    yield "network.input_size", network.input_size, 0 < network.input_size <= _MAX_SIDE
+    yield "network.width", network.width, 0 < network.width <= _MAX_WIDTH
+    yield "network.l2_eps", network.l2_eps, 0 < network.l2_eps < 1
+    yield "class_names", names, 0 < len(set(names)) == len(names) <= _MAX_COUNT and all(names)
+
+    yield "boxes.input_size", boxes.input_size, boxes.input_size == network.input_size
+    yield "boxes.grids", boxes.grids, bool(boxes.grids) and all(0 < grid <= _MAX_SIDE for grid in boxes.grids)
+    for key in ("steps", "min_sizes", "max_sizes", "aspect_ratios"):
+        value = getattr(boxes, key)
+        numbers = [number for ratios in value for number in ratios] if key == "aspect_ratios" else value
+        good = len(value) == len(boxes.grids) and all(0 < number <= _MAX_COUNT for number in numbers)
+        yield f"boxes.{key}", value, good
+    count = sum(grid**2 * (2 + 2 * len(more)) for grid, more in zip(boxes.grids, boxes.aspect_ratios, strict=False))
+    yield "boxes", f"{count:,} default boxes", count <= _MAX_BOXES
+    yield "boxes.variances", boxes.variances, all(0 < number <= _MAX_COUNT for number in boxes.variances)
+
+    mean, std = settings.preprocessing.mean, settings.preprocessing.std
+    yield "preprocessing.mean", mean, all(abs(number) <= _MAX_COUNT for number in mean)
+    yield "preprocessing.std", std, all(1e-6 < number <= _MAX_COUNT for number in std)
+
+    rules = settings.postprocessing
+    for key in ("score_threshold", "iou_threshold"):
+        yield f"postprocessing.{key}", getattr(rules, key), 0 <= getattr(rules, key) <= 1
+    for key in ("top_k", "max_detections"):
+        yield f"postprocessing.{key}", getattr(rules, key), 0 < getattr(rules, key) <= _MAX_COUNT

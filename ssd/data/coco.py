@@ -79,13 +79,13 @@ def _picture_folder(folder: Path, annotations: Path, split: str, entries: Iterab
     usual = [folder / split, folder / "images" / split, folder / "images", annotations.parent, folder]
     candidates = [path for path in usual if path.is_dir()]
     names = [entry.file_name for entry, _ in zip(entries, range(20), strict=False)]
-    return next((path for path in candidates if any((path / name).is_file() for name in names)), candidates[0])
+    return next((path for path in candidates if any(folders.is_there(path / name) for name in names)), candidates[0])
 
 
 def _find_picture(root: Path, entry: ImageEntry, allow_outside: bool) -> Path:
     path = root / entry.file_name
     if not allow_outside and not folders.is_inside(path, root):
         raise AnnotationError("names a picture outside the data folder")
-    if not path.is_file():
+    if not folders.is_there(path):
         raise AnnotationError(f"no such picture in {root}")
     return path

@@ -31,7 +31,18 @@ def pictures_by_stem(folder: Path) -> dict[str, list[Path]]:
 
 def is_inside(path: Path, folder: Path) -> bool:
     """Whether a path still lies in the folder once `..` and links are followed."""
-    return path.resolve().is_relative_to(folder.resolve())
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # a name that no file can have, or links in a circle
+        return False
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder; no where the name is one that no file can have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def relative(path: Path, folder: Path) -> str:

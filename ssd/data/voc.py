@@ -131,7 +131,7 @@ def _find_picture(root: Element, name: str, layout: _Layout, allow_outside: bool
         raise AnnotationError(f"no picture {name}.jpg, .png, ... in {layout.pictures}")
     if not allow_outside and not folders.is_inside(found, layout.pictures):
         raise AnnotationError(f"names the picture {written or found.name!r} outside the data folder")
-    if not found.is_file():
+    if not folders.is_there(found):
         raise AnnotationError(f"no picture {name}.jpg, .png, ... nor {written!r} in {layout.pictures}")
     return found
 

@@ -47,7 +47,7 @@ def read(folder: Path, split: str, *, allow_outside: bool = False) -> RawSplit:
     names = _class_names(folder)
     problems: list[Problem] = []
     found = []
-    listed = _list_split(folder, split)
+    listed = _list_split(folder, split, allow_outside)
     counts = Counter(image_id for _, image_id in listed)
     for path, image_id in listed:
         try:
@@ -111,7 +111,7 @@ def _read_line(line: str, number: int, names: tuple[str, ...], width: int, heigh
     return RawObject(number, names[int(label)], (left * width, top * height, right * width, bottom * height))
 
 
-def _list_split(folder: Path, split: str) -> list[tuple[Path, str]]:
+def _list_split(folder: Path, split: str, allow_outside: bool) -> list[tuple[Path, str]]:
     """The split's pictures, each with its id: its path below the split's folder, without the suffix."""
     values = _split_sources(folder).get(split)
     if values is None:  # no splits: divide what is there
@@ -121,6 +121,9 @@ def _list_split(folder: Path, split: str) -> list[tuple[Path, str]]:
     listed: list[tuple[Path, str]] = []
     for value in values:
         source = _find_source(folder, value)
+        if not allow_outside and not folders.is_inside(source, folder):
+            remedy = "Move it inside, or set data.allow_outside=true."
+            raise DatasetError(f"names {value!r} outside the data folder", place=_yaml_file(folder), remedy=remedy)
         root = source if len(values) == 1 else folder  # pictures of several folders may share their names
         if source.is_dir():
             listed += [(path, _without_suffix(path, root)) for path in folders.list_pictures(source, deep=True)]
@@ -158,7 +161,7 @@ def _find_source(folder: Path, value: str) -> Path:
     path = _yaml_file(folder)
     root = str(_load_yaml(path).get("path") or ".") if path is not None else "."
     tried = [folder / root / value, folder / value, folder / value.removeprefix("../")]
-    found = next((place for place in tried if place.exists()), None)
+    found = next((place for place in tried if folders.is_there(place)), None)
     if found is None:
         looked = ", ".join(dict.fromkeys(map(str, tried)))
         raise DatasetError(f"names {value!r}, which is not there", place=path or folder, remedy=f"Looked for {looked}.")
@@ -175,7 +178,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
         names = [line for line in folders.read_lines(path) if line]
     else:
         given = _load_yaml(path).get("names")
-        if isinstance(given, dict) and sorted(given) == list(range(len(given))):
+        if isinstance(given, dict) and set(given) == set(range(len(given))):
             given = [given[number] for number in range(len(given))]
         if not isinstance(given, list) or not given:
             raise DatasetError(f"names is {given!r}", place=path, remedy="List the class names, from class 0 on.")

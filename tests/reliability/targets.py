@@ -1,0 +1,248 @@
+"""What is fuzzed: for each kind of input its seeds, and the call that must answer, or raise an error of `ssd.errors`.
+
+Each target is `make(folder) -> (seeds, call)`; `call(data)` gives changed bytes of a seed to the package.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import random
+import shutil
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from ssd import checkpoint, config
+from ssd.data import open_dataset, scan
+from ssd.detector import load
+from ssd.images import decode
+from ssd.pretrained import read_weights
+from ssd.variants import from_settings, settings_for
+from tests.data.made import coco_content, coco_folder, voc_folder, write_picture, write_text, xml, xml_object
+
+Call = Callable[[bytes], object]
+Target = Callable[[Path], tuple[list[bytes], Call]]
+ROOT = Path(__file__).parents[2]
+
+
+def voc_xml(folder: Path) -> tuple[list[bytes], Call]:
+    """An annotation of a VOC folder, opened for training with its bad objects left out."""
+    objects = (xml_object(), xml_object("dog", (1, 1, 30.5, 20), "<difficult>1</difficult><pose>Left</pose>"))
+    seeds = [xml(*objects, filename="a.jpg").encode(), xml(xml_object(), size=None).encode("utf-16")]
+    seeds.append(b'<?xml version="1.0" encoding="latin-1"?>' + xml(xml_object("K\xe4se")).encode("latin-1"))
+    voc_folder(folder, {"a": xml(xml_object()), "b": xml(xml_object("dog"))})
+    return seeds, _opens(folder, folder / "Annotations" / "a.xml")
+
+
+def coco_json(folder: Path) -> tuple[list[bytes], Call]:
+    """The JSON file of a COCO folder."""
+    content = coco_content(info={"year": 2026}, licenses=[])
+    content["annotations"].append({"id": 3, "image_id": 7, "category_id": 3, "bbox": [1.5, 2, 3, 4]})
+    coco_folder(folder, content)
+    seeds = [json.dumps(content).encode(), json.dumps(coco_content(), indent=1).encode()]
+    return seeds, _opens(folder, folder / "annotations" / "instances_train.json")
+
+
+def yolo_text(folder: Path) -> tuple[list[bytes], Call]:
+    """A label file of a YOLO folder."""
+    write_text(folder / "data.yaml", "names: [cat, dog]\ntrain: images/train\nval: images/train\n")
+    write_picture(folder / "images" / "train" / "a.jpg")
+    seeds = [b"0 0.5 0.5 0.25 0.5\n1 0.1 0.1 0.2 0.2\n", b"1 0.1 0.1 0.5 0.1 0.5 0.9 0.2 0.8\r\n\r\n0 .5 .5 1 1"]
+    return seeds, _opens(folder, write_text(folder / "labels" / "train" / "a.txt", ""))
+
+
+def yolo_yaml(folder: Path) -> tuple[list[bytes], Call]:
+    """The data.yaml of a YOLO folder."""
+    write_picture(folder / "images" / "train" / "a.jpg")
+    write_text(folder / "labels" / "train" / "a.txt", "0 0.5 0.5 0.25 0.5\n")
+    write_text(folder / "train.txt", "./images/train/a.jpg\n")
+    seeds = [b"path: .\ntrain: images/train\nval: train.txt\nnc: 2\nnames:\n  0: cat\n  1: dog\n"]
+    seeds.append(b"names: [cat, 'dog']\ntrain: [images/train, train.txt]\n")
+    return seeds, _opens(folder, folder / "data.yaml")
+
+
+def config_yaml(folder: Path) -> tuple[list[bytes], Call]:
+    """A config file, and overrides from the command line."""
+    path = folder / "config.yaml"
+
+    def call(data: bytes) -> object:
+        path.write_bytes(data)
+        overrides = [word for word in data.decode(errors="replace").split()[:3] if "=" in word]
+        return config.to_yaml(config.resolve(config.load(path, overrides)))
+
+    seeds = [file.read_bytes() for file in sorted((ROOT / "configs").glob("*.yaml"))]
+    return [*seeds, b"optim.lr=1e-3 train.epochs=3 data.classes=[cat,dog]"], call
+
+
+def weights_file(folder: Path) -> tuple[list[bytes], Call]:
+    """A weights file of ours, and the same tensors as PyTorch and numpy write them."""
+    tensors = {"conv.weight": torch.ones(2, 3, 3, 3), "conv.bias": torch.zeros(2)}
+    checkpoint.save_weights(folder / "a.safetensors", tensors, settings_for(("cat", "dog"), input_size=80, width=0.05))
+    torch.save({"model": tensors, "epoch": 3}, folder / "a.pth")
+    np.savez(folder / "a.npz", **{name: tensor.numpy() for name, tensor in tensors.items()})
+    suffixes = {b"PK": ".pth", b"NU": ".npz"}
+    seeds = [(folder / f"a.{suffix}").read_bytes() for suffix in ("safetensors", "pth")]
+    seeds.append(b"NUMPY" + (folder / "a.npz").read_bytes())
+
+    def call(data: bytes) -> object:
+        path = folder / f"b{suffixes.get(data[:2], '.safetensors')}"
+        path.write_bytes(data.removeprefix(b"NUMPY"))
+        return read_weights(path)
+
+    return seeds, call
+
+
+def weights_settings(folder: Path) -> tuple[list[bytes], Call]:
+    """The settings inside a weights file whose checksum is right: what a stranger could write.
+
+    The bytes given choose what is changed, so that the file stays JSON and its checksum right.
+    """
+    small = settings_for(("cat", "dog"), width=0.05, input_size=80)
+    network = from_settings(small)
+    path = folder / "a.safetensors"
+
+    def call(data: bytes) -> object:
+        stated = small.to_dict()
+        if data != b"unchanged":
+            draw = random.Random(data)
+            for _ in range(draw.randint(1, 2)):
+                _spoil(stated, draw)
+        few = {"conv.bias": torch.zeros(2)}
+        checkpoint.save_weights(path, few, _Stated(stated))  # type: ignore[arg-type]
+        checkpoint.load_weights(path)
+        if zlib.crc32(data) % 10 and data != b"unchanged":
+            return None  # to build the network that was accepted takes long: every tenth is enough
+        checkpoint.save_weights(path, network.state_dict(), _Stated(stated))  # type: ignore[arg-type]
+        return load(path, backend="torch").detect(np.zeros((9, 9, 3), np.uint8))
+
+    return [b"unchanged"], call
+
+
+def run_state(folder: Path) -> tuple[list[bytes], Call]:
+    """A run's state: damaged, and as a stranger would write it, with the right checksum."""
+    path = folder / "state-1.pt"
+    state = {"step": 3, "network": {"a": torch.ones(3)}, "rng": torch.arange(9, dtype=torch.uint8), "best": None}
+    checkpoint.save_state(path, state)
+    whole = path.read_bytes()
+    payload = whole[: -len(b"SSDSTATE") - 32]
+
+    def call(data: bytes) -> object:
+        if data.startswith(b"SIGN"):
+            data = data[4:] + b"SSDSTATE" + hashlib.sha256(data[4:]).digest()
+        path.write_bytes(data)
+        return checkpoint.load_state(path)
+
+    return [whole, b"SIGN" + payload], call
+
+
+def picture(folder: Path) -> tuple[list[bytes], Call]:
+    """A picture file of every format that is read."""
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
+    seeds = [cv2.imencode(suffix, pixels)[1].tobytes() for suffix in (".jpg", ".png", ".webp", ".bmp", ".tiff")]
+    for mode, kind, options in (
+        ("P", "GIF", {}),
+        ("L", "JPEG", {"exif": _turned()}),
+        ("CMYK", "JPEG", {}),
+        ("I;16", "PNG", {}),
+        ("LA", "PNG", {}),
+        ("1", "TIFF", {"compression": "group4"}),
+    ):
+        buffer = io.BytesIO()
+        Image.new(mode, (32, 24)).save(buffer, kind, **options)
+        seeds.append(buffer.getvalue())
+
+    def call(data: bytes) -> object:
+        image = decode(data, max_pixels=1_000_000)
+        assert image.dtype == np.uint8
+        assert image.ndim == 3
+        assert image.shape[2] == 3
+        return image
+
+    return seeds, call
+
+
+TARGETS: dict[str, Target] = {
+    make.__name__: make
+    for make in (
+        *(voc_xml, coco_json, yolo_text, yolo_yaml, config_yaml, weights_file, weights_settings, run_state, picture),
+    )
+}
+
+
+_ODD: tuple[Any, ...] = (
+    *(None, True, "", "vgg", -1, 0, 1, 2, 1e-30, 0.5, 1e300, 10**6, 10**30, [], {}, [[]], [0], [1, 2], "\ud800"),
+    *(
+        [-1.0] * 3,
+        [0.0] * 4,
+        [1e9] * 4,
+        ["cat", "cat"],
+        ["cat"] * 3,
+        [""],
+        [10**9] * 4,
+        [[0.0]] * 4,
+        [[2.0] * 1000] * 4,
+    ),
+)
+
+
+def _spoil(stated: dict[str, Any], draw: random.Random) -> None:
+    """Put something odd in the place of one value, or take the value away, or add one."""
+    group = stated[draw.choice([key for key in stated if isinstance(stated[key], dict)])]
+    group = stated if draw.random() < 0.1 else group
+    key = draw.choice(list(group))
+    if draw.random() < 0.1:
+        del group[key]
+    elif draw.random() < 0.1:
+        group["more"] = 1
+    elif isinstance(group[key], tuple | list) and group[key] and draw.random() < 0.5:
+        items = list(group[key])
+        items[draw.randrange(len(items))] = draw.choice(_ODD)
+        group[key] = items
+    else:
+        group[key] = draw.choice(_ODD)
+
+
+@dataclasses.dataclass
+class _Stated:
+    """Stands in for settings, and says what it is told to say."""
+
+    stated: Any
+
+    def to_dict(self) -> Any:
+        return self.stated
+
+
+def _opens(folder: Path, file: Path) -> Call:
+    def call(data: bytes) -> object:
+        file.write_bytes(data)
+        dataset, problems = scan(folder, "train", check_pictures=True)
+        for record in dataset.records:
+            assert np.isfinite(record.boxes).all()
+            assert (record.boxes[:, 2:] > record.boxes[:, :2]).all()
+            assert Path(record.path).resolve().is_relative_to(folder.resolve())
+        assert all(str(problem) for problem in problems)
+        # Opening reads all of it again: every tenth is enough.
+        return None if zlib.crc32(data) % 10 else open_dataset(folder, "train", bad_objects="drop")
+
+    return call
+
+
+def _turned() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif.tobytes()
+
+
+def fresh(target: str, folder: Path) -> tuple[list[bytes], Call]:
+    """A target in a folder of its own."""
+    place = folder / target
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    return TARGETS[target](place)
