@@ -4,6 +4,7 @@ Every key, its default and its meaning is in this file and nowhere else. `mode` 
 ours for the keys that are left at `None`; `resolve` fills them in, so that a saved config always says what happened.
 """
 
+import copy
 import dataclasses
 import difflib
 from collections.abc import Iterable
@@ -175,9 +176,14 @@ def load(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Confi
     """
     place = "the command line" if path is None else str(path)
     raw = {} if path is None else _read_yaml(Path(path))
+    changed = copy.deepcopy(raw)
     for text in overrides:
-        _override(raw, text)
-    return from_dict(raw, place)
+        _override(changed, text)
+    try:
+        return from_dict(changed, place)
+    except ConfigError:
+        from_dict(raw, place)  # a mistake of the file's own is named as such
+        return from_dict(changed, "the command line")
 
 
 def from_dict(raw: dict[str, Any], place: str = "config") -> Config:

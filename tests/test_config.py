@@ -53,6 +53,16 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
         configs.load(scalar)
 
 
+def test_a_mistake_is_placed_where_it_was_made(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("train: {epochs: 3}")
+    with pytest.raises(ConfigError, match=r"^the command line: unknown key 'train.epoch'"):
+        configs.load(path, ["train.epoch=5"])
+    path.write_text("train: {epoch: 3}")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: unknown key 'train.epoch'"):
+        configs.load(path, ["train.batch_size=5"])
+
+
 def test_numbers_people_write_are_numbers() -> None:
     config = configs.load(None, ["optim.lr=1e-3", "optim.clip_norm=null"])
     assert config.optim.lr == 0.001
