@@ -1,0 +1,93 @@
+"""The tables of docs/networks.md, counted when the site is built: `<!-- table: NAME -->` marks their places."""
+
+import importlib.util
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ssd.commands.summary import figures, networks
+from ssd.model import backbones, vgg
+from ssd.model.levels import smallest_input
+from ssd.variants import settings_for
+
+_DESCENT = (
+    ("lenet", "LeNet-5", "1998"),
+    ("alexnet", "AlexNet", "2012"),
+    ("nin", "Network in Network", "2013"),
+    ("vgg11", "VGG-11 (A)", "2014"),
+    ("vgg11_lrn", "VGG-11 with LRN (A-LRN)", "2014"),
+    ("vgg13", "VGG-13 (B)", "2014"),
+    ("vgg16c", "VGG-16 with 1x1 (C)", "2014"),
+    ("vgg16", "VGG-16 (D)", "2014"),
+    ("vgg19", "VGG-19 (E)", "2014"),
+    ("googlenet", "GoogLeNet", "2014"),
+    ("inception_v3", "Inception v3", "2015"),
+    ("inception_v4", "Inception v4", "2016"),
+    ("inception_resnet_v2", "Inception-ResNet v2", "2016"),
+    ("resnet18", "ResNet-18", "2015"),
+    ("resnet50", "ResNet-50", "2015"),
+    ("resnet152", "ResNet-152", "2015"),
+    ("resnext50_32x4d", "ResNeXt-50", "2016"),
+    ("densenet121", "DenseNet-121", "2016"),
+    ("mobilenet_v2", "MobileNet v2", "2018"),
+    ("mobilenet_v3_large", "MobileNet v3, large", "2019"),
+)
+
+
+def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
+    """Put the tables into the page that asks for them."""
+    if page.file.src_uri != "networks.md":
+        return markdown
+    return re.sub(r"<!-- table: (\w+) -->", lambda found: TABLES[found[1]](), markdown)
+
+
+def descent() -> str:
+    """Every network as a whole, as it was published."""
+    rows = []
+    for name, title, year in _DESCENT:
+        if not _installed(name):
+            continue
+        network = networks.find(name)
+        counted = network.survey()
+        size = f"{network.size}, grey" if network.channels == 1 else str(network.size)
+        row = [title, year, f"`{name}`", size, f"{counted.parameters:,}", f"{counted.multiply_adds / 1e6:,.1f} million"]
+        rows.append(row)
+    return _table(["network", "year", "`summary`", "input", "parameters", "multiply-adds"], rows)
+
+
+def as_backbones() -> str:
+    """Every backbone in SSD300 with the 20 classes of VOC."""
+    rows = []
+    for name in filter(_installed, (*vgg.CONFIGURATIONS, *backbones.TORCHVISION, *backbones.TIMM)):
+        detector = networks.find(f"ssd-{name}", size=300)
+        counted = detector.survey()
+        grids = settings_for(("a",), input_size=300, backbone=name).boxes.grids
+        smallest = vgg.SMALLEST_INPUT if name in vgg.NAMES else smallest_input(name)
+        numbers = [f"{detector.boxes:,}", f"{counted.parameters:,}", f"{counted.multiply_adds / 1e9:.2f} billion"]
+        rows.append([f"`{name}`", " ".join(map(str, grids)), *numbers, str(smallest)])
+    return _table(["backbone", "cells a side", "boxes", "parameters", "multiply-adds", "smallest"], rows)
+
+
+def _installed(name: str) -> bool:
+    """A site built without the extra `backbones` goes without timm's rows."""
+    return name not in backbones.TIMM or importlib.util.find_spec("timm") is not None
+
+
+def _claims(group: Callable[[], list[figures.Figure]]) -> Callable[[], str]:
+    def table() -> str:
+        rows = [[claim.what, claim.documents or "-", claim.counted] for claim in group()]
+        return _table(["", "documents", "counted"], rows)
+
+    return table
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "descent": descent,
+    "backbones": as_backbones,
+    **{name: _claims(group) for name, group in figures.GROUPS.items()},
+}
