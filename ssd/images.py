@@ -9,6 +9,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -122,12 +123,18 @@ def preprocess_batch(
     else:
         pixels = np.empty((len(images), size, size, 3), np.uint8)
         for image, row in zip(images, pixels, strict=True):
-            if preprocessing.resize == "antialias":
-                row[:] = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
-            else:
-                cv2.resize(image, (size, size), dst=row, interpolation=cv2.INTER_LINEAR)
+            row[:] = resize_8bit(image, size, preprocessing.resize)
         batch = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), preprocessing)
     return batch.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def resize_8bit(
+    image: UInt8[np.ndarray, "_ _ 3"], size: int, rule: Literal["uint8", "float", "antialias"] = "uint8"
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """Warp one 8-bit picture to a square as `preprocess_batch` does; "float" is no rule for 8 bits and is "uint8"."""
+    if rule == "antialias":
+        return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+    return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR))
 
 
 def normalise(images: UInt8[Tensor, "B 3 S S"], preprocessing: Preprocessing) -> Float32[Tensor, "B 3 S S"]:
