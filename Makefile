@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml
 
 demo: install
 	$(BIN)/python tools/train.py configs/demo.yaml
-	$(BIN)/python tools/eval.py --coco --draw 12
+	$(BIN)/python tools/eval.py --coco --draw 12 --report
 
 check: install lint types imports
 

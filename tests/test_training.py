@@ -58,10 +58,19 @@ def test_a_run_leaves_config_environment_rows_states_and_weights(finished: Path)
     assert [row["step"] for row in rows(finished, "val")] == [6, 9]
     assert {"AP", "AP50", "loss_total"} <= rows(finished, "val")[0].keys()
     assert (run / "train.csv").read_text().count("\n") == 10
+    assert "<h1>Training: tiny</h1>" in (run / "report.html").read_text()
     state, settings, extra = load_weights(run / "best.safetensors")
     assert settings.class_names == tuple(facts["class_names"])
     assert extra["config"]["name"] == "tiny"
     assert all(tensor.dtype != torch.bfloat16 for tensor in state.values())
+
+
+def test_a_page_that_cannot_be_written_is_no_reason_to_lose_a_run(caplog: pytest.LogCaptureFixture) -> None:
+    trainer = mock.Mock(folder=mock.Mock(path="run"))
+    with mock.patch.object(training, "write_training_page", side_effect=OSError("disk full")):
+        training.Trainer._write_page(trainer)
+    assert "the page of the run could not be written" in caplog.text
+    assert "disk full" in caplog.text
 
 
 def test_a_run_resumed_from_any_state_ends_bit_for_bit_like_the_uninterrupted_one(

@@ -62,11 +62,11 @@ def repeated_objects(dataset: Dataset) -> list[Problem]:
     for record in dataset.records:
         rows = Counter((int(label), *box) for label, box in zip(record.labels, record.boxes.tolist(), strict=True))
         path = folders.relative(Path(record.path), Path(dataset.name))
-        for (label, *box), count in rows.items():
+        for (label, x1, y1, x2, y2), count in rows.items():
             if count > 1:
-                values = " ".join(f"{value:g}" for value in box)
-                message = f"box {values} is annotated {count} times"
-                problems.append(Problem(path, "repeated", message, "note", name=dataset.class_names[int(label)]))
+                message = f"box {x1:g} {y1:g} {x2:g} {y2:g} is annotated {count} times"
+                name, box = dataset.class_names[int(label)], (x1, y1, x2, y2)
+                problems.append(Problem(path, "repeated", message, "note", name=name, picture=record.path, box=box))
     return problems
 
 

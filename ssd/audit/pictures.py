@@ -91,7 +91,7 @@ def _look(record: Record, *, dataset: Dataset, strict: StrictDecoder | None) -> 
         dataset.read(record)  # also compares the annotated size
     except (ImageDecodeError, AnnotationError) as error:
         kind = "undecodable" if isinstance(error, ImageDecodeError) else "size_differs"
-        return Seen(path, None, Problem(path, kind, error.problem, "file"))
+        return Seen(path, None, Problem(path, kind, error.problem, "file", picture=record.path))
     data = Path(record.path).read_bytes()
     problem = None
     if strict is not None:
@@ -99,5 +99,5 @@ def _look(record: Record, *, dataset: Dataset, strict: StrictDecoder | None) -> 
             strict(data)
         except ValueError as error:
             # Training reads it all the same, grey part and all.
-            problem = Problem(path, "damaged", f"is damaged inside ({error})", "note")
+            problem = Problem(path, "damaged", f"is damaged inside ({error})", "note", picture=record.path)
     return Seen(path, hashlib.sha256(data).hexdigest(), problem)

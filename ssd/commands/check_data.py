@@ -1,6 +1,7 @@
 """`check-data DATA`: everything that is wrong with a data set at once, and what the default boxes reach in it."""
 
 import argparse
+import functools
 import json
 import logging
 import os
@@ -8,11 +9,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssd.commands._shared import guarded
+from ssd.commands._shared import add_force, guarded, refuse_existing
 from ssd.errors import ArgumentError, MissingExtraError
 
 if TYPE_CHECKING:
-    from ssd.audit import Report
+    from ssd.audit import Report, Verdict
     from ssd.audit.pictures import StrictDecoder
     from ssd.config import Config
 
@@ -21,6 +22,7 @@ EPILOG = """examples:
   check_data.py my_pictures --fix drop              what training with data.bad_objects=drop would leave out
   check_data.py my_pictures --fit-boxes --set model.input_size=512
   check_data.py my_pictures --preview augmented.png --json report.json
+  check_data.py my_pictures --report data.html      a page to look at: balance, sizes, problems with their pictures
   check_data.py --set data.format=coco2017          a named set
 
 Nothing in the data folder is ever changed. The exit code is 1 where training, or evaluation on a split, would stop."""
@@ -43,9 +45,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--deep", action="store_true", help="find damage inside JPEG files too; needs simplejpeg")
     p.add_argument("--fit-boxes", action="store_true", help="fit the default boxes to the training split")
     p.add_argument("--preview", type=Path, metavar="FILE.png", help="draw augmented pictures with their boxes to FILE")
+    p.add_argument("--report", type=Path, metavar="FILE.html", help="write a page to look at")
     p.add_argument("--json", metavar="FILE", help="write everything as JSON; - prints it instead of the text")
     p.add_argument("--show", type=int, default=10, metavar="N", help="lines of each list, default %(default)s")
     p.add_argument("--workers", type=int, default=os.cpu_count() or 2, metavar="N", help="threads that decode")
+    add_force(p)
     p.add_argument("--quiet", action="store_true", help="no progress bar")
     return p
 
@@ -58,6 +62,9 @@ def main(argv: list[str] | None = None) -> int:
         if getattr(args, name) < least:
             problem = f"{getattr(args, name)} is too small"
             raise ArgumentError(problem, place=f"--{name}", remedy=f"Use {least} or more.")
+    if args.report is not None and args.report.suffix.lower() not in (".html", ".htm"):
+        raise ArgumentError(f"{str(args.report)!r} is no .html file", place="--report", remedy="Name one.")
+    refuse_existing(args.json, args.preview, args.report, force=args.force)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = _config(args)
     report = _examine(args, config)
@@ -70,6 +77,8 @@ def main(argv: list[str] | None = None) -> int:
         print(as_text(report, verdict, show=args.show))
     if args.preview is not None:
         _preview(config, args.preview, report)
+    if args.report is not None:
+        _write_page(config, args.report, report, verdict)
     if args.json is not None:
         _write_json(json.dumps(as_dict(report, verdict), indent=2, allow_nan=False), args.json)
     return int(verdict.stops)
@@ -128,6 +137,14 @@ def _preview(config: "Config", path: Path, report: "Report") -> None:
     print(f"augmented pictures: {path}", file=sys.stderr)
 
 
+def _write_page(config: "Config", path: Path, report: "Report", verdict: "Verdict") -> None:
+    from ssd.build import augmented_sheet
+    from ssd.commands.check_page import write_dataset_page
+
+    write_dataset_page(path, report, verdict, functools.partial(augmented_sheet, config))
+    print(f"report: {path}", file=sys.stderr)
+
+
 def _write_json(text: str, place: str) -> None:
     from ssd.files import write_atomic
 
@@ -135,4 +152,4 @@ def _write_json(text: str, place: str) -> None:
         print(text)
         return
     write_atomic(place, text.encode())
-    print(f"report: {place}")
+    print(f"figures: {place}")

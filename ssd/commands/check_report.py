@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ssd.audit import Report, SplitReport, Verdict
     from ssd.audit.findings import Fit
     from ssd.audit.reach import Bucket, Reach
+    from ssd.data import Problem
 
 
 def as_text(report: "Report", verdict: "Verdict", *, show: int) -> str:
@@ -38,7 +39,7 @@ def as_dict(report: "Report", verdict: "Verdict") -> dict[str, Any]:
     return {
         "data": report.folder,
         "verdict": {"stops": verdict.stops, "line": verdict.line, "worth_a_look": list(verdict.cautions)},
-        "problems": [dataclasses.asdict(problem) for problem in report.opened.problems],
+        "problems": [_problem_dict(problem) for problem in report.opened.problems],
         "splits": {split.name: _split_dict(split) for split in report.splits},
         "not_checked_again": list(report.opened.unions),
         "copies": [
@@ -152,8 +153,8 @@ def _copies(report: "Report", show: int) -> str:
 def _fit(fit: "Fit") -> str:
     rows = [[name, *map(_pair, buckets)] for name, buckets in fit.reached.items()]
     values = (f"    {key}: {json.dumps(value)}" for key, value in fit.shapes.config().items())
-    lines = [aligned([["default boxes, fitted", *fit.splits], *rows]), f"  {_worth(fit)}"]
-    if fit.held_out_gain is None or fit.held_out_gain > 0:
+    lines = [aligned([["default boxes, fitted", *fit.splits], *rows]), f"  {fit_worth(fit)}"]
+    if fit_is_worth_it(fit):
         lines += [
             "  As config values, for weights that are not another detector's (model.weights):",
             "  model:",
@@ -162,7 +163,13 @@ def _fit(fit: "Fit") -> str:
     return "\n".join(lines)
 
 
-def _worth(fit: "Fit") -> str:
+def fit_is_worth_it(fit: "Fit") -> bool:
+    """Whether to show the fitted boxes as a config: they reach more than the tables, as far as can be told."""
+    return fit.held_out_gain is None or fit.held_out_gain > 0
+
+
+def fit_worth(fit: "Fit") -> str:
+    """What the fit gains on objects that it was not fitted to."""
     if fit.held_out_gain is None:
         return "There is no second split to hold the fit against: it may only suit these objects."
     points = 100 * fit.held_out_gain
@@ -174,7 +181,7 @@ def _split_dict(split: "SplitReport") -> dict[str, Any]:
     return {
         "pictures": split.pictures,
         "objects": split.objects,
-        "problems": [{**dataclasses.asdict(problem), "fate": split.fate(problem)} for problem in split.problems],
+        "problems": [{**_problem_dict(problem), "fate": split.fate(problem)} for problem in split.problems],
         "counts": dict(Counter(problem.kind for problem in split.problems)),
         "classes": [dataclasses.asdict(row) for row in split.classes],
         "without_objects": list(split.empty),
@@ -183,6 +190,11 @@ def _split_dict(split: "SplitReport") -> dict[str, Any]:
         "second_choices": dataclasses.asdict(split.second_choices),
         "hardest": [dataclasses.asdict(hard) for hard in split.hardest],
     }
+
+
+def _problem_dict(problem: "Problem") -> dict[str, Any]:
+    """A problem without its picture: `path` says where to look."""
+    return {key: value for key, value in dataclasses.asdict(problem).items() if key != "picture"}
 
 
 def _reach_dict(reach: "Reach") -> dict[str, Any]:

@@ -8,19 +8,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssd.commands._shared import guarded
+from ssd.commands._shared import add_force, guarded, refuse_existing
 from ssd.commands.eval_report import as_dict, as_text
 from ssd.errors import ArgumentError, EvaluationError
 
 if TYPE_CHECKING:
     from ssd.config import Config
     from ssd.data import Dataset
-    from ssd.metrics import CocoMetric, ErrorBreakdown, VocMetric
+    from ssd.metrics import CocoMetric, Details, ErrorBreakdown, VocMetric
 
 EPILOG = """examples:
   eval.py --coco                                     the newest run on its own validation set
   eval.py runs/bccd --coco --voc                     both sets of rules, one pass over the pictures
   eval.py runs/bccd --voc --data bccd --split test
+  eval.py runs/bccd --coco --report                  a page to look at: curves, confusions, the worst mistakes
   eval.py coco --coco --format coco2017              torchvision's weights on COCO's val2017, fetched once
   torchrun --nproc-per-node 2 tools/eval.py ...      the same figures from two processes
 
@@ -61,8 +62,16 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--results", type=Path, metavar="FILE", help="also write the detections as a COCO results file")
     p.add_argument(
-        "--draw", type=int, default=0, metavar="N", help="draw N pictures, truth beside detections, by the report"
+        "--draw", type=int, default=0, metavar="N", help="draw N pictures, truth beside detections, by the figures"
     )
+    p.add_argument(
+        "--report",
+        nargs="?",
+        const="",
+        metavar="FILE.html",
+        help="write a page to look at: both rules, curves, confusions, the worst mistakes; default: by the weights",
+    )
+    add_force(p)
     p.add_argument("--quiet", action="store_true", help="no progress bar")
     return p
 
@@ -72,6 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     """Evaluate; the exit code is 2 for a mistake of the user's."""
     args = parser().parse_args(argv)
     _check(args)
+    refuse_existing(args.output, args.results, args.report, force=args.force)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from ssd import distributed  # brings torch, so only now
 
@@ -107,13 +117,21 @@ def _run(args: argparse.Namespace, device: str, *, first: bool) -> int:
     if args.results is not None:
         coco = next(metric for metric in metrics if metric.name == "coco")
         coco.write_results(args.results)  # type: ignore[union-attr]
-    report = _output(args, weights)
-    _write(report, as_dict(evaluation, dataset, detector, weights))
+    output = _output(args, weights)
+    figures = as_dict(evaluation, dataset, detector, weights)
+    _write(output, figures)
     if args.draw:
         from ssd.commands.eval_pictures import draw_pictures
 
-        folder = report.parent / f"{report.stem}-pictures"
+        folder = output.parent / f"{output.stem}-pictures"
         print(f"{draw_pictures(detector, dataset, args.draw, folder)} drawn pictures: {folder}")
+    if args.report is not None:
+        from ssd.commands.eval_page import write_evaluation_page
+
+        page = Path(args.report) if args.report else output.with_suffix(".html")
+        details = next(metric for metric in metrics if metric.name == "details")
+        write_evaluation_page(page, figures, details, detector, dataset)  # type: ignore[arg-type]
+        print(f"report: {page}")
     return 0
 
 
@@ -127,6 +145,12 @@ def _check(args: argparse.Namespace) -> None:
     if args.score_threshold is not None and not 0 <= args.score_threshold <= 1:
         problem = f"{args.score_threshold} is out of range"
         raise ArgumentError(problem, place="--score-threshold", remedy="Use a number from 0 to 1.")
+    if args.report and not args.report.lower().endswith((".html", ".htm")):
+        raise ArgumentError(
+            f"{args.report!r} is no .html file", place="--report", remedy="Put --report last, or name one."
+        )
+    if args.report is not None and args.output is not None and args.output.suffix.lower() in (".html", ".htm"):
+        raise ArgumentError("takes the figures, as JSON", place="--output", remedy="Name the page with --report=FILE.")
     if args.results is not None and not args.coco:
         raise ArgumentError("needs --coco", place="--results", remedy="Add --coco.")
 
@@ -167,15 +191,17 @@ def _with_data(config: "Config", changes: dict[str, Any]) -> "Config":
     return configs.from_dict({**raw, "data": {**raw["data"], **changes}}, "the command line")
 
 
-def _metrics(args: argparse.Namespace, dataset: "Dataset") -> "list[CocoMetric | VocMetric | ErrorBreakdown]":
-    from ssd.metrics import CocoMetric, ErrorBreakdown, VocMetric
+def _metrics(args: argparse.Namespace, dataset: "Dataset") -> "list[CocoMetric | VocMetric | ErrorBreakdown | Details]":
+    from ssd.metrics import CocoMetric, Details, ErrorBreakdown, VocMetric
 
     records, names = dataset.records, dataset.class_names
-    chosen: list[CocoMetric | VocMetric | ErrorBreakdown] = []
-    if args.coco:
+    chosen: list[CocoMetric | VocMetric | ErrorBreakdown | Details] = []
+    if args.coco or args.report is not None:
         chosen.append(CocoMetric(records, names, dataset.category_ids, backend=args.coco_backend))
-    if args.voc:
+    if args.voc or args.report is not None:
         chosen.append(VocMetric(records, names))
+    if args.report is not None:
+        chosen.append(Details(records, names))
     return [*chosen, ErrorBreakdown(records, names)]
 
 
@@ -189,9 +215,9 @@ def _output(args: argparse.Namespace, weights: str) -> Path:
     return (path if path.is_dir() else path.parent) / name
 
 
-def _write(path: Path, report: dict[str, Any]) -> None:
+def _write(path: Path, figures: dict[str, Any]) -> None:
     from ssd.files import write_atomic
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(report, indent=2, allow_nan=False).encode())
-    print(f"report: {path}")
+    write_atomic(path, json.dumps(figures, indent=2, allow_nan=False).encode())
+    print(f"figures: {path}")

@@ -4,7 +4,7 @@ A reader turns a folder into a `RawSplit`; `records.py` checks every object of i
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ssd.errors import SSDError
@@ -27,6 +27,8 @@ class Problem:
     index: int | None = None  # the object's number in its file, from 1; COCO: the annotation's id
     name: str | None = None  # the object's class
     unit: str = "object"  # what `index` counts: object, line, annotation
+    picture: str | None = field(default=None, compare=False)  # path of the picture to look at, where it is known
+    box: tuple[float, float, float, float] | None = field(default=None, compare=False)  # pixels, where it is finite
 
     def __str__(self) -> str:
         place = self.path if self.index is None else f"{self.path}: {self.unit} {self.index}"

@@ -20,16 +20,27 @@ def preview(
     source: Source, transform: Transform, path: str | Path, *, count: int = 16, seed: int = 0, epoch: int = 0
 ) -> Path:
     """Write the first `count` pictures of a data set as they enter training in that epoch; crowd regions are grey."""
-    if len(source) == 0:
-        raise DatasetError("there are no pictures to show", place="data.train")
-    samples = [transform(load_checked(source, index), (seed, epoch, index)) for index in range(min(count, len(source)))]
-    sheet = _grid([_draw(sample, source.class_names) for sample in samples])
+    sheet = draw_sheet(source, transform, count=count, seed=seed, epoch=epoch)
     done, data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     assert done, "a uint8 picture can always be encoded as PNG"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data.tobytes())
     return path
+
+
+def draw_sheet(
+    source: Source, transform: Transform, *, count: int = 16, seed: int = 0, epoch: int = 0
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Draw that grid.
+
+    Raises:
+        DatasetError: the data set is empty.
+    """
+    if len(source) == 0:
+        raise DatasetError("there are no pictures to show", place="data.train")
+    samples = [transform(load_checked(source, index), (seed, epoch, index)) for index in range(min(count, len(source)))]
+    return _grid([_draw(sample, source.class_names) for sample in samples])
 
 
 def _draw(sample: Sample, class_names: Sequence[str]) -> UInt8[np.ndarray, "H W 3"]:

@@ -105,7 +105,10 @@ def _classes(raw: RawSplit, classes: Sequence[str] | None) -> tuple[tuple[str, .
 
 def _problem(picture: RawPicture, item: RawObject, kind: str, message: str, *, mended: bool) -> Problem:
     level: Literal["note", "object"] = "note" if mended else "object"
-    return Problem(picture.source, kind, message, level, index=item.index, name=item.name, unit=picture.unit)
+    box = item.box if all(map(math.isfinite, item.box)) else None
+    return Problem(
+        picture.source, kind, message, level, item.index, item.name, picture.unit, picture=picture.path, box=box
+    )
 
 
 def _record(picture: RawPicture, good: list[tuple[RawObject, _Box]], labels: dict[str, int]) -> Record:

@@ -50,7 +50,7 @@ def test_without_arguments_the_newest_run_meets_its_own_validation_set(
     printed = capsys.readouterr().out
     assert "circle" in printed
     assert "APs" in printed
-    assert f"report: {run / 'eval-coco.json'}" in printed
+    assert f"figures: {run / 'eval-coco.json'}" in printed
 
 
 def test_both_rules_share_one_pass_and_one_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,6 +96,8 @@ def test_nothing_above_the_threshold_is_zero_and_no_failure(run: Path) -> None:
         (["--batch-size", "0"], "--batch-size"),
         (["--score-threshold", "1.1"], "--score-threshold"),
         (["--voc", "--results", "x.json"], "--results"),
+        (["--report", "page.pdf"], "--report"),
+        (["--report", "--output", "page.html"], "--output"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(
