@@ -16,6 +16,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ssd.errors import ConfigError
+from ssd.yamltext import parse_yaml, shown
 
 _STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
 
@@ -222,14 +223,12 @@ def resolve(config: Config) -> Config:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError("no such config file", place=path, remedy="See configs/ for examples.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read ({error})", place=path) from None
-    except yaml.YAMLError as error:
-        detail = " ".join(str(error).split())
-        raise ConfigError(f"is not valid YAML: {detail}", place=path, remedy="Fix that line.") from None
+    raw = parse_yaml(text, path, ConfigError)
     if raw is None:
         return {}
     if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
@@ -248,8 +247,8 @@ def _override(raw: dict[str, Any], text: str) -> None:
         if not isinstance(here, dict):
             raise ConfigError(f"{group!r} is not a group", place=f"override {text!r}", remedy="Write group.key=value.")
     try:
-        here[key] = yaml.safe_load(value) if value else None
-    except yaml.YAMLError:
+        here[key] = parse_yaml(value, text, ConfigError) if value else None
+    except ConfigError:
         here[key] = value
     if isinstance(here[key], str):
         here[key] = _number(here[key])
@@ -275,7 +274,8 @@ def _explain(error: ValidationError, place: str) -> ConfigError:
     if first["type"] == "missing":
         return ConfigError(f"key {dotted!r} is missing", place=place, remedy="Add it.")
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return ConfigError(f"{dotted} = {first.get('input')!r}: {first['msg']}{more}", place=place, remedy="Correct it.")
+    problem = f"{dotted} = {shown(first.get('input'))}: {first['msg']}{more}"
+    return ConfigError(problem, place=place, remedy="Correct it.")
 
 
 def _known_keys(groups: list[str]) -> list[str]:

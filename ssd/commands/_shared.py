@@ -1,11 +1,13 @@
 """What every command does the same way. Nothing heavy is imported here."""
 
+import argparse
 import functools
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec
 
-from ssd.errors import SSDError
+from ssd.errors import ArgumentError, SSDError
 from ssd.files import NO_SPACE
 
 P = ParamSpec("P")
@@ -35,3 +37,21 @@ def guarded(command: Callable[P, int]) -> Callable[P, int]:
             return USER_ERROR
 
     return run
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Give a command `--force`, for `refuse_existing`."""
+    parser.add_argument("--force", action="store_true", help="replace files named here that are there already")
+
+
+def refuse_existing(*named: str | Path | None, force: bool) -> None:
+    """Stop before a file that the user names for a result replaces another; `-` and None stand for no file.
+
+    Raises:
+        ArgumentError: it is there already, and nobody said `--force`; or it is a folder.
+    """
+    for path in (Path(name) for name in named if name and str(name) != "-"):
+        if path.is_dir():
+            raise ArgumentError("is a folder", place=path, remedy="Name a file.")
+        if path.exists() and not force:
+            raise ArgumentError("is there already", place=path, remedy="Name another file, or add --force.")

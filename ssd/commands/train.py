@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssd.commands._shared import guarded
+from ssd.commands._shared import add_force, guarded, refuse_existing
 
 if TYPE_CHECKING:
     from ssd.config import Config
@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--name", help="the run's folder is runs/NAME; short for name=NAME")
     p.add_argument("--resume", metavar="auto|PATH", help="auto: the newest state in the run's folder, else start fresh")
     p.add_argument("--preview", metavar="FILE.png", help="draw augmented pictures with their boxes to FILE, and stop")
+    add_force(p)
     p.add_argument("--quiet", action="store_true", help="no progress bar")
     return p
 
@@ -36,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Train; the exit code is 143 or 130 after SIGTERM or SIGINT, 2 for a mistake of the user's."""
     args = parser().parse_intermixed_args(argv)
+    refuse_existing(args.preview, force=args.force)
     config = load_config(args.words, args.data, args.name)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.preview:

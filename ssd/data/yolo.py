@@ -11,12 +11,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ssd.data import folders
 from ssd.data.annotations import Problem, RawObject, RawPicture, RawSplit, unreadable
 from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
 from ssd.images import read_size
+from ssd.yamltext import parse_yaml, shown
 
 _YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _SPLITS = ("train", "val", "valid", "test")  # the keys of data.yaml that name pictures
@@ -181,7 +180,9 @@ def _class_names(folder: Path) -> tuple[str, ...]:
         if isinstance(given, dict) and set(given) == set(range(len(given))):
             given = [given[number] for number in range(len(given))]
         if not isinstance(given, list) or not given:
-            raise DatasetError(f"names is {given!r}", place=path, remedy="List the class names, from class 0 on.")
+            raise DatasetError(f"names is {shown(given)}", place=path, remedy="List the class names, from class 0 on.")
+        if not all(isinstance(name, str | int | float) for name in given):
+            raise DatasetError(f"names is {shown(given)}", place=path, remedy="A name is a word, not a list.")
         names = [str(name).strip() for name in given]
     if len(set(names)) < len(names):
         raise DatasetError(f"a class name comes twice: {', '.join(names)}", place=path, remedy="Rename one.")
@@ -197,10 +198,7 @@ def _yaml_file(folder: Path) -> Path | None:
 
 
 def _load_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(folders.read_text(path))
-    except yaml.YAMLError as error:
-        raise AnnotationError(f"is not valid YAML: {' '.join(str(error).split())}", place=path) from None
+    content = parse_yaml(folders.read_text(path), path, AnnotationError)
     if not isinstance(content, dict):
         raise AnnotationError(f"holds {type(content).__name__}, not `names:`, `train:` and `val:`", place=path)
     return content
