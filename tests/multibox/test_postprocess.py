@@ -157,6 +157,37 @@ def test_images_that_are_suppressed_together_do_not_touch(monkeypatch):
     assert module.suppress(candidates, 0.45).tolist() == together.tolist()
 
 
+@pytest.mark.parametrize("rows_at_once", [1, 50, 10_000])
+def test_images_of_few_and_many_hopeful_boxes_share_a_group_of_any_size(monkeypatch, rows_at_once):
+    monkeypatch.setattr(module, "_ROWS_AT_ONCE", rows_at_once)
+    generator = torch.Generator().manual_seed(0)
+    default_boxes, predictions = random_boxes(60, generator), random_predictions(5, 60, 4, generator)
+    predictions.logits[..., 0] += torch.tensor([40.0, 0.0, 4.0, 40.0, 6.0])[:, None]  # none, all, some, none, few
+    assert_same(predictions, default_boxes, score_threshold=0.1)
+
+
+def test_groups_are_neighbours_whose_padded_rows_stay_within_the_limit(monkeypatch):
+    monkeypatch.setattr(module, "_ROWS_AT_ONCE", 100)
+    groups = [(part.start, part.stop, most) for part, most in module._groups([30, 20, 50, 60, 0, 500, 0, 0])]
+    assert groups == [(0, 2, 30), (2, 3, 50), (3, 4, 60), (4, 5, 1), (5, 6, 500), (6, 8, 1)]
+    assert list(module._groups([])) == []
+
+
+def test_only_images_whose_candidates_do_not_suffice_are_looked_at_again(monkeypatch):
+    predictions, default_boxes = crowded(600, 5)
+    easy = random_boxes(600, torch.Generator().manual_seed(1))
+    # The second image's boxes lie apart: its first candidates are enough.
+    offsets = torch.stack([predictions.offsets[0], encode(easy, default_boxes, VARIANCES)])
+    looked_at = []
+    original = module.best_candidates
+    monkeypatch.setattr(module, "best_candidates", lambda *a: looked_at.append((len(a[0]), a[-1])) or original(*a))
+    assert_same(Predictions(offsets, predictions.logits), default_boxes, max_detections=40)
+    assert looked_at[0] == (2, 80)
+    assert looked_at[1:]
+    assert {images for images, _ in looked_at[1:]} == {1}
+    assert [limit for _, limit in looked_at] == [80 * 2**turn for turn in range(len(looked_at))]
+
+
 @pytest.mark.parametrize("clip", ["before", "after"])
 def test_a_box_far_outside_does_not_disturb_the_others(clip):
     generator = torch.Generator().manual_seed(0)
