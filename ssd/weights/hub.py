@@ -142,7 +142,12 @@ def _explained(work: Callable[[], T], place: str, otherwise: str) -> T:
         remedy = _LOG_IN if status in (401, 403) else otherwise
     except errors.LocalEntryNotFoundError:
         problem, remedy = "cannot be reached, and is not in the cache", otherwise
-    except Exception as error:  # timeouts, a full disk, a cache that cannot be written: its libraries raise anything
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        problem, remedy = f"failed ({reason})", otherwise
+    except errors.HTTPError as error:
+        problem, remedy = f"cannot be reached ({_reason(error)})", otherwise
+    except Exception as error:  # a full disk, a cache that cannot be written: its libraries raise anything
+        problem, remedy = f"failed ({_reason(error)})", otherwise
     raise DownloadError(problem, place=place, remedy=remedy) from None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__

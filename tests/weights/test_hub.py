@@ -181,6 +181,8 @@ def test_offline_what_was_fetched_before_serves_and_the_rest_is_a_clear_error(tm
     with pytest.raises(DownloadError) as caught:
         fetch_from_hub("hf://me/other")
     assert str(caught.value).startswith("hf://me/other: cannot be reached, and is not in the cache. Without internet:")
+    with pytest.raises(DownloadError, match=r"hf://me/cells: cannot be reached \(.*Try again later"):
+        publish(run, "hf://me/cells")
 
 
 def test_a_damaged_file_from_the_hub_is_noticed(hub: Hub, run):
