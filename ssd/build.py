@@ -128,6 +128,7 @@ class Start:
 
 def start(config: Config, class_names: tuple[str, ...]) -> Start:
     """Build the network and give it its starting weights; what was initialised is named in the log."""
+    build_settings(config, class_names, Preprocessing())  # a mistake in them is named before anything is fetched
     torch.manual_seed(config.seed)
     if config.model.weights is not None:
         return _from_detector(config, class_names, config.model.weights)

@@ -226,6 +226,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError("no such config file", place=path, remedy="See configs/ for examples.") from None
+    except IsADirectoryError:
+        remedy = f"If it holds pictures, write --data {path}."
+        raise ConfigError("is a folder, not a config file", place=path, remedy=remedy) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read ({error})", place=path) from None
     raw = parse_yaml(text, path, ConfigError)

@@ -51,6 +51,8 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
     scalar.write_text("42")
     with pytest.raises(ConfigError, match=r"scalar\.yaml"):
         configs.load(scalar)
+    with pytest.raises(ConfigError, match=r"is a folder, not a config file\. If it holds pictures, write --data"):
+        configs.load(tmp_path)
 
 
 def test_a_mistake_is_placed_where_it_was_made(tmp_path: Path) -> None:

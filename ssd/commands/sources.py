@@ -87,7 +87,8 @@ def _files(name: str, suffixes: set[str], wanted: str, recursive: bool) -> list[
     else:
         raise ArgumentError("no such file or folder", place=name, remedy="Check the path.")
     if not matches:
-        remedy = f"Known suffixes: {', '.join(sorted(suffixes))}."
+        below = next(iter(_with_suffix(path.rglob("*"), suffixes)), None) if path.is_dir() else None
+        remedy = f"Did you mean {below.parent}?" if below else f"Known suffixes: {', '.join(sorted(suffixes))}."
         raise ArgumentError(f"no {wanted} found", place=name, remedy=remedy)
     return [_of_file(match, match.relative_to(top).as_posix()) for match in matches]
 

@@ -136,3 +136,10 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ArgumentError, match="cannot be made"):
         folders.output_folder(tmp_path / "file" / "deeper", [])
+
+
+def test_a_folder_of_folders_points_to_the_one_with_pictures(tmp_path):
+    (tmp_path / "voc" / "JPEGImages").mkdir(parents=True)
+    (tmp_path / "voc" / "JPEGImages" / "a.jpg").touch()
+    with pytest.raises(ArgumentError, match=r"Did you mean .*JPEGImages\?"):
+        sources.find_sources([str(tmp_path / "voc")])
