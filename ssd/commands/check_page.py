@@ -1,6 +1,7 @@
 """The dataset doctor's page (`--report`): what the report room shows, gathered from the examination."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,12 +20,14 @@ from ssd.data import Dataset, Problem
 from ssd.errors import SSDError
 from ssd.images import load_image
 from ssd.report.blocks import Picture
-from ssd.report.dataset import ClassRow, DatasetFigures, Fitted, Reached, SplitFigures, Wrong, dataset_page
+from ssd.report.dataset import DatasetFigures, Fitted, Reached, dataset_page
+from ssd.report.distributions import ClassRow, SplitFigures, Wrong
 from ssd.report.page import made_by, write_page
 
 _WRONG = 24  # pictures of problems
 _OF_ONE_KIND = 6
 _HARDEST = 12
+_OF_ONE_PICTURE = 2
 _SHEET = 1200  # pixels of the sheet of augmented pictures
 _NOTHING = (np.zeros((0, 4), np.float32), [""] * 0)
 Sheet = UInt8[np.ndarray, "_ _ 3"]
@@ -140,9 +143,15 @@ def _hardest(report: Report) -> Iterator[Picture]:
         return
     dataset, own = _dataset(report, report.splits[0]), report.choices[0]
     objects, overlaps = gather(dataset), report.splits[0].reach[own.name].overlaps
-    order = [row for row in overlaps.argsort(stable=True).tolist() if overlaps[row] < REACHED]
-    for row in order[:_HARDEST]:
-        record = dataset.records[objects.records[row]]
+    seen: Counter[int] = Counter()
+    for row in overlaps.argsort(stable=True).tolist():
+        place = int(objects.records[row])
+        if overlaps[row] >= REACHED or sum(seen.values()) == _HARDEST:
+            break
+        if seen[place] == _OF_ONE_PICTURE:
+            continue
+        seen[place] += 1
+        record = dataset.records[place]
         left, top, right, bottom = (
             objects.boxes[row].numpy() * [record.width, record.height, record.width, record.height]
         ).tolist()

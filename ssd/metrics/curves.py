@@ -33,11 +33,11 @@ class Curve:
         return float(self.scores[f1.argmax()]) if f1.max(initial=0.0) > 0 else None
 
     def at(self, threshold: float) -> tuple[float | None, float | None]:
-        """Precision and recall of the detections scoring `threshold` or more; None where there is none to judge."""
+        """Precision and recall from a score on; None without detections, and without objects."""
         kept = int((self.scores >= threshold).sum())
-        if kept:
-            return float(self.precision[kept - 1]), float(self.recall[kept - 1])
-        return None, None if self.area is None else 0.0
+        precision = float(self.precision[kept - 1]) if kept else None
+        recall = float(self.recall[kept - 1]) if kept else 0.0
+        return precision, None if self.area is None else recall
 
 
 def curve(scores: Float[np.ndarray, "D"], hits: Bool[np.ndarray, "D"], positives: int) -> Curve:

@@ -6,8 +6,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from ssd.report.axes import Axis
 from ssd.report.blocks import Section, number
-from ssd.report.charts import COLORS, Axis, Series, line_chart
+from ssd.report.charts import COLORS, Series, line_chart
 
 _POINTS = 200  # of a drawn line
 _BEST, _WORST = 3, 4  # classes with a colour where there are more than colours

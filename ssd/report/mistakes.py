@@ -6,8 +6,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int
 
+from ssd.report.axes import Axis
 from ssd.report.blocks import Cell, Row, Section, Table, Text, number, percent
-from ssd.report.charts import Axis, bar_chart
+from ssd.report.charts import bar_chart
 
 _CLASSES = 16  # rows of a confusion matrix that can be read
 _PAIRS = 12
@@ -116,8 +117,11 @@ def _most_confused(matrix: Int[np.ndarray, "C C"]) -> list[int]:
     classes = len(matrix) - 1
     if classes <= _CLASSES:
         return list(range(classes + 1))
-    wrong = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * matrix.diagonal()
-    return [*sorted(np.argsort(-wrong[:classes], kind="stable")[:_CLASSES].tolist()), classes]
+    between = matrix[:classes, :classes] * (1 - np.eye(classes, dtype=matrix.dtype))
+    confused = between.sum(axis=0) + between.sum(axis=1)
+    wrong = (matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * matrix.diagonal())[:classes]
+    order = np.lexsort((-wrong, -confused))  # confused with others first, then missed or invented
+    return [*sorted(order[:_CLASSES].tolist()), classes]
 
 
 def _fold(matrix: Int[np.ndarray, "C C"], kept: Sequence[int]) -> Int[np.ndarray, "D D"]:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssd.report.axes import Axis
 from ssd.report.blocks import Block, Chart, Facts, Page, Row, Section, Source, Table, Text, Tile, number
-from ssd.report.charts import COLORS, Axis, Series, line_chart
+from ssd.report.charts import COLORS, Series, line_chart
 from ssd.report.page import write_page
 from ssd.report.runlog import read_rows
 

@@ -33,4 +33,4 @@ def test_nothing_found_has_no_points_and_no_precision() -> None:
 
 def test_without_objects_there_is_no_area() -> None:
     line = curve(np.array([0.9]), np.array([False]), 0)
-    assert (line.area, line.best_threshold(), line.at(0.5), line.at(0.95)) == (None, None, (0.0, 0.0), (None, None))
+    assert (line.area, line.best_threshold(), line.at(0.5), line.at(0.95)) == (None, None, (0.0, None), (None, None))

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from ssd.report.charts import HEIGHT, WIDTH, Axis, Series, axis_over, bar_chart, line_chart, short
+from ssd.report.axes import HEIGHT, WIDTH, Axis, axis_over, short
+from ssd.report.charts import Series, bar_chart, line_chart
 
 NAN = float("nan")
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ssd.report.blocks import Picture
-from ssd.report.dataset import ClassRow, DatasetFigures, Fitted, Reached, SplitFigures, Wrong, dataset_page
+from ssd.report.dataset import DatasetFigures, Fitted, Reached, dataset_page
+from ssd.report.distributions import ClassRow, SplitFigures, Wrong, class_section, size_section
 from tests.report.made import JPEG
 from tests.report.pages import read
 
@@ -57,9 +58,7 @@ def test_every_section_is_there(figures: DatasetFigures) -> None:
 
 
 def test_sizes_fall_into_bins_beside_the_default_boxes(figures: DatasetFigures) -> None:
-    from ssd.report.dataset import _sizes
-
-    sizes, ratios, percentiles = _sizes(figures).blocks
+    sizes, ratios, percentiles = size_section(figures.splits, 300, figures.box_sizes, figures.box_ratios).blocks
     # sqrt(60 * 20) is 34.6: both objects of train lie between 22.6 and 45.3, one in each half octave
     assert sizes.svg.count("train: 0.50") == 2
     assert sizes.svg.count("val: 1.00") == 1
@@ -69,9 +68,7 @@ def test_sizes_fall_into_bins_beside_the_default_boxes(figures: DatasetFigures) 
 
 
 def test_a_class_that_a_split_lacks_has_a_row(figures: DatasetFigures) -> None:
-    from ssd.report.dataset import _classes
-
-    table, chart = _classes(figures).blocks
+    table, chart = class_section(figures.splits).blocks
     assert [[getattr(cell, "text", cell) for cell in row] for row in table.rows] == [
         ["cat", "2", "2", "1", "2"],
         ["dog", "0", "0", "0", "0"],
