@@ -7,7 +7,8 @@ import sys
 COMMANDS = {
     "train": "train on your pictures, or on pictures the program draws",
     "eval": "evaluate weights by the COCO or the VOC rules",
-    "detect": "find the objects in pictures and draw them",
+    "detect": "find the objects in pictures and videos and draw them",
+    "demo": "a web page: drop a picture, see the boxes",
     "check-data": "say what is wrong with a data set, and what the default boxes can reach in it",
     "export": "write an ONNX, OpenVINO or PyTorch graph, checked against the weights",
     "convert": "turn another code's checkpoint into a weights file of this package",
