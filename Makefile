@@ -4,15 +4,23 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo check format lint types imports test test-slow docs bench clean
+.PHONY: install lock demo check format lint types imports test test-slow docs bench clean
 
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+ifdef LOCKED  # exactly the files of requirements/dev.lock, each checked; its head names the platform they are for
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+else
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+endif
 	touch $@
+
+lock: install
+	$(BIN)/python requirements/make_lock.py
 
 demo: install
 	$(BIN)/python tools/train.py configs/demo.yaml

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 def parameter_groups(
@@ -84,10 +85,11 @@ class AveragedNetwork:
         """Move the average towards `network` after its optimizer step number `steps` (from 1)."""
         if not self.decay:
             return
-        weight = 1 - min(self.decay, (1 + steps) / (10 + steps))
+        decay = min(self.decay, (1 + steps) / (10 + steps))
         pairs = list(zip(_tensors(self.network), _tensors(network), strict=True))
         floats = [(mine, theirs) for mine, theirs in pairs if mine.is_floating_point()]
-        torch._foreach_lerp_([mine for mine, _ in floats], [theirs for _, theirs in floats], weight)
+        blend = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        blend([mine for mine, _ in floats], [theirs for _, theirs in floats], steps)
         for mine, theirs in pairs:
             if not mine.is_floating_point():
                 mine.copy_(theirs)
