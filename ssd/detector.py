@@ -19,11 +19,13 @@ from ssd.errors import ArgumentError, CheckpointError
 from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.postprocess import postprocess
 from ssd.pretrained import read_weights
-from ssd.runtime import open_runtime
+from ssd.runtime import Runtime, choose_backend, open_runtime
+from ssd.runtime.graph import Graph, is_graph, join, narrow, open_graph, stack
 from ssd.settings import Postprocessing, Settings
 from ssd.structures import Found, Predictions
 from ssd.tiling import FoundIn, Tiles
 from ssd.variants import from_settings
+from ssd.weights.hub import fetch_from_hub, is_hub_address
 
 Image = UInt8[np.ndarray, "_ _ 3"]
 
@@ -34,8 +36,9 @@ class Detector:
     `preprocess`, `predict` and `postprocess` are the three steps; `detect` and `detect_batch` take them in one go. The
     network is copied: one that is being trained stays as it is.
 
-    `device`: auto, cpu, cuda, cuda:1. `precision`: auto, fp32, bf16, fp16. `backend`: auto, torch. `auto` takes the
-    fastest that this machine has; fp32 gives a checkpoint's own numbers, bf16 moves scores by a percent or so.
+    `device`: auto, cpu, cuda, cuda:1. `precision`: auto, fp32, bf16, fp16. `backend`: auto, torch, openvino. `auto` is
+    the fastest that this machine has, though of backends it is torch here and `load` that chooses; fp32 gives a
+    checkpoint's own numbers, bf16 moves scores by a percent or so.
     """
 
     def __init__(
@@ -48,7 +51,9 @@ class Detector:
         backend: str = "auto",
     ) -> None:
         self.settings = settings
-        self.runtime = open_runtime(network, device=device, precision=precision, backend=backend)
+        self.runtime: Runtime | Graph = open_runtime(
+            network, input_size=settings.network.input_size, device=device, precision=precision, backend=backend
+        )
         self.default_boxes = default_boxes(settings.boxes).to(self.runtime.device)
 
     @property
@@ -67,6 +72,7 @@ class Detector:
 
     def predict(self, images: Float[Tensor, "B 3 S S"]) -> Predictions:
         """Offsets and logits of every default box, float32, on the detector's device."""
+        assert isinstance(self.runtime, Runtime)
         return self.runtime.predict(images)
 
     def postprocess(self, predictions: Predictions, **thresholds: float | int | None) -> Found:
@@ -208,18 +214,83 @@ class Detector:
 
     def _rules(self, changes: dict[str, Any]) -> Postprocessing:
         """Take the weights' own thresholds with `changes` (None: no change), checked."""
-        chosen = {name: value for name, value in changes.items() if value is not None}
-        for name, value in chosen.items():
-            if name in ("score_threshold", "iou_threshold") and not 0 <= value <= 1:
-                raise ArgumentError(f"{value} is out of range", place=name, remedy="Use a number from 0 to 1.")
-            if name in ("top_k", "max_detections") and value < 1:
-                raise ArgumentError(f"{value} is too small", place=name, remedy="Use 1 or more.")
-        return dataclasses.replace(self.settings.postprocessing, **chosen)
+        return checked_rules(self.settings.postprocessing, changes)
 
     def __repr__(self) -> str:
         network, runtime = self.settings.network, self.runtime
         kind = f"SSD{network.input_size} {network.backbone}, {self.settings.num_classes} classes"
         return f"<Detector: {kind}, {runtime.backend} {runtime.precision} on {runtime.device}>"
+
+
+class ExportedDetector(Detector):
+    """A detector whose three steps are computed within an exported graph.
+
+    Suppression is in there too, so a graph gives what its export was told to keep: thresholds can be raised, not
+    lowered. `predict` gives detections already, and `postprocess` filters them.
+    """
+
+    runtime: Graph
+
+    def __init__(self, graph: Graph, class_names: Sequence[str] | None = None) -> None:
+        settings = graph.facts.settings
+        self.inside = settings.postprocessing
+        if class_names is not None:
+            if len(class_names) != settings.num_classes:
+                problem = f"the graph has {settings.num_classes} classes, {len(class_names)} names were given"
+                raise CheckpointError(problem, place="class_names", remedy="Leave them out: it knows its own.")
+            settings = dataclasses.replace(settings, class_names=tuple(class_names))
+        self.settings = settings
+        self.runtime = graph
+        self.default_boxes = default_boxes(settings.boxes)
+
+    def preprocess(self, images: Sequence[Image]) -> list[UInt8[np.ndarray, "_ _ _ 3"]]:  # type: ignore[override]
+        """Stack pictures as the graph takes them, resized if it does not do that itself."""
+        return stack(images, self.runtime.facts.side, self.settings.preprocessing.resize)
+
+    def predict(self, images: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> Found:  # type: ignore[override]
+        """Detections by the rules inside the graph."""
+        return join([self.runtime.find(batch) for batch in images])
+
+    def postprocess(self, predictions: Found, **thresholds: float | int | None) -> Found:  # type: ignore[override]
+        """Keep what `thresholds` keep.
+
+        Raises:
+            ArgumentError: a threshold that the graph cannot keep to.
+            CheckpointError: the detections are not finite.
+        """
+        rules = self._rules(thresholds)
+        if not bool(torch.isfinite(predictions.boxes.sum() + predictions.scores.sum())):
+            raise CheckpointError("the graph's output is not finite", place=self.runtime.backend)
+        return narrow(predictions, rules.score_threshold, rules.max_detections)
+
+    def _rules(self, changes: dict[str, Any]) -> Postprocessing:
+        rules, inside = super()._rules(changes), self.inside
+        for name, possible in (
+            ("score_threshold", rules.score_threshold >= inside.score_threshold),
+            ("max_detections", rules.max_detections <= inside.max_detections),
+            ("iou_threshold", rules.iou_threshold == inside.iou_threshold),
+            ("top_k", rules.top_k == inside.top_k),
+        ):
+            if not possible:
+                problem = f"{getattr(rules, name)} is not possible: the graph was exported with {getattr(inside, name)}"
+                remedy = f"Export again with --{name.replace('_', '-')}, or use the weights."
+                raise ArgumentError(problem, place=name, remedy=remedy)
+        return rules
+
+
+def checked_rules(rules: Postprocessing, changes: dict[str, Any]) -> Postprocessing:
+    """`rules` with `changes`, of which None is no change.
+
+    Raises:
+        ArgumentError: a number out of its range.
+    """
+    chosen = {name: value for name, value in changes.items() if value is not None}
+    for name, value in chosen.items():
+        if name in ("score_threshold", "iou_threshold") and not 0 <= value <= 1:
+            raise ArgumentError(f"{value} is out of range", place=name, remedy="Use a number from 0 to 1.")
+        if name in ("top_k", "max_detections") and value < 1:
+            raise ArgumentError(f"{value} is too small", place=name, remedy="Use 1 or more.")
+    return dataclasses.replace(rules, **chosen)
 
 
 def _to_pixels(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -235,16 +306,35 @@ def load(
     device: str = "auto",
     precision: str = "auto",
     backend: str = "auto",
+    trust: bool = False,
 ) -> Detector:
     """Make a detector of a weights file: ours, one of the known ports' checkpoints, or a run's folder (its best).
 
+    `hf://owner/name[@revision][/file]` is a weights file in a Hugging Face repository, fetched once. An exported graph
+    (`.onnx`, `.xml`, `.pt2`) gives a detector too, with preprocessing and suppression as exported.
+
     "coco", the default, is SSD300 with VGG16 trained on COCO, published by torchvision and fetched once.
-    `class_names` names the classes of a checkpoint that does not say, or gives them other names.
+    `class_names` names the classes of a checkpoint that does not say, or gives them other names. `backend="auto"` is
+    OpenVINO on a CPU where it is installed and the network is large, else PyTorch. `trust` allows a `.pt2`: loading
+    one can run code.
 
     Raises:
         CheckpointError: missing, damaged, of an unknown kind, or for another number of classes.
-        DownloadError: the default weights cannot be fetched.
+        DownloadError: weights that are not on this machine cannot be fetched.
     """
+    if is_hub_address(source):
+        source = fetch_from_hub(str(source))
+    if is_graph(source):
+        graph = open_graph(source, device=device, precision=precision, backend=backend, trust=trust)
+        return ExportedDetector(graph, class_names)
+    network, settings = load_network(source, class_names)
+    if backend == "auto" and precision in ("auto", "fp32", "bf16"):
+        backend = choose_backend(network, device=device)
+    return Detector(network, settings, device=device, precision=precision, backend=backend)
+
+
+def load_network(source: str | Path, class_names: Sequence[str] | None = None) -> tuple[nn.Module, Settings]:
+    """The network of a weights file and its settings; arguments and errors as for `load`."""
     state, settings = read_weights(source, class_names)
     with torch.device("meta"):  # no memory, no random numbers: every tensor comes from the file
         network = from_settings(settings)
@@ -253,7 +343,7 @@ def load(
     except RuntimeError as error:
         problem = f"its tensors do not fit the network of its settings ({' '.join(str(error).split())[:200]} ...)"
         raise CheckpointError(problem, place=source) from None
-    return Detector(network, settings, device=device, precision=precision, backend=backend)
+    return network, settings
 
 
 def detect(image: object, **options: Any) -> Detections:

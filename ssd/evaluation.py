@@ -10,8 +10,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from tqdm import tqdm
 
 from ssd import distributed
@@ -25,19 +23,22 @@ Loss = Callable[[Predictions, Targets], dict[str, float]]
 
 @runtime_checkable
 class EvaluatedDetector(Protocol):
-    """What is asked of a detector; `ssd.detector.Detector` is one."""
+    """What is asked of a detector; `ssd.detector.Detector` is one.
+
+    What passes from step to step is the detector's affair, unless there is a loss: that is computed from `Predictions`.
+    """
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The name of each label."""
 
-    def preprocess(self, images: Sequence[np.ndarray]) -> Float[Tensor, "B 3 S S"]:
+    def preprocess(self, images: Sequence[np.ndarray]) -> Any:
         """Turn uint8 RGB pictures into the network's input."""
 
-    def predict(self, images: Float[Tensor, "B 3 S S"]) -> Predictions:
+    def predict(self, images: Any) -> Any:
         """Run the network."""
 
-    def postprocess(self, predictions: Predictions) -> Found:
+    def postprocess(self, predictions: Any) -> Found:
         """Choose the detections."""
 
 
@@ -137,7 +138,7 @@ def evaluate(
 
 def _work_through(
     detector: EvaluatedDetector,
-    batches: Iterable[tuple[list[Sample], Float[Tensor, "B 3 S S"]]],
+    batches: Iterable[tuple[list[Sample], Any]],
     classes: ClassMap,
     advance: Callable[[int], object],
     loss: Loss | None,
@@ -165,10 +166,10 @@ def _work_through(
 
 def _batches(
     detector: EvaluatedDetector, dataset: EvaluatedData, indices: Sequence[int], batch_size: int, workers: int
-) -> Generator[tuple[list[Sample], Float[Tensor, "B 3 S S"]], None, None]:
+) -> Generator[tuple[list[Sample], Any], None, None]:
     """Decode and resize in threads, a few batches ahead of the network; OpenCV lets other threads run meanwhile."""
 
-    def prepare(chosen: Sequence[int]) -> tuple[list[Sample], Tensor]:
+    def prepare(chosen: Sequence[int]) -> tuple[list[Sample], Any]:
         samples = [dataset.load(index) for index in chosen]
         return samples, detector.preprocess([sample.image for sample in samples])
 
@@ -176,7 +177,7 @@ def _batches(
     if workers == 0:
         yield from map(prepare, groups)
         return
-    waiting: deque[Future[tuple[list[Sample], Tensor]]] = deque()
+    waiting: deque[Future[tuple[list[Sample], Any]]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="ssd-evaluation") as pool:
         try:
             for group in groups:

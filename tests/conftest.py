@@ -9,6 +9,9 @@ from jaxtyping import install_import_hook
 
 install_import_hook("ssd", "beartype.beartype")
 
+# Conversion for OpenVINO takes seconds; the tests of that backend ask for it by name.
+os.environ["SSD_BACKEND"] = "torch"
+
 
 def _find_test_data() -> Path | None:
     named = os.environ.get("SSD_TEST_DATA")
