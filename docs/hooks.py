@@ -53,16 +53,20 @@ _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)\s]+)\)")
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the made pages to those on disk."""
+    for place, content in made_pages().items():
+        files.append(File.generated(config, place, content=content))
+    return files
+
+
+def made_pages() -> dict[str, str | bytes]:
+    """Every page and picture that is not on disk, under its place in the site."""
     pages: dict[str, str | bytes] = {
         "reference/config.md": config_page(),
         "reference/commands.md": commands_page(),
     }
     pages |= api_pages()
     pages |= {page: taken_page(ROOT / name) for page, name in TAKEN.items() if (ROOT / name).is_file()}
-    pages |= notebook_pages(ROOT / "docs" / "quickstart.ipynb")
-    for place, content in pages.items():
-        files.append(File.generated(config, place, content=content))
-    return files
+    return pages | notebook_pages(ROOT / "docs" / "quickstart.ipynb")
 
 
 def taken_page(path: Path) -> str:

@@ -125,6 +125,18 @@ def test_python_in_the_pages_is_python_and_imports_what_exists(page: Path) -> No
 # The site
 
 
+def test_every_page_of_the_menu_and_of_a_link_is_there(hooks: ModuleType) -> None:
+    made = hooks.made_pages()
+    there = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*") if path.is_file()} | set(made)
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    assert set(re.findall(r"[\w/-]+\.md", menu)) - there == set()
+    pages = {path.name: path.read_text(encoding="utf-8") for path in DOCS.glob("*.md")}
+    pages["quickstart.md"] = made["quickstart.md"]
+    links = {(name, link) for name, page in pages.items() for link in re.findall(r"\]\(([\w/.-]+)[#)]", page)}
+    assert {(name, link) for name, link in links if link not in there} == set()
+
+
+@pytest.mark.slow  # the networks of its pages are counted while it is built
 def test_the_site_builds_without_a_warning_and_fetches_nothing(hooks: ModuleType, tmp_path: Path) -> None:
     pytest.importorskip("material", reason='needs mkdocs-material: pip install "ssd-vgg[docs]"')
     pytest.importorskip("mkdocstrings", reason='needs mkdocstrings: pip install "ssd-vgg[docs]"')
