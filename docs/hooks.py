@@ -33,16 +33,22 @@ TAKEN = {
 }
 # Page of the reference -> title, packages and modules. What is named nowhere lands on the page `ground`.
 ROOMS = {
-    "detecting": ("Detecting", ("detector", "detections", "tiling", "drawing", "images", "pretrained")),
+    "detecting": (
+        "Detecting",
+        ("detector", "detections", "forms", "tiling", "drawing", "images", "video", "videowriter", "pretrained"),
+    ),
     "multibox": ("Multibox: default boxes, matching, loss, post-processing", ("multibox",)),
     "model": ("Networks", ("model", "variants")),
     "data": ("Data", ("data", "classmap")),
     "training": (
         "Training",
-        ("training", "evaluation", "build", "config", "optim", "trainstate", "losswatch", "run", "distributed"),
+        (
+            *("training", "trainstep", "evaluation", "build", "config", "optim", "trainstate", "losswatch", "vitals"),
+            *("run", "distributed"),
+        ),
     ),
     "metrics": ("Metrics", ("metrics",)),
-    "weights": ("Weights", ("weights", "checkpoint", "download")),
+    "weights": ("Weights", ("weights", "checkpoint", "download", "publish")),
     "runtime": ("Runtimes and export", ("runtime", "export", "device", "precision")),
     "audit": ("Dataset doctor", ("audit",)),
     "report": ("Reports", ("report",)),
