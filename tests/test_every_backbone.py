@@ -1,0 +1,97 @@
+"""Every backbone goes the whole way: built, trained three steps, evaluated, saved, loaded, exported."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ssd
+from ssd import config as configs
+from ssd import training
+from ssd.checkpoint import load_weights
+from ssd.model import backbones, vgg
+from ssd.variants import BACKBONES, from_settings
+
+HAVE_TIMM = importlib.util.find_spec("timm") is not None
+HAVE_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
+# One of each kind: VGG, cut at three layers, cut inside `features`.
+FAST = ("vgg11_bn", "resnet18", "mobilenet_v3_small")
+# An export takes ten times what training does here. Networks of the same layers as another one, only more of them or
+# under another name, do without.
+NOT_EXPORTED = (
+    *(f"{name}_bn" for name in vgg.CONFIGURATIONS),
+    *("mobilenet_v3_small", "resnet34", "resnet101", "resnet152"),
+    *backbones.ALIASES,
+)
+# Drawn pictures, one a step; VGGs at an eighth of their width, which others do not have.
+TINY = (
+    "data.format=shapes",
+    "data.shapes_train=3",
+    "data.shapes_val=1",
+    "data.shapes_size=80",
+    "data.workers=0",
+    "model.backbone_weights=none",
+    "model.initialisation=caffe",
+    "train.batch_size=1",
+    "train.epochs=1",
+    "train.precision=fp32",
+    "train.device=cpu",
+    "train.keep=1",
+    "optim.lr=1e-4",
+    "optim.warmup=0",
+    "optim.ema=0",
+    "name=tiny",
+)
+
+
+def names(size: int) -> list[object]:
+    """The fast tier goes the way at 300 pixels with a few of them."""
+    return [
+        pytest.param(
+            name,
+            size,
+            id=f"{name}-{size}",
+            marks=[
+                *([] if name in FAST and size == 300 else [pytest.mark.slow]),
+                *([pytest.mark.skipif(not HAVE_TIMM, reason="timm is not installed")] * (name in backbones.TIMM)),
+            ],
+        )
+        for name in BACKBONES
+    ]
+
+
+def train_three_steps(name: str, size: int, folder: Path, *words: str) -> Path:
+    width = ["model.width=0.125"] if name in vgg.NAMES else []
+    overrides = [*TINY, *width, f"model.backbone={name}", f"model.input_size={size}", f"output={folder}", *words]
+    outcome = training.train(configs.load(None, overrides), progress=False)
+    assert outcome.evaluation is not None
+    assert "AP" in outcome.evaluation.metrics
+    return outcome.folder.last
+
+
+@pytest.mark.parametrize(("name", "size"), [*names(300), *names(320)])
+def test_it_trains_three_steps_evaluates_saves_and_loads(name: str, size: int, tmp_path: Path) -> None:
+    weights = train_three_steps(name, size, tmp_path)
+    _, settings, _ = load_weights(weights)
+    assert settings.network.backbone == name
+    detector = ssd.load(weights, device="cpu", precision="fp32", backend="torch")
+    picture = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    found = detector.detect(picture)
+    assert np.isfinite(found.boxes).all()
+    assert np.isfinite(found.scores).all()
+    if size == 300 and HAVE_ONNX and name not in NOT_EXPORTED:
+        assert_its_graph_agrees(detector, picture, tmp_path / "graph.onnx", load_weights(weights))
+
+
+def assert_its_graph_agrees(detector, picture: np.ndarray, path: Path, saved) -> None:
+    from ssd.export import export
+
+    state, settings, _ = saved
+    network = from_settings(settings)
+    network.load_state_dict(state)
+    export(network.eval(), settings, path, "onnx")
+    ours, theirs = detector.detect(picture), ssd.load(path).detect(picture)
+    assert abs(len(ours.scores) - len(theirs.scores)) <= 2  # two scores may swap places at the threshold
+    count = min(len(ours.scores), len(theirs.scores))
+    np.testing.assert_allclose(np.sort(theirs.scores)[-count:], np.sort(ours.scores)[-count:], atol=1e-3)
