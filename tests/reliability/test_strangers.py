@@ -5,8 +5,6 @@ import io
 import json
 import os
 import pickle
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +21,7 @@ from ssd.errors import CheckpointError, DatasetError
 from ssd.settings import Settings
 from ssd.variants import settings_for
 from tests.data.made import coco_content, coco_folder, voc_folder, write_picture, write_text, xml, xml_object
+from tests.reliability.nursery import Nursery
 
 PACKAGE = Path(ssd.__file__).parent
 # Calls that would execute, follow or decode what a stranger wrote, and what is used instead.
@@ -135,7 +134,7 @@ def test_sound_settings_of_any_size_pass(tmp_path: Path) -> None:
         assert load_weights(tmp_path / "a.safetensors")[1] == settings
 
 
-def test_files_that_declare_a_terabyte_are_refused_in_little_memory(tmp_path: Path) -> None:
+def test_files_that_declare_a_terabyte_are_refused_in_little_memory(nursery: Nursery, tmp_path: Path) -> None:
     text = json.dumps({"w": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}}).encode()
     (tmp_path / "bomb.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -160,9 +159,9 @@ for path in sorted(Path({str(tmp_path)!r}).glob("bomb.*")):
     except CheckpointError as error:
         print(error)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert [line.split(":")[0][-16:] for line in done.stdout.splitlines()] == [
+    (done,) = nursery.execute(program)
+    assert done.code == 0, done.err[-2000:]
+    assert [line.split(":")[0][-16:] for line in done.out.splitlines()] == [
         f"{tmp_path}/bomb{suffix}"[-16:] for suffix in (".npz", ".pth", ".safetensors")
     ]
 
