@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
     what = "a picture, a folder, a glob, a video, a camera's number, or a stream's address"
     p.add_argument("sources", nargs="+", metavar="SOURCE", help=what)
-    p.add_argument("--weights", default="coco", help="a weights file, a run's folder, or coco (default)")
+    p.add_argument("--weights", default="coco", help="weights, an exported graph, a run's folder, or coco (default)")
     found = p.add_argument_group("what is found")
     found.add_argument("--score-threshold", type=float, metavar="S", help="default: 0.5")
     found.add_argument(

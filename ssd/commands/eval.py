@@ -38,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument(
-        "weights", nargs="?", help="a weights file, a run's folder, or coco; default: the newest run, else coco"
+        "weights",
+        nargs="?",
+        help="a weights file, an exported graph, a run's folder, or coco; default: the newest run, else coco",
     )
     p.add_argument("--coco", action="store_true", help="AP over IoU 0.50 to 0.95 by pycocotools (default)")
     p.add_argument("--voc", action="store_true", help="AP at IoU 0.5 by the VOC rules: area, and 11 points (VOC07)")
@@ -53,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--score-threshold", type=float, metavar="S", help="default: the weights' own, mostly 0.01")
     p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
     p.add_argument("--precision", default="auto", help="auto (default), fp32, bf16, fp16")
-    p.add_argument("--backend", default="auto", help="auto (default), torch")
+    p.add_argument("--backend", default="auto", help="auto (default), torch, openvino")
     p.add_argument(
         "--coco-backend", choices=("pycocotools", "fast"), default="pycocotools", help="fast: faster-coco-eval"
     )
@@ -175,6 +177,8 @@ def _find(args: argparse.Namespace) -> tuple[str, "Config"]:
         changes = {"folder": args.data, "format": args.format or "auto", "val": None, "classes": None}
     elif beside is None and not any(text.startswith("data.") for text in args.set):
         if weights != "coco":
+            if not path.exists() and "://" not in weights:
+                raise EvaluationError("no such weights file or run", place=weights, remedy="Check the path.")
             problem = "there is no config.yaml beside these weights, so their validation set is unknown"
             raise EvaluationError(problem, place=weights, remedy="Name one: --data FOLDER --split NAME.")
         changes = {"format": "coco2017"}

@@ -98,8 +98,8 @@ def time_stages(detector: "Detector", dataset: "Dataset") -> dict[str, float]:
         inputs = detector.preprocess([image])
         clock.append(time.perf_counter())
         predictions = detector.predict(inputs)
-        if predictions.logits.is_cuda:
-            torch.cuda.synchronize(predictions.logits.device)
+        if detector.runtime.device.startswith("cuda"):
+            torch.cuda.synchronize(detector.runtime.device)
         clock.append(time.perf_counter())
         detector.postprocess(predictions).counts.tolist()  # waits for a GPU
         clock.append(time.perf_counter())

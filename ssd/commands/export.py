@@ -99,13 +99,11 @@ def main(argv: list[str] | None = None) -> int:
 def _finish(args: argparse.Namespace, outcome: "Check", unchecked: Path, out: Path) -> int:
     """Give the files their name: the good one, or that of a rejected export."""
     place = out if outcome.accepted else out.with_name(f"{out.stem}.rejected{out.suffix}")
-    for suffix in (".bin", out.suffix):  # the .xml comes last: where it is, the .bin is
-        part = unchecked.with_suffix(suffix)
-        if part.exists():
-            part.replace(place.with_suffix(suffix))
+    for part in _files(unchecked):
+        part.replace(place.with_suffix(part.suffix))
     report = outcome.write(place, args.weights, args.format)
     print(outcome.as_text())
-    size = sum(p.stat().st_size for p in {place, place.with_suffix(".bin")} if p.exists())
+    size = sum(part.stat().st_size for part in _files(place))
     if outcome.accepted:
         print(f"done: {place} ({size / 1e6:.1f} MB), report: {report}")
         return 0
@@ -138,10 +136,15 @@ def _output(args: argparse.Namespace, precision: str) -> Path:
         out = name.with_name(f"{name.name}{'' if precision == 'fp32' else f'.{precision}'}{suffix}")
     if out.suffix != suffix:
         raise ArgumentError(f"does not end in {suffix}", place=out, remedy=f"{args.format} is written as {suffix}.")
-    for part in {out, out.with_suffix(".bin") if suffix == ".xml" else out}:
+    for part in _files(out):
         if part.exists() and not args.force:
             raise ArgumentError("is there already", place=part, remedy="Name another --out, or add --force.")
     return out
+
+
+def _files(path: Path) -> list[Path]:
+    """What an export consists of; the `.xml` comes last: where it is, its `.bin` is."""
+    return [path.with_suffix(".bin"), path] if path.suffix == ".xml" else [path]
 
 
 def _with_rules(network: "nn.Module", settings: "Settings", args: argparse.Namespace) -> "Settings":

@@ -57,11 +57,15 @@ class Check:
             ["", "found", "allowed"],
             ["largest difference of a box (px of the input)", f"{parity.box:.3g}", f"{tolerance.box:g}"],
             ["largest difference of a score", f"{parity.score:.2g}", f"{tolerance.score:g}"],
-            ["detections lost", str(parity.lost), ""],
-            ["detections gained", str(parity.gained), f"{int(tolerance.missing * parity.compared)} in all"],
+            [
+                "detections lost or gained",
+                str(parity.lost + parity.gained),
+                str(int(tolerance.missing * parity.compared)),
+            ],
         ]
         if self.ap is not None:
-            rows.append([f"AP, {self.ap[0]:.4f} before", f"{self.ap[1]:.4f}", f"-{tolerance.ap:g}"])
+            before, after = self.ap
+            rows.append([f"AP ({before:.4f} by the weights)", f"{after:.4f}", f"{before - tolerance.ap:.4f}"])
         least = f" scoring {tolerance.least_score:g} or more" if tolerance.least_score else ""
         head = [
             f"{self.precision} against PyTorch in fp32 on {parity.pictures} pictures ({self.pictures}):",
@@ -73,7 +77,7 @@ class Check:
 
     def write(self, exported: Path, weights: str, format: str) -> Path:
         """Write all of it as JSON beside the exported file."""
-        path = exported.with_suffix(".parity.json")
+        path = exported.with_name(f"{exported.name}.parity.json")
         facts: dict[str, Any] = {
             "export": str(exported),
             "weights": weights,

@@ -46,6 +46,7 @@ class Bench:
     jpeg: bytes
     weights: Path  # a state dict of torchvision's
     sizes: Sizes = Sizes()
+    compiled: bool = False  # our training step goes through torch.compile
 
     @functools.cached_property
     def peer(self) -> Any:
@@ -70,6 +71,10 @@ class Bench:
 
     def detector(self, precision: str = "auto", backend: str = "auto") -> Detector:
         """Ours, with the same weights."""
+        if precision == "int8":
+            from ssd.commands.benchmark.quantised import int8_detector
+
+            return int8_detector(self.weights, self.jpeg)
         return load(self.weights, device=str(self.device), precision=precision, backend=backend)
 
     def inputs(self, count: int) -> UInt8[Tensor, "B 3 S S"]:
