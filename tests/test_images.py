@@ -9,13 +9,24 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from ssd.errors import ImageDecodeError, ImageError
-from ssd.images import as_image, decode, load_image, mean_colour, normalise, preprocess, preprocess_batch, read_size
+from ssd.images import (
+    as_image,
+    decode,
+    load_image,
+    load_shrunk,
+    mean_colour,
+    normalise,
+    preprocess,
+    preprocess_batch,
+    read_size,
+)
 from ssd.settings import Preprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -148,6 +159,43 @@ def test_any_file_name_works(tmp_path: Path) -> None:
     assert load_image(str(path)).shape == (40, 80, 3)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("shrink", [1, 2, 4, 8])
+def test_a_jpeg_can_be_decoded_at_a_fraction_of_its_size(mode: str, shrink: int, tmp_path: Path) -> None:
+    smooth = cv2.resize(noise(5, 9), (161, 83), interpolation=cv2.INTER_CUBIC)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded(Image.fromarray(smooth).convert(mode), "JPEG"))
+    image, shrunk = load_shrunk(path, shrink)
+    assert shrunk == shrink
+    assert image.shape == (-(-83 // shrink), -(-161 // shrink), 3)
+    whole = load_image(path)
+    height, width = 83 // shrink, 161 // shrink  # pixels that are whole in both
+    blocks = whole[: height * shrink, : width * shrink].reshape(height, shrink, width, shrink, 3).mean(axis=(1, 3))
+    assert np.abs(image[:height, :width] - blocks).mean() < 2
+
+
+def test_what_is_no_jpeg_comes_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(photo(), "PNG"))
+    image, shrunk = load_shrunk(path, 4)
+    assert shrunk == 1
+    assert np.array_equal(image, load_image(path))
+
+
+def test_a_jpeg_decoded_smaller_is_upright_and_no_less_strict(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(noise(100, 60)).save(file, "JPEG", exif=exif)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(file.getvalue())
+    width, height = read_size(path)
+    assert load_shrunk(path, 2)[0].shape[:2] == (height // 2, width // 2)
+    path.write_bytes(file.getvalue()[: len(file.getvalue()) // 2])
+    with pytest.raises(ImageDecodeError, match="truncated"):
+        load_shrunk(path, 2)
+
+
 def test_too_many_pixels_are_refused() -> None:
     with pytest.raises(ImageDecodeError, match="too large: 80x40"):
         decode(encoded(photo(), "PNG"), max_pixels=80 * 40 - 1)
@@ -263,6 +311,16 @@ def test_the_float_rule_is_torchvisions(height: int, width: int, size: int, imag
     rule = Preprocessing(tuple(255 * m for m in mean), tuple(255 * s for s in std), resize="float")  # type: ignore[arg-type]
     expected = theirs([torch.from_numpy(image).permute(2, 0, 1).contiguous() / 255])[0].tensors[0]
     torch.testing.assert_close(preprocess(image, rule, size), expected, rtol=1e-6, atol=1e-5)
+
+
+def test_a_large_picture_is_resized_by_the_same_rule_from_the_pixels_that_count() -> None:
+    rule = Preprocessing((110.0, 120.0, 130.0), (1.0, 2.0, 3.0), channels="bgr", resize="float")
+    for height, width in ((900, 1200), (1201, 907), (3000, 301)):
+        image = noise(height, width)
+        floats = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)[None].float()
+        small = F.interpolate(floats, size=(300, 300), mode="bilinear", align_corners=False)[0]
+        mean, std = torch.tensor(rule.mean).view(3, 1, 1), torch.tensor(rule.std).view(3, 1, 1)
+        torch.testing.assert_close(preprocess(image, rule, 300), (small - mean) / std, rtol=1e-6, atol=1e-4)
 
 
 def test_the_uint8_rule_is_a_bilinear_resize_and_then_mean_and_std() -> None:

@@ -1,13 +1,14 @@
 """From indices to a batch: load, check, transform, collate. This is what runs inside a data worker."""
 
+import functools
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
@@ -16,6 +17,8 @@ from ssd.structures import Batch, Record, Sample, Targets
 
 BadImages = Literal["error", "skip"]
 TrainKey = tuple[int, tuple[int, ...]]  # epoch, indices: a worker outlives the epoch it was started in
+
+Made = TypeVar("Made")
 
 _SUBSTITUTES = 20  # how many neighbours of a bad picture are tried
 
@@ -34,11 +37,33 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def load(self, index: int) -> Sample:
-        """Decode one picture."""
+    def load(self, index: int, shrink: int = 1) -> Sample:
+        """Decode one picture, at 1/`shrink` of its size if that is easier."""
 
 
-Transform = Callable[[Sample, Sequence[int]], Sample]
+class Plan(Protocol):
+    """What a transform has drawn."""
+
+    @property
+    def shrink(self) -> int:
+        """How many times smaller the picture may be decoded."""
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """Prepares a sample for the network: `ssd.data.transforms.TrainTransform` is one."""
+
+    def plan(
+        self,
+        shape: tuple[int, int],
+        boxes: Float[np.ndarray, "N 4"],
+        crowd: Bool[np.ndarray, "N"],
+        seed: Sequence[int],
+    ) -> Any:
+        """Draw for a picture of `shape` (height, width) with these objects; gives a `Plan`."""
+
+    def __call__(self, sample: Sample, seed: Sequence[int], plan: Any = None) -> Sample:
+        """Carry the plan out."""
 
 
 @dataclass(frozen=True)
@@ -70,36 +95,43 @@ class TrainBatches(TorchDataset[Delivery]):
         epoch, indices = key
         bad: list[ImageDecodeError] = []
         try:
-            loaded = [self._load(index, bad) for index in indices]
-            samples = [self._augment(s, epoch, index) for s, index in zip(loaded, indices, strict=True)]
+            prepared = [self._prepare(index, (self.seed, epoch, index), bad) for index in indices]
         except SSDError as error:
             return Delivery(error=error)
+        samples = [sample for sample, _ in prepared]
         # Memory stays height x width x channel, which is PyTorch's channels-last: convolutions want it so.
         images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2)
-        return Delivery(collate(images, samples, [sample.image.shape[:2] for sample in loaded]), tuple(bad))
+        return Delivery(collate(images, samples, [size for _, size in prepared]), tuple(bad))
 
-    def _augment(self, sample: Sample, epoch: int, index: int) -> Sample:
-        return _guarded(lambda: self.transform(sample, (self.seed, epoch, index)), self.source, index)
+    def _prepare(self, index: int, seed: Sequence[int], bad: list[ImageDecodeError]) -> tuple[Sample, tuple[int, int]]:
+        """Load and augment a picture; and its height and width on disk.
 
-    def _load(self, index: int, bad: list[ImageDecodeError]) -> Sample:
-        """Load a picture; under "skip" the next one that can be decoded stands in for a bad one."""
+        Under "skip" the next one that can be decoded stands in for a bad one.
+        """
         for shift in range(_SUBSTITUTES):
+            chosen = (index + shift) % len(self.source)
+            record = self.source.records[chosen]
+            size = record.height, record.width
+            draw = functools.partial(self.transform.plan, size, record.boxes, record.crowd, seed)
+            plan: Plan = _guarded(draw, self.source, chosen)
             try:
-                return load_checked(self.source, (index + shift) % len(self.source))
+                sample = load_checked(self.source, chosen, plan.shrink)
             except ImageDecodeError as error:
                 if self.bad_images == "error":
                     raise
                 bad.append(error)
+                continue
+            return _guarded(functools.partial(self.transform, sample, seed, plan), self.source, chosen), size
         raise bad[-1]
 
 
-def load_checked(source: Source, index: int) -> Sample:
+def load_checked(source: Source, index: int, shrink: int = 1) -> Sample:
     """Decode one picture and check what no loss could survive: boxes without area, labels of no class.
 
     Raises:
         AnnotationError: names the picture, the object and its values.
     """
-    sample = _guarded(lambda: source.load(index), source, index)
+    sample = _guarded(functools.partial(source.load, index, shrink), source, index)
     boxes, classes = sample.boxes, len(source.class_names)
     bad_boxes = ~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
     if bad_boxes.any():
@@ -141,7 +173,7 @@ def _fractions(sample: Sample) -> Float32[np.ndarray, "N 4"]:
     return np.asarray(sample.boxes / np.array([width, height, width, height], np.float32), np.float32)
 
 
-def _guarded(step: Callable[[], Sample], source: Source, index: int) -> Sample:
+def _guarded(step: Callable[[], Made], source: Source, index: int) -> Made:
     """Run one step on one picture; whatever it raises comes out as an error that names the picture."""
     try:
         return step()

@@ -24,7 +24,7 @@ from ssd.data.records import build_records, unknown_classes
 from ssd.data.sources import find_format, read_split
 from ssd.data.voc import Offset
 from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
-from ssd.images import load_image, read_size
+from ssd.images import load_shrunk, read_size
 from ssd.structures import Record, Sample
 
 log = logging.getLogger("ssd.data")
@@ -39,9 +39,15 @@ def read_picture(record: Record) -> UInt8[np.ndarray, "H W 3"]:
         ImageDecodeError: it cannot be decoded whole.
         AnnotationError: it has another size than its annotation says.
     """
-    image = load_image(record.path)
-    check_size(record, image.shape[1], image.shape[0])
-    return image
+    return _read_shrunk(record, 1)[0]
+
+
+def _read_shrunk(record: Record, shrink: int) -> tuple[UInt8[np.ndarray, "H W 3"], int]:
+    """Decode it at 1/`shrink` of its size where its format allows, and say how many times smaller it came."""
+    image, shrunk = load_shrunk(record.path, shrink)
+    height, width = image.shape[:2]
+    check_size(record, *((width, height) if shrunk == 1 else read_size(record.path)))
+    return image, shrunk
 
 
 def check_size(record: Record, width: int, height: int) -> None:
@@ -74,17 +80,23 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.records)
 
-    def load(self, index: int) -> Sample:
-        """Decode one picture and give it with its objects."""
+    def load(self, index: int, shrink: int = 1) -> Sample:
+        """Decode one picture and give it with its objects.
+
+        A JPEG may come at 1/`shrink` of its size (1, 2, 4, 8); `Sample.shrink` says so.
+        """
         record = self.records[index]
+        from_file = self.read is read_picture
+        image, shrunk = _read_shrunk(record, shrink) if from_file else (self.read(record), 1)
         return Sample(
-            image=self.read(record),
+            image=image,
             boxes=record.boxes,
             labels=record.labels,
             difficult=record.difficult,
             crowd=record.crowd,
             path=record.path,
             image_id=record.image_id,
+            shrink=shrunk,
         )
 
 

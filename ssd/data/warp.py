@@ -30,6 +30,11 @@ class Geometry:
         left, top, right, bottom = self.crop
         return self.size / (right - left), self.size / (bottom - top)
 
+    @property
+    def spare(self) -> int:
+        """How many times smaller the source may come and still have a pixel for each of the result's: 1, 2, 4 or 8."""
+        return next((shrink for shrink in (8, 4, 2) if shrink * max(self.scale) <= 1), 1)
+
 
 def move_boxes(boxes: Float[np.ndarray, "N 4"], geometry: Geometry) -> Float[np.ndarray, "N 4"]:
     """Boxes in pixels of the result, cut to its border."""
@@ -43,9 +48,10 @@ def move_boxes(boxes: Float[np.ndarray, "N 4"], geometry: Geometry) -> Float[np.
 
 
 def by_steps(
-    image: UInt8[np.ndarray, "H W 3"], geometry: Geometry, fill: Colour, recolour: Recolour
+    image: UInt8[np.ndarray, "H W 3"], geometry: Geometry, fill: Colour, recolour: Recolour, shrink: int = 1
 ) -> UInt8[np.ndarray, "S S 3"]:
     """The paper's order on the big picture: colours, expansion, crop, resize, mirror."""
+    assert shrink == 1, "the paper's order works on the whole picture"
     height, width = image.shape[:2]
     left, top, right, bottom = geometry.canvas or (0, 0, width, height)
     canvas = np.full((bottom - top, right - left, 3), fill, np.uint8)
@@ -57,28 +63,32 @@ def by_steps(
 
 
 def in_one_warp(
-    image: UInt8[np.ndarray, "H W 3"], geometry: Geometry, fill: Colour, recolour: Recolour
+    image: UInt8[np.ndarray, "H W 3"], geometry: Geometry, fill: Colour, recolour: Recolour, shrink: int = 1
 ) -> UInt8[np.ndarray, "S S 3"]:
     """The same picture up to interpolation, without ever touching a pixel that is not shown.
 
     What is shown of the source is shrunk with an area filter where it shrinks, recoloured while it is small, and put in
-    its place on the fill colour, exact to the fraction of a pixel. The fill keeps its colour.
+    its place on the fill colour, exact to the fraction of a pixel. The fill keeps its colour. The picture may have been
+    decoded `shrink` times smaller than the pixels that the geometry counts.
     """
     height, width = image.shape[:2]
     left, top, right, bottom = geometry.crop
-    low = max(left, 0), max(top, 0)
-    high = min(right, width), min(bottom, height)
+    low = max(left // shrink, 0), max(top // shrink, 0)
+    high = min(-(-right // shrink), width), min(-(-bottom // shrink), height)
     if low[0] >= high[0] or low[1] >= high[1]:
         return np.full((geometry.size, geometry.size, 3), fill, np.uint8)
     shown = image[low[1] : high[1], low[0] : high[0]]
-    target = [(high[axis] - low[axis]) * geometry.scale[axis] for axis in (0, 1)]
+    scale = [shrink * each for each in geometry.scale]
+    target = [(high[axis] - low[axis]) * scale[axis] for axis in (0, 1)]
     small = recolour(_shrink(shown, target))
-    if shown.shape[:2] == (bottom - top, right - left):
+    corner = [low[axis] - geometry.crop[axis] / shrink for axis in (0, 1)]
+    whole = (shown.shape[0] * shrink, shown.shape[1] * shrink) == (bottom - top, right - left)
+    if whole and corner == [0, 0]:
         return _turn(cv2.resize(small, (geometry.size, geometry.size), interpolation=cv2.INTER_LINEAR), geometry)
     # `small` has whole pixels, its place has not: the rest of the scale and the fraction of the offset go here.
     # Pixel i covers [i, i + 1], but warpAffine thinks of its centre as i: hence the halves.
     rest = [target[0] / small.shape[1], target[1] / small.shape[0]]
-    offset = [(low[axis] - geometry.crop[axis]) * geometry.scale[axis] + (rest[axis] - 1) / 2 for axis in (0, 1)]
+    offset = [corner[axis] * scale[axis] + (rest[axis] - 1) / 2 for axis in (0, 1)]
     matrix = np.array([[rest[0], 0, offset[0]], [0, rest[1], offset[1]]])
     place = (geometry.size, geometry.size)
     placed = cv2.warpAffine(

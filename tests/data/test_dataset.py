@@ -31,6 +31,18 @@ def test_a_voc_folder_with_a_list_of_classes_is_voc(tmp_path):
     assert recognise(tmp_path / "yolo") == "yolo"
 
 
+def test_a_picture_may_be_loaded_smaller_and_its_size_is_checked_all_the_same(tmp_path):
+    folder = voc_folder(tmp_path / "voc", {"a": xml(xml_object())})
+    (sample,) = (open_dataset(folder, "train").load(0, 4),)
+    assert (sample.image.shape, sample.shrink) == ((5, 10, 3), 4)
+    assert sample.boxes.tolist() == open_dataset(folder, "train").records[0].boxes.tolist()
+    wrong = voc_folder(tmp_path / "wrong", {"a": xml(xml_object(), size=(39, 20))})  # 39 and 40 give 10 pixels both
+    for shrink in (1, 4):
+        with pytest.raises(AnnotationError, match="says 39x20, the upright picture has 40x20"):
+            open_dataset(wrong, "train").load(0, shrink)
+    assert shapes("train", 1, 64).load(0, 4).shrink == 1
+
+
 def test_a_folder_of_no_known_format_is_described(tmp_path):
     write_text(tmp_path / "notes.md", "")
     with pytest.raises(DatasetError, match=r"there is: notes\.md\. Looked for VOC: Annotations"):

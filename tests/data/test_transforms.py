@@ -180,6 +180,42 @@ def test_own_albumentations_run_last_and_are_seeded_too() -> None:
     assert not np.array_equal(first, other)
 
 
+def test_a_plan_is_what_would_have_been_drawn_anyway() -> None:
+    transform = TrainTransform(64, fill=FILL)
+    given_sample = sample([[10, 10, 90, 90], [60, 30, 150, 110]])
+    for index in range(10):
+        plan = transform.plan((120, 160), given_sample.boxes, given_sample.crowd, (0, 0, index))
+        planned, plain = transform(given_sample, (0, 0, index), plan), transform(given_sample, (0, 0, index))
+        assert np.array_equal(planned.image, plain.image)
+        assert np.array_equal(planned.boxes, plain.boxes)
+
+
+def test_of_a_large_picture_a_smaller_one_is_asked_for_and_the_boxes_stay_the_same() -> None:
+    whole = sample([[100, 100, 900, 900], [600, 300, 1500, 1100]], height=1200, width=1600)
+    smaller = {n: cv2.resize(whole.image, (1600 // n, 1200 // n), interpolation=cv2.INTER_AREA) for n in (1, 2, 4, 8)}
+    transform, asked = TrainTransform(100, fill=FILL), []
+    for index in range(20):
+        seed = (0, 0, index)
+        plan = transform.plan((1200, 1600), whole.boxes, whole.crowd, seed)
+        asked.append(plan.shrink)
+        given_sample = dataclasses.replace(whole, image=smaller[plan.shrink], shrink=plan.shrink)
+        result, expected = transform(given_sample, seed, plan), transform(whole, seed)
+        assert result.shrink == 1
+        assert result.labels.tolist() == expected.labels.tolist()
+        assert np.allclose(result.boxes, expected.boxes, atol=1e-3)
+        assert np.abs(result.image.astype(int) - expected.image.astype(int)).mean() < 1.5
+    assert set(asked) == {4, 8}
+
+
+def test_small_pictures_and_the_papers_order_are_decoded_whole() -> None:
+    nothing, seed = np.zeros((0, 4), np.float32), (0, 0, 0)
+    for transform, shape in (
+        (TrainTransform(30, fill=FILL), (900, 1100)),
+        (TrainTransform(30, fill=FILL, order="paper"), (3000, 4000)),
+    ):
+        assert transform.plan(shape, nothing, np.zeros(0, bool), seed).shrink == 1
+
+
 def test_a_canvas_cannot_shrink() -> None:
     with pytest.raises(ConfigError, match="max_expand"):
         TrainTransform(80, fill=FILL, max_expand=0.5)
@@ -289,11 +325,12 @@ def draw(
 # Pixels and boxes of a geometry
 
 
-def dots(geometry: Geometry) -> np.ndarray:
+def dots(geometry: Geometry, shrink: int = 1) -> np.ndarray:
     """Where a white blob of the picture ends up, as centre of mass."""
     image = np.zeros((120, 160, 3), np.uint8)
     image[40:60, 50:80] = 255
-    moved = in_one_warp(image, geometry, (0, 0, 0), unchanged)[..., 0].astype(float)
+    image = cv2.resize(image, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
+    moved = in_one_warp(image, geometry, (0, 0, 0), unchanged, shrink)[..., 0].astype(float)
     rows, columns = np.mgrid[0 : geometry.size, 0 : geometry.size] + 0.5
     return np.array([(columns * moved).sum(), (rows * moved).sum()]) / moved.sum()
 
@@ -303,11 +340,36 @@ def dots(geometry: Geometry) -> np.ndarray:
     st.tuples(st.integers(-300, 40), st.integers(-300, 30), st.integers(90, 460), st.integers(70, 420)),
     st.booleans(),
     st.booleans(),
+    st.sampled_from([1, 2, 4]),
 )
-def test_pixels_move_with_the_boxes(crop: tuple[int, int, int, int], mirror: bool, flip: bool) -> None:
+def test_pixels_move_with_the_boxes(crop: tuple[int, int, int, int], mirror: bool, flip: bool, shrink: int) -> None:
     geometry = Geometry(crop, 200, mirror, flip)
     box = move_boxes(np.array([[50.0, 40, 80, 60]]), geometry)[0]
-    assert np.allclose(dots(geometry), (box[:2] + box[2:]) / 2, atol=0.35)
+    assert np.allclose(dots(geometry, shrink), (box[:2] + box[2:]) / 2, atol=0.35)
+
+
+@pytest.mark.parametrize("crop", [(0, 0, 1300, 900), (3, 1, 1290, 871), (-700, -301, 1500, 1700), (101, 7, 805, 707)])
+def test_a_picture_decoded_smaller_gives_the_same_result(crop: tuple[int, int, int, int]) -> None:
+    geometry = Geometry(crop, 100, mirror=True)
+    image = smooth(900, 1300)
+    whole = in_one_warp(image, geometry, FILL, unchanged).astype(int)
+    for shrink in (2, 4):
+        assert shrink <= geometry.spare
+        edge = [(0, -900 % shrink), (0, -1300 % shrink), (0, 0)]  # sizes are rounded up
+        padded = np.pad(image, edge, "edge")
+        height, width = padded.shape[0] // shrink, padded.shape[1] // shrink
+        smaller = cv2.resize(padded, (width, height), interpolation=cv2.INTER_AREA)
+        moved = in_one_warp(smaller, geometry, FILL, unchanged, shrink).astype(int)
+        assert np.abs(moved - whole).mean() < 0.6
+        # Where the picture ends, a pixel of it may be one of a quarter of the size.
+        assert (np.abs(moved - whole) > 12).mean() < 0.02
+
+
+def test_a_picture_may_come_so_small_that_each_pixel_of_the_result_still_has_one() -> None:
+    assert Geometry((0, 0, 1199, 2400), 300).spare == 2
+    assert Geometry((0, 0, 1200, 2400), 300).spare == 4
+    assert Geometry((0, 0, 9000, 9000), 300).spare == 8
+    assert Geometry((0, 0, 599, 9000), 300).spare == 1
 
 
 def test_what_shrinks_is_filtered() -> None:
