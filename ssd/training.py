@@ -6,7 +6,6 @@ first.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import logging
 import math
@@ -17,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from ssd import __version__, build, distributed
@@ -28,14 +26,10 @@ from ssd.data import Dataset
 from ssd.detector import Detector
 from ssd.errors import DatasetError, NonFiniteLossError
 from ssd.evaluation import Evaluation, evaluate
-from ssd.images import normalise
 from ssd.losswatch import LossWatch
-from ssd.model.backbones import TorchvisionBackbone
 from ssd.model.initialise import fit_to_data_
 from ssd.multibox.default_boxes import default_boxes
-from ssd.multibox.loss import LossParts, check_targets, multibox_loss
-from ssd.multibox.matcher import match
-from ssd.multibox.presence import presence_loss
+from ssd.multibox.loss import LossParts, check_targets
 from ssd.optim import AveragedNetwork, parameter_groups, set_lr
 from ssd.precision import choose_dtype
 from ssd.report.page import made_by
@@ -44,6 +38,7 @@ from ssd.report.training import write_training_page
 from ssd.run import RunFolder, StopRequest, open_folder, stop_on_signals
 from ssd.structures import Batch, Predictions, Targets
 from ssd.trainstate import TrainState
+from ssd.trainstep import LossRules, TrainStep, network_input
 
 log = logging.getLogger("ssd.training")
 
@@ -86,23 +81,20 @@ class Trainer:
         saved = self.folder.find_state(resume)
         begin = build.start(config, self.train_set.class_names)
         self.settings = begin.settings
-        self.boxes = default_boxes(begin.settings.boxes).to(device)
         self.loader = build.train_loader(config, self.train_set, begin.settings)
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.updates_per_epoch = -(-self.steps_per_epoch // config.optim.accumulate)
         self.schedule = build.build_schedule(config, self.updates_per_epoch * config.train.epochs)
         network = begin.network.to(device).to(memory_format=torch.channels_last)
         if saved is None and config.model.initialisation == "data":
-            fit_to_data_(network, self._normalised(self.loader.first_pictures(16)), begin.fresh)
+            pictures = network_input(self.loader.first_pictures(16), device, begin.settings.preprocessing)
+            fit_to_data_(network, pictures, begin.fresh)
         build.freeze(network, config.model.freeze_stages)
         self.state = self._new_state(network, begin.pretrained)
         if saved is not None:
             self.state.restore(saved, self.folder.path)
             log.info("%s: resuming after step %d", self.folder.path, self.state.step)
-        self.parallel = _over_ranks(network, device)
-        self.network = self.parallel
-        if config.train.compile:
-            self.network = torch.compile(self.parallel)  # type: ignore[assignment]
+        self.batch_step = self._new_step()
         self.train_log, self.val_log = self._logs()
         self.evaluation: Evaluation | None = None
         self.clock = (time.monotonic(), self.state.step)  # of the last log row
@@ -124,7 +116,7 @@ class Trainer:
 
     def _train_epoch(self, epoch: int, done: int, bar: "tqdm[Any]") -> bool:
         """Go through one epoch from batch `done` on; False when somebody asked to stop."""
-        self.network.train()
+        self.batch_step.train()
         self.clock = (time.monotonic(), self.state.step)
         watch = LossWatch(self.device)
         for index, batch in enumerate(self.loader.epoch(epoch, done), start=done):
@@ -162,64 +154,11 @@ class Trainer:
     def _forward_backward(self, batch: Batch, *, sync: bool) -> tuple[LossParts, Tensor]:
         """Add one batch's gradients; gives the loss and the number of objects that missed their best default box."""
         check_targets(batch.targets, batch.paths, self.settings.num_classes)
-        images = self._normalised(batch.images)
-        targets = batch.targets.to(self.device, non_blocking=True)
-        with self._quiet(sync):
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                predictions = self.network(images)
-            parts, orphans = self._loss(predictions, targets, over_ranks=True)
-            parts = self._with_auxiliary(parts, targets)
-            loss = self.state.scaler.scale(parts.total / self.config.optim.accumulate)
-            loss.backward()  # type: ignore[no-untyped-call]
-        return parts, orphans
-
-    def _quiet(self, sync: bool) -> contextlib.AbstractContextManager[None]:
-        """Between the batches of one update the ranks need not exchange gradients."""
-        if sync or not isinstance(self.parallel, DistributedDataParallel):
-            return contextlib.nullcontext()
-        return self.parallel.no_sync()
-
-    def _loss(self, predictions: Predictions, targets: Targets, *, over_ranks: bool) -> tuple[LossParts, Tensor]:
-        loss = self.config.loss
-        assert loss.negatives_per_empty_image is not None
-        matches = match(self.boxes, targets, loss.match_iou)
-        positives = (matches.object_index >= 0).sum()
-        if over_ranks:
-            # Gradients are averaged over ranks, so each divides by the mean count: together, by the whole batch's.
-            positives = distributed.sum_over_ranks(positives.float()) / distributed.world_size()
-        parts = multibox_loss(
-            predictions,
-            targets,
-            matches,
-            self.boxes,
-            variances=loss.variances,
-            negative_ratio=loss.negative_ratio,
-            negatives_per_empty_image=loss.negatives_per_empty_image,
-            box_weight=loss.box_weight,
-            label_smoothing=loss.label_smoothing,
-            positives=positives,
-        )
-        return parts, matches.second_choices
-
-    def _with_auxiliary(self, parts: LossParts, targets: Targets) -> LossParts:
-        """Add what the backbone's auxiliary heads, which only train, have to learn."""
-        weight = self.config.loss.auxiliary_weight
-        if not weight:
-            return parts
-        backbone = self.state.network.get_submodule("backbone")
-        assert isinstance(backbone, TorchvisionBackbone)
-        return dataclasses.replace(parts, auxiliary=weight * presence_loss(backbone.presence, targets))
+        return self.batch_step.backward(batch.images, batch.targets, sync=sync)
 
     def _update(self, updates: int) -> None:
         """Clip, step, average."""
-        state = self.state
-        if self.config.optim.clip_norm:
-            state.scaler.unscale_(state.optimizer)
-            torch.nn.utils.clip_grad_norm_(state.network.parameters(), self.config.optim.clip_norm, foreach=True)
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        state.optimizer.zero_grad(set_to_none=True)
-        state.average.update(state.network, updates)
+        self.batch_step.update(updates)
 
     def _evaluate(self, epoch: int, bar: "tqdm[Any]") -> bool:
         """Loss and AP of the averaged network in one pass; False when somebody asked to stop."""
@@ -245,7 +184,7 @@ class Trainer:
         self.evaluation, self.state.evaluated = evaluation, self.state.step
         ap = evaluation.metrics[metric.headline]
         row = {"step": self.state.step, "epoch": epoch + 1, **_scalars(evaluation.metrics)}
-        row |= {f"loss_{name}": value for name, value in (evaluation.loss or {}).items()}
+        row |= _scalars({f"loss_{name}": value for name, value in (evaluation.loss or {}).items()})
         self.state.since_best += 1
         better = ap is not None and math.isfinite(ap) and (self.state.best is None or ap > self.state.best)
         if better:
@@ -260,7 +199,7 @@ class Trainer:
         return True
 
     def _validation_loss(self, predictions: Predictions, targets: Targets) -> dict[str, float]:
-        parts, _ = self._loss(predictions, targets, over_ranks=False)
+        parts, _ = self.batch_step.loss(predictions, targets, over_ranks=False)
         return {"box": float(parts.box), "confidence": float(parts.confidence), "total": float(parts.total)}
 
     def _save(self) -> None:
@@ -317,10 +256,6 @@ class Trainer:
             counts = {"missed_best_box": self.state.missed_best_box, "images_per_second": round(rate, 2)}
             self.train_log.write({"step": self.state.step, "epoch": epoch, **row, **counts})
 
-    def _normalised(self, images: Tensor) -> Tensor:
-        images = images.to(self.device, non_blocking=True)
-        return normalise(images, self.settings.preprocessing).to(memory_format=torch.channels_last)
-
     def _new_state(self, network: nn.Module, pretrained: frozenset[str]) -> TrainState:
         optim = self.config.optim
         assert optim.bias_lr_factor is not None, "resolve the config first"
@@ -336,6 +271,31 @@ class Trainer:
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         average = AveragedNetwork(network, optim.ema or 0.0)
         return TrainState(network, average, optimizer, scaler, self.config, self.train_set.class_names)
+
+    def _new_step(self) -> TrainStep:
+        loss, state = self.config.loss, self.state
+        assert loss.negatives_per_empty_image is not None, "resolve the config first"
+        return TrainStep(
+            state.network,
+            state.average,
+            state.optimizer,
+            state.scaler,
+            default_boxes=default_boxes(self.settings.boxes).to(self.device),
+            preprocessing=self.settings.preprocessing,
+            rules=LossRules(
+                match_iou=loss.match_iou,
+                negative_ratio=loss.negative_ratio,
+                negatives_per_empty_image=loss.negatives_per_empty_image,
+                box_weight=loss.box_weight,
+                label_smoothing=loss.label_smoothing,
+                auxiliary_weight=loss.auxiliary_weight,
+                variances=loss.variances,
+            ),
+            dtype=self.dtype,
+            clip_norm=self.config.optim.clip_norm,
+            accumulate=self.config.optim.accumulate,
+            compiled=self.config.train.compile,
+        )
 
     def _logs(self) -> tuple[RunLog | None, RunLog | None]:
         if distributed.rank() > 0:
@@ -364,12 +324,6 @@ class Trainer:
         )
 
 
-def _over_ranks(network: nn.Module, device: torch.device) -> nn.Module:
-    if distributed.world_size() == 1:
-        return network
-    return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
-
-
 def _agree(config: Config, data: Dataset) -> None:
     """Every rank must train on the same data with the same config.
 
@@ -390,5 +344,5 @@ def _shared_folder(config: Config, resume: str | None) -> RunFolder:
 
 
 def _scalars(metrics: dict[str, Any]) -> dict[str, float]:
-    """The figures among what a metric says; counts stay whole numbers."""
-    return {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+    """The finite figures among what a metric says (JSON has no other); counts stay whole numbers."""
+    return {name: value for name, value in metrics.items() if isinstance(value, int | float) and math.isfinite(value)}

@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import nn
 
@@ -83,6 +84,20 @@ def test_l2_norm_gives_every_cell_length_20_and_keeps_a_zero_cell_zero() -> None
     assert lengths[0, 1, 1] == 0
     torch.testing.assert_close(lengths[1], torch.full((3, 3), 20.0))
     assert torch.isfinite(normed).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_l2_norm_in_any_format_is_the_formula_in_double_up_to_its_last_digits(dtype: torch.dtype) -> None:
+    features = torch.randn(2, 32, 5, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
+    features[0, :, 0, 0] = 0
+    layer = L2Norm(32, scale=19.37)
+    exact = 19.37 * F.normalize(features.double(), dim=1)
+    normed = layer(features)
+    assert normed.dtype == dtype
+    torch.testing.assert_close(normed.double(), exact, rtol=4 * torch.finfo(dtype).eps, atol=1e-4)
+    normed.float().square().sum().backward()
+    assert layer.scale.grad is not None
+    assert layer.scale.grad.isfinite().all()
 
 
 def test_training_and_evaluation_give_the_same_kind_of_output() -> None:

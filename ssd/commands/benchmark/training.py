@@ -13,13 +13,13 @@ from ssd.commands.benchmark.agree import same_numbers
 from ssd.commands.benchmark.bench import Bench
 from ssd.commands.benchmark.contest import Contest, DisagreementError
 from ssd.config import Config, resolve
-from ssd.images import normalise
 from ssd.multibox.loss import multibox_loss
 from ssd.multibox.matcher import match
 from ssd.optim import AveragedNetwork, parameter_groups, set_lr
 from ssd.precision import choose_dtype
 from ssd.pretrained import read_weights
 from ssd.structures import Predictions, Targets
+from ssd.trainstep import LossRules, TrainStep
 from ssd.variants import from_settings
 
 # So low that the weights hardly move: the last step then computes what the first did.
@@ -64,7 +64,7 @@ def train_step(bench: Bench, *, peer_at_its_best: bool) -> Contest:
 
 
 def our_step(bench: Bench, pixels: Tensor, targets: Targets) -> Callable[[], Tensor]:
-    """One step as `ssd.training` does it, clipping and averaged weights included."""
+    """One step as `ssd.training` does it with the default config, clipping and averaged weights included."""
     state, settings = read_weights(bench.weights)
     network = from_settings(settings)
     network.load_state_dict(state)
@@ -73,21 +73,26 @@ def our_step(bench: Bench, pixels: Tensor, targets: Targets) -> Callable[[], Ten
     groups = parameter_groups(network, weight_decay=config.optim.weight_decay)
     optimizer = torch.optim.SGD(groups, lr=0.0, momentum=config.optim.momentum, fused=True)
     set_lr(optimizer, _LR)
-    average = AveragedNetwork(network, config.optim.ema or 0.0)
+    step = TrainStep(
+        network,
+        AveragedNetwork(network, config.optim.ema or 0.0),
+        optimizer,
+        torch.amp.GradScaler(bench.device.type, enabled=dtype == torch.float16),
+        default_boxes=bench.default_boxes,
+        preprocessing=settings.preprocessing,
+        rules=LossRules(variances=settings.boxes.variances),
+        dtype=dtype,
+        clip_norm=config.optim.clip_norm,
+        compiled=bench.compiled,
+    )
+    step.train()
 
-    def step() -> Tensor:
-        images = normalise(pixels, settings.preprocessing).to(memory_format=torch.channels_last)
-        with torch.autocast(bench.device.type, dtype, enabled=dtype != torch.float32):
-            predictions = network(images)
-        value = _our_loss(bench, predictions, targets)
-        value.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), config.optim.clip_norm or 0.0, foreach=True)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        average.update(network, 1)
-        return value.detach()
+    def once() -> Tensor:
+        parts, _ = step.backward(pixels, targets)
+        step.update(1)
+        return parts.total.detach()
 
-    return step
+    return once
 
 
 def peer_step(bench: Bench, pixels: Tensor, targets: Targets, *, at_its_best: bool = False) -> Callable[[], Tensor]:
