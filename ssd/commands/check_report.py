@@ -67,7 +67,7 @@ def _split(split: "SplitReport", show: int, *, first: bool) -> Iterator[str]:
     if split.objects:
         yield _reach(split)
     if split.hardest and first:
-        head = ["farthest from any default box", "class", "width", "height", "IoU"]
+        head = ["farthest from any default box (pixels of the input)", "class", "width", "height", "IoU"]
         hard = [[h.path, h.name, f"{h.width:g}", f"{h.height:g}", number(h.overlap)] for h in split.hardest[:show]]
         yield aligned([head, *hard])
 
@@ -129,7 +129,7 @@ def _reach(split: "SplitReport") -> str:
         for name, one in split.reach.items()
     ]
     lines = [
-        "share of objects with an IoU of 0.5, and mean of the best IoUs, by object size",
+        "share of objects with an IoU of 0.5 (and mean of the best IoUs), by object size",
         aligned([["default boxes", "number", *reach.buckets], *rows]),
         f"{own}: {reach.unreached} of {split.objects} objects have no default box with an IoU of 0.5 and learn from "
         f"one box each;",
@@ -139,7 +139,8 @@ def _reach(split: "SplitReport") -> str:
 
 
 def _pair(bucket: "Bucket") -> str:
-    return f"{number(bucket.recall)} {number(bucket.mean)}"
+    recall, mean = number(bucket.recall), number(bucket.mean)
+    return recall if recall == mean else f"{recall} ({mean})"  # both are n/a where there are no objects
 
 
 def _copies(report: "Report", show: int) -> str:

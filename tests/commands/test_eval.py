@@ -118,6 +118,8 @@ def test_weights_alone_do_not_say_which_data(tmp_path: Path, capsys: pytest.Capt
 def test_weights_that_are_not_there_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "no.safetensors"), "--format", "shapes"]) == 2
     assert "no.safetensors" in capsys.readouterr().err
+    assert main(["runs/none", "--coco"]) == 2
+    assert "runs/none: no such weights file or run" in capsys.readouterr().err
 
 
 def test_help_does_not_load_torch() -> None:
