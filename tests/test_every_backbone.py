@@ -1,6 +1,7 @@
 """Every backbone goes the whole way: built, trained three steps, evaluated, saved, loaded, exported."""
 
 import importlib.util
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 import ssd
 from ssd import config as configs
 from ssd import training
-from ssd.checkpoint import load_weights
+from ssd.checkpoint import load_state, load_weights
 from ssd.model import backbones, vgg
+from ssd.report.runlog import read_rows
 from ssd.variants import BACKBONES, from_settings
 
 HAVE_TIMM = importlib.util.find_spec("timm") is not None
@@ -95,3 +97,19 @@ def assert_its_graph_agrees(detector, picture: np.ndarray, path: Path, saved) ->
     assert abs(len(ours.scores) - len(theirs.scores)) <= 2  # two scores may swap places at the threshold
     count = min(len(ours.scores), len(theirs.scores))
     np.testing.assert_allclose(np.sort(theirs.scores)[-count:], np.sort(ours.scores)[-count:], atol=1e-3)
+
+
+def test_auxiliary_heads_learn_are_resumed_and_are_not_in_the_weights(tmp_path: Path) -> None:
+    weights = train_three_steps("googlenet", 96, tmp_path, "loss.auxiliary_weight=0.3", "train.log_every=1")
+    for row in read_rows(weights.parent / "train.jsonl"):
+        # Three classes that may be there or not, asked twice: 2 x 0.3 x log 2 at the start.
+        assert row["loss"] - row["loss_box"] - row["loss_confidence"] == pytest.approx(0.6 * math.log(2), rel=0.5)
+    state = load_state(next(weights.parent.glob("state-*.pt")))
+    heads = [key for key in state["network"] if key.startswith("backbone.auxiliary.")]
+    assert len(heads) == 2 * 10
+    saved, _, _ = load_weights(weights)
+    assert saved.keys() == {key for key in state["network"] if key not in heads}
+    assert ssd.load(weights, device="cpu", backend="torch").settings.network.backbone == "googlenet"
+    resumed = [*TINY, "model.backbone=googlenet", "model.input_size=96", f"output={tmp_path}", "train.epochs=2"]
+    config = configs.load(None, [*resumed, "loss.auxiliary_weight=0.3"])
+    assert training.train(config, resume="auto", progress=False).exit_code == 0

@@ -6,7 +6,7 @@ timm's, which says itself where its strides change.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -111,6 +111,10 @@ class TorchvisionBackbone(nn.Module):
             if self.training and name in self.auxiliary:
                 self.presence.append(self.auxiliary[name](features))
         return levels
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is of the weights: what the heads said last hangs on a graph, and a graph cannot be copied."""
+        return {**self.__dict__, "presence": []}
 
 
 class TimmBackbone(nn.Module):

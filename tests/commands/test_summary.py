@@ -137,3 +137,35 @@ def test_an_unknown_name_gets_the_nearest_ones() -> None:
 def test_timm_networks_are_counted_as_a_whole() -> None:
     pytest.importorskip("timm", reason="timm (extra `backbones`) is not installed")
     assert networks.find("test_resnet").survey().parameters == 469_688
+
+
+@pytest.fixture
+def runs(tmp_path) -> list[str]:
+    """Two runs that were evaluated: weights with their figures, and the log."""
+    folders = []
+    for name, ap in (("small", 0.25), ("large", 0.5)):
+        folder = tmp_path / name
+        folder.mkdir()
+        settings = settings_for(("a",), input_size=80, width=0.1 if name == "small" else 0.2)
+        extra = {"validation": {"AP": ap, "AP50": 2 * ap}}
+        save_weights(folder / "best.safetensors", from_settings(settings).state_dict(), settings, extra=extra)
+        (folder / "train.jsonl").write_text('{"step": 1, "images_per_second": 7.5}\n')
+        folders.append(str(folder))
+    return folders
+
+
+def test_runs_are_compared_with_their_accuracy_and_drawn_against_latency(runs: list[str], tmp_path, capsys) -> None:
+    assert summary.main(["--compare", *runs, "--repeat", "1", "--plot", str(tmp_path / "plot.svg")]) == 0
+    small, large = [line.split() for line in capsys.readouterr().out.splitlines()[2:4]]
+    assert small[-6:-2] == ["0.250", "0.500", "7.5", "img/s"]
+    assert large[-6:-4] == ["0.500", "1.000"]
+    drawing = (tmp_path / "plot.svg").read_text()
+    assert "small" in drawing
+    assert "large" in drawing
+
+
+def test_a_plot_without_a_trained_network_is_refused(runs: list[str], tmp_path, capsys) -> None:
+    assert summary.main(["--compare", "lenet", "--repeat", "1", "--plot", str(tmp_path / "plot.svg")]) == 2
+    assert "--plot: nothing to draw" in capsys.readouterr().err
+    assert summary.main(["--compare", *runs, "--repeat", "1", "--plot", str(tmp_path / "plot.txt")]) == 2
+    assert "Let it end in .svg or .png" in capsys.readouterr().err

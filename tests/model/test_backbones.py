@@ -1,5 +1,7 @@
 """The adapter: what is cut out of torchvision's and timm's networks, and which levels come of it."""
 
+import copy
+
 import pytest
 import torch
 import torchvision
@@ -126,6 +128,8 @@ def test_auxiliary_heads_speak_in_training_and_are_silent_in_evaluation() -> Non
         assert [logits.shape for logits in network.backbone.presence] == [(2, 3), (2, 3)]
         network.eval()(images)
     assert network.backbone.presence == []
+    network.train()(images)
+    assert copy.deepcopy(network).backbone.presence == []  # what hangs on a graph is not copied
     plain = variants.from_settings(settings)
     assert plain.state_dict().keys() == {key for key in network.state_dict() if "auxiliary" not in key}
 

@@ -17,6 +17,7 @@ examples:
   summary.py vgg11 --channels 1 --classes 10
   summary.py --compare vgg16 googlenet resnet50 densenet121 mobilenet_v3_large
   summary.py --compare ssd-vgg16 yolov1 --size 448
+  summary.py --compare runs/vgg runs/resnet --plot backbones.svg
   summary.py --figures             what the documents say, beside what is counted"""
 
 
@@ -32,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--all", action="store_true", help="list activations and dropout too")
     p.add_argument("--compare", nargs="+", metavar="MODEL", help="several side by side, their latency measured in turn")
     p.add_argument("--repeat", type=int, default=5, metavar="N", help="forward passes timed for --compare; 0: none")
+    p.add_argument("--plot", metavar="FILE", help="with --compare of runs: AP against latency, as .svg or .png")
     p.add_argument("--figures", action="store_true", help="the documents' figures beside the counted ones")
     p.add_argument("--json", action="store_true", help="the same as JSON")
     return p
@@ -56,6 +58,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     surveys = [network.survey() for network in chosen]
     latencies = networks.latencies(chosen, args.repeat)
+    if args.plot:
+        from ssd.commands.summary.plot import draw
+
+        draw(chosen, latencies, args.plot)
     if args.json:
         rows = zip(chosen, surveys, latencies, strict=True)
         print(json.dumps([tables.to_json(n, s) | {"latency_ms": ms} for n, s, ms in rows], indent=2))

@@ -2,19 +2,21 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from ssd.checkpoint import is_ours, load_weights
 from ssd.errors import ArgumentError
 from ssd.model import backbones, history, timm_taps, vgg
 from ssd.model.survey import Survey, survey
 from ssd.multibox.default_boxes import boxes_per_cell
 from ssd.pretrained import read_weights
+from ssd.report.runlog import read_rows
 from ssd.settings import Settings
 from ssd.variants import from_settings, settings_for
 
@@ -38,6 +40,7 @@ class Network:
     channels: int = 3
     boxes: int | None = None  # how many a detector says
     published: int | None = None  # parameters, as the library that keeps it says
+    measured: Mapping[str, float] = field(default_factory=dict)  # AP, AP50 and images per second of its training run
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -127,8 +130,21 @@ def _detector(name: str, size: int | None, classes: int | None) -> Network:
     else:
         names = tuple(f"class_{index}" for index in range(classes or 20))
         settings = settings_for(names, input_size=size or 300, backbone=name.removeprefix(_DETECTOR))
-    boxes = count_boxes(settings)
-    return Network(name, partial(from_settings, settings), settings.network.input_size, boxes=boxes)
+    measured = {} if name.startswith(_DETECTOR) else _measured(Path(name))
+    build = partial(from_settings, settings)
+    return Network(name, build, settings.network.input_size, boxes=count_boxes(settings), measured=measured)
+
+
+def _measured(path: Path) -> dict[str, float]:
+    """What a run of ours wrote beside and into its weights; nothing for the weights of others."""
+    weights = path / "best.safetensors" if path.is_dir() else path
+    if not is_ours(weights):
+        return {}
+    validation = load_weights(weights)[2].get("validation", {})
+    measured = {name: validation[name] for name in ("AP", "AP50") if validation.get(name) is not None}
+    rows = read_rows(weights.parent / "train.jsonl") if (weights.parent / "train.jsonl").is_file() else []
+    rates = [row["images_per_second"] for row in rows if "images_per_second" in row]
+    return measured | ({"images_per_second": statistics.median(rates)} if rates else {})
 
 
 def count_boxes(settings: Settings) -> int:

@@ -28,26 +28,28 @@ def layer_table(network: Network, survey: Survey, *, everything: bool = False) -
 
 def comparison(networks: Sequence[Network], surveys: Sequence[Survey], latencies: Sequence[float | None]) -> str:
     """One line a network."""
-    head = ["network", "input", "parameters", "published", "multiply-adds", "boxes", "latency"]
-    body = [
-        [
-            network.name,
-            str(network.size),
-            f"{survey.parameters:,}",
-            "-" if network.published is None else f"{network.published:,}",
-            f"{survey.multiply_adds:,}",
-            "-" if network.boxes is None else f"{network.boxes:,}",
-            "-" if latency is None else f"{latency:.1f} ms",
-        ]
-        for network, survey, latency in zip(networks, surveys, latencies, strict=True)
-    ]
+    columns = {
+        "network": [network.name for network in networks],
+        "input": [str(network.size) for network in networks],
+        "parameters": [f"{survey.parameters:,}" for survey in surveys],
+        "published": [_or_dash(network.published) for network in networks],
+        "multiply-adds": [f"{survey.multiply_adds:,}" for survey in surveys],
+        "boxes": [_or_dash(network.boxes) for network in networks],
+        "AP": [_or_dash(network.measured.get("AP"), ".3f") for network in networks],
+        "AP50": [_or_dash(network.measured.get("AP50"), ".3f") for network in networks],
+        "trained": [_or_dash(network.measured.get("images_per_second"), ".1f", " img/s") for network in networks],
+        "latency": [_or_dash(latency, ".1f", " ms") for latency in latencies],
+    }
+    said = {head: cells for head, cells in columns.items() if set(cells) != {"-"}}
     notes = []
     if any(network.published is not None for network in networks):
         notes.append("published: parameters as torchvision states them")
     if any(latency is not None for latency in latencies):
         threads = torch.get_num_threads()
         notes.append(f"latency: one picture, CPU, fp32, {threads} thread{'s' * (threads > 1)}, the networks in turn")
-    return "\n".join([*aligned([head, *body], left=1), *notes])
+    if any(network.measured for network in networks):
+        notes.append("AP, AP50: of the run's own last evaluation of these weights; trained: median speed of the run")
+    return "\n".join([*aligned([list(said), *zip(*said.values(), strict=True)], left=1), *notes])
 
 
 def figures_table(figures: Sequence[Figure]) -> str:
@@ -65,6 +67,7 @@ def to_json(network: Network, survey: Survey, *, rows: bool = False) -> dict[str
         "published_parameters": network.published,
         "multiply_adds": survey.multiply_adds,
         "boxes": network.boxes,
+        **network.measured,
     }
     if rows:
         facts["layers"] = [
@@ -93,6 +96,10 @@ def aligned(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
         for row in rows
     ]
     return [lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]
+
+
+def _or_dash(value: float | int | None, form: str = ",", unit: str = "") -> str:
+    return "-" if value is None else f"{value:{form}}{unit}"
 
 
 def _layer(row: Row) -> list[str]:
