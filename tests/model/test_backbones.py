@@ -203,3 +203,13 @@ def test_without_timm_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     with pytest.raises(MissingExtraError, match=r"ssd-vgg\[backbones\]"):
         timm_taps.module("inception_v4")
+
+
+def test_a_line_in_the_table_adds_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of CONTRIBUTING."""
+    monkeypatch.setitem(backbones.TORCHVISION, "squeezenet1_1", backbones.Cut(("features.7", "features.12")))
+    settings = variants.settings_for(("a", "b"), input_size=128, backbone="squeezenet1_1")
+    assert settings.network.first_level_norm == "l2"  # SqueezeNet has no BatchNorm
+    network = variants.from_settings(settings)
+    predictions = network(torch.randn(1, 3, 128, 128))
+    assert predictions.offsets.shape[1] == len(default_boxes(settings.boxes))

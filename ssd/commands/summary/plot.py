@@ -34,6 +34,6 @@ def draw(networks: Sequence[Network], latencies: Sequence[float | None], path: s
             fontsize=9,
         )
     axes.margins(0.2)
-    axes.set(xlabel="latency of one picture, ms (CPU, fp32)", ylabel="AP (COCO)", ylim=(0, None))
+    axes.set(xlabel="latency of one picture, ms (CPU, fp32)", ylabel="AP (COCO)", xlim=(0, None), ylim=(0, None))
     axes.grid(alpha=0.3)
     figure.savefig(path)
