@@ -20,6 +20,7 @@ Color = tuple[int, int, int]
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX  # OpenCV 5 draws it with a built-in font that knows accents, Cyrillic, Greek and CJK
 _LETTERS_AT_SCALE_1 = 27  # pixels from the baseline to the top of the line
+_MOST_COVERED = 0.1  # of the picture by labels, as long as their letters can be read
 _GOLDEN_RATIO = 0.6180339887
 
 
@@ -56,15 +57,18 @@ def draw_boxes(
     """Return a copy of the picture with every box outlined and its text beside it; an empty text draws no label.
 
     The first box is the most important: its label is placed first, and both are drawn last, above the others. Every
-    label is above every box, and beside the other labels where there is room.
+    label is above every box, and beside the other labels where there is room; in a crowd the letters are smaller, and a
+    label that better ones would hide is left out.
     """
     canvas = np.array(image, order="C")
     width = line_width(canvas)
     drawn = list(zip(boxes, texts, colors, strict=True))
+    letters = _letter_height(canvas.shape, texts)
     labels: list[_Label] = []
     for box, text, color in drawn:
-        if text:
-            labels.append(_place(text, box, color, canvas.shape, [label.frame for label in labels]))
+        label = _place(text, box, color, canvas.shape, letters, [label.frame for label in labels]) if text else None
+        if label is not None:
+            labels.append(label)
     for box, _, color in reversed(drawn):
         _outline(canvas, box, color, width)
     for label in reversed(labels):
@@ -94,24 +98,27 @@ class _Label:
 
 
 def _place(
-    text: str, box: np.ndarray, color: Color, shape: tuple[int, ...], taken: Sequence[tuple[int, ...]]
-) -> _Label:
+    text: str, box: np.ndarray, color: Color, shape: tuple[int, ...], letters: float, taken: Sequence[tuple[int, ...]]
+) -> _Label | None:
     """Above the box, else inside its upper edge, below it, or inside its lower edge: the first place that is free.
 
-    Where none is, the one that hides least of the labels that are `taken` by better boxes.
+    Where none is, the one that hides least of the labels that are `taken` by better boxes, and None if they would hide
+    half of it.
     """
     height, length = shape[:2]
     width = _line_width(shape)
     text, pad = _drawable(text), max(2, width)
-    scale, (text_width, ascent), descent = _fit(text, shape, length - 2 * pad)
+    scale, (text_width, ascent), descent = _fit(text, letters, length - 2 * pad)
     across, down = text_width + 2 * pad, ascent + descent + pad
     x1, y1, _, y2 = np.rint(box).astype(int).tolist()
     left = max(0, min(x1, length - across))
     tops = [top for top in (y1 - down, y1 + width, y2, y2 - width - down) if 0 <= top <= height - down]
     tops = tops or [max(0, min(y1 + width, height - down))]
     frames = [(left, top, left + across, top + down) for top in tops]
-    frame = min(frames, key=lambda frame: sum(_shared(frame, other) for other in taken))  # the first among equals
-    return _Label(text, frame, (left + pad, frame[1] + pad // 2 + ascent), scale, color)
+    hidden, place = min((sum(_shared(frame, other) for other in taken), place) for place, frame in enumerate(frames))
+    if hidden > across * down / 2:
+        return None
+    return _Label(text, frames[place], (left + pad, frames[place][1] + pad // 2 + ascent), scale, color)
 
 
 def _shared(frame: tuple[int, ...], other: tuple[int, ...]) -> int:
@@ -128,9 +135,17 @@ def _write(canvas: np.ndarray, label: _Label) -> None:
     cv2.putText(canvas, label.text, label.origin, _FONT, label.scale, color, stroke, cv2.LINE_AA)
 
 
-def _fit(text: str, shape: tuple[int, ...], room: int) -> tuple[float, tuple[int, int], int]:
-    """Letters of a fortieth of the picture and at least 12 pixels; smaller where the text is wider than the picture."""
-    scale = max(12.0, sum(shape[:2]) / 2 / 40) / _LETTERS_AT_SCALE_1
+def _letter_height(shape: tuple[int, ...], texts: Sequence[str]) -> float:
+    """A fortieth of the picture, less where all labels together would cover a tenth of it, and at least 12 pixels."""
+    letters = sum(shape[:2]) / 2 / 40
+    covered = sum(0.55 * letters * len(text) * 1.4 * letters for text in texts)  # roughly: these letters are narrow
+    crowd = covered / (_MOST_COVERED * shape[0] * shape[1])
+    return float(max(12.0, letters / max(1.0, crowd) ** 0.5))
+
+
+def _fit(text: str, letters: float, room: int) -> tuple[float, tuple[int, int], int]:
+    """Scale, width and height, and descent of a text in letters that high; smaller where it is wider than `room`."""
+    scale = letters / _LETTERS_AT_SCALE_1
     size, descent = cv2.getTextSize(text, _FONT, scale, _stroke(scale))
     if size[0] > room:
         scale *= max(room, 1) / size[0]
