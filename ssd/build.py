@@ -95,7 +95,8 @@ def metric(config: Config, dataset: Dataset) -> Metric:
     """The figure that decides which weights are best."""
     if config.train.metric == "voc":
         return VocMetric(dataset.records, dataset.class_names)
-    return CocoMetric(dataset.records, dataset.class_names, dataset.category_ids)
+    backend = config.train.coco_backend
+    return CocoMetric(dataset.records, dataset.class_names, dataset.category_ids, backend=backend)
 
 
 def preview(config: Config, path: Path, dataset: Dataset | None = None) -> None:

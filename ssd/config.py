@@ -134,6 +134,7 @@ class TrainConfig:
     keep: int = 2  # run states kept on disk, besides `best`
     log_every: int = 10  # steps between log rows
     metric: Literal["coco", "voc"] = "coco"  # whose AP decides which weights are best
+    coco_backend: Literal["pycocotools", "fast"] = "pycocotools"  # fast: faster-coco-eval, equal figures sooner
     patience: int | None = None  # stop after so many evaluations without a better AP
 
 

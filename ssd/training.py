@@ -77,6 +77,7 @@ class Trainer:
         self.train_set = build.open_split(config, "train")
         self.val_set = build.open_split(config, "val", class_names=self.train_set.class_names)
         _agree(config, self.train_set)
+        build.metric(config, self.val_set)  # what it needs is missed now, not after an epoch
         self.folder = _shared_folder(config, resume)
         saved = self.folder.find_state(resume)
         begin = build.start(config, self.train_set.class_names)

@@ -1,9 +1,10 @@
 import contextlib
-import importlib.util
 import io
 import json
 import logging
+import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -126,16 +127,43 @@ def test_ids_and_records_that_cannot_be_are_errors() -> None:
         CocoMetric([record(1), record(1)], ["a"])
 
 
-def test_the_fast_evaluator_equals_pycocotools_or_says_what_to_install() -> None:
-    records, detections = random_case(3, images=50)
-    records = [_without_difficult(item) for item in records]
-    fast = hand_in(CocoMetric(records, NAMES, backend="fast"), detections)
-    if importlib.util.find_spec("faster_coco_eval") is None:
-        with pytest.raises(MissingExtraError, match=r"fast-eval"):
-            fast.compute()
-        return
-    expected = hand_in(CocoMetric(records, NAMES), detections).compute()
-    assert [fast.compute()[name] for name in SUMMARY] == pytest.approx([expected[name] for name in SUMMARY], abs=1e-9)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_fast_evaluator_gives_the_same_figures(seed: int) -> None:
+    pytest.importorskip("faster_coco_eval", reason="needs the extra fast-eval")
+    records, detections = random_case(seed, images=50)
+    assert any(item.difficult.any() for item in records)
+    assert any(item.crowd.any() for item in records)
+    fast, expected = (hand_in(CocoMetric(records, NAMES, backend=name), detections) for name in ("fast", "pycocotools"))
+    assert _flat(fast.compute()) == pytest.approx(_flat(expected.compute()), abs=1e-9)
+
+
+@pytest.mark.parametrize("objects", [True, False])
+def test_the_fast_evaluator_agrees_on_nothing_found_and_nothing_to_find(objects: bool) -> None:
+    pytest.importorskip("faster_coco_eval", reason="needs the extra fast-eval")
+    records = [record(1, [A] if objects else [], [0] if objects else []), record(2)]
+    for detections in ({1: found(), 2: found()}, {1: found((A, 0.5, 0)), 2: found((A, 0.9, 0))}):
+        fast, expected = (
+            hand_in(CocoMetric(records, NAMES, backend=name), detections) for name in ("fast", "pycocotools")
+        )
+        assert _flat(fast.compute()) == _flat(expected.compute())
+
+
+def test_without_the_fast_evaluator_it_says_at_once_what_to_install() -> None:
+    with mock.patch.dict(sys.modules, {"faster_coco_eval": None}), pytest.raises(MissingExtraError, match="fast-eval"):
+        CocoMetric([record(1)], ["cat"], backend="fast")
+
+
+def _flat(figures: dict[str, object]) -> dict[str, float]:
+    """Every figure under one name, classes included; -1 for None."""
+    per_class = figures["per_class"]
+    assert isinstance(per_class, dict)
+    rows = [("", figures), *per_class.items()]
+    return {
+        f"{group} {name}": -1.0 if value is None else float(value)  # type: ignore[arg-type]
+        for group, row in rows
+        for name, value in row.items()
+        if name != "per_class"
+    }
 
 
 def _without_difficult(item: Record) -> Record:
