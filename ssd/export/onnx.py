@@ -17,6 +17,7 @@ from ssd.extras import load_extra
 from ssd.files import write_atomic
 from ssd.runtime.graph import Facts
 from ssd.runtime.program import record
+from ssd.runtime.seal import OPEN, seal
 
 _OPSET = 18
 
@@ -48,8 +49,9 @@ def write_onnx(network: nn.Module, facts: Facts, path: Path) -> Facts:
         raise ExportError(f"PyTorch cannot export this network ({reason})", place=path) from None
     assert exported is not None  # None is what the old exporter returns
     model = exported.model_proto
-    onnx.helper.set_model_props(model, {"ssd": facts.to_text(), "class_names": "\n".join(settings.class_names)})
-    write_atomic(path, model.SerializeToString())
+    names = "\n".join(settings.class_names)
+    onnx.helper.set_model_props(model, {"ssd": facts.to_text(), "class_names": names, "digest": OPEN})
+    write_atomic(path, seal(model.SerializeToString()))
     return facts
 
 

@@ -43,7 +43,8 @@ def converted(network: nn.Module, input_size: int) -> Any:
             return model
         except (CheckpointError, OSError) as error:
             log.warning("%s; converting again", error)
-    log.info("converting the network for OpenVINO; this takes some seconds, once")
+    # A warning, since nobody likes to wait without knowing for what, and few programs show less than that.
+    log.warning("converting the network for OpenVINO: some seconds, once; kept in %s", folder)
     model = convert(RawOutputs(copy.deepcopy(network).float()), torch.zeros(2, 3, input_size, input_size))
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """OpenVINO's files: an `.xml` that describes a graph, and a `.bin` beside it that holds the numbers.
 
-The `.xml` carries the SHA-256 of its `.bin`: neither a flipped byte nor the `.bin` of another export goes unseen.
+The `.xml` carries the SHA-256 of its `.bin` and of the facts: neither a flipped byte in them nor the `.bin` of another
+export goes unseen.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ from typing import Any
 from ssd.errors import CheckpointError, SSDError
 from ssd.extras import load_extra
 
-_DIGEST = ["ssd", "bin_sha256"]
+_DIGEST, _FACTS = ["ssd", "sha256"], ["ssd", "facts"]
 
 
 def write(path: Path, model: Any, facts: str | None = None) -> None:
@@ -25,9 +26,9 @@ def write(path: Path, model: Any, facts: str | None = None) -> None:
     numbers = half_done.with_suffix(".bin")
     try:
         openvino.save_model(model, half_done, compress_to_fp16=False)
-        model.set_rt_info(_sha256(numbers), _DIGEST)
         if facts is not None:
-            model.set_rt_info(facts, ["ssd", "facts"])
+            model.set_rt_info(facts, _FACTS)
+        model.set_rt_info(_digest(numbers, facts), _DIGEST)
         openvino.save_model(model, half_done, compress_to_fp16=False)
         numbers.replace(path.with_suffix(".bin"))
         half_done.replace(path)
@@ -55,7 +56,7 @@ def read(path: Path) -> Any:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[-160:]
         raise CheckpointError(f"is not a graph that OpenVINO can read ({reason})", place=path) from None
-    if model.has_rt_info(_DIGEST) and model.get_rt_info(_DIGEST).astype(str) != _sha256(numbers):
+    if model.has_rt_info(_DIGEST) and model.get_rt_info(_DIGEST).astype(str) != _digest(numbers, read_facts(model)):
         problem = "is not the file that was written with its .xml: the SHA-256 does not match"
         raise CheckpointError(problem, place=numbers, remedy="Copy both again, or export again.")
     return model
@@ -63,10 +64,11 @@ def read(path: Path) -> Any:
 
 def read_facts(model: Any) -> str | None:
     """The text given to `write`; None for a graph of somebody else's."""
-    place = ["ssd", "facts"]
-    return model.get_rt_info(place).astype(str) if model.has_rt_info(place) else None
+    return model.get_rt_info(_FACTS).astype(str) if model.has_rt_info(_FACTS) else None
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(numbers: Path, facts: str | None) -> str:
+    with numbers.open("rb") as file:
+        sha = hashlib.file_digest(file, "sha256")
+    sha.update((facts or "").encode())
+    return sha.hexdigest()

@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from ssd.errors import CheckpointError
 from ssd.extras import load_extra
 from ssd.runtime.graph import Facts, as_found, refuse_device, refuse_precision
+from ssd.runtime.seal import check_seal
 from ssd.structures import Found
 
 
@@ -20,6 +21,7 @@ class OnnxGraph:
     def __init__(self, path: Path, device: str = "auto", precision: str = "auto") -> None:
         refuse_precision(precision, ("auto", "fp32"), path)
         engine = load_extra("onnxruntime", "onnx")
+        check_seal(path)
         on_cuda = "CUDAExecutionProvider" in engine.get_available_providers()
         refuse_device(device, ("auto", "cpu", "cuda") if on_cuda else ("auto", "cpu"), "ONNX Runtime")
         self.device = "cuda" if on_cuda and device != "cpu" else "cpu"

@@ -31,6 +31,7 @@ class Tolerance:
 # digits; with weights that nobody trained it moves scores by several percent, and so the order of close ones.
 EXACT = Tolerance(score=1e-3, iou=0.999, share=0.995)
 LOW_PRECISION = Tolerance(score=0.25, iou=0.8, share=0.85)
+EIGHT_BITS = Tolerance(score=0.5, iou=0.5, share=0.85)
 
 
 def same_numbers(ours: Tensor, theirs: Tensor, tolerance: float, what: str) -> str:

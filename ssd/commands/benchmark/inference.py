@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ssd import images as pictures
 from ssd.commands.benchmark import peer
-from ssd.commands.benchmark.agree import EXACT, LOW_PRECISION, Answer, same_detections, same_numbers
+from ssd.commands.benchmark.agree import EIGHT_BITS, EXACT, LOW_PRECISION, Answer, same_detections, same_numbers
 from ssd.commands.benchmark.bench import Bench
 from ssd.commands.benchmark.contest import Contest, UnavailableError
 from ssd.detections import Detections
@@ -77,7 +77,7 @@ def detect(bench: Bench, precision: str, backend: str = "torch", pictures_at_onc
         return detections
 
     def check() -> str:
-        tolerance = EXACT if detector.runtime.precision == "fp32" else LOW_PRECISION
+        tolerance = {"fp32": EXACT, "int8": EIGHT_BITS}.get(detector.runtime.precision, LOW_PRECISION)
         text = same_detections([_answer(found) for found in ours()], _answers(theirs()), tolerance)
         return f"{detector.runtime.precision}: {text}"
 

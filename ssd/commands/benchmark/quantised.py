@@ -8,7 +8,7 @@ from ssd.detector import Detector, load, load_network
 from ssd.export import export
 from ssd.images import decode
 
-_PICTURES = 24
+_PICTURES = 10
 
 
 def int8_detector(weights: Path, jpeg: bytes) -> Detector:
