@@ -251,9 +251,10 @@ def notebook_pages(path: Path) -> dict[str, str | bytes]:
         parts.append(f"```python\n{source}\n```")
         for output in cell["outputs"]:
             data = output.get("data", {})
-            if "image/png" in data:
-                picture = f"images/quickstart-{len(pages) + 1}.png"
-                pages[picture] = base64.b64decode("".join(data["image/png"]))
+            kind = next((kind for kind in ("png", "jpeg") if f"image/{kind}" in data), None)
+            if kind is not None:
+                picture = f"images/quickstart-{len(pages) + 1}.{kind}"
+                pages[picture] = base64.b64decode("".join(data[f"image/{kind}"]))
                 parts.append(f"![what the cell above shows]({picture})")
             elif text := "".join(output.get("text", data.get("text/plain", []))).rstrip():
                 parts.append(f"```text\n{text}\n```")

@@ -172,7 +172,8 @@ def _run_notebook(folder: Path, size: str | None) -> list[dict[str, object]]:
 @pytest.mark.filterwarnings("default")  # the kernel's own: a process beside this one, and sockets it closes late
 def test_the_notebook_runs_from_first_cell_to_last(tmp_path: Path) -> None:
     outputs = _run_notebook(tmp_path, "PICTURES, EPOCHS = 16, 1")
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    shown = [kind for output in outputs for kind in output.get("data", {}) if kind.startswith("image/")]
+    assert shown == ["image/jpeg", "image/png", "image/png"]
     assert "'AP50'" in outputs[-1]["data"]["text/plain"]
     assert (tmp_path / "runs" / "quickstart" / "best.safetensors").is_file()
 
@@ -198,7 +199,7 @@ def test_the_pictures_of_the_page_are_drawn_by_the_code(bccd: Path, tmp_path: Pa
     from ssd.checkpoint import save_weights
     from ssd.variants import from_settings, settings_for
 
-    settings = settings_for(("Platelets", "RBC", "WBC"), backbone="vgg11_bn", width=0.05)
+    settings = settings_for(("Platelets", "RBC", "WBC"), input_size=300, backbone="vgg11_bn", width=0.05)
     save_weights(tmp_path / "w.safetensors", from_settings(settings).state_dict(), settings)
     command = [sys.executable, str(DOCS / "draw.py"), str(bccd), "--weights", str(tmp_path / "w.safetensors")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
