@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ssd.errors import CheckpointError, ConfigError
+from ssd.errors import CheckpointError, ConfigError, DownloadError
 from ssd.settings import Preprocessing, Settings
 from ssd.weights.fetch import fetch
 from ssd.weights.layout import DEPTHS, convolution_shapes, convolutions
@@ -82,7 +82,11 @@ def _find(source: str, backbone: str) -> Path:
         raise ConfigError(
             f"there is no {source!r} for {backbone}", place="model.backbone_weights", remedy="Use imagenet, or a file."
         )
-    return fetch(weights.url)
+    try:
+        return fetch(weights.url)
+    except DownloadError as error:
+        others = "Or name a file: model.backbone_weights=FILE; or learn from scratch: model.backbone_weights=none."
+        raise DownloadError(error.problem, place=error.place, remedy=f"{error.remedy} {others}") from None
 
 
 def _translate(tensors: dict[str, Tensor], backbone: str, path: Path) -> tuple[Preprocessing, dict[str, Tensor]]:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ssd import checkpoint
-from ssd.errors import CheckpointError, ConfigError
+from ssd.errors import CheckpointError, ConfigError, DownloadError
 from ssd.settings import Preprocessing
 from ssd.variants import from_settings, ssd300
 from ssd.weights import vgg_imagenet
@@ -207,3 +207,12 @@ def test_a_damaged_header_of_ours_is_an_error(tmp_path):
     path = save(tmp_path / "x.safetensors", features(), ssd=json.dumps({"settings": {"network": 1}}))
     with pytest.raises(CheckpointError):
         vgg16_backbone_state(path)
+
+
+def test_without_internet_the_error_says_how_to_train_all_the_same(monkeypatch):
+    def offline(url):
+        raise DownloadError("cannot be fetched (no route)", place=url, remedy="Fetch it elsewhere.")
+
+    monkeypatch.setattr(vgg_imagenet, "fetch", offline)
+    with pytest.raises(DownloadError, match=r"Fetch it elsewhere\. Or name a file: model\.backbone_weights=FILE"):
+        vgg16_backbone_state("imagenet")
