@@ -259,6 +259,7 @@ def test_show_without_a_display_says_so(weights, photos, tmp_path, monkeypatch, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow  # test_detect_resume.py has a process in the fast tier
 def test_the_tool_detects_as_a_process(weights, photos, tmp_path):
     command = [sys.executable, str(CHECKOUT / "tools" / "detect.py"), str(photos), "--weights", str(weights)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
