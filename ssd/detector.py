@@ -245,7 +245,7 @@ class ExportedDetector(Detector):
 
     def preprocess(self, images: Sequence[Image]) -> list[UInt8[np.ndarray, "_ _ _ 3"]]:  # type: ignore[override]
         """Stack pictures as the graph takes them, resized if it does not do that itself."""
-        return stack(images, self.runtime.facts.side, self.settings.preprocessing.resize)
+        return stack(images, self.runtime.facts)
 
     def predict(self, images: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> Found:  # type: ignore[override]
         """Detections by the rules inside the graph."""

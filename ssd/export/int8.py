@@ -8,16 +8,16 @@ import numpy as np
 
 from ssd.errors import ArgumentError
 from ssd.extras import load_extra
-from ssd.runtime.graph import stack
+from ssd.runtime.graph import Facts, stack
 
 # More pictures change the ranges no further; nncf's own default.
 CALIBRATION_PICTURES = 300
 
 
-def quantise(model: Any, pictures: Iterable[np.ndarray], side: int | None) -> tuple[Any, str]:
+def quantise(model: Any, pictures: Iterable[np.ndarray], facts: Facts) -> tuple[Any, str]:
     """The network in 8 bits, and nncf's version; what comes after the network (boxes, scores) stays in fp32.
 
-    `pictures` are uint8 RGB of any size; `side` is what the graph takes.
+    `pictures` are uint8 RGB of any size.
 
     Raises:
         ArgumentError: there are no pictures.
@@ -27,7 +27,7 @@ def quantise(model: Any, pictures: Iterable[np.ndarray], side: int | None) -> tu
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nncf's own, about its imports
         nncf = load_extra("nncf", "int8")
-        inputs = [batch for picture in pictures for batch in stack([picture], side)]
+        inputs = [batch for picture in pictures for batch in stack([picture], facts)]
         if not inputs:
             raise ArgumentError("there are no pictures", place="calibration", remedy="Name some with --calibrate.")
         quantised = nncf.quantize(

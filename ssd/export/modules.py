@@ -45,8 +45,8 @@ class DetectionGraph(nn.Module):
 class Prepared(nn.Module):
     """The network with what comes before it.
 
-    Weights that were trained on 8-bit resized pictures want them of the network's size: that resize is OpenCV's own
-    arithmetic. For those that want floats (torchvision) any size will do, and the graph resizes.
+    Weights that were trained on 8-bit resized pictures want them of the network's size: that resize is the arithmetic of
+    OpenCV or PIL. For those that want floats (torchvision) any size will do, and the graph resizes.
     """
 
     mean: Tensor

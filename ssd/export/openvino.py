@@ -32,7 +32,7 @@ def write_openvino(network: nn.Module, facts: Facts, path: Path, calibration: It
         from ssd.export.int8 import quantise
 
         assert calibration is not None
-        model, version = quantise(model, calibration, facts.side)
+        model, version = quantise(model, calibration, facts)
         facts = with_version(facts, nncf=version)
     elif facts.precision == "bf16":
         _halve_weights(model)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -43,9 +43,11 @@ class Facts:
     def to_text(self) -> str:
         """JSON."""
         side = self.side or "any"
+        filtered = self.settings.preprocessing.resize == "antialias"
+        how = f"; resized in 8 bits, {'PIL' if filtered else 'OpenCV'} bilinear" if self.side else ""
         facts = {
             "version": _VERSION,
-            "input": f"images: uint8 RGB, batch x {side} x {side} x 3",
+            "input": f"images: uint8 RGB, batch x {side} x {side} x 3{how}",
             "outputs": "boxes x1 y1 x2 y2 as fractions, scores, labels from 0, counts: rows from counts on are padding",
             "settings": self.settings.to_dict(),
             "precision": self.precision,
@@ -123,12 +125,10 @@ def open_graph(
     return ProgramGraph(path, device, precision, trust=trust)
 
 
-def stack(
-    images: Sequence[np.ndarray], side: int | None, rule: Literal["uint8", "float", "antialias"] = "uint8"
-) -> list[UInt8[np.ndarray, "B H W 3"]]:
-    """Pictures as a graph takes them: resized to `side` by `rule`, or as they are, neighbours of one size together."""
-    if side is not None:
-        images = [resize_8bit(image, side, rule) for image in images]
+def stack(images: Sequence[np.ndarray], facts: Facts) -> list[UInt8[np.ndarray, "B H W 3"]]:
+    """Pictures as a graph takes them: resized, or as they are, neighbours of one size together."""
+    if facts.side is not None:
+        images = [resize_8bit(image, facts.side, facts.settings.preprocessing.resize) for image in images]
     return [np.stack(list(group)) for _, group in groupby(images, key=lambda image: image.shape)]
 
 

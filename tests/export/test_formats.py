@@ -194,7 +194,7 @@ def test_a_graph_that_finds_nothing_says_so(format, tmp_path):
         pytest.importorskip(package)
     settings = dataclasses.replace(
         made.settings(score_threshold=0.999),
-        preprocessing=Preprocessing(mean=(104, 117, 123), std=(58, 57, 56), channels="bgr"),
+        preprocessing=Preprocessing(mean=(104.0, 117.0, 123.0), std=(58.0, 57.0, 56.0), channels="bgr"),
     )
     detector = load(made.exported(tmp_path, format, settings))
     found = detector.predict(detector.preprocess(made.pictures(3)))

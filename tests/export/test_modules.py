@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from ssd.export.modules import Chosen, DetectionGraph, best_of_each_class, resize, suppress, suppress_by_torchvision
-from ssd.runtime.graph import as_found, join, stack
+from ssd.runtime.graph import Facts, as_found, join, stack
 from tests.export import made
 
 
@@ -15,7 +15,7 @@ def test_resize_is_bilinear_interpolation_of_floats(size, side):
     torch.testing.assert_close(resize(images, side).permute(0, 3, 1, 2), expected, atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize("resize", ["uint8", "float"])
+@pytest.mark.parametrize("resize", ["uint8", "float", "antialias"])
 @pytest.mark.parametrize("top_k", [5, 50, 400])
 @pytest.mark.parametrize("plain", [False, True])
 def test_the_graph_computes_what_the_detector_does(resize, top_k, plain):
@@ -23,9 +23,8 @@ def test_the_graph_computes_what_the_detector_does(resize, top_k, plain):
     detector, images = made.detector(settings), made.pictures()
     expected = detector.postprocess(detector.predict(detector.preprocess(images)))
     graph = DetectionGraph(made.network(), settings, suppress_by_torchvision if plain else None).eval()
-    side = 64 if resize == "uint8" else None
     with torch.inference_mode():
-        found = join([as_found(graph(torch.from_numpy(batch))) for batch in stack(images, side)])
+        found = join([as_found(graph(torch.from_numpy(batch))) for batch in stack(images, Facts(settings))])
     assert found.counts.tolist() == expected.counts.tolist()
     assert torch.equal(found.labels, expected.labels)
     torch.testing.assert_close(found.scores, expected.scores, atol=1e-4, rtol=0)
