@@ -90,22 +90,6 @@ def test_a_run_resumed_from_any_state_ends_bit_for_bit_like_the_uninterrupted_on
         assert rows(folder, "val") == rows(finished, "val")
 
 
-def test_a_run_killed_at_any_moment_and_resumed_ends_bit_for_bit_like_the_uninterrupted_one(
-    finished: Path, tmp_path: Path
-) -> None:
-    command = [*train_command(tmp_path, *HARD), "--resume", "auto"]
-    for seconds in (9.0, 10.5):
-        process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    assert subprocess.run(command, env=environment(), capture_output=True, check=False).returncode == 0
-    assert_same(final_state(tmp_path)["network"], final_state(finished)["network"])
-    assert rows(tmp_path, "val") == rows(finished, "val")
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_asked_to_stop_a_run_finishes_its_step_saves_and_says_so(
     finished: Path, tmp_path: Path, number: signal.Signals, code: int
@@ -219,20 +203,6 @@ def test_two_processes_train_like_one_with_the_same_global_batch(tmp_path: Path)
         assert two["positives"] * 2 == pytest.approx(one["positives"])
     ap = [rows(tmp_path / str(n), "val")[-1]["AP"] for n in (1, 2)]
     assert ap[0] == pytest.approx(ap[1], abs=1e-6)
-
-
-def test_processes_with_different_configs_stop_on_both(tmp_path: Path) -> None:
-    script = tmp_path / "differ.py"
-    script.write_text(
-        "import os, sys\n"
-        "from ssd.commands.train import main\n"
-        "sys.exit(main([*sys.argv[1:], 'seed=' + os.environ['RANK']]))\n"
-    )
-    command = train_command(tmp_path, processes=2)
-    command[command.index(next(word for word in command if word.endswith("train.py")))] = str(script)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment(), check=False)
-    assert done.returncode != 0
-    assert done.stderr.count("disagree on the config or the data") >= 2
 
 
 def test_configs_are_frozen(tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ from ssd.detector import load
 from ssd.images import decode
 from ssd.pretrained import read_weights
 from ssd.variants import from_settings, settings_for
+from ssd.weights.tensors import read_tensors
 from tests.data.made import coco_content, coco_folder, voc_folder, write_picture, write_text, xml, xml_object
+from tests.weights.test_caffemodel import model, prior_box
 
 Call = Callable[[bytes], object]
 Target = Callable[[Path], tuple[list[bytes], Call]]
@@ -95,6 +97,19 @@ def weights_file(folder: Path) -> tuple[list[bytes], Call]:
         path = folder / f"b{suffixes.get(data[:2], '.safetensors')}"
         path.write_bytes(data.removeprefix(b"NUMPY"))
         return read_weights(path)
+
+    return seeds, call
+
+
+def caffe_file(folder: Path) -> tuple[list[bytes], Call]:
+    """A `.caffemodel`: Caffe's protocol buffers, parsed by this package itself."""
+    weights = {"conv1_1/0": torch.ones(2, 3, 3, 3), "conv1_1/1": torch.zeros(2)}
+    seeds = [model(weights), model(weights, prior_box(30.0, 60.0, [2, 3], 8.0))]
+    path = folder / "a.caffemodel"
+
+    def call(data: bytes) -> object:
+        path.write_bytes(data)
+        return read_tensors(path)
 
     return seeds, call
 
@@ -171,7 +186,18 @@ def picture(folder: Path) -> tuple[list[bytes], Call]:
 TARGETS: dict[str, Target] = {
     make.__name__: make
     for make in (
-        *(voc_xml, coco_json, yolo_text, yolo_yaml, config_yaml, weights_file, weights_settings, run_state, picture),
+        *(
+            voc_xml,
+            coco_json,
+            yolo_text,
+            yolo_yaml,
+            config_yaml,
+            weights_file,
+            caffe_file,
+            weights_settings,
+            run_state,
+            picture,
+        ),
     )
 }
 

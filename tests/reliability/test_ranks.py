@@ -88,7 +88,6 @@ def test_a_process_that_never_comes_is_told(nursery: Nursery, tmp_path: Path) ->
     assert "the 2 processes did not come together" in ended[0].err
 
 
-@pytest.mark.slow
 def test_ranks_with_different_configs_stop_on_all(nursery: Nursery, tmp_path: Path) -> None:
     first = "import sys, ssd.config as c\nreal = c.load\nc.load = lambda p, o=(): real(p, [*o, f'seed={rank}'])\n"
     ended = nursery.run("train", *words(tmp_path, *THREE), ranks=3, first=first, timeout=30)
