@@ -50,8 +50,8 @@ test-slow: install
 
 # The site, into site/; a warning is an error. Nothing in it is fetched from elsewhere.
 docs: $(VENV)/.installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
-	@echo "site: site/index.html"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "site: site/index.html (searching it needs a server: $(BIN)/python -m mkdocs serve)"
 
 $(VENV)/.installed-docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable ".[dev,docs]"
