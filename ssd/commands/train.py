@@ -46,8 +46,11 @@ def main(argv: list[str] | None = None) -> int:
         preview(config, Path(args.preview))
         print(f"augmented pictures: {args.preview}")
         return 0
+    from ssd.allocator import keep_freed_memory
     from ssd.report.training import PAGE
     from ssd.training import train
+
+    keep_freed_memory()
 
     outcome = train(config, resume=args.resume, progress=not args.quiet)
     if outcome.exit_code == 0:
