@@ -3,13 +3,14 @@
 import argparse
 import ipaddress
 import os
+import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 from ssd.commands._shared import guarded
 from ssd.errors import ArgumentError, CheckpointError
@@ -24,6 +25,7 @@ The page is for this machine alone unless --host says otherwise; whoever reaches
 on this machine, are deleted after ten minutes and when the program ends, and nothing is fetched from
 elsewhere. Ctrl-C ends it."""
 
+KEPT_SECONDS = 600.0  # for which a picture is kept: as long as somebody may look at it
 _NO_REMOTE = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_RUN_HISTORY": "False",
@@ -68,13 +70,13 @@ def main(argv: list[str] | None = None) -> int:
 
         search = Search(choices, device=args.device, precision=args.precision, backend=args.backend)
         search.load(choices[0])  # a mistake is better seen here than on the page
-        page = build_page(search, Path(folder))
+        page = build_page(search, Path(folder), KEPT_SECONDS)
         address = serve(page, args.host, args.port, args.max_upload, browser=args.browser)
         stack.callback(page.close, verbose=False)
         print(f"page: {address} (Ctrl-C ends it)", flush=True)
         if not _is_loopback(args.host):
             print(f"warning: others can reach it at {args.host}, and use it", file=sys.stderr)
-        _wait()
+        _wait(Path(folder))
     return 0
 
 
@@ -109,9 +111,21 @@ def _restore(environment: dict[str, str]) -> None:
     os.environ.update(environment)
 
 
-def _wait() -> Any:
-    """Until Ctrl-C."""
+def _wait(folder: Path) -> None:
+    """Until Ctrl-C or SIGTERM; meanwhile files that are no longer needed go."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # else nothing would be cleaned up
     try:
-        threading.Event().wait()
+        while not threading.Event().wait(timeout=60):
+            sweep(folder, KEPT_SECONDS)
     except KeyboardInterrupt:
         print("the page is closed")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def sweep(folder: Path, seconds: float) -> None:
+    """Delete the files below `folder` that were last written more than `seconds` ago."""
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        with suppress(FileNotFoundError):  # the page has deleted it just now
+            if time.time() - path.stat().st_mtime > seconds:
+                path.unlink()

@@ -12,7 +12,6 @@ from ssd.commands.demo_search import Answer, Search
 from ssd.errors import ArgumentError, SSDError
 from ssd.extras import load_extra
 
-_KEPT_SECONDS = 600
 _COLUMNS = ("name", "score", "x1", "y1", "x2", "y2")
 _POLICY = "; ".join(
     (
@@ -32,16 +31,17 @@ _POLICY = "; ".join(
 Message = MutableMapping[str, Any]
 
 
-def build_page(search: Search, folder: Path) -> Any:
-    """The page, a `gradio.Blocks`; files to download are written into `folder`.
+def build_page(search: Search, folder: Path, kept_seconds: float) -> Any:
+    """The page, a `gradio.Blocks`; files to download are written into `folder`, and answers forgotten after
+    `kept_seconds`.
 
     Raises:
         MissingExtraError: Gradio is not installed.
     """
     gr = load_extra("gradio", "demo")
-    with gr.Blocks(title="SSD", analytics_enabled=False, delete_cache=(60, _KEPT_SECONDS)) as page:
+    with gr.Blocks(title="SSD", analytics_enabled=False) as page:
         gr.Markdown("# SSD\nDrop a picture, paste one or take one with the camera. It stays on this machine.")
-        answer = gr.State(time_to_live=_KEPT_SECONDS)
+        answer = gr.State(time_to_live=kept_seconds)
         with gr.Row():
             weights = gr.Dropdown(list(search.choices), value=search.choices[0], label="Weights", elem_id="weights")
             slider = gr.Slider(0.01, 1, value=0.5, step=0.01, label="Score threshold", elem_id="threshold")

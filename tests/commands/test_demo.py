@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import ssd
-from ssd.commands.demo import list_weights, main
+from ssd.commands.demo import KEPT_SECONDS, list_weights, main, sweep
 from ssd.commands.demo_search import Search
 from ssd.errors import ArgumentError, CheckpointError, ImageDecodeError
 from tests.commands.small_detector import save_small_weights, write_picture
@@ -87,6 +87,15 @@ def test_a_mistake_is_one_line(weights, monkeypatch, capsys):
     assert errors.count("\n") == errors.count("error: ") == 3
     assert 'pip install "ssd-vgg[demo]"' in errors
     assert dict(os.environ) == before
+
+
+def test_files_go_when_they_are_old(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for age, name in ((700, "old.png"), (10, "new.png"), (700, "deep/old.json")):
+        (tmp_path / name).write_text("")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    sweep(tmp_path, KEPT_SECONDS)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["new.png"]
 
 
 @contextmanager
@@ -163,7 +172,7 @@ def test_in_a_browser_a_picture_is_searched_and_the_threshold_changes_the_boxes(
             assert status(f"{address}gradio_api/file={path}") == 403
         uploads = [path for path in (tmp_path / "tmp").rglob("*") if path.suffix in {".png", ".jpeg", ".json"}]
         assert uploads
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # Ctrl-C takes the same way
         printed, errors = process.communicate(timeout=60)
         assert (process.returncode, errors) == (0, "")
         assert printed == "the page is closed\n"
