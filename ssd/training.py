@@ -39,6 +39,7 @@ from ssd.run import RunFolder, StopRequest, open_folder, stop_on_signals
 from ssd.structures import Batch, Predictions, Targets
 from ssd.trainstate import TrainState
 from ssd.trainstep import LossRules, TrainStep, network_input
+from ssd.vitals import DeadUnits, warn_about_start, watching
 
 log = logging.getLogger("ssd.training")
 
@@ -91,6 +92,8 @@ class Trainer:
             pictures = network_input(self.loader.first_pictures(16), device, begin.settings.preprocessing)
             fit_to_data_(network, pictures, begin.fresh)
         build.freeze(network, config.model.freeze_stages)
+        # Hooks would break a compiled network into pieces.
+        self.watched = () if config.train.compile else begin.fresh
         self.state = self._new_state(network, begin.pretrained)
         if saved is not None:
             self.state.restore(saved, self.folder.path)
@@ -126,7 +129,11 @@ class Trainer:
             updates = epoch * self.updates_per_epoch + index // self.config.optim.accumulate
             lr = self.schedule.at(updates)
             set_lr(self.state.optimizer, lr)
-            parts, orphans = self._forward_backward(batch, sync=update)
+            logs = last or (self.state.step + 1) % self.config.train.log_every == 0
+            with watching(self.state.network, self.watched if logs or self.state.step == 0 else ()) as units:
+                parts, orphans = self._forward_backward(batch, sync=update)
+            if self.state.step == 0:
+                self._warn_about_start(parts, units)
             watch.add(self.state.step, lr, parts, orphans, batch)
             if self.device.type == "cpu":
                 watch.check()  # on CUDA a look at the loss waits for the device; there it is done with each log row
@@ -134,8 +141,8 @@ class Trainer:
                 self._update(updates + 1)
             self.state.step += 1
             bar.update(self.config.train.batch_size)
-            if last or self.state.step % self.config.train.log_every == 0:
-                self._log(watch.summary(), bar)
+            if logs:
+                self._log(watch.summary(), units, bar)
             if update and distributed.any_rank(bool(self.stop), self.device):
                 watch.check()
                 return False
@@ -246,7 +253,14 @@ class Trainer:
     def _due(self, epoch: int, every: int) -> bool:
         return (epoch + 1) % every == 0 or epoch + 1 == self.config.train.epochs
 
-    def _log(self, row: dict[str, float], bar: "tqdm[Any]") -> None:
+    def _warn_about_start(self, parts: LossParts, units: DeadUnits) -> None:
+        if distributed.rank() == 0:
+            loss = self.config.loss
+            warn_about_start(
+                float(parts.total.detach()), units.share or 0.0, self.settings.num_classes, loss.negative_ratio
+            )
+
+    def _log(self, row: dict[str, float], units: DeadUnits, bar: "tqdm[Any]") -> None:
         self.state.missed_best_box += int(row.pop("missed_best_box"))
         before, step = self.clock
         self.clock = (time.monotonic(), self.state.step)
@@ -255,6 +269,8 @@ class Trainer:
         if self.train_log is not None:
             epoch = (self.state.step - 1) // self.steps_per_epoch + 1
             counts = {"missed_best_box": self.state.missed_best_box, "images_per_second": round(rate, 2)}
+            if units.share is not None:
+                counts["dead_units"] = round(units.share, 4)
             self.train_log.write({"step": self.state.step, "epoch": epoch, **row, **counts})
 
     def _new_state(self, network: nn.Module, pretrained: frozenset[str]) -> TrainState:

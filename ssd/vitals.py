@@ -25,11 +25,11 @@ class DeadUnits:
         self._alive[name] = alive | self._alive[name] if name in self._alive else alive
 
     @property
-    def share(self) -> float:
-        """Dead channels among all that were watched, 0 to 1; 0 where nothing was."""
+    def share(self) -> float | None:
+        """Dead channels among all that were watched, 0 to 1; None where nothing was."""
         total = sum(alive.numel() for alive in self._alive.values())
         dead = sum(int((~alive).sum()) for alive in self._alive.values())
-        return dead / total if total else 0.0
+        return dead / total if total else None
 
 
 @contextmanager

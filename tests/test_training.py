@@ -55,6 +55,7 @@ def test_a_run_leaves_config_environment_rows_states_and_weights(finished: Path)
     assert facts["class_names"]
     assert facts["versions"]["torch"] == torch.__version__.split("+")[0] or facts["versions"]["torch"]
     assert [row["step"] for row in rows(finished)] == list(range(1, 10))
+    assert all(0 <= row["dead_units"] < 0.9 for row in rows(finished))
     assert [row["step"] for row in rows(finished, "val")] == [6, 9]
     assert {"AP", "AP50", "loss_total"} <= rows(finished, "val")[0].keys()
     assert (run / "train.csv").read_text().count("\n") == 10
