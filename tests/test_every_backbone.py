@@ -93,10 +93,11 @@ def assert_its_graph_agrees(detector, picture: np.ndarray, path: Path, saved) ->
     network = from_settings(settings)
     network.load_state_dict(state)
     export(network.eval(), settings, path, "onnx")
-    ours, theirs = detector.detect(picture), ssd.load(path).detect(picture)
-    assert abs(len(ours.scores) - len(theirs.scores)) <= 2  # two scores may swap places at the threshold
-    count = min(len(ours.scores), len(theirs.scores))
-    np.testing.assert_allclose(np.sort(theirs.scores)[-count:], np.sort(ours.scores)[-count:], atol=1e-3)
+    ours, theirs = detector.detect(picture).scores, ssd.load(path).detect(picture).scores
+    # Three steps leave many equal scores, and which of two equals suppresses the other is anybody's guess.
+    assert abs(len(ours) - len(theirs)) <= 0.03 * len(ours) + 1
+    distances = np.abs(theirs[:, None] - ours).min(axis=1)
+    assert (distances > 1e-3).mean() <= 0.03
 
 
 def test_auxiliary_heads_learn_are_resumed_and_are_not_in_the_weights(tmp_path: Path) -> None:
