@@ -122,7 +122,7 @@ def test_a_checkout_that_was_never_installed_says_so(monkeypatch, pretend):
 
 
 def test_a_missing_extra_is_a_note_with_its_command(pretend):
-    pretend(gradio=None, nncf=None)
+    pretend(gradio=None, nncf=None, openvino="2026.1")
     notes = {finding.what: finding for finding in doctor_checks.extras()}
     assert (notes["extra demo"].state, notes["extra demo"].remedy) == ("note", 'pip install "ssd-vgg[demo]"')
     assert "without nncf" in notes["extra int8"].text
