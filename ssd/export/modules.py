@@ -45,8 +45,8 @@ class DetectionGraph(nn.Module):
 class Prepared(nn.Module):
     """The network with what comes before it.
 
-    Weights that were trained on 8-bit resized pictures want them of the network's size: that resize is the arithmetic of
-    OpenCV or PIL. For those that want floats (torchvision) any size will do, and the graph resizes.
+    Weights that were trained on 8-bit resized pictures want them of the network's size: that resize is arithmetic of
+    OpenCV's or PIL's own. For those that want floats (torchvision) any size will do, and the graph resizes.
     """
 
     mean: Tensor
@@ -171,10 +171,19 @@ def suppress_by_torchvision(boxes: Tensor, scores: Tensor, iou_threshold: float)
 
     Double precision, for the reason that `multibox.postprocess.suppress` gives.
     """
-    image, label, row = scores.nonzero().unbind(dim=1)
+    classes, count = scores.shape[1:]
+    flat = scores.flatten()
+    pairs = flat.nonzero()[:, 0]
+    group = pairs // count
+    image, label = group // classes, group % classes
     corner = torch.stack([label, image, label, image], dim=1) * (2 * _REACH)
-    plane = boxes[image, row].double().clamp(-_REACH, _REACH) + corner
-    best = nms(plane, scores[image, label, row].double(), iou_threshold)
-    keep = torch.zeros_like(scores)
-    keep[image[best], label[best], row[best]] = 1
-    return scores * keep
+    chosen = boxes.flatten(0, 1).index_select(0, image * count + pairs % count)
+    plane = chosen.double().clamp(-_REACH, _REACH) + corner
+    # Two that nothing meets are always kept and cut off at the end: torchvision tells `torch.export` that two at least
+    # are left, and a program recorded so refuses a picture where nothing was found.
+    apart = torch.tensor([[-9.0, -9.0, -8.0, -8.0], [-7.0, -7.0, -6.0, -6.0]], dtype=torch.float64) * _REACH
+    numbers = torch.cat([flat.index_select(0, pairs), flat.new_zeros(2)]).double()
+    best = nms(torch.cat([plane, apart]), numbers, iou_threshold)
+    places = torch.cat([pairs, flat.numel() + torch.arange(2)])
+    keep = flat.new_zeros(flat.numel() + 2).index_fill(0, places.index_select(0, best), 1.0)
+    return scores * keep[:-2].view_as(scores)
