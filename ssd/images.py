@@ -66,18 +66,30 @@ def _decode(data: bytes, place: str, max_pixels: int, shrink: int) -> tuple[UInt
     with _open_header(io.BytesIO(data), place) as header:
         width, height = header.size
         kind = f"{header.format} of {width}x{height} pixels, mode {header.mode}"
+        whole = header.format != "PNG" or _png_chunks_fit(data)
         shrink = shrink if header.format in ("JPEG", "MPO") else 1
     if width * height > max_pixels:
         remedy = f"The limit is {max_pixels:,} pixels; make the picture smaller."
         raise ImageDecodeError(f"is too large: {width}x{height} pixels", place=place, remedy=remedy)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _DECODED_AT[shrink])
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _DECODED_AT[shrink]) if whole else None
     except cv2.error as error:
         raise ImageDecodeError(f"cannot be decoded: {kind} ({error.err})", place=place) from None
     if image is None:
         problem = f"cannot be decoded: {kind}, truncated, damaged or of an unsupported kind"
         raise ImageDecodeError(problem, place=place, remedy="Replace or remove it.")
     return np.asarray(image), shrink
+
+
+def _png_chunks_fit(data: bytes) -> bool:
+    """Whether every chunk of a PNG ends inside the file, up to the last: OpenCV takes memory for what one declares."""
+    start = 8
+    while start + 12 <= len(data):  # length, kind and checksum
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        if data[start + 4 : start + 8] == b"IEND":
+            return end <= len(data)
+        start = end
+    return False
 
 
 def read_size(path: str | Path) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import random
+import resource
 import shutil
 import zlib
 from collections.abc import Callable
@@ -174,7 +175,11 @@ def picture(folder: Path) -> tuple[list[bytes], Call]:
         seeds.append(buffer.getvalue())
 
     def call(data: bytes) -> object:
-        image = decode(data, max_pixels=1_000_000)
+        before = _peak_memory()
+        try:
+            image = decode(data, max_pixels=1_000_000)
+        finally:
+            assert _peak_memory() - before < 200_000, "more than 200 MB for a small picture"
         assert image.dtype == np.uint8
         assert image.ndim == 3
         assert image.shape[2] == 3
@@ -220,8 +225,8 @@ _ODD: tuple[Any, ...] = (
 
 def _spoil(stated: dict[str, Any], draw: random.Random) -> None:
     """Put something odd in the place of one value, or take the value away, or add one."""
-    group = stated[draw.choice([key for key in stated if isinstance(stated[key], dict)])]
-    group = stated if draw.random() < 0.1 else group
+    groups = [value for value in stated.values() if isinstance(value, dict) and value]
+    group = stated if not groups or draw.random() < 0.1 else draw.choice(groups)
     key = draw.choice(list(group))
     if draw.random() < 0.1:
         del group[key]
@@ -258,6 +263,11 @@ def _opens(folder: Path, file: Path) -> Call:
         return None if zlib.crc32(data) % 10 else open_dataset(folder, "train", bad_objects="drop")
 
     return call
+
+
+def _peak_memory() -> int:
+    """The most memory this process ever had, in kilobytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _turned() -> bytes:
