@@ -47,20 +47,22 @@ TINY = (
 )
 
 
-def names(size: int) -> list[object]:
-    """The fast tier goes the way at 300 pixels with a few of them."""
-    return [
-        pytest.param(
-            name,
-            size,
-            id=f"{name}-{size}",
-            marks=[
-                *([] if name in FAST and size == 300 else [pytest.mark.slow]),
-                *([pytest.mark.skipif(not HAVE_TIMM, reason="timm is not installed")] * (name in backbones.TIMM)),
-            ],
-        )
-        for name in BACKBONES
+def journeys() -> list[object]:
+    """Name, input size, and whether the graph is exported; the fast tier goes with a few of them, without a graph."""
+    found = [(name, 300, False) for name in FAST]
+    found += [
+        (name, 300, name not in NOT_EXPORTED) for name in BACKBONES if not (name in FAST and name in NOT_EXPORTED)
     ]
+    found += [(name, 320, False) for name in BACKBONES]
+    fast = [pytest.param(*journey, id=f"{journey[0]}-300") for journey in found[: len(FAST)]]
+    return [*fast, *(_slow(*journey) for journey in found[len(FAST) :])]
+
+
+def _slow(name: str, size: int, exported: bool) -> object:
+    marks = [pytest.mark.slow]
+    if name in backbones.TIMM:
+        marks.append(pytest.mark.skipif(not HAVE_TIMM, reason="timm is not installed"))
+    return pytest.param(name, size, exported, id=f"{name}-{size}{'-onnx' if exported else ''}", marks=marks)
 
 
 def train_three_steps(name: str, size: int, folder: Path, *words: str) -> Path:
@@ -72,8 +74,10 @@ def train_three_steps(name: str, size: int, folder: Path, *words: str) -> Path:
     return outcome.folder.last
 
 
-@pytest.mark.parametrize(("name", "size"), [*names(300), *names(320)])
-def test_it_trains_three_steps_evaluates_saves_and_loads(name: str, size: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "size", "exported"), journeys())
+def test_it_trains_three_steps_evaluates_saves_loads_and_exports(
+    name: str, size: int, exported: bool, tmp_path: Path
+) -> None:
     weights = train_three_steps(name, size, tmp_path)
     _, settings, _ = load_weights(weights)
     assert settings.network.backbone == name
@@ -82,7 +86,7 @@ def test_it_trains_three_steps_evaluates_saves_and_loads(name: str, size: int, t
     found = detector.detect(picture)
     assert np.isfinite(found.boxes).all()
     assert np.isfinite(found.scores).all()
-    if size == 300 and HAVE_ONNX and name not in NOT_EXPORTED:
+    if exported and HAVE_ONNX:
         assert_its_graph_agrees(detector, picture, tmp_path / "graph.onnx", load_weights(weights))
 
 
