@@ -15,7 +15,8 @@ from ssd.boxes import iou
 from ssd.commands.benchmark import STAGES, bench, contest, contests, main, memory, report
 from ssd.commands.benchmark.agree import EXACT, LOW_PRECISION, Answer, same_detections, same_numbers
 from ssd.commands.benchmark.bench import Bench, Sizes, draw_jpeg
-from ssd.commands.benchmark.contest import Contest, DisagreementError, Timing, UnavailableError, hold
+from ssd.commands.benchmark.contest import Contest, DisagreementError, Timing, UnavailableError, clock, hold
+from ssd.commands.benchmark.side import Side, Sides
 from ssd.errors import SSDError
 
 CPU = torch.device("cpu")
@@ -37,26 +38,73 @@ def answer(*rows):
 def test_the_sides_take_turns_and_who_begins_alternates(monkeypatch):
     monkeypatch.setattr(contest, "_LEAST_SECONDS", 0)
     calls = []
-    timing = hold(Contest(lambda: calls.append("o"), lambda: calls.append("t"), str), 3, CPU)
+    timing = hold(clock(lambda: calls.append("o"), CPU), clock(lambda: calls.append("t"), CPU), 3)
     warm_up = "oott"
     assert "".join(calls) == warm_up + "ot" + "to" + "ot"
     assert len(timing.ours) == len(timing.theirs) == 3
 
 
 def test_short_calls_are_repeated_and_the_time_is_of_one(monkeypatch):
-    clock = iter(range(10**6))
-    monkeypatch.setattr(contest.time, "perf_counter", lambda: next(clock) / 1000)  # every look at it costs 1 ms
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(contest.time, "perf_counter", lambda: next(ticks) / 1000)  # every look at it costs 1 ms
     calls = []
-    timing = hold(Contest(lambda: calls.append(0), lambda: None, str), 2, CPU)
+    timing = hold(clock(lambda: calls.append(0), CPU), clock(lambda: None, CPU), 2)
     assert len(calls) == 2 + 2 * 50
     assert timing.ours == pytest.approx((1 / 50, 1 / 50))
+
+
+def test_on_cuda_the_devices_own_clock_counts_from_idle_to_the_last_kernel(monkeypatch):
+    log = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            log.append("record")
+
+        def synchronize(self):
+            log.append("wait for the end")
+
+        def elapsed_time(self, end):
+            return 250.0  # milliseconds
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: log.append("wait"))
+    assert clock(lambda: log.append("call"), torch.device("cuda"))(2) == 0.25
+    assert log == ["wait", "record", "call", "call", "record", "wait for the end"]
+
+
+def test_each_side_answers_from_a_process_of_its_own(small):
+    with contextlib.closing(Side("theirs", small, keep_memory=True)) as side:
+        for stage in ("loss", "coco_eval"):
+            if stage == "coco_eval":
+                pytest.importorskip("faster_coco_eval", reason="needs the extra fast-eval")
+            assert 0 < side.prepare(stage)(1) < 60
+        with pytest.raises(SSDError, match="its process ended with 1: KeyError: .nothing."):
+            side.prepare("nothing")
+
+
+def test_torchvisions_process_keeps_no_memory_unless_told_to(monkeypatch):
+    started = []
+    monkeypatch.setattr(Side, "__init__", lambda self, name, bench, keep_memory: started.append((name, keep_memory)))
+    monkeypatch.setattr(Side, "prepare", lambda self, stage: clock(str, CPU))
+    monkeypatch.setattr(Side, "close", lambda self: started.append("closed"))
+    with Sides(Bench(CPU, b"", Path())) as sides:
+        sides.prepare("loss")
+        sides.prepare("train_step")
+    assert started == [("ours", True), ("theirs", False), "closed", "closed"]
+    with Sides(Bench(CPU, b"", Path()), same_allocator=True) as sides:
+        sides.prepare("loss")
+    assert started[4:6] == [("ours", True), ("theirs", True)]
 
 
 def test_one_core_means_one_thread_while_it_lasts():
     torch.set_num_threads(2)
     before = cv2.getNumThreads()
     seen = []
-    hold(Contest(lambda: seen.append((torch.get_num_threads(), cv2.getNumThreads())), str, str, one_core=True), 1, CPU)
+    clock(lambda: seen.append((torch.get_num_threads(), cv2.getNumThreads())), CPU, one_core=True)(1)
     assert set(seen) == {(1, 1)}
     assert (torch.get_num_threads(), cv2.getNumThreads()) == (2, before)
 
@@ -208,7 +256,8 @@ def made_up(monkeypatch):
     monkeypatch.setitem(contests.CONTESTS, "network", lambda _: Contest(pytest.fail, pytest.fail, differ))
     monkeypatch.setitem(contests.CONTESTS, "coco_eval", missing)
     fake = Bench(CPU, b"", Path())
-    monkeypatch.setattr(bench, "prepared", lambda device, image: contextlib.nullcontext(fake))
+    monkeypatch.setattr(bench, "prepared", lambda device, image, compiled: contextlib.nullcontext(fake))
+    monkeypatch.setattr(Sides, "prepare", lambda self, stage: (clock(str, CPU), clock(str, CPU)))
 
 
 def test_json_holds_stages_skipped_failed_memory_and_machine(made_up, tmp_path, capsys):

@@ -27,10 +27,11 @@ STAGES = {
 }
 MEMORY = "memory"
 
-EPILOG = """Ours and torchvision's take turns, each pair gives a ratio, and the table shows medians and the middle half
-of the ratios. Before anything is timed both sides get the same weights and the same input, and must give the
-same result; a stage where they do not is not timed, and the exit code is 1. torchvision runs as its own
-references run it (fp32), except in train_step_best. For figures worth quoting let nothing else run.
+EPILOG = """Ours and torchvision's take turns, each in a process of its own; each pair gives a ratio, and the table
+shows medians and the middle half of the ratios. Before anything is timed both sides get the same weights and the
+same input, and must give the same result; a stage where they do not is not timed, and the exit code is 1.
+torchvision runs as its own references run it (fp32), except in train_step_best. For figures worth quoting let
+nothing else run.
 
 stages:
 """ + "\n".join(
@@ -52,6 +53,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--quick", action="store_true", help="3 pairs, and no memory")
     p.add_argument("--image", type=Path, metavar="FILE", help="a JPEG instead of the one drawn by the program")
     p.add_argument("--json", type=Path, metavar="FILE", help="also write everything to FILE")
+    p.add_argument("--compile", action="store_true", help="our training step through torch.compile")
+    p.add_argument(
+        "--same-allocator", action="store_true", help="torchvision's process keeps freed memory too, as ssd train does"
+    )
     p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
     return p
 
@@ -70,8 +75,9 @@ def main(argv: list[str] | None = None) -> int:
 
     names = args.only or [*STAGES, *([] if args.quick else [MEMORY])]
     pairs = args.pairs or (3 if args.quick else None)
-    with prepared(args.device, args.image) as bench:
-        facts = report.run(bench, [name for name in names if name != MEMORY], pairs, with_memory=MEMORY in names)
+    stages = [name for name in names if name != MEMORY]
+    with prepared(args.device, args.image, compiled=args.compile) as bench:
+        facts = report.run(bench, stages, pairs, with_memory=MEMORY in names, same_allocator=args.same_allocator)
     if args.json is not None:
         args.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         print(f"written: {args.json}")

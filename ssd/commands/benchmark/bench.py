@@ -35,7 +35,7 @@ class Sizes:
     batch: int = 8
     loss_batch: int = 32
     objects: int = 7  # in a picture, on average
-    eval_images: int = 500
+    eval_images: int = 5000
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,9 @@ class Bench:
 
 
 @contextlib.contextmanager
-def prepared(device: str = "auto", image: Path | None = None, sizes: Sizes | None = None) -> Iterator[Bench]:
+def prepared(
+    device: str = "auto", image: Path | None = None, sizes: Sizes | None = None, *, compiled: bool = False
+) -> Iterator[Bench]:
     """Make the weights, in a folder that is gone afterwards.
 
     Raises:
@@ -126,7 +128,7 @@ def prepared(device: str = "auto", image: Path | None = None, sizes: Sizes | Non
         weights = Path(folder) / "weights.pth"
         torch.save(model.state_dict(), weights)
         del model
-        yield Bench(where, jpeg, weights, sizes)
+        yield Bench(where, jpeg, weights, sizes, compiled)
 
 
 def draw_jpeg(width: int = 640, height: int = 480) -> bytes:

@@ -30,7 +30,8 @@ class Contest:
     theirs: Callable[[], object]
     check: Callable[[], str]
     one_core: bool = False
-    slow: bool = False  # one call takes seconds
+    training: bool = False  # timed as `ssd train` runs it
+    pairs: int = 21  # unless the user says otherwise; fewer where one call takes seconds
 
 
 @dataclass(frozen=True)
@@ -50,37 +51,61 @@ class Timing:
         return statistics.median(self.ours), statistics.median(self.theirs), statistics.median(self.ratios)
 
 
-def hold(contest: Contest, pairs: int, device: torch.device) -> Timing:
-    """Time both sides `pairs` times, in turns; who begins alternates too, since the second finds a warmer cache."""
-    with _one_core() if contest.one_core else contextlib.nullcontext(), _no_collection():
-        sides = [contest.ours, contest.theirs]
-        repeats = [_repeats(side, device) for side in sides]
-        times: list[list[float]] = [[], []]
-        for pair in range(pairs):
-            for side in (0, 1) if pair % 2 == 0 else (1, 0):
-                seconds = _seconds(sides[side], repeats[side], device)
-                times[side].append(1000 * seconds / repeats[side])
+Clock = Callable[[int], float]  # calls something so many times and gives the seconds
+
+
+def clock(call: Callable[[], object], device: torch.device, *, one_core: bool = False) -> Clock:
+    """A clock of this process."""
+
+    def count(repeats: int) -> float:
+        with _one_core() if one_core else contextlib.nullcontext(), _no_collection():
+            return seconds(call, repeats, device)
+
+    return count
+
+
+def hold(ours: Clock, theirs: Clock, pairs: int, *, warm_up: int = 2) -> Timing:
+    """Time both sides `pairs` times, in turns; who begins alternates too, since the second finds a warmer cache.
+
+    `warm_up` calls are made beforehand, for caches, kernels and clocks; the last of them says how many calls make up a
+    measurement.
+    """
+    sides = (ours, theirs)
+    repeats = [_repeats(side, warm_up) for side in sides]
+    times: list[list[float]] = [[], []]
+    for pair in range(pairs):
+        for side in (0, 1) if pair % 2 == 0 else (1, 0):
+            times[side].append(1000 * sides[side](repeats[side]) / repeats[side])
     return Timing(tuple(times[0]), tuple(times[1]))
 
 
-def _repeats(call: Callable[[], object], device: torch.device) -> int:
-    """How often to call within one measurement; the calls made to find out warm up caches and kernels."""
-    _seconds(call, 1, device)
-    return max(1, math.ceil(_LEAST_SECONDS / max(_seconds(call, 1, device), 1e-6)))
+def _repeats(side: Clock, warm_up: int) -> int:
+    for _ in range(warm_up - 1):
+        side(1)
+    return max(1, math.ceil(_LEAST_SECONDS / max(side(1), 1e-6)))
 
 
-def _seconds(call: Callable[[], object], repeats: int, device: torch.device) -> float:
-    _wait(device)
+def seconds(call: Callable[[], object], repeats: int, device: torch.device) -> float:
+    """Time `repeats` calls; on CUDA by the device's own clock, from an idle device to the end of the last kernel."""
+    if device.type == "cuda":
+        return _seconds_on_cuda(call, repeats, device)
     start = time.perf_counter()
     for _ in range(repeats):
         call()
-    _wait(device)  # a launch returns before its kernel ends
     return time.perf_counter() - start
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _seconds_on_cuda(call: Callable[[], object], repeats: int, device: torch.device) -> float:
+    with torch.cuda.device(device):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()  # what was launched before is not counted
+        start.record()
+        for _ in range(repeats):
+            call()
+        end.record()
+        end.synchronize()  # a launch returns before its kernel ends
+        milliseconds: float = start.elapsed_time(end)
+    return milliseconds / 1000
 
 
 @contextlib.contextmanager
@@ -98,8 +123,7 @@ def _one_core() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Keep the garbage of one side from being collected on the other's time."""
-    gc.collect()
+    """Whatever garbage there is, it is collected between the measurements."""
     enabled = gc.isenabled()
     gc.disable()
     try:

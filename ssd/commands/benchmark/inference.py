@@ -81,7 +81,7 @@ def detect(bench: Bench, precision: str, backend: str = "torch", pictures_at_onc
         text = same_detections([_answer(found) for found in ours()], _answers(theirs()), tolerance)
         return f"{detector.runtime.precision}: {text}"
 
-    return Contest(ours, theirs, check, slow=pictures_at_once > 1)
+    return Contest(ours, theirs, check, pairs=9 if pictures_at_once > 1 else 21)
 
 
 def postprocess_typical(bench: Bench) -> Contest:

@@ -14,42 +14,47 @@ from ssd.commands.benchmark import STAGES, memory
 from ssd.commands.benchmark.bench import Bench
 from ssd.commands.benchmark.contest import DisagreementError, Timing, UnavailableError, hold
 from ssd.commands.benchmark.contests import CONTESTS
+from ssd.commands.benchmark.side import Sides
 from ssd.precision import choose_dtype, cpu_features
 from ssd.run import environment
 
-_PAIRS = 21
-_SLOW_PAIRS = 9
 _HEADING = f"{'stage':22}{'ours ms':>10}{'torchvision':>13}{'ratio':>8}   {'of all pairs':>13}{'pairs':>7}   checked"
 
 
-def run(bench: Bench, chosen: list[str], pairs: int | None, *, with_memory: bool) -> dict[str, Any]:
+def run(
+    bench: Bench, chosen: list[str], pairs: int | None, *, with_memory: bool, same_allocator: bool = False
+) -> dict[str, Any]:
     """Print the machine, then measure and print stage by stage."""
     facts: dict[str, Any] = {"machine": machine(bench.device), "stages": [], "skipped": [], "failed": [], "memory": []}
+    facts["machine"] |= {"same_allocator": same_allocator, "compiled": bench.compiled}
     print(machine_text(facts["machine"]))
     if chosen:
         print(f"\n{_HEADING}")
-    for name in (name for name in STAGES if name in chosen):
-        try:
-            row = _stage(name, bench, pairs)
-        except UnavailableError as reason:
-            facts["skipped"].append({"name": name, "reason": str(reason)})
-            print(f"{name:22}skipped: {reason}", flush=True)
-        except DisagreementError as difference:
-            facts["failed"].append({"name": name, "reason": str(difference)})
-            print(f"{name:22}FAILED, not timed: {difference}", flush=True)
-        else:
-            facts["stages"].append(row)
-            print(stage_line(row), flush=True)
+    with Sides(bench, same_allocator=same_allocator) as sides:
+        for name in (name for name in STAGES if name in chosen):
+            try:
+                row = _stage(name, bench, pairs, sides)
+            except UnavailableError as reason:
+                facts["skipped"].append({"name": name, "reason": str(reason)})
+                print(f"{name:22}skipped: {reason}", flush=True)
+            except DisagreementError as difference:
+                facts["failed"].append({"name": name, "reason": str(difference)})
+                print(f"{name:22}FAILED, not timed: {difference}", flush=True)
+            else:
+                facts["stages"].append(row)
+                print(stage_line(row), flush=True)
     if with_memory:
         facts["memory"] = memory.measure(bench)
         print(f"\n{memory_text(facts['memory'])}")
     return facts
 
 
-def _stage(name: str, bench: Bench, pairs: int | None) -> dict[str, Any]:
+def _stage(name: str, bench: Bench, pairs: int | None, sides: Sides) -> dict[str, Any]:
     contest = CONTESTS[name](bench)
-    checked = contest.check()
-    timing = hold(contest, pairs or (_SLOW_PAIRS if contest.slow else _PAIRS), bench.device)
+    checked, usual = contest.check(), contest.pairs
+    del contest  # its networks go before those of the two processes come
+    warm_up = 5 if bench.device.type == "cuda" else 2 if usual > 3 else 1
+    timing = hold(*sides.prepare(name), pairs or usual, warm_up=warm_up)
     return stage_row(name, timing, checked)
 
 
@@ -117,6 +122,10 @@ def machine_text(facts: dict[str, Any]) -> str:
         f"has {' '.join(has) or 'none'}; lacks {' '.join(lacks) or 'none'}; auto precision is {facts['precision']}",
         f"torch {versions['torch']}, torchvision {versions['torchvision']}, its pictures by {facts['peer_decoder']}",
     ]
+    keeper = "both sides keep" if facts.get("same_allocator") else "ours keeps, as `ssd train` does,"
+    lines.append(f"each side in a process of its own; in stages of training {keeper} freed memory")
+    if facts.get("compiled"):
+        lines.append("our training step goes through torch.compile")
     if facts["load"] is not None and facts["load"] > 0.5:
         lines.append(f"load {facts['load']}: something else is running, so these figures are not for quoting")
     return "\n".join(lines)

@@ -51,7 +51,7 @@ def loss(bench: Bench) -> Contest:
             same_numbers(a, b, 1e-2, what)
         return _same_loss(value, their_value, 1e-4)
 
-    return Contest(ours, theirs, check)
+    return Contest(ours, theirs, check, training=True)
 
 
 def train_step(bench: Bench, *, peer_at_its_best: bool) -> Contest:
@@ -60,7 +60,7 @@ def train_step(bench: Bench, *, peer_at_its_best: bool) -> Contest:
     ours = our_step(bench, pixels, targets)
     theirs = peer_step(bench, pixels, targets, at_its_best=peer_at_its_best)
     # The first step of each has the same weights; the precisions differ.
-    return Contest(ours, theirs, lambda: _same_loss(ours(), theirs(), 0.05), slow=True)
+    return Contest(ours, theirs, lambda: _same_loss(ours(), theirs(), 0.05), training=True, pairs=9)
 
 
 def our_step(bench: Bench, pixels: Tensor, targets: Targets) -> Callable[[], Tensor]:
