@@ -82,7 +82,7 @@ def test_each_side_answers_from_a_process_of_its_own(small):
             if stage == "coco_eval":
                 pytest.importorskip("faster_coco_eval", reason="needs the extra fast-eval")
             assert 0 < side.prepare(stage)(1) < 60
-        with pytest.raises(SSDError, match="its process ended with 1: KeyError: .nothing."):
+        with pytest.raises(SSDError, match=r"its process ended with 1: KeyError: .nothing."):
             side.prepare("nothing")
 
 
