@@ -128,7 +128,7 @@ class TrainConfig:
     batch_size: int = 8  # pictures per batch over all processes together
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where the machine is fast in it
     device: str = "auto"  # auto: a GPU where there is one; cpu, cuda, cuda:1
-    compile: bool = False  # torch.compile: minutes at the start, then faster steps
+    compile: bool = False  # torch.compile: minutes at the start; for GPUs (on a CPU steps were slower)
     eval_every: int = 5  # epochs between evaluations; the last epoch always evaluates
     save_every: int = 1  # epochs between saves of `last`
     keep: int = 2  # run states kept on disk, besides `best`

@@ -19,7 +19,7 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision == "auto":
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-        return torch.bfloat16 if cpu_has_bf16() else torch.float32
+        return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else torch.float32
     if precision not in _DTYPES or (precision == "fp16" and device.type == "cpu"):
         raise ConfigError(
             f"{precision!r} does not work on {device.type}", place="precision", remedy="Use auto, fp32 or bf16."
