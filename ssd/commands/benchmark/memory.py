@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ssd.allocator import keep_freed_memory
 from ssd.commands.benchmark import peer
 from ssd.commands.benchmark.bench import Bench, draw_jpeg
 from ssd.commands.benchmark.training import our_step, peer_step
@@ -55,6 +56,8 @@ def run_case(case: str, side: str, bench: Bench) -> None:
             with torch.inference_mode():
                 bench.peer([peer.as_float(peer.decode(bench.jpeg))])
         return
+    if side == "ours":
+        keep_freed_memory()  # as `ssd train` does, and at the price of some
     pixels, targets = bench.inputs(bench.sizes.batch), bench.targets(bench.sizes.batch)
     step = (our_step if side == "ours" else peer_step)(bench, pixels, targets)
     for _ in range(_STEPS):

@@ -1,5 +1,7 @@
 """Ours in 8 bits: exported for OpenVINO like anybody's weights, measured on the benchmark's own picture."""
 
+import contextlib
+import io
 from pathlib import Path
 
 import numpy as np
@@ -23,5 +25,6 @@ def int8_detector(weights: Path, jpeg: bytes) -> Detector:
     image = decode(jpeg)
     shifted = (np.roll(image, (17 * index, 29 * index), axis=(0, 1)) for index in range(_PICTURES))
     network, settings = load_network(weights)
-    export(network, settings, path, "openvino", precision="int8", calibration=shifted)
+    with contextlib.redirect_stdout(io.StringIO()):  # nncf draws progress bars
+        export(network, settings, path, "openvino", precision="int8", calibration=shifted)
     return load(path, precision="int8")
