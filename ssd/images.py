@@ -47,20 +47,23 @@ def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.nd
 
 
 def load_shrunk(path: str | Path, shrink: int) -> tuple[UInt8[np.ndarray, "H W 3"], int]:
-    """Like `load_image`, but a JPEG comes at 1/`shrink` of its size (1, 2, 4, 8), rounded up; and the shrink it has.
-
-    Pixel i of the result covers `shrink` pixels of the whole picture, from `shrink * i` on. A JPEG's blocks are decoded
-    small, in half the time or less; other formats come whole, with 1.
-    """
-    return _decode(_read_bytes(path), str(path), MAX_PIXELS, shrink)
+    """`load_image` and `decode_shrunk` in one."""
+    return decode_shrunk(_read_bytes(path), shrink, str(path))
 
 
 def decode(data: bytes, place: str = "image bytes", *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H W 3"]:
     """Decode the bytes of a picture file; `place` names it in errors."""
-    return _decode(data, place, max_pixels, 1)[0]
+    return decode_shrunk(data, 1, place, max_pixels=max_pixels)[0]
 
 
-def _decode(data: bytes, place: str, max_pixels: int, shrink: int) -> tuple[UInt8[np.ndarray, "H W 3"], int]:
+def decode_shrunk(
+    data: bytes, shrink: int, place: str = "image bytes", *, max_pixels: int = MAX_PIXELS
+) -> tuple[UInt8[np.ndarray, "H W 3"], int]:
+    """Decode a JPEG at 1/`shrink` of its size (1, 2, 4, 8), rounded up; gives the shrink too.
+
+    Pixel i of the result covers `shrink` pixels of the whole picture, from `shrink * i` on. A JPEG's blocks are decoded
+    small, which takes half the time or less; other formats come whole, with 1.
+    """
     if not data:
         raise ImageDecodeError("is empty (0 bytes)", place=place, remedy="Replace or remove it.")
     with _open_header(io.BytesIO(data), place) as header:

@@ -30,6 +30,7 @@ class Contest:
     theirs: Callable[[], object]
     check: Callable[[], str]
     one_core: bool = False
+    repeats: int = 1  # of a call within a measurement, at least; more where one draws anew each time
     training: bool = False  # timed as `ssd train` runs it
     pairs: int = 21  # unless the user says otherwise; fewer where one call takes seconds
 
@@ -64,14 +65,14 @@ def clock(call: Callable[[], object], device: torch.device, *, one_core: bool = 
     return count
 
 
-def hold(ours: Clock, theirs: Clock, pairs: int, *, warm_up: int = 2) -> Timing:
+def hold(ours: Clock, theirs: Clock, pairs: int, *, least: int = 1, warm_up: int = 2) -> Timing:
     """Time both sides `pairs` times, in turns; who begins alternates too, since the second finds a warmer cache.
 
     `warm_up` calls are made beforehand, for caches, kernels and clocks; the last of them says how many calls make up a
-    measurement.
+    measurement: `least` or more.
     """
     sides = (ours, theirs)
-    repeats = [_repeats(side, warm_up) for side in sides]
+    repeats = [max(least, _repeats(side, warm_up)) for side in sides]
     times: list[list[float]] = [[], []]
     for pair in range(pairs):
         for side in (0, 1) if pair % 2 == 0 else (1, 0):

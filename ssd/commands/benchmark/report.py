@@ -51,10 +51,10 @@ def run(
 
 def _stage(name: str, bench: Bench, pairs: int | None, sides: Sides) -> dict[str, Any]:
     contest = CONTESTS[name](bench)
-    checked, usual = contest.check(), contest.pairs
+    checked, usual, least = contest.check(), contest.pairs, contest.repeats
     del contest  # its networks go before those of the two processes come
     warm_up = 5 if bench.device.type == "cuda" else 2 if usual > 3 else 1
-    timing = hold(*sides.prepare(name), pairs or usual, warm_up=warm_up)
+    timing = hold(*sides.prepare(name), pairs or usual, least=least, warm_up=warm_up)
     return stage_row(name, timing, checked)
 
 
