@@ -47,11 +47,13 @@ def add_force(parser: argparse.ArgumentParser) -> None:
 def refuse_existing(*named: str | Path | None, force: bool) -> None:
     """Stop before a file that the user names for a result replaces another; `-` and None stand for no file.
 
+    An empty file has nothing to lose.
+
     Raises:
         ArgumentError: it is there already, and nobody said `--force`; or it is a folder.
     """
     for path in (Path(name) for name in named if name and str(name) != "-"):
         if path.is_dir():
             raise ArgumentError("is a folder", place=path, remedy="Name a file.")
-        if path.exists() and not force:
+        if not force and path.exists() and path.stat().st_size > 0:
             raise ArgumentError("is there already", place=path, remedy="Name another file, or add --force.")

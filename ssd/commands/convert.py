@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssd.commands._shared import guarded
+from ssd.commands._shared import add_force, guarded, refuse_existing
 from ssd.errors import ArgumentError, CheckpointError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--names", metavar="FILE|a,b,c", help="class names in the order of training, background left out")
     p.add_argument("--boxes", choices=("voc", "coco"), help="its default boxes, where the checkpoint cannot tell them")
     p.add_argument("--image", metavar="PICTURE", help="compare on this picture; default: coloured noise")
-    p.add_argument("--force", action="store_true", help="write over an OUT that is there already")
+    add_force(p)
     return p
 
 
@@ -73,8 +73,7 @@ def _check_out(out: Path, source: str, *, force: bool) -> None:
         raise ArgumentError("its folder does not exist", place=out, remedy=f"Make {out.parent} first.")
     if out.exists() and Path(source).exists() and out.samefile(source):
         raise ArgumentError("is IN itself", place=out, remedy="Name another file; yours is never changed.")
-    if out.exists() and not force:
-        raise ArgumentError("is there already", place=out, remedy="Name another file, or add --force.")
+    refuse_existing(out, force=force)
 
 
 def _describe(source: str, found: "Foreign") -> str:

@@ -66,9 +66,7 @@ def parser() -> argparse.ArgumentParser:
     write.add_argument("--format", default="images,jsonl", metavar="LIST", help=text)
     write.add_argument("--coco-ids", type=Path, metavar="FILE", help="COCO annotations that have the ids for coco.json")
     write.add_argument("--output", type=Path, metavar="FOLDER", help="new or empty; default: runs/detect/1, 2, ...")
-    write.add_argument(
-        "--overwrite", action="store_true", help="write into an --output folder that holds files already"
-    )
+    write.add_argument("--force", action="store_true", help="write into an --output folder that holds files already")
     write.add_argument("--resume", action="store_true", help="go on in --output, or in the newest of runs/detect")
     write.add_argument("--show", action="store_true", help="show each picture in a window; q or Esc ends")
     write.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -165,7 +163,7 @@ def _open_folder(args: argparse.Namespace, inputs: Sequence[Path], options: dict
         number, count = parse_shard(args.shard)
         named = (named or Path("runs") / "detect-shards") / f"shard-{number}-of-{count}"
     options |= {"every": args.every, "max_frames": args.max_frames, "shard": args.shard}
-    folder = output_folder(named, inputs, overwrite=args.overwrite, journal=JOURNAL, resume=args.resume)
+    folder = output_folder(named, inputs, force=args.force, journal=JOURNAL, resume=args.resume)
     done = take_up(folder, options) if args.resume else Done()
     if not args.resume:
         (folder / JOURNAL).unlink(missing_ok=True)

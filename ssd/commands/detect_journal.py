@@ -108,7 +108,7 @@ def _compare(path: Path, options: Row) -> None:
     except (OSError, ValueError):
         before = None
     if not isinstance(before, dict):
-        raise ArgumentError("cannot be read", place=path, remedy="Start in a new folder, or add --overwrite.")
+        raise ArgumentError("cannot be read", place=path, remedy="Start in a new folder, or add --force.")
     for key, value in options.items():
         if before.get(key) != value:
             problem = f"what is there was made with {key}={before.get(key)!r}, not {value!r}"

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssd.commands._shared import guarded
+from ssd.commands._shared import add_force, guarded, refuse_existing
 from ssd.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("weights", help="a weights file, a run's folder, or coco")
     p.add_argument("--format", required=True, choices=FORMATS, help="openvino writes an .xml and a .bin")
     p.add_argument("--out", type=Path, metavar="FILE", help="default: beside the weights, under their name")
-    p.add_argument("--force", action="store_true", help="write over a file that is there already")
+    add_force(p)
     p.add_argument(
         "--precision",
         choices=("fp32", "bf16"),
@@ -136,9 +136,7 @@ def _output(args: argparse.Namespace, precision: str) -> Path:
         out = name.with_name(f"{name.name}{'' if precision == 'fp32' else f'.{precision}'}{suffix}")
     if out.suffix != suffix:
         raise ArgumentError(f"does not end in {suffix}", place=out, remedy=f"{args.format} is written as {suffix}.")
-    for part in _files(out):
-        if part.exists() and not args.force:
-            raise ArgumentError("is there already", place=part, remedy="Name another --out, or add --force.")
+    refuse_existing(*_files(out), force=args.force)
     return out
 
 

@@ -9,14 +9,14 @@ NUMBERED = Path("runs") / "detect"
 
 
 def output_folder(
-    named: Path | None, inputs: Sequence[Path], *, overwrite: bool = False, journal: str = "", resume: bool = False
+    named: Path | None, inputs: Sequence[Path], *, force: bool = False, journal: str = "", resume: bool = False
 ) -> Path:
     """Make the folder for results: the one named, or the next free number in runs/detect.
 
     With `resume` the one named or the newest number, if it is there; it must hold a file named `journal`, or nothing.
 
     Raises:
-        ArgumentError: it holds files already (without `overwrite`), or the pictures themselves (always).
+        ArgumentError: it holds files already (without `force`), or the pictures themselves (always).
     """
     if named is None:
         newest = _newest() if resume else None
@@ -27,17 +27,17 @@ def output_folder(
         raise ArgumentError("is a file", place=named, remedy="Name a folder.")
     if any(path.parent.resolve() == named.resolve() for path in inputs):
         raise ArgumentError("holds the pictures themselves", place=named, remedy="Name another folder.")
-    _check_contents(named, overwrite, journal, resume)
+    _check_contents(named, force, journal, resume)
     _make(named)
     return named
 
 
-def _check_contents(folder: Path, overwrite: bool, journal: str, resume: bool) -> None:
-    if overwrite or not folder.is_dir() or not any(folder.iterdir()):
+def _check_contents(folder: Path, force: bool, journal: str, resume: bool) -> None:
+    if force or not folder.is_dir() or not any(folder.iterdir()):
         return
     interrupted = bool(journal) and (folder / journal).exists()
     if not resume:
-        remedy = "Name a new folder, or add --overwrite" + (", or --resume to go on." if interrupted else ".")
+        remedy = "Name a new folder, or add --force" + (", or --resume to go on." if interrupted else ".")
         raise ArgumentError("is not empty", place=folder, remedy=remedy)
     if not interrupted:
         raise ArgumentError(f"has no {journal} to go on from", place=folder, remedy="Name a new folder.")

@@ -186,7 +186,7 @@ def test_without_output_each_call_takes_the_next_number(weights, photos, tmp_pat
         (["photos/*.gif"], "no picture or video found"),
         (["empty"], "empty: no picture or video found"),
         (["photos", "--output", "photos"], "holds the pictures themselves"),
-        (["photos", "--output", "photos", "--overwrite"], "holds the pictures themselves"),
+        (["photos", "--output", "photos", "--force"], "holds the pictures themselves"),
         (["photos", "--output", "full"], "is not empty"),
         (["photos", "--output", "photos/b.png"], "is a file"),
         (["photos", "--batch-size", "0"], "--batch-size"),
@@ -226,10 +226,10 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, weights, phot
     assert not (tmp_path / "runs").exists()
 
 
-def test_overwrite_writes_into_a_folder_that_holds_files(weights, photos, tmp_path):
+def test_force_writes_into_a_folder_that_holds_files(weights, photos, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "other.txt").write_text("kept")
-    assert run(weights, photos, "--output", tmp_path / "full", "--overwrite") == 0
+    assert run(weights, photos, "--output", tmp_path / "full", "--force") == 0
     assert (tmp_path / "full" / "other.txt").read_text() == "kept"
     assert len(read_rows(tmp_path / "full")) == 2
 

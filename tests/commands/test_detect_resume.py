@@ -98,7 +98,7 @@ def test_a_picture_that_failed_is_tried_again(weights, photos, tmp_path):
 
 def test_a_video_that_was_not_finished_starts_again(weights, photos, tmp_path):
     out, clip = tmp_path / "out", write_video(tmp_path / "clip.avi", frames=6)
-    for option in ("--overwrite", "--resume"):
+    for option in ("--force", "--resume"):
         assert run(weights, photos / "1.png", clip, "--output", out, option, "--format", "images,coco") == 0
         rows = read_rows(out)
         assert [row.get("frame") for row in rows] == [None, 0, 1, 2, 3, 4, 5, None]

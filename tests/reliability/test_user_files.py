@@ -74,6 +74,7 @@ def test_bad_objects_stop_training_and_are_left_out_when_asked_to(nursery: Nurse
         ("check_data", ("data", "--json")),
         ("check_data", ("data", "--preview")),
         ("train", ("--preview",)),
+        ("benchmark", ("--json",)),
     ],
 )
 def test_a_result_never_replaces_a_file_that_is_there(
@@ -86,8 +87,12 @@ def test_a_result_never_replaces_a_file_that_is_there(
     assert mine.read_text() == "mine"
 
 
+def test_an_empty_file_may_take_a_result(tmp_path: Path) -> None:
+    refuse_existing(write_text(tmp_path / "a.json", ""), force=False)
+
+
 def test_force_replaces_files_and_no_folder(tmp_path: Path) -> None:
-    mine = write_text(tmp_path / "a.json", "")
+    mine = write_text(tmp_path / "a.json", "mine")
     refuse_existing(mine, str(mine), None, "", "-", tmp_path / "new.json", force=True)
     refuse_existing(tmp_path / "new.json", None, force=False)
     with pytest.raises(ArgumentError, match="is a folder"):

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from ssd.commands._shared import guarded
+from ssd.commands._shared import add_force, guarded, refuse_existing
 from ssd.errors import ArgumentError, SSDError
 
 # What is measured, in this order. `contests.CONTESTS` says how.
@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--quick", action="store_true", help="3 pairs, and no memory")
     p.add_argument("--image", type=Path, metavar="FILE", help="a JPEG instead of the one drawn by the program")
     p.add_argument("--json", type=Path, metavar="FILE", help="also write everything to FILE")
+    add_force(p)
     p.add_argument("--compile", action="store_true", help="our training step through torch.compile")
     p.add_argument(
         "--same-allocator", action="store_true", help="torchvision's process keeps freed memory too, as ssd train does"
@@ -69,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         raise ArgumentError(f"{args.pairs} is too small", place="--pairs", remedy="Use 1 or more.")
     if args.json is not None and not args.json.parent.is_dir():
         raise SSDError("its folder does not exist", place=args.json, remedy="Make it first.")
+    refuse_existing(args.json, force=args.force)
 
     from ssd.commands.benchmark import report  # brings torch, so only now
     from ssd.commands.benchmark.bench import prepared
