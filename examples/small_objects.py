@@ -1,0 +1,127 @@
+"""What tiles are worth: pictures of a VOC folder pasted to large sheets, where objects are small, searched in parts.
+
+    python examples/small_objects.py my_voc --split test --weights runs/finetune --grid 4
+
+Pictures are set side by side, `--grid` to a row and as many rows. On such a sheet, shrunk to the network's input,
+objects have a quarter of the size (for 4) that the network was trained for. Printed are recall and precision on the
+sheets for several `tiles`, and those of the pictures one by one, which is about what tiles can win back.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import ssd
+from ssd.commands._shared import guarded
+from ssd.data import open_dataset
+from ssd.detections import Detections
+from ssd.errors import ArgumentError
+from ssd.images import load_image
+
+MATCH_IOU = 0.5
+
+
+@dataclass
+class Sheet:
+    """A picture with the boxes (N, 4) and class names of its objects."""
+
+    image: np.ndarray
+    boxes: np.ndarray
+    names: list[str]
+
+
+@dataclass
+class Count:
+    """Objects found, objects there, detections made."""
+
+    found: int = 0
+    objects: int = 0
+    detections: int = 0
+
+    def add(self, sheet: Sheet, detections: Detections) -> None:
+        """Pair each detection, best score first, with the free object of its class that it covers best."""
+        for name in detections.class_names:
+            mine = detections.filter(name)
+            there = sheet.boxes[np.array([other == name for other in sheet.names], bool)]
+            self.objects += len(there)
+            self.detections += len(mine)
+            overlaps = iou(mine.boxes, there)
+            for row in overlaps:
+                if len(there) and row.max() >= MATCH_IOU:
+                    self.found += 1
+                    overlaps[:, row.argmax()] = 0
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Overlap of each box of `a` (N, 4) with each of `b` (M, 4), in pixels: (N, M)."""
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    shared = sides.clip(0).prod(axis=-1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=-1) for boxes in (a, b)]
+    return shared / (areas[0][:, None] + areas[1][None] - shared)
+
+
+def sheets(data: Path, split: str, grid: int, limit: int) -> Iterator[Sheet]:
+    """`limit` sheets of `grid` x `grid` pictures; every cell is as large as the first picture."""
+    dataset = open_dataset(data, split, format="auto", bad_objects="drop")
+    height, width = load_image(dataset.records[0].path).shape[:2]
+    if len(dataset.records) < grid * grid:
+        raise ArgumentError(f"has {len(dataset.records)} pictures in {split!r}", place=data, remedy="Lower --grid.")
+    for first in range(0, len(dataset.records) - grid * grid + 1, grid * grid)[:limit]:
+        canvas = np.zeros((height * grid, width * grid, 3), np.uint8)
+        boxes, names = [], []
+        for cell, record in enumerate(dataset.records[first : first + grid * grid]):
+            row, column = divmod(cell, grid)
+            image = load_image(record.path)[:height, :width]
+            canvas[row * height :, column * width :][: image.shape[0], : image.shape[1]] = image
+            boxes.append(record.boxes + np.array([column * width, row * height] * 2))
+            names += [dataset.class_names[label] for label in record.labels]
+        yield Sheet(canvas, np.concatenate(boxes), names)
+
+
+def measure(detector: ssd.Detector, pages: list[Sheet], score_threshold: float, tiles: object) -> tuple[Count, float]:
+    """What is found on all the sheets, and the seconds that a sheet takes."""
+    count, start = Count(), time.perf_counter()
+    for sheet in pages:
+        options = {"score_threshold": score_threshold, "max_detections": 1000, "tiles": tiles}
+        count.add(sheet, detector.detect(sheet.image, **options))
+    return count, (time.perf_counter() - start) / len(pages)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Arguments of the example."""
+    p = argparse.ArgumentParser(description="Recall of small objects, with and without tiles.")
+    p.add_argument("data", type=Path, help="a VOC, COCO or YOLO folder")
+    p.add_argument("--split", default="test", help="default: test")
+    p.add_argument("--weights", default="coco", help="as for detect.py, default: coco")
+    p.add_argument("--grid", type=int, default=4, metavar="N", help="N x N pictures to a sheet, default: 4")
+    p.add_argument("--limit", type=int, default=4, metavar="N", help="sheets at most, default: 4")
+    p.add_argument("--score-threshold", type=float, default=0.5, metavar="S", help="default: 0.5")
+    return p
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Print a Markdown table; the exit code is 2 for a mistake of the user's."""
+    args = parser().parse_args(argv)
+    detector = ssd.load(args.weights)
+    pages = list(sheets(args.data, args.split, args.grid, args.limit))
+    singles = list(sheets(args.data, args.split, 1, args.limit * args.grid**2))
+    height, width = pages[0].image.shape[:2]
+    print(f"{len(pages)} sheets of {width} x {height}, {sum(len(page.names) for page in pages)} objects\n")
+    print("| tiles | recall | precision | s a picture |\n| --- | --- | --- | --- |")
+    rows = [(str(tiles), tiles, pages) for tiles in (None, 2, 3, 4, "auto")]
+    for title, tiles, searched in [*rows, ("the pictures one by one", None, singles)]:
+        count, seconds = measure(detector, searched, args.score_threshold, tiles)
+        recall = count.found / max(1, count.objects)
+        precision = count.found / max(1, count.detections)
+        print(f"| {title} | {recall:.3f} | {precision:.3f} | {seconds:.2f} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
