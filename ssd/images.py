@@ -69,13 +69,13 @@ def decode_shrunk(
     with _open_header(io.BytesIO(data), place) as header:
         width, height = header.size
         kind = f"{header.format} of {width}x{height} pixels, mode {header.mode}"
-        whole = header.format != "PNG" or _png_chunks_fit(data)
+        end = _end_of_png(data) if header.format == "PNG" else len(data)
         shrink = shrink if header.format in ("JPEG", "MPO") else 1
     if width * height > max_pixels:
         remedy = f"The limit is {max_pixels:,} pixels; make the picture smaller."
         raise ImageDecodeError(f"is too large: {width}x{height} pixels", place=place, remedy=remedy)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _DECODED_AT[shrink]) if whole else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8, end), _DECODED_AT[shrink]) if end else None
     except cv2.error as error:
         raise ImageDecodeError(f"cannot be decoded: {kind} ({error.err})", place=place) from None
     if image is None:
@@ -84,15 +84,18 @@ def decode_shrunk(
     return np.asarray(image), shrink
 
 
-def _png_chunks_fit(data: bytes) -> bool:
-    """Whether every chunk of a PNG ends inside the file, up to the last: OpenCV takes memory for what one declares."""
+def _end_of_png(data: bytes) -> int:
+    """Where the last chunk of a PNG ends; 0 if one is longer than the file.
+
+    OpenCV takes memory for what a chunk declares, and may read on behind the last.
+    """
     start = 8
     while start + 12 <= len(data):  # length, kind and checksum
         end = start + 12 + int.from_bytes(data[start : start + 4], "big")
         if data[start + 4 : start + 8] == b"IEND":
-            return end <= len(data)
+            return end if end <= len(data) else 0
         start = end
-    return False
+    return 0
 
 
 def read_size(path: str | Path) -> tuple[int, int]:

@@ -2,6 +2,7 @@ import io
 import resource
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -161,6 +162,17 @@ def test_a_png_chunk_that_declares_gigabytes_takes_no_memory() -> None:
     with pytest.raises(ImageDecodeError, match="cannot be decoded: PNG of 80x40 pixels"):
         decode(bytes(data))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
+
+
+def test_what_follows_the_end_of_a_png_is_not_read() -> None:
+    data = encoded(photo(), "PNG")
+    assert np.array_equal(decode(data + b"\xff\xff\xff\xffIDAT"), decode(data))
+    early = data.index(b"IDAT") - 4
+    data = data[:early] + b"\0\0\0\0IEND" + data[early:].replace(b"IEND", b"IDAT")
+    start = time.process_time()  # a chunk of 4 GB behind an early end once took seconds
+    with pytest.raises(ImageDecodeError, match="cannot be decoded: PNG of 80x40 pixels"):
+        decode(data + b"\xff\xff\xff\xffIEND")
+    assert time.process_time() - start < 1
 
 
 def test_any_file_name_works(tmp_path: Path) -> None:
