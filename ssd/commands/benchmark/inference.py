@@ -79,7 +79,7 @@ def detect(bench: Bench, precision: str, backend: str = "torch", pictures_at_onc
     def check() -> str:
         tolerance = {"fp32": EXACT, "int8": EIGHT_BITS}.get(detector.runtime.precision, LOW_PRECISION)
         text = same_detections([_answer(found) for found in ours()], _answers(theirs()), tolerance)
-        return f"{detector.runtime.precision}: {text}"
+        return f"{detector.runtime.backend} {detector.runtime.precision}: {text}"
 
     return Contest(ours, theirs, check, pairs=9 if pictures_at_once > 1 else 21)
 
