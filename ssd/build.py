@@ -148,7 +148,10 @@ def build_settings(config: Config, class_names: tuple[str, ...], preprocessing: 
         input_size=model.input_size,
         backbone=model.backbone,
         width=model.width,
+        atrous=model.atrous,
+        fc_norm=model.fc_norm,
         extras_norm=model.extras_norm,
+        levels=model.levels,
         table=model.box_table,
         truncate=bool(model.truncate_sizes),
         clip="centre" if model.clip_boxes else "none",
@@ -195,7 +198,9 @@ def _from_backbone(config: Config, class_names: tuple[str, ...]) -> Start:
     model = config.model
     if model.backbone not in vgg.NAMES:
         return _from_library(config, class_names)
-    imagenet = vgg16_backbone_state(model.backbone_weights, width=model.width, backbone=model.backbone)
+    imagenet = vgg16_backbone_state(
+        model.backbone_weights, width=model.width, backbone=model.backbone, atrous=model.atrous
+    )
     settings = build_settings(config, class_names, imagenet.preprocessing)
     network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
     transfer = copy_what_fits(network.state_dict(), imagenet.state)

@@ -30,7 +30,12 @@ class ModelConfig:
     backbone: str = "vgg16"  # vgg11, 13, 16, 16c, 19 (each also _bn), torchvision's or timm's: ssd.variants.BACKBONES
     input_size: int = 300  # pixels; the levels follow from it
     width: float = 1.0  # multiplies VGG's channel counts; below 1 for small networks that learn from scratch
-    extras_norm: Literal["none", "batch"] = "none"  # normalisation in the extra layers and conv6/conv7
+    extras_norm: Literal["none", "batch", "group"] = "none"  # normalisation in the extra layers: BatchNorm or GroupNorm
+    fc_norm: Literal["none", "batch", "group"] = "none"  # in conv6 and conv7 of a VGG; a _bn normalises them anyway
+    atrous: bool = (
+        True  # a VGG's dilated conv6; false: fc6 and fc7 whole behind a pool5 that halves, and one level more
+    )
+    levels: tuple[int, ...] | None = None  # grids predicted from, fine first: [38, 19, 10, 5]; null: all there are
     backbone_weights: str = "imagenet"  # imagenet, imagenet_features (VGG16), none, or a file
     weights: str | None = None  # fine-tune from this detector (file, run, hf://owner/name); head rows by class name
     freeze_stages: int = 0  # how many of VGG's five stages keep their weights

@@ -27,14 +27,19 @@ class NetworkSettings:
     backbone: str = "vgg16"
     input_size: int = 300
     width: float = 1.0
-    extras_norm: Literal["none", "batch"] = "none"
+    extras_norm: Literal["none", "batch", "group"] = "none"
     first_level_norm: Literal["l2", "batch", "none"] = "l2"  # qfgaohao has BatchNorm2d on conv4_3
     l2_eps: float = 1e-10
+    fc_norm: Literal["none", "batch", "group"] = "none"  # after conv6 and conv7 of a VGG
+    atrous: bool = True  # VGG's conv6 is dilated and thinned out; False: fc6 and fc7 whole, at stride 32
 
 
 @dataclass(frozen=True)
 class BoxSettings:
-    """How default boxes are tiled. Sizes and steps are pixels of the network's input; one entry a level."""
+    """How default boxes are tiled. Sizes and steps are pixels of the network's input; one entry a level.
+
+    `grids` name the levels that the head sees, of all that the network could have.
+    """
 
     __pydantic_config__ = _STRICT
 

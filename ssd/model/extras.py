@@ -1,10 +1,9 @@
 """The layers after conv7 that make ever coarser levels, down to a single cell."""
 
-from collections import OrderedDict
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ssd.model.norm import Norm, with_relu
 from ssd.model.vgg import scaled
 
 
@@ -35,29 +34,32 @@ class Extras(nn.Module):
     """Pairs of convolutions `conv8_1`, `conv8_2`, `conv9_1` ...: 1x1 to fewer channels, then one that shrinks.
 
     The original calls them conv6_1 ... conv9_2; the numbers here follow on from conv7, as in the paper's figure 2.
+    `count` pairs are built, as many as lead to a single cell unless it says less; `first` is the number of the first.
     """
 
-    def __init__(self, in_channels: int, conv7_grid: int, *, norm: str = "none", width: float = 1.0) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        conv7_grid: int,
+        *,
+        norm: Norm = "none",
+        width: float = 1.0,
+        first: int = 8,
+        count: int | None = None,
+    ) -> None:
         super().__init__()
         self.out_channels: list[int] = []
-        self.count = 0
+        bias = norm != "batch"  # the mean of each channel is taken away again; GroupNorm takes that of a group
         grid, channels = conv7_grid, in_channels
-        for number, after in enumerate(grids(conv7_grid), start=8):
+        for number, after in enumerate(grids(conv7_grid)[:count], start=first):
             narrow, wide = (scaled(c, width) for c in ((256, 512) if number == 8 else (128, 256)))
             kernel, stride, padding = _shrink(grid)
-            self._add(f"{number}_1", nn.Conv2d(channels, narrow, 1, bias=norm == "none"), norm)
-            shrink = nn.Conv2d(narrow, wide, kernel, stride=stride, padding=padding, bias=norm == "none")
-            self._add(f"{number}_2", shrink, norm)
+            fewer = nn.Conv2d(channels, narrow, 1, bias=bias)
+            shrink = nn.Conv2d(narrow, wide, kernel, stride=stride, padding=padding, bias=bias)
+            for name, layer in (*with_relu(f"{number}_1", fewer, norm), *with_relu(f"{number}_2", shrink, norm)):
+                self.add_module(name, layer)
             self.out_channels.append(wide)
             grid, channels = after, wide
-
-    def _add(self, name: str, conv: nn.Conv2d, norm: str) -> None:
-        layers: OrderedDict[str, nn.Module] = OrderedDict([(f"conv{name}", conv)])
-        if norm == "batch":
-            layers[f"norm{name}"] = nn.BatchNorm2d(conv.out_channels)
-        layers[f"relu{name}"] = nn.ReLU(inplace=True)
-        for key, layer in layers.items():
-            self.add_module(key, layer)
 
     def forward(self, features: Float[Tensor, "B c h w"]) -> list[Float[Tensor, "B _ _ _"]]:
         """Every extra level, fine first."""

@@ -5,7 +5,7 @@ the first loss is in the tens; units die in the first steps. `fit_to_data_` sets
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import torch
 from jaxtyping import Float
@@ -36,10 +36,12 @@ def fit_to_data_(
     One forward pass: each layer is corrected before the next one sees its output. Layers under `head` are only scaled,
     to a spread of 0.1. After Kraehenbuehl et al., "Data-dependent initializations of CNNs", ICLR 2016, equation 4.
 
-    `fresh` names the convolutions that start from nothing. BatchNorm layers pass everything through meanwhile.
+    `fresh` names the convolutions that start from nothing. BatchNorm layers behind them pass everything through
+    meanwhile; a new one behind a pretrained convolution starts with the mean and the variance of these pictures.
     """
     modules = dict(network.named_modules())
-    hooks = []
+    fresh = tuple(fresh)
+    hooks = [layer.register_forward_pre_hook(_meet) for layer in _new_norms(modules, fresh)]
     for name in fresh:
         layer = modules[name]
         assert isinstance(layer, nn.Conv2d), name
@@ -53,6 +55,21 @@ def fit_to_data_(
         for handle in hooks:
             handle.remove()
         network.train(training)
+
+
+def _new_norms(modules: Mapping[str, nn.Module], fresh: Collection[str]) -> Iterator[nn.Module]:
+    """The BatchNorms that have seen nothing, such as `norm6`, behind convolutions that are not fresh, `conv6`."""
+    for name, layer in modules.items():
+        conv = name.replace("norm", "conv")
+        behind_pretrained = isinstance(layer, nn.BatchNorm2d) and conv in modules and conv not in fresh
+        if behind_pretrained and not layer.get_buffer("running_mean").any():
+            yield layer
+
+
+def _meet(layer: nn.Module, inputs: tuple[Tensor]) -> None:
+    values = inputs[0].transpose(0, 1).flatten(1)
+    layer.get_buffer("running_mean").copy_(values.mean(1))
+    layer.get_buffer("running_var").copy_(values.var(1))
 
 
 def _standardise(layer: nn.Module, _: object, output: Tensor) -> Tensor:

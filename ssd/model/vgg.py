@@ -1,7 +1,7 @@
-"""VGG, whole and as SSD changes it: pool5 keeps its size, fc6 and fc7 become dilated conv6 and conv7, fc8 is gone.
+"""VGG, whole and as SSD changes it: pool5 keeps its size, fc6 and fc7 become conv6 (dilated) and conv7, fc8 is gone.
 
 Layers carry the names of the paper: `conv1_1` ... `conv5_3`, then `fc6`, `fc7`, `fc8` of the classifier or `conv6`,
-`conv7` of the backbone, and `norm*` in the BatchNorm variants.
+`conv7` of the backbone, and `norm*` where something is normalised.
 """
 
 from collections import OrderedDict
@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from ssd.model.norm import Norm, with_relu
 
 # Convolutions in each of the five stages: configurations A, B, C, D and E of Simonyan and Zisserman, table 1.
 CONFIGURATIONS = {
@@ -30,18 +32,31 @@ _KEPT_UNITS, _KEPT_TAPS = 4, 3  # one of so many
 
 
 class VGG(nn.Module):
-    """The changed VGG; `forward` gives the last convolution of stage 4 (stride 8) and conv7 (stride 16)."""
+    """The changed VGG; `forward` gives the last convolution of stage 4 (stride 8) and conv7 (stride 16).
 
-    def __init__(self, configuration: str = "vgg16", *, batch_norm: bool = False, width: float = 1.0) -> None:
+    Without `atrous`, pool5 halves as it did, and conv6 and conv7 are all of fc6 and fc7: the paper's "full VGG16"
+    (section 3.2), slower and no better. `forward` then gives stage 4, stage 5 (stride 16) and conv7 (stride 32).
+    `fc_norm` normalises conv6 and conv7 where nothing else is.
+    """
+
+    def __init__(
+        self,
+        configuration: str = "vgg16",
+        *,
+        batch_norm: bool = False,
+        width: float = 1.0,
+        atrous: bool = True,
+        fc_norm: Norm = "none",
+    ) -> None:
         super().__init__()
-        for name, layer in _stages(configuration, _pool_of_ssd, batch_norm=batch_norm, width=width):
+        pool, norm = (_pool_of_ssd if atrous else _pool_halving), _norm(batch_norm)
+        for name, layer in _stages(configuration, pool, norm=norm, width=width):
             self.add_module(name, layer)
-        self.tap = f"relu4_{CONFIGURATIONS[configuration][3]}"
-        self.out_channels = (scaled(_CHANNELS[3], width), scaled(1024, width))
-        # The receptive field of fc6's 7x7 is kept by spreading 3x3 taps six cells apart.
-        conv6 = nn.Conv2d(scaled(_CHANNELS[4], width), self.out_channels[1], 3, padding=6, dilation=6)
-        conv7 = nn.Conv2d(self.out_channels[1], self.out_channels[1], 1)
-        for name, layer in (*_with_relu("6", conv6, batch_norm), *_with_relu("7", conv7, batch_norm)):
+        depths = CONFIGURATIONS[configuration]
+        self.taps = tuple(f"relu{stage}_{depths[stage - 1]}" for stage in ((4,) if atrous else (4, 5)))
+        fc6, fc7 = _convolutions_for_fc(width, atrous)
+        norm = norm if batch_norm else fc_norm
+        for name, layer in (*with_relu("6", fc6, norm), *with_relu("7", fc7, norm)):
             self.add_module(name, layer)
 
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> list[Float[Tensor, "B _ _ _"]]:
@@ -50,8 +65,8 @@ class VGG(nn.Module):
         features = images
         for name, layer in self.named_children():
             features = layer(features)
-            if name == self.tap:
-                # pool4 does not write in place, so the tap can be handed out as it is.
+            if name in self.taps:
+                # Pools do not write in place, so the tap can be handed out as it is.
                 taps.append(features)
         return [*taps, features]
 
@@ -63,7 +78,7 @@ def classifier(
 
     Sizes other than 224 pixels are averaged to fc6's 7x7 cells, as torchvision does.
     """
-    layers = OrderedDict(_stages(configuration, _pool, batch_norm=batch_norm, channels=channels))
+    layers = OrderedDict(_stages(configuration, _pool, norm=_norm(batch_norm), inputs=channels))
     layers["average"] = nn.AdaptiveAvgPool2d(_FC6_SIDE)
     layers["flatten"] = nn.Flatten()
     layers["fc6"] = nn.Linear(_CHANNELS[4] * _FC6_SIDE**2, 4096)
@@ -75,31 +90,40 @@ def classifier(
 
 
 @torch.no_grad()
-def operate(whole: nn.Sequential, configuration: str = "vgg16") -> VGG:
+def operate(whole: nn.Sequential, configuration: str = "vgg16", *, atrous: bool = True) -> VGG:
     """SSD's surgery on a `classifier`: the convolutions stay, fc6 and fc7 are thinned out, fc8 goes (section 3.1).
 
-    Of fc6 and fc7 every fourth unit is kept, and of fc6's 7x7 taps every third in each direction.
+    Of fc6 and fc7 every fourth unit is kept, and of fc6's 7x7 taps every third in each direction; all of them without
+    `atrous`.
     """
+    units, taps = (_KEPT_UNITS, _KEPT_TAPS) if atrous else (1, 1)
     batch_norm = hasattr(whole, "norm1_1")
-    backbone = VGG(configuration, batch_norm=batch_norm)
+    backbone = VGG(configuration, batch_norm=batch_norm, atrous=atrous)
     state = backbone.state_dict()
     state.update({name: value for name, value in whole.state_dict().items() if name in state})
     fc6, fc7 = whole.get_submodule("fc6"), whole.get_submodule("fc7")
     assert isinstance(fc6, nn.Linear)
     assert isinstance(fc7, nn.Linear)
     windows = fc6.weight.reshape(len(fc6.weight), -1, _FC6_SIDE, _FC6_SIDE)
-    state["conv6.weight"] = windows[::_KEPT_UNITS, :, ::_KEPT_TAPS, ::_KEPT_TAPS]
-    state["conv6.bias"] = fc6.bias[::_KEPT_UNITS]
-    state["conv7.weight"] = fc7.weight[::_KEPT_UNITS, ::_KEPT_UNITS, None, None]
-    state["conv7.bias"] = fc7.bias[::_KEPT_UNITS]
+    state["conv6.weight"] = windows[::units, :, ::taps, ::taps]
+    state["conv6.bias"] = fc6.bias[::units]
+    state["conv7.weight"] = fc7.weight[::units, ::units, None, None]
+    state["conv7.bias"] = fc7.bias[::units]
     backbone.load_state_dict(state)
     return backbone
 
 
-def grids(input_size: int) -> tuple[int, int]:
-    """Sides of the two feature maps that `VGG` gives for a square input; pool3 rounds up, the others down."""
+def grids(input_size: int, *, atrous: bool = True) -> tuple[int, ...]:
+    """Sides of the feature maps that `VGG` gives for a square input; pool3 rounds up, a pool5 that halves too."""
     stage4 = -(-(input_size // 4) // 2)
-    return stage4, stage4 // 2
+    stage5 = stage4 // 2
+    return (stage4, stage5) if atrous else (stage4, stage5, -(-stage5 // 2))
+
+
+def out_channels(width: float = 1.0, *, atrous: bool = True) -> tuple[int, ...]:
+    """Channels of the feature maps that `VGG` gives: of fc6's and fc7's 4096 units, `atrous` keeps a fourth."""
+    kept = (512, 4096 // _KEPT_UNITS) if atrous else (512, 512, 4096)
+    return tuple(scaled(count, width) for count in kept)
 
 
 def scaled(channels: int, width: float) -> int:
@@ -108,12 +132,7 @@ def scaled(channels: int, width: float) -> int:
 
 
 def _stages(
-    configuration: str,
-    pool: Callable[[int], nn.Module],
-    *,
-    batch_norm: bool = False,
-    width: float = 1.0,
-    channels: int = 3,
+    configuration: str, pool: Callable[[int], nn.Module], *, norm: Norm, width: float = 1.0, inputs: int = 3
 ) -> Iterator[tuple[str, nn.Module]]:
     """Names and layers of the five stages; `pool` makes the one that ends stage 1, 2 and so on."""
     pointwise = POINTWISE.get(configuration, ())
@@ -121,16 +140,23 @@ def _stages(
         outputs = scaled(full, width)
         for name in (f"{stage}_{index}" for index in range(1, depth + 1)):
             kernel = 1 if name in pointwise else 3
-            yield from _with_relu(name, nn.Conv2d(channels, outputs, kernel, padding=kernel // 2), batch_norm)
-            channels = outputs
+            yield from with_relu(name, nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), norm)
+            inputs = outputs
         yield f"pool{stage}", pool(stage)
 
 
-def _with_relu(name: str, conv: nn.Conv2d, batch_norm: bool) -> Iterator[tuple[str, nn.Module]]:
-    yield f"conv{name}", conv
-    if batch_norm:
-        yield f"norm{name}", nn.BatchNorm2d(conv.out_channels)
-    yield f"relu{name}", nn.ReLU(inplace=True)
+def _convolutions_for_fc(width: float, atrous: bool) -> tuple[nn.Conv2d, nn.Conv2d]:
+    conv5, conv7 = scaled(_CHANNELS[4], width), out_channels(width, atrous=atrous)[-1]
+    if atrous:
+        # The receptive field of fc6's 7x7 is kept by spreading 3x3 taps six cells apart.
+        fc6 = nn.Conv2d(conv5, conv7, 3, padding=6, dilation=6)
+    else:
+        fc6 = nn.Conv2d(conv5, conv7, _FC6_SIDE, padding=_FC6_SIDE // 2)
+    return fc6, nn.Conv2d(conv7, conv7, 1)
+
+
+def _norm(batch_norm: bool) -> Norm:
+    return "batch" if batch_norm else "none"
 
 
 def _pool(stage: int) -> nn.Module:
@@ -140,8 +166,12 @@ def _pool(stage: int) -> nn.Module:
 def _pool_of_ssd(stage: int) -> nn.Module:
     if stage == 5:
         return nn.MaxPool2d(3, stride=1, padding=1)
-    # Caffe rounds every pool up; at 300 it matters at pool3 alone: 75 -> 38.
-    return nn.MaxPool2d(2, stride=2, ceil_mode=stage == 3)
+    return _pool_halving(stage)
+
+
+def _pool_halving(stage: int) -> nn.Module:
+    # Caffe rounds every pool up; at 300 it matters at pool3, 75 -> 38, and at a pool5 that halves, 19 -> 10.
+    return nn.MaxPool2d(2, stride=2, ceil_mode=stage in (3, 5))
 
 
 class L2Norm(nn.Module):

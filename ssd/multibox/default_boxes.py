@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ssd.errors import ConfigError
 from ssd.settings import BoxSettings
 
 Table = Literal["voc", "coco"]
@@ -32,9 +33,11 @@ def scales(levels: int, table: Table = "voc", input_size: int = 300) -> tuple[fl
     """Box sizes as fractions of the image, one more than there are levels: level i goes from scale i to scale i + 1.
 
     Equation 4 of the paper as its scripts compute it, in whole percent, the first level apart. Inputs nearer to 512
-    than to 300 take the 512 row of the table.
+    than to 300 take the 512 row of the table. A level that is alone has the whole range.
     """
     first, low = _RATIOS[table, 300 if input_size < 406 else 512]
+    if levels == 1:
+        return low / 100, _HIGHEST / 100
     step = (_HIGHEST - low) // max(levels - 2, 1)
     return tuple(percent / 100 for percent in (first, *(low + step * i for i in range(levels))))
 
@@ -60,6 +63,7 @@ def box_settings(
     input_size: int,
     grids: tuple[int, ...],
     *,
+    levels: tuple[int, ...] | None = None,
     table: Table = "voc",
     truncate: bool = False,
     clip: Literal["none", "centre", "sides"] = "none",
@@ -70,24 +74,38 @@ def box_settings(
 ) -> BoxSettings:
     """Settings by the paper's rule; `min_sizes` and `max_sizes` (fractions of the image) and `ratios` replace it.
 
-    `truncate` cuts sizes to whole pixels as Caffe's integer fields do: 35, 76, 153 and so on for SSD512.
+    `grids` are all levels of the network, and `levels` those of them that have boxes, if not all: each keeps its step
+    and its ratios, and the sizes are spread over those that remain. `truncate` cuts sizes to whole pixels as Caffe's
+    integer fields do: 35, 76, 153 and so on for SSD512.
+
+    Raises:
+        ConfigError: sizes or ratios for another number of levels.
     """
-    rule = scales(len(grids), table, input_size)
-    small = [input_size * s for s in (min_sizes or rule[:-1])]
-    large = [input_size * s for s in (max_sizes or rule[1:])]
-    if truncate:
-        # Rounding first keeps 0.21 * 300 = 62.99999 from becoming 62.
-        small, large = ([float(int(round(s, 6))) for s in sizes] for sizes in (small, large))
+    places = [place for place, grid in enumerate(grids) if levels is None or grid in levels]
+    all_steps, all_ratios = steps(input_size, grids), aspect_ratios(len(grids))
+    rule = scales(len(places), table, input_size)
+    small, large, ratios = min_sizes or rule[:-1], max_sizes or rule[1:], ratios or tuple(all_ratios[p] for p in places)
+    tiled = tuple(grids[p] for p in places)
+    for key, values in {"min_sizes": small, "max_sizes": large, "aspect_ratios": ratios}.items():
+        if len(values) != len(tiled):
+            remedy = f"Write one for each grid: {', '.join(map(str, tiled))}."
+            raise ConfigError(f"{len(values)} for {len(tiled)} levels", place=f"model.{key}", remedy=remedy)
     return BoxSettings(
         input_size=input_size,
-        grids=grids,
-        steps=steps(input_size, grids),
-        min_sizes=tuple(round(s, 6) for s in small),
-        max_sizes=tuple(round(s, 6) for s in large),
-        aspect_ratios=ratios or aspect_ratios(len(grids)),
+        grids=tiled,
+        steps=tuple(all_steps[p] for p in places),
+        min_sizes=_in_pixels(small, input_size, truncate),
+        max_sizes=_in_pixels(large, input_size, truncate),
+        aspect_ratios=ratios,
         clip=clip,
         variances=variances,
     )
+
+
+def _in_pixels(fractions: tuple[float, ...], input_size: int, truncate: bool) -> tuple[float, ...]:
+    # Rounding first keeps 0.21 * 300 = 62.99999 from becoming 62.
+    pixels = (round(input_size * fraction, 6) for fraction in fractions)
+    return tuple(float(int(size)) if truncate else size for size in pixels)
 
 
 def boxes_per_cell(settings: BoxSettings) -> tuple[int, ...]:

@@ -117,15 +117,18 @@ def as_float(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def convolution_shapes(backbone: str = "vgg16") -> Iterator[tuple[str, tuple[int, int, int, int]]]:
-    """Name and weight shape of each convolution of the changed VGG, conv6 and conv7 last."""
+def convolution_shapes(
+    backbone: str = "vgg16", *, atrous: bool = True
+) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
+    """Name and weight shape of each convolution of the changed VGG, conv6 and conv7 last: thinned out if `atrous`."""
     inputs = 3
     for name in convolutions(backbone):
         outputs = CHANNELS[int(name[0]) - 1]
         yield f"conv{name}", (outputs, inputs, 3, 3)
         inputs = outputs
-    yield "conv6", (1024, 512, 3, 3)
-    yield "conv7", (1024, 1024, 1, 1)
+    units, side = (1024, 3) if atrous else (4096, 7)
+    yield "conv6", (units, 512, side, side)
+    yield "conv7", (units, units, 1, 1)
 
 
 def _shapes(per_cell: Sequence[int], columns: int) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -1,4 +1,4 @@
-"""The ImageNet start of the backbone: VGG's convolutions, and its fc6 and fc7 thinned out into conv6 and conv7.
+"""The ImageNet start of the backbone: VGG's convolutions, and its fc6 and fc7 made into conv6 and conv7.
 
 A network's first layer fits one way of scaling pictures. Each source brings its own, and it goes on with the weights.
 """
@@ -39,15 +39,21 @@ class ImageNetStart:
 
 
 def vgg16_backbone_state(
-    source: str | Path, width: float = 1.0, *, backbone: str = "vgg16", preprocessing: Preprocessing | None = None
+    source: str | Path,
+    width: float = 1.0,
+    *,
+    backbone: str = "vgg16",
+    atrous: bool = True,
+    preprocessing: Preprocessing | None = None,
 ) -> ImageNetStart:
     """Read the start of a VGG backbone.
 
     `source` is "imagenet" (torchvision's VGG, whole), "imagenet_features" (torchvision's copy of the original
     convolutions, without fc6 and fc7) or a file: torchvision's or timm's VGG, its convolutions alone, the
-    `vgg16_reducedfc.pth` of SSD's ports, or our own names. `preprocessing` overrides what the file implies: its
-    metadata first; without any, a file with fc6 and fc7 or with BatchNorm is torchvision's and convolutions alone are
-    the original's.
+    `vgg16_reducedfc.pth` of SSD's ports, or our own names. fc6 and fc7 are thinned out if `atrous`, and whole if not.
+
+    `preprocessing` overrides what the file implies: its metadata first; without any, a file with fc6 and fc7 or with
+    BatchNorm is torchvision's and convolutions alone are the original's.
 
     Raises:
         CheckpointError: not a VGG, or not the one asked for.
@@ -64,10 +70,10 @@ def vgg16_backbone_state(
     tensors = {
         name: value.float() if value.is_floating_point() else value for name, value in read_tensors(path).items()
     }
-    implied, state = _translate(tensors, backbone, path)
+    implied, state = _translate(tensors, backbone, atrous, path)
     if source == "imagenet_features":
         implied = PORTS_MEAN
-    _check_shapes(state, backbone, path)
+    _check_shapes(state, backbone, atrous, path)
     return ImageNetStart(state, preprocessing or stated_preprocessing(path) or implied, _missing(state, backbone))
 
 
@@ -89,7 +95,9 @@ def _find(source: str, backbone: str) -> Path:
         raise DownloadError(error.problem, place=error.place, remedy=f"{error.remedy} {others}") from None
 
 
-def _translate(tensors: dict[str, Tensor], backbone: str, path: Path) -> tuple[Preprocessing, dict[str, Tensor]]:
+def _translate(
+    tensors: dict[str, Tensor], backbone: str, atrous: bool, path: Path
+) -> tuple[Preprocessing, dict[str, Tensor]]:
     """How pictures are scaled if nothing else says so, and the state under our names."""
     kind, _, norm = backbone.partition("_")
     tensors = {name.removeprefix("backbone."): value for name, value in tensors.items()}
@@ -105,7 +113,7 @@ def _translate(tensors: dict[str, Tensor], backbone: str, path: Path) -> tuple[P
     if ("features.1.running_mean" in tensors) != bool(norm):
         has = f"{kind}_bn" if not norm else kind
         raise CheckpointError(f"is a {has}, not a {backbone}", place=path, remedy=f"Set model.backbone={has}.")
-    return _from_torchvision(tensors, kind, bool(norm), path)
+    return _from_torchvision(tensors, kind, bool(norm), atrous, path)
 
 
 def _from_reduced(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -116,7 +124,7 @@ def _from_reduced(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _from_torchvision(
-    tensors: Mapping[str, Tensor], kind: str, norm: bool, path: Path
+    tensors: Mapping[str, Tensor], kind: str, norm: bool, atrous: bool, path: Path
 ) -> tuple[Preprocessing, dict[str, Tensor]]:
     state = {}
     for name, place in convolutions(kind, batch_norm=norm).items():
@@ -132,15 +140,16 @@ def _from_torchvision(
                 state[f"backbone.norm{name}.{part}"] = value
         # Ours has no bias before a BatchNorm: taking it from the mean that is subtracted gives the same output.
         state[f"backbone.norm{name}.running_mean"] = state[f"backbone.norm{name}.running_mean"] - bias
-    whole = _thin_out(tensors, path, with_bias=not norm)
-    return (TORCHVISION if whole or norm else MEAN_ONLY), state | whole
+    fc = _from_fc(tensors, path, atrous=atrous, with_bias=not norm)
+    return (TORCHVISION if fc or norm else MEAN_ONLY), state | fc
 
 
-def _thin_out(tensors: Mapping[str, Tensor], path: Path, *, with_bias: bool) -> dict[str, Tensor]:
-    """Turn fc6 into a 3x3 and fc7 into a 1x1 convolution by keeping every fourth unit and every third tap.
+def _from_fc(tensors: Mapping[str, Tensor], path: Path, *, atrous: bool, with_bias: bool) -> dict[str, Tensor]:
+    """Turn fc6 into a 7x7 and fc7 into a 1x1 convolution; if `atrous`, keep every fourth unit and every third tap.
 
     "Subsample parameters", section 3.1 after DeepLab-LargeFOV; dilation 6 spreads the taps back to fc6's width.
     """
+    units, taps = (4, 3) if atrous else (1, 1)
     for fc6, fc7 in _FULLY_CONNECTED:
         if f"{fc6}.weight" not in tensors or not tensors[f"{fc6}.weight"].isfinite().all():
             continue  # torchvision's IMAGENET1K_FEATURES fills them with NaN
@@ -148,14 +157,15 @@ def _thin_out(tensors: Mapping[str, Tensor], path: Path, *, with_bias: bool) -> 
             if tensors[f"{name}.weight"].numel() != size:
                 shape = tuple(tensors[f"{name}.weight"].shape)
                 raise CheckpointError(f"{name} has shape {shape}", place=path, remedy="Leave the classifier out.")
-        thin = {
-            "backbone.conv6.weight": tensors[f"{fc6}.weight"].reshape(4096, 512, 7, 7)[::4, :, ::3, ::3].contiguous(),
-            "backbone.conv7.weight": tensors[f"{fc7}.weight"].reshape(4096, 4096, 1, 1)[::4, ::4].contiguous(),
+        windows, fully = tensors[f"{fc6}.weight"].reshape(4096, 512, 7, 7), tensors[f"{fc7}.weight"]
+        state = {
+            "backbone.conv6.weight": windows[::units, :, ::taps, ::taps].contiguous(),
+            "backbone.conv7.weight": fully.reshape(4096, 4096, 1, 1)[::units, ::units].contiguous(),
         }
         if with_bias:
-            thin["backbone.conv6.bias"] = tensors[f"{fc6}.bias"][::4].contiguous()
-            thin["backbone.conv7.bias"] = tensors[f"{fc7}.bias"][::4].contiguous()
-        return thin
+            state["backbone.conv6.bias"] = tensors[f"{fc6}.bias"][::units].contiguous()
+            state["backbone.conv7.bias"] = tensors[f"{fc7}.bias"][::units].contiguous()
+        return state
     return {}
 
 
@@ -183,14 +193,16 @@ def _triple(text: str, path: Path) -> tuple[float, float, float]:
     return first, second, third
 
 
-def _check_shapes(state: Mapping[str, Tensor], backbone: str, path: Path) -> None:
-    for name, shape in convolution_shapes(backbone.partition("_")[0]):
+def _check_shapes(state: Mapping[str, Tensor], backbone: str, atrous: bool, path: Path) -> None:
+    for name, shape in convolution_shapes(backbone.partition("_")[0], atrous=atrous):
         weight = state.get(f"backbone.{name}.weight")
         if weight is None and name not in ("conv6", "conv7"):
             raise CheckpointError(f"lacks {name}", place=path, remedy=f"It is not a whole {backbone}.")
         if weight is not None and tuple(weight.shape) != shape:
             problem = f"{name} has shape {tuple(weight.shape)}, not {shape}"
-            raise CheckpointError(problem, place=path, remedy=f"It is not a {backbone}.")
+            other = tuple(weight.shape) == dict(convolution_shapes(atrous=not atrous)).get(name)
+            remedy = f"Set model.atrous={str(not atrous).lower()}." if other else f"It is not a {backbone}."
+            raise CheckpointError(problem, place=path, remedy=remedy)
 
 
 def _missing(state: Mapping[str, Tensor], backbone: str) -> tuple[str, ...]:

@@ -91,8 +91,9 @@ def test_json_has_a_row_for_every_layer(capsys) -> None:
     assert (pool5["output"], pool5["receptive_field"], pool5["stride"]) == ([1, 512, 7, 7], 150, 32)
 
 
-def test_a_weights_file_is_summarised_by_its_own_settings(tmp_path, capsys) -> None:
-    settings = settings_for(("a", "b"), input_size=80, width=0.1)
+@pytest.mark.parametrize("numbers", [{}, {"atrous": False, "fc_norm": "group", "levels": (10, 5, 3)}])
+def test_a_weights_file_is_summarised_by_its_own_settings(numbers, tmp_path, capsys) -> None:
+    settings = settings_for(("a", "b"), input_size=80, width=0.1, **numbers)
     network = from_settings(settings)
     path = tmp_path / "best.safetensors"
     save_weights(path, network.state_dict(), settings)

@@ -76,6 +76,19 @@ def test_the_surgery_on_the_whole_network_keeps_its_convolutions_and_thins_out_f
 
 
 @pytest.mark.slow
+def test_without_atrous_the_middle_cell_is_the_whole_networks_fc7(whole: tuple[nn.Sequential, nn.Module]) -> None:
+    # 224 pixels leave 7x7 cells behind pool5: the window of the middle one is all that fc6 sees.
+    backbone = vgg.operate(whole[0], atrous=False)
+    images = torch.randn(1, 3, 224, 224)
+    layers = list(whole[0].named_children())
+    until_fc7 = nn.Sequential(*(layer for _, layer in layers[: [name for name, _ in layers].index("relu7") + 1]))
+    with torch.no_grad():
+        conv4_3, conv5_3, conv7 = backbone(images)
+        assert (conv4_3.shape[-1], conv5_3.shape[-1], conv7.shape[-1]) == (28, 14, 7)
+        torch.testing.assert_close(conv7[:, :, 3, 3], until_fc7(images), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
 def test_the_surgery_gives_what_loading_torchvisions_file_gives(whole, tmp_path) -> None:
     torch.save(whole[1].state_dict(), tmp_path / "vgg16.pth")
     loaded = vgg16_backbone_state(tmp_path / "vgg16.pth").state

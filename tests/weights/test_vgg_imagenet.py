@@ -10,7 +10,7 @@ from ssd.errors import CheckpointError, ConfigError, DownloadError
 from ssd.settings import Preprocessing
 from ssd.variants import from_settings, ssd300
 from ssd.weights import vgg_imagenet
-from ssd.weights.layout import CHANNELS, DEPTHS, convolutions
+from ssd.weights.layout import CHANNELS, DEPTHS, convolution_shapes, convolutions
 from ssd.weights.vgg_imagenet import MEAN_ONLY, PORTS_MEAN, TORCHVISION, vgg16_backbone_state
 
 from . import made
@@ -85,22 +85,27 @@ def test_metadata_says_how_pictures_are_scaled(tmp_path):
         vgg16_backbone_state(path)
 
 
-@pytest.mark.parametrize("names", [("classifier.0", "classifier.3"), ("pre_logits.fc1", "pre_logits.fc2")])
-def test_fc6_and_fc7_are_thinned_out_to_every_fourth_unit_and_third_tap(monkeypatch, tmp_path, names):
-    fc6, fc7 = names
+def whole(fc6: str = "classifier.0", fc7: str = "classifier.3") -> dict[str, torch.Tensor]:
+    """All of VGG16, fc6 and fc7 in bytes."""
     # Bytes that differ from tap to tap, channel to channel and unit to unit.
     unit, channel = torch.arange(4096)[:, None], torch.arange(512)[None, :]
     code, taps = (unit * 31 + channel * 7).to(torch.uint8), torch.arange(49, dtype=torch.uint8)
     weight6 = (code[..., None] + taps).reshape(4096, 512 * 49)
     weight7 = (unit * 3 + torch.arange(4096)[None, :] * 5).to(torch.uint8)
-    whole = features() | {
+    return features() | {
         f"{fc6}.weight": weight6,
         f"{fc7}.weight": weight7,
         f"{fc6}.bias": torch.arange(4096.0),
         f"{fc7}.bias": torch.arange(4096.0),
         "classifier.6.weight": torch.zeros(1),
     }
-    monkeypatch.setattr(vgg_imagenet, "read_tensors", lambda path: whole)
+
+
+@pytest.mark.parametrize("names", [("classifier.0", "classifier.3"), ("pre_logits.fc1", "pre_logits.fc2")])
+def test_fc6_and_fc7_are_thinned_out_to_every_fourth_unit_and_third_tap(monkeypatch, tmp_path, names):
+    tensors = whole(*names)
+    monkeypatch.setattr(vgg_imagenet, "read_tensors", lambda path: tensors)
+    weight6, weight7 = (tensors[f"{name}.weight"] for name in names)
     start = vgg16_backbone_state(tmp_path / "vgg16.pth")
     assert start.missing == ()
     assert start.preprocessing == TORCHVISION
@@ -111,6 +116,43 @@ def test_fc6_and_fc7_are_thinned_out_to_every_fourth_unit_and_third_tap(monkeypa
         assert conv6[o, c, y, x] == weight6[4 * o, c * 49 + 3 * y * 7 + 3 * x]
         assert conv7[o, c, 0, 0] == weight7[4 * o, 4 * c]
     assert torch.equal(start.state["backbone.conv6.bias"], torch.arange(0, 4096.0, 4))
+
+
+def test_without_atrous_fc6_and_fc7_are_taken_whole(monkeypatch, tmp_path):
+    tensors = whole()
+    monkeypatch.setattr(vgg_imagenet, "read_tensors", lambda path: tensors)
+    start = vgg16_backbone_state(tmp_path / "vgg16.pth", atrous=False)
+    assert start.missing == ()
+    conv6, conv7 = start.state["backbone.conv6.weight"], start.state["backbone.conv7.weight"]
+    assert (conv6.shape, conv7.shape) == ((4096, 512, 7, 7), (4096, 4096, 1, 1))
+    assert torch.equal(conv6.flatten(1), tensors["classifier.0.weight"])
+    assert torch.equal(conv7.flatten(1), tensors["classifier.3.weight"])
+    assert torch.equal(start.state["backbone.conv7.bias"], torch.arange(4096.0))
+    with torch.device("meta"):
+        network = from_settings(ssd300(("a",), atrous=False))
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in start.state.items()}.items() <= shapes.items()
+
+
+def test_a_file_that_is_thinned_out_already_or_not_says_which_key_to_set(monkeypatch, tmp_path):
+    trunk, _ = made.random_parts(21)
+    thin = {name.removeprefix("vgg."): tensor for name, tensor in trunk.items() if name.startswith("vgg.")}
+    monkeypatch.setattr(vgg_imagenet, "read_tensors", lambda path: thin)
+    with pytest.raises(CheckpointError, match=r"conv6 has shape \(1024, 512, 3, 3\), .* Set model.atrous=true"):
+        vgg16_backbone_state(tmp_path / "x.pth", atrous=False)
+    shapes = convolution_shapes(atrous=False)
+    full = {f"backbone.{name}.weight": torch.empty(shape, device="meta") for name, shape in shapes}
+    monkeypatch.setattr(vgg_imagenet, "read_tensors", lambda path: full)
+    monkeypatch.setattr(vgg_imagenet, "stated_preprocessing", lambda path: None)
+    with pytest.raises(CheckpointError, match=r"conv6 has shape \(4096, 512, 7, 7\), .* Set model.atrous=false"):
+        vgg16_backbone_state(tmp_path / "x.pth")
+    assert vgg16_backbone_state(tmp_path / "x.pth", atrous=False).missing == ()
+
+
+def test_convolutions_alone_serve_the_full_network_too(tmp_path):
+    start = vgg16_backbone_state(save(tmp_path / "x.safetensors", features()), atrous=False)
+    assert start.missing == FC
+    assert start.preprocessing == MEAN_ONLY
 
 
 def test_the_nan_classifier_of_imagenet1k_features_counts_as_absent(monkeypatch, tmp_path):

@@ -1,0 +1,29 @@
+"""How the outputs of a convolution are normalised: not at all, over the batch, or over groups of channels."""
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+from torch import nn
+
+Norm = Literal["none", "batch", "group"]
+
+_GROUPS, _CHANNELS_OF_A_GROUP = 32, 4  # at most, at least
+
+
+def with_relu(name: str, conv: nn.Conv2d, norm: Norm = "none") -> Iterator[tuple[str, nn.Module]]:
+    """A convolution and what follows it, each with its name: `conv1_1`, perhaps `norm1_1`, `relu1_1`."""
+    yield f"conv{name}", conv
+    if norm == "batch":
+        yield f"norm{name}", nn.BatchNorm2d(conv.out_channels)
+    elif norm == "group":
+        yield f"norm{name}", nn.GroupNorm(groups(conv.out_channels), conv.out_channels)
+    yield f"relu{name}", nn.ReLU(inplace=True)
+
+
+def groups(channels: int) -> int:
+    """Into how many groups GroupNorm takes these channels: 32 (Wu and He 2018, table 3), fewer in narrow layers.
+
+    A group of one channel in one cell, as the last levels have, would be a single number, and normalised it is zero.
+    """
+    return math.gcd(_GROUPS, channels // _CHANNELS_OF_A_GROUP)
