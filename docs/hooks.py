@@ -172,6 +172,8 @@ def _table(node: ast.ClassDef, comments: dict[int, str], prefix: str, skip: Cont
 
 def _values(annotation: ast.expr) -> str:
     """What may stand there, in words of YAML rather than of Python."""
+    if isinstance(annotation, ast.BinOp) and ast.unparse(annotation.right) != "None":
+        return f"{_values(annotation.left)} or {_values(annotation.right)}"
     text = ast.unparse(annotation).removesuffix(" | None")
     if text.startswith("Literal["):
         return " ".join(_code(word) for word in ast.literal_eval(text.removeprefix("Literal")))

@@ -183,8 +183,10 @@ def freeze(network: SSD, stages: int) -> None:
     """Keep the weights of the first `stages` stages of a VGG as they are.
 
     Raises:
-        ConfigError: the backbone is no VGG.
+        ConfigError: the backbone is no VGG, or has no such stage.
     """
+    if not 0 <= stages <= 5:
+        raise ConfigError(f"{stages}: VGG has five stages", place="model.freeze_stages", remedy="Use 0 to 5, or auto.")
     if stages and not isinstance(network.backbone, vgg.VGG):
         remedy = "Set it to 0; optim.backbone_lr_factor slows a whole backbone down."
         raise ConfigError(f"{stages}: stages are VGG's", place="model.freeze_stages", remedy=remedy)

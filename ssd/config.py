@@ -38,7 +38,7 @@ class ModelConfig:
     levels: tuple[int, ...] | None = None  # grids predicted from, fine first: [38, 19, 10, 5]; null: all there are
     backbone_weights: str = "imagenet"  # imagenet, imagenet_features (VGG16), none, or a file
     weights: str | None = None  # fine-tune from this detector (file, run, hf://owner/name); head rows by class name
-    freeze_stages: int = 0  # how many of VGG's five stages keep their weights
+    freeze_stages: int | Literal["auto"] = 0  # VGG stages that keep their weights; auto: 2 if those are trained ones
     initialisation: Literal["caffe", "data"] | None = None  # new layers: fan-in Xavier alone, or then scaled on a batch
     box_table: Literal["voc", "coco"] = "voc"  # which of the paper's scale rules
     min_sizes: tuple[float, ...] | None = None  # fractions of the image, instead of the table
@@ -223,8 +223,14 @@ def resolve(config: Config) -> Config:
         # The paper trains at 1e-3 with 32 pictures a step; ours is stated per picture.
         per_picture = 1e-3 / 32 if config.mode == "paper" else config.optim.lr_per_picture
         changes.setdefault("optim", {})["lr"] = per_picture * pictures
+    if config.model.freeze_stages == "auto":
+        changes.setdefault("model", {})["freeze_stages"] = 2 if _starts_from_trained_vgg(config.model) else 0
     groups = {group: dataclasses.replace(getattr(config, group), **values) for group, values in changes.items()}
     return dataclasses.replace(config, **groups)
+
+
+def _starts_from_trained_vgg(model: ModelConfig) -> bool:
+    return model.backbone.startswith("vgg") and (model.weights is not None or model.backbone_weights != "none")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -91,6 +91,7 @@ class Trainer:
         if saved is None and config.model.initialisation == "data":
             pictures = network_input(self.loader.first_pictures(16), device, begin.settings.preprocessing)
             fit_to_data_(network, pictures, begin.fresh)
+        assert isinstance(config.model.freeze_stages, int), "resolve the config first"
         build.freeze(network, config.model.freeze_stages)
         # Hooks would break a compiled network into pieces.
         self.watched = () if config.train.compile else begin.fresh

@@ -84,6 +84,22 @@ def test_paper_mode_is_the_papers_and_each_switch_can_be_overruled() -> None:
     assert mixed.optim.schedule == "steps"
 
 
+@pytest.mark.parametrize(
+    ("words", "stages"),
+    [
+        ((), 2),
+        (("model.backbone_weights=none",), 0),
+        (("model.backbone_weights=none", "model.weights=other.safetensors"), 2),
+        (("model.backbone=resnet18",), 0),
+        (("model.backbone=vgg16_bn", "model.backbone_weights=none"), 0),
+        (("model.freeze_stages=3",), 3),
+    ],
+)
+def test_fine_tuning_freezes_two_stages_of_a_trained_vgg_and_nothing_else(words: tuple[str, ...], stages: int) -> None:
+    finetune = Path(__file__).parents[1] / "configs" / "finetune.yaml"
+    assert configs.resolve(configs.load(finetune, words)).model.freeze_stages == stages
+
+
 def test_the_learning_rate_follows_the_pictures_of_a_step() -> None:
     def lr(*words: str) -> float:
         rate = configs.resolve(configs.load(None, words)).optim.lr
