@@ -1,7 +1,9 @@
 """From a config to the things it describes: data, settings, a network with its starting weights."""
 
 import dataclasses
+import functools
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +19,7 @@ from ssd.data.loader import TrainLoader, make_train_loader
 from ssd.data.preview import draw_sheet
 from ssd.data.preview import preview as draw_preview
 from ssd.data.transforms import TrainTransform
-from ssd.errors import ConfigError
+from ssd.errors import ConfigError, ImageDecodeError
 from ssd.images import mean_colour
 from ssd.metrics import CocoMetric, Metric, VocMetric
 from ssd.model import backbones, vgg
@@ -58,6 +60,31 @@ def open_split(
         voc_offset=data.voc_offset,
         allow_outside=data.allow_outside,
     )
+
+
+def check_pictures(*datasets: Dataset, limit: int = 5000) -> None:
+    """Decode every picture once, so that a damaged one stops a run before its first step and not after an epoch.
+
+    Of data sets with more than `limit` pictures together only the last one, which is evaluated on, is looked through.
+
+    Raises:
+        ImageError: the first picture that cannot be decoded.
+    """
+    if sum(len(dataset.records) for dataset in datasets) > limit:
+        datasets = datasets[-1:]
+    for dataset in datasets:
+        with ThreadPoolExecutor(4) as threads:
+            try:
+                for _ in threads.map(functools.partial(_decodes, dataset), range(len(dataset.records))):
+                    pass
+            except ImageDecodeError as error:
+                threads.shutdown(cancel_futures=True)
+                remedy = f"{error.remedy} Or pass over a few such pictures in training: data.bad_images=skip.".lstrip()
+                raise ImageDecodeError(error.problem, place=error.place, remedy=remedy) from None
+
+
+def _decodes(dataset: Dataset, index: int) -> None:
+    dataset.load(index)
 
 
 def train_loader(config: Config, dataset: Dataset, settings: Settings) -> TrainLoader:

@@ -83,16 +83,20 @@ def _newest(folder: Path) -> Path:
 
 
 def open_folder(config: Config, *, resume: str | None) -> RunFolder:
-    """`<output>/<name>`; a new run never writes into an old one's folder but takes the next free number."""
+    """`<output>/<name>`; a new run never writes into an old one's folder but takes the next free number.
+
+    With `resume` the folder to go on in: for `auto` that of the newest run of this name, for a path the run it is of.
+    """
     name = Path(config.name)
     if name.is_absolute() or ".." in name.parts or not name.parts:
         raise ConfigError(f"{config.name!r} is not a name for a folder", place="name", remedy="Use letters and digits.")
-    path = Path(config.output) / name
+    base = Path(config.output) / name
     if resume is None:
-        number = 2
-        while path.exists() and any(path.iterdir()):
-            path = Path(config.output) / f"{name}-{number}"
-            number += 1
+        path = _free(base)
+        if path != base:
+            log.info("%s is there already; this run is %s", base, path)
+    else:
+        path = _newest_of_name(base, config.name) if resume == "auto" else _run_of(Path(resume)) or _free(base)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -100,6 +104,34 @@ def open_folder(config: Config, *, resume: str | None) -> RunFolder:
         raise ConfigError(problem, place=path, remedy="Set output=FOLDER to a folder of yours.") from None
     clean_leftovers(path)
     return RunFolder(path)
+
+
+def _free(base: Path) -> Path:
+    path, number = base, 2
+    while path.exists() and any(path.iterdir()):
+        path = base.with_name(f"{base.name}-{number}")
+        number += 1
+    return path
+
+
+def _newest_of_name(base: Path, name: str) -> Path:
+    """The highest number among runs that were started under this name, which is not always their folder's."""
+    numbered = ((path, path.name.removeprefix(f"{base.name}-")) for path in base.parent.glob(f"{base.name}-*"))
+    ours = [(int(number), path) for path, number in numbered if number.isdecimal() and _name_of(path) == name]
+    return max(ours)[1] if base.exists() and ours else base
+
+
+def _name_of(run: Path) -> str | None:
+    try:
+        return configs.load(run / "config.yaml").name
+    except ConfigError:
+        return None
+
+
+def _run_of(named: Path) -> Path | None:
+    """The run that a folder is, or that a state lies in."""
+    folder = named if named.is_dir() else named.parent
+    return folder if named.exists() and (folder / "config.yaml").exists() else None
 
 
 def newest_run(output: str | Path = "runs") -> RunFolder | None:

@@ -37,7 +37,7 @@ from ssd.report.runlog import RunLog, tensorboard_writer
 from ssd.report.training import write_training_page
 from ssd.run import RunFolder, StopRequest, open_folder, stop_on_signals
 from ssd.structures import Batch, Predictions, Targets
-from ssd.trainstate import TrainState
+from ssd.trainstate import TrainState, fingerprint
 from ssd.trainstep import LossRules, TrainStep, network_input
 from ssd.vitals import DeadUnits, warn_about_start, watching
 
@@ -79,7 +79,12 @@ class Trainer:
         self.val_set = build.open_split(config, "val", class_names=self.train_set.class_names)
         _agree(config, self.train_set)
         build.metric(config, self.val_set)  # what it needs is missed now, not after an epoch
+        if config.data.bad_images == "error":
+            build.check_pictures(self.train_set, self.val_set)
         self.folder = _shared_folder(config, resume)
+        if distributed.rank() == 0:
+            counts = len(self.train_set.records), len(self.val_set.records), len(self.train_set.class_names)
+            log.info("%s: %d pictures to train on, %d to evaluate on, %d classes", self.folder.path, *counts)
         saved = self.folder.find_state(resume)
         begin = build.start(config, self.train_set.class_names)
         self.settings = begin.settings
@@ -98,7 +103,9 @@ class Trainer:
         self.state = self._new_state(network, begin.pretrained)
         if saved is not None:
             self.state.restore(saved, self.folder.path)
-            log.info("%s: resuming after step %d", self.folder.path, self.state.step)
+            done = self.state.step >= self.steps_per_epoch * config.train.epochs
+            what = "finished already, at step" if done else "resuming after step"
+            log.info("%s: %s %d", self.folder.path, what, self.state.step)
         self.batch_step = self._new_step()
         self.train_log, self.val_log = self._logs()
         self.evaluation: Evaluation | None = None
@@ -243,7 +250,7 @@ class Trainer:
 
     def _stopped(self) -> Outcome:
         self._save()
-        log.warning("stopped after step %d; go on with --resume auto", self.state.step)
+        log.warning("stopped after step %d; go on with --resume %s", self.state.step, self.folder.path)
         code = max(distributed.gather_objects(self.stop.exit_code))
         return Outcome(self.folder, None, code)
 
@@ -288,7 +295,8 @@ class Trainer:
         optimizer = torch.optim.SGD(groups, lr=0.0, momentum=optim.momentum, fused=True)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         average = AveragedNetwork(network, optim.ema or 0.0)
-        return TrainState(network, average, optimizer, scaler, self.config, self.train_set.class_names)
+        names, data = self.train_set.class_names, fingerprint(self.train_set.records)
+        return TrainState(network, average, optimizer, scaler, self.config, names, data)
 
     def _new_step(self) -> TrainStep:
         loss, state = self.config.loss, self.state

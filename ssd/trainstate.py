@@ -1,8 +1,13 @@
 """What a run's checkpoint restores, and nothing else."""
 
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -10,6 +15,11 @@ from ssd import config as configs
 from ssd.config import Config
 from ssd.errors import CheckpointError
 from ssd.optim import AveragedNetwork
+from ssd.structures import Record
+
+log = logging.getLogger("ssd.trainstate")
+
+_HARMLESS = ("name", "output", "data.folder", "data.workers")  # keys that do not change what is learned
 
 
 @dataclass
@@ -22,6 +32,7 @@ class TrainState:
     scaler: torch.amp.GradScaler
     config: Config
     class_names: tuple[str, ...]
+    data: str = ""  # `fingerprint` of the training pictures
     step: int = 0  # batches done
     best: float | None = None
     evaluated: int = 0  # the step of the last evaluation
@@ -37,6 +48,7 @@ class TrainState:
             "scaler": self.scaler.state_dict(),
             "config": configs.to_dict(self.config),
             "class_names": list(self.class_names),
+            "data": self.data,
             "step": self.step,
             "best": self.best,
             "evaluated": self.evaluated,
@@ -49,7 +61,7 @@ class TrainState:
         """Take over a saved state.
 
         Raises:
-            CheckpointError: it was trained on other classes, or with another network.
+            CheckpointError: it was trained on other classes or pictures, or with another network.
         """
         names = tuple(saved["class_names"])
         if names != self.class_names:
@@ -58,6 +70,14 @@ class TrainState:
                 place=place,
                 remedy="To start from its weights with other classes, use model.weights=FILE without --resume.",
             )
+        if self.data and saved.get("data", self.data) != self.data:
+            raise CheckpointError(
+                f"was trained on other pictures or objects ({saved['config']['data']['folder']})",
+                place=place,
+                remedy="Resume with that data; to go on with other data, use model.weights=FILE without --resume.",
+            )
+        for key, before, now in _changes(saved["config"], configs.to_dict(self.config)):
+            log.warning("changed since the run was started: %s was %s, is %s", key, before, now)
         try:
             self.network.load_state_dict(saved["network"])
         except RuntimeError as error:
@@ -75,3 +95,22 @@ class TrainState:
         self.best, self.since_best = saved["best"], saved["since_best"]
         self.missed_best_box = saved["missed_best_box"]
         torch.set_rng_state(saved["torch_rng"])
+
+
+def fingerprint(records: Iterable[Record]) -> str:
+    """One line that other pictures, or other objects in them, would change; the folder they lie in does not."""
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(repr((Path(record.path).name, record.width, record.height, record.labels.tolist())).encode())
+        digest.update(np.ascontiguousarray(record.boxes).tobytes())
+    return digest.hexdigest()
+
+
+def _changes(before: Any, now: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Keys with their old and new values; those that do not change what is learned are passed over."""
+    for key in now:
+        name = f"{prefix}{key}"
+        if isinstance(now[key], dict):
+            yield from _changes(before.get(key, {}), now[key], f"{name}.")
+        elif name not in _HARMLESS and key in before and before[key] != now[key]:
+            yield name, before[key], now[key]

@@ -105,7 +105,7 @@ def test_asked_to_stop_a_run_finishes_its_step_saves_and_says_so(
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code
-    assert "--resume auto" in errors
+    assert f"--resume {tmp_path / 'tiny'}" in errors
     saved = final_state(tmp_path)
     assert saved["step"] % 3 != 1  # an epoch is one update of two batches and one of one: never half of the first
 
@@ -159,6 +159,40 @@ def test_resume_auto_without_a_state_starts_fresh_and_a_wrong_path_is_an_error(t
     assert outcome.evaluation is not None
     with pytest.raises(CheckpointError, match=r"nowhere\.pt"):
         training.train(tiny(tmp_path), resume=str(tmp_path / "nowhere.pt"), progress=False)
+
+
+def test_resuming_goes_on_in_the_run_that_was_stopped_and_touches_no_other(tmp_path: Path) -> None:
+    first = training.train(tiny(tmp_path, "train.epochs=1"), progress=False).folder.path
+    before = {path: path.read_bytes() for path in first.iterdir() if path.is_file()}
+    second = training.train(tiny(tmp_path, "train.epochs=1"), progress=False).folder.path
+    longer = tiny(tmp_path, "train.epochs=2")
+    assert training.train(longer, resume="auto", progress=False).folder.path == second
+    state = str(sorted(second.glob("state-*.pt"))[-1])
+    for named in (str(second), state):
+        assert training.train(longer, resume=named, progress=False).folder.path == second
+    assert {path: path.read_bytes() for path in first.iterdir() if path.is_file()} == before
+
+
+def test_a_number_that_belongs_to_a_name_is_no_second_run(tmp_path: Path) -> None:
+    training.train(tiny(tmp_path, "train.epochs=1", "name=tiny-2"), progress=False)
+    first = training.train(tiny(tmp_path, "train.epochs=1"), progress=False).folder.path
+    assert training.train(tiny(tmp_path, "train.epochs=1"), resume="auto", progress=False).folder.path == first
+
+
+def test_a_run_is_not_resumed_on_other_pictures(tmp_path: Path) -> None:
+    training.train(tiny(tmp_path, "train.epochs=1"), progress=False)
+    with pytest.raises(CheckpointError, match=r"other pictures or objects.*model\.weights"):
+        training.train(tiny(tmp_path, "train.epochs=1", "data.shapes_train=11"), resume="auto", progress=False)
+
+
+def test_what_changed_since_the_start_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    training.train(tiny(tmp_path, "train.epochs=1"), progress=False)
+    training.train(tiny(tmp_path, "train.epochs=2"), resume="auto", progress=False)
+    assert "train.epochs was 1, is 2" in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        training.train(tiny(tmp_path, "train.epochs=2"), resume="auto", progress=False)
+    assert "finished already" in caplog.text
 
 
 def test_a_second_run_of_the_same_name_gets_its_own_folder(tmp_path: Path) -> None:

@@ -26,7 +26,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("words", nargs="*", metavar="CONFIG.yaml | group.key=value", help="an experiment, and changes to it")
     p.add_argument("--data", metavar="FOLDER", help="a VOC, COCO or YOLO folder; short for data.folder=FOLDER")
     p.add_argument("--name", help="the run's folder is runs/NAME; short for name=NAME")
-    p.add_argument("--resume", metavar="auto|PATH", help="auto: the newest state in the run's folder, else start fresh")
+    p.add_argument(
+        "--resume",
+        metavar="auto|PATH",
+        help="auto: the newest run of this name, or a fresh start; or a run, or one of its states",
+    )
     p.add_argument("--preview", metavar="FILE.png", help="draw augmented pictures with their boxes to FILE, and stop")
     add_force(p)
     p.add_argument("--quiet", action="store_true", help="no progress bar")
