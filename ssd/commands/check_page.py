@@ -178,6 +178,6 @@ def _fitted(fit: Fit) -> Fitted:
     return Fitted(
         splits=[f"{split}{' (fitted to)' if place == 0 else ' (held out)'}" for place, split in enumerate(fit.splits)],
         reached={name: [bucket.recall for bucket in buckets] for name, buckets in fit.reached.items()},
-        worth=fit_worth(fit),
+        worth=" ".join(fit_worth(fit)),
         config=config if fit_is_worth_it(fit) else "",
     )

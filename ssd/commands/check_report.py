@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ssd.audit.reach import Bucket, Reach
     from ssd.data import Problem
 
+_WORTH = 0.02  # of held-out objects: what a fit has to reach more than the best table
+
 
 def as_text(report: "Report", verdict: "Verdict", *, show: int) -> str:
     """A section for every split, then what concerns all of them; the verdict is the last line."""
@@ -154,7 +156,7 @@ def _copies(report: "Report", show: int) -> str:
 def _fit(fit: "Fit") -> str:
     rows = [[name, *map(_pair, buckets)] for name, buckets in fit.reached.items()]
     values = (f"    {key}: {json.dumps(value)}" for key, value in fit.shapes.config().items())
-    lines = [aligned([["default boxes, fitted", *fit.splits], *rows]), f"  {fit_worth(fit)}"]
+    lines = [aligned([["default boxes, fitted", *fit.splits], *rows]), *(f"  {line}" for line in fit_worth(fit))]
     if fit_is_worth_it(fit):
         lines += [
             "  As config values, for weights that are not another detector's (model.weights):",
@@ -165,17 +167,40 @@ def _fit(fit: "Fit") -> str:
 
 
 def fit_is_worth_it(fit: "Fit") -> bool:
-    """Whether to show the fitted boxes as a config: they reach more than the tables, as far as can be told."""
-    return fit.held_out_gain is None or fit.held_out_gain > 0
+    """Whether the fitted boxes are advised: they reach clearly more than the tables of what they were not fitted to."""
+    return fit.held_out_gain is not None and fit.held_out_gain >= _WORTH
 
 
-def fit_worth(fit: "Fit") -> str:
-    """What the fit gains on objects that it was not fitted to."""
+def fit_worth(fit: "Fit") -> list[str]:
+    """What the fit gains on objects that it was not fitted to, and which default boxes to take: a line each."""
+    from ssd.audit.findings import FITTED
+
+    own, held_out = next(iter(fit.reached)), fit.held_out_gain is not None
+    place = 1 if held_out else 0
+    recalls = {name: buckets[place].recall or 0.0 for name, buckets in fit.reached.items() if name != FITTED}
+    best = max(recalls, key=lambda name: recalls[name])  # the config's own come first, and stay where all are equal
     if fit.held_out_gain is None:
-        return "There is no second split to hold the fit against: it may only suit these objects."
-    points = 100 * fit.held_out_gain
-    worth = "Keep the table." if points < 2 else "Worth trying."
-    return f"On {fit.splits[1]}, which was not fitted to, {points:+.1f} points against {fit.best_table}. {worth}"
+        found = "No second split has objects to hold the fit against: it may only suit these."
+    else:
+        points = 100 * fit.held_out_gain
+        found = f"On {fit.splits[1]}, which was not fitted to, {points:+.1f} points against the best table, {best}."
+    if fit_is_worth_it(fit):
+        return [f"{found} The fitted boxes are worth trying."]
+    split = fit.splits[place]
+    if best == own:
+        decision = f"Keep {_in_config(own)}: the best table on {split}."
+        if len(recalls) == 1:
+            decision = f"Keep {_in_config(own)}."
+    else:
+        gain = 100 * (recalls[best] - recalls[own])
+        decision = f"Use {_in_config(best)} instead of {_in_config(own)}: {gain:+.1f} points on {split}"
+        decision += ". (Not with another detector's weights, model.weights: those bring their own.)"
+    return [f"{found} The fitted boxes are not advised (--json has them).", decision]
+
+
+def _in_config(name: str) -> str:
+    """What asks for these default boxes: `SSD300 coco` is a table's."""
+    return f"model.box_table={name.split()[-1]}" if name.startswith("SSD") else "the config's own default boxes"
 
 
 def _split_dict(split: "SplitReport") -> dict[str, Any]:
@@ -211,4 +236,9 @@ def _fit_dict(fit: "Fit") -> dict[str, Any]:
         name: dict(zip(fit.splits, (dataclasses.asdict(bucket) for bucket in buckets), strict=True))
         for name, buckets in fit.reached.items()
     }
-    return {"model": fit.shapes.config(), "reached": reached}
+    return {
+        "model": fit.shapes.config(),
+        "reached": reached,
+        "advised": fit_is_worth_it(fit),
+        "advice": " ".join(fit_worth(fit)),
+    }

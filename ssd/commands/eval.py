@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,9 @@ EPILOG = """examples:
   eval.py coco --coco --format coco2017              torchvision's weights on COCO's val2017, fetched once
   torchrun --nproc-per-node 2 tools/eval.py ...      the same figures from two processes
 
-The figures are printed and written as JSON beside the weights. Classes meet by name: one that the detector
-does not know counts as AP 0, detections of one that the data does not have are dropped."""
+The figures are printed and written as JSON beside the weights. The file's name says so where the weights are not the
+run's best.safetensors or the data not its own: eval-coco.best.onnx.json, eval-coco.test.json. Classes meet by name:
+one that the detector does not know counts as AP 0, detections of one that the data does not have are dropped."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,7 +62,10 @@ def parser() -> argparse.ArgumentParser:
         "--coco-backend", choices=("pycocotools", "fast"), default="pycocotools", help="fast: faster-coco-eval"
     )
     p.add_argument(
-        "--output", type=Path, metavar="FILE", help="default: eval-coco.json (-voc, -coco-voc) by the weights"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="default: eval-coco.json (-voc, -coco-voc) by the weights, with what is not the run's own in its name",
     )
     p.add_argument("--results", type=Path, metavar="FILE", help="also write the detections as a COCO results file")
     p.add_argument(
@@ -119,7 +124,7 @@ def _run(args: argparse.Namespace, device: str, *, first: bool) -> int:
     if args.results is not None:
         coco = next(metric for metric in metrics if metric.name == "coco")
         coco.write_results(args.results)  # type: ignore[union-attr]
-    output = _output(args, weights)
+    output = _output(args, weights, config, dataset)
     figures = as_dict(evaluation, dataset, detector, weights)
     _write(output, figures)
     if args.draw:
@@ -162,14 +167,11 @@ def _find(args: argparse.Namespace) -> tuple[str, "Config"]:
     from ssd import config as configs
     from ssd.run import newest_run
 
-    weights, beside = args.weights, None
+    weights = args.weights
     if weights is None:
         run = newest_run()
         weights = "coco" if run is None else str(run.best)
-    path = Path(weights)
-    folder = path if path.is_dir() else path.parent
-    if path.exists() and (folder / "config.yaml").is_file():
-        beside = folder / "config.yaml"
+    path, beside = Path(weights), _config_beside(weights)
     config = configs.load(beside, args.set)
     changes: dict[str, Any] = {}
     if args.data is not None or args.format is not None:
@@ -185,6 +187,13 @@ def _find(args: argparse.Namespace) -> tuple[str, "Config"]:
     if args.split is not None:
         changes["val"] = args.split
     return weights, _with_data(config, changes)
+
+
+def _config_beside(weights: str) -> Path | None:
+    """The config of the run that these weights lie in."""
+    path = Path(weights)
+    config = (path if path.is_dir() else path.parent) / "config.yaml"
+    return config if path.exists() and config.is_file() else None
 
 
 def _with_data(config: "Config", changes: dict[str, Any]) -> "Config":
@@ -209,14 +218,51 @@ def _metrics(args: argparse.Namespace, dataset: "Dataset") -> "list[CocoMetric |
     return [*chosen, ErrorBreakdown(records, names)]
 
 
-def _output(args: argparse.Namespace, weights: str) -> Path:
+def _output(args: argparse.Namespace, weights: str, config: "Config", dataset: "Dataset") -> Path:
+    """Where the figures go; what is not the run's own stands in the name, so that no file replaces another's."""
     if args.output is not None:
         return Path(args.output)
-    name = "-".join(["eval", *(metric for metric in ("coco", "voc") if getattr(args, metric))]) + ".json"
+    name = "-".join(["eval", *(metric for metric in ("coco", "voc") if getattr(args, metric))])
+    others = (
+        re.sub(r"[^\w.-]+", "-", text) for text in (_other_data(weights, config, dataset), _other_weights(weights))
+    )
+    name = ".".join([name, *filter(None, others), "json"])
     path = Path(weights)
     if not path.exists():
         return Path("runs") / name  # published weights lie in a cache
     return (path if path.is_dir() else path.parent) / name
+
+
+def _other_weights(weights: str) -> str:
+    """What tells these weights from a run's best; nothing for those, and for torchvision's."""
+    path = Path(weights)
+    if path.is_dir() or path.name == "best.safetensors" or weights == "coco":
+        return ""
+    return path.stem if path.suffix == ".safetensors" else path.name
+
+
+def _other_data(weights: str, config: "Config", dataset: "Dataset") -> str:
+    """The data and split, where they are not those of the run; of other data's splits every one is named."""
+    from ssd import config as configs
+    from ssd.data import default_split
+    from ssd.errors import DatasetError
+
+    beside, used = _config_beside(weights), config.data
+    if beside is not None:
+        own = configs.load(beside).data
+    else:
+        own = configs.load(None, ["data.format=coco2017"] if weights == "coco" else []).data
+    known = beside is not None or weights == "coco"
+    same_format = own.format == used.format or (used.folder is not None and "auto" in (own.format, used.format))
+    if not (known and same_format and Path(own.folder or "").resolve() == Path(used.folder or "").resolve()):
+        return f"{Path(dataset.name).resolve().name}-{dataset.split}"
+    if used.val == own.val or used.format == "shapes":  # drawn ones have one split
+        return ""
+    try:
+        usual = own.val or default_split(own.folder, own.format, "val")
+    except DatasetError:
+        usual = ""
+    return "" if dataset.split == usual else dataset.split
 
 
 def _write(path: Path, figures: dict[str, Any]) -> None:

@@ -2,13 +2,14 @@
 
 import argparse
 import dataclasses
+import importlib.util
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssd.commands._shared import add_force, guarded, refuse_existing
-from ssd.errors import ArgumentError
+from ssd.errors import ArgumentError, MissingExtraError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,6 +74,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     precision = "int8" if args.int8 else args.precision
     _check_arguments(args, precision)
+    if args.int8:
+        _check_int8()
     out = _output(args, precision)
 
     from ssd.commands.export_check import check  # brings torch, so only now
@@ -123,6 +126,14 @@ def _check_arguments(args: argparse.Namespace, precision: str) -> None:
         raise ArgumentError("is for 8 bits", place="--calibrate", remedy="Add --int8, or use --parity.")
     if args.limit is not None and args.limit < 1:
         raise ArgumentError(f"{args.limit} is too small", place="--limit", remedy="Use 1 or more.")
+
+
+def _check_int8() -> None:
+    """Raise `MissingExtraError` unless what 8 bits need is installed; nothing is loaded for it."""
+    for package in ("nncf", "openvino"):
+        if importlib.util.find_spec(package) is None:
+            problem, remedy = f"{package} is not installed", 'Run: pip install "ssd-vgg[int8]"'
+            raise MissingExtraError(problem, place="--int8", remedy=remedy)
 
 
 def _output(args: argparse.Namespace, precision: str) -> Path:

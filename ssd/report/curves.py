@@ -50,7 +50,11 @@ def curve_section(curves: Mapping[str, CurveLike], overall: CurveLike, threshold
     recall, precision = Axis(0, 1, "recall"), Axis(0, 1, "precision")
     share = Axis(0, 1, "share")
     many = len(curves) > COLORS
-    note = f"The {_BEST} best and {_WORST} worst of {len(curves)} classes, the others faint." if many else ""
+    note = (
+        "With each class the area under its curve: the table's AP50 is COCO's reading of it at 101 points, and VOC "
+        "matches detections to objects by other rules, so both may differ a little."
+    )
+    note += f" The {_BEST} best and {_WORST} worst of {len(curves)} classes, the others faint." if many else ""
     blocks = [
         line_chart("Precision and recall at IoU 0.50", _class_lines(curves), x=recall, y=precision, note=note),
         line_chart(
@@ -99,7 +103,7 @@ def _class_lines(curves: Mapping[str, CurveLike]) -> list[Series]:
     named = known if len(known) <= COLORS else [*known[:_BEST], *known[-_WORST:]]
     faint = [Series(name, *envelope(curves[name]), faint=True) for name in known if name not in named]
     bold = [
-        Series(f"{name} {number(curves[name].area)}", *envelope(curves[name]), color=place % COLORS + 1)
+        Series(f"{name}, area {number(curves[name].area)}", *envelope(curves[name]), color=place % COLORS + 1)
         for place, name in enumerate(named)
     ]
     return [*faint, *bold]

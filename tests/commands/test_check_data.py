@@ -4,7 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from ssd.audit.findings import FITTED, Fit
+from ssd.audit.fit import Shapes
+from ssd.audit.reach import Bucket
 from ssd.commands.check_data import main
+from ssd.commands.check_report import fit_is_worth_it, fit_worth
 from tests.audit.made import good, sound, voc_splits
 from tests.data.made import xml, xml_object
 
@@ -92,6 +96,49 @@ def test_the_printed_fit_is_a_config(tmp_path, capsys):
     start = lines.index("  model:")
     model = from_dict(yaml.safe_load("\n".join(lines[start : start + 4]))).model
     assert len(model.min_sizes) == len(model.max_sizes) == len(model.aspect_ratios) == 6
+
+
+def made_fit(**recalls: tuple[float, ...]) -> Fit:
+    """A fit after which the splits' objects are reached like that."""
+    names = {"voc": "SSD300 voc", "coco": "SSD300 coco", "config": "config", "fitted": FITTED}
+    reached = {names[name]: tuple(Bucket(10, recall, recall) for recall in own) for name, own in recalls.items()}
+    shapes = Shapes((0.1, 0.2), ((2.0,),))
+    return Fit(shapes, ("train", "val")[: len(recalls["fitted"])], reached)
+
+
+@pytest.mark.parametrize(
+    ("fit", "lines"),
+    [
+        (
+            made_fit(voc=(0.6, 0.70), coco=(0.5, 0.75), fitted=(0.9, 0.76)),
+            ["+1.0 points against the best table, SSD300 coco. The fitted", "Use model.box_table=coco instead of "
+             "model.box_table=voc: +5.0 points on val"],
+        ),
+        (
+            made_fit(voc=(0.6, 0.75), coco=(0.9, 0.75), fitted=(0.9, 0.70)),
+            ["-5.0 points against the best table, SSD300 voc. The fitted", "Keep model.box_table=voc: the best"],
+        ),
+        (made_fit(voc=(0.6,), coco=(0.7,), fitted=(0.9,)), ["No second split", "+10.0 points on train"]),
+        (made_fit(config=(0.6, 0.6), fitted=(0.9, 0.6)), ["not advised", "Keep the config's own default boxes."]),
+        (made_fit(voc=(0.6, 0.6), coco=(0.5, 0.5), fitted=(0.9, 0.7)), ["+10.0 points against the best table"]),
+    ],
+)  # fmt: skip
+def test_the_fit_ends_in_a_decision(fit, lines):
+    said = fit_worth(fit)
+    assert len(said) == len(lines)
+    assert all(part in line for part, line in zip(lines, said, strict=True))
+    assert fit_is_worth_it(fit) == (len(said) == 1)
+
+
+def test_a_fit_that_is_not_advised_is_in_the_json_alone(tmp_path, capsys):
+    folder, path = sound(tmp_path / "data"), tmp_path / "report.json"
+    assert main([str(folder), "--quiet", "--fit-boxes", "--json", str(path)]) == 0
+    printed = capsys.readouterr().out
+    fit = json.loads(path.read_text())["fit"]
+    assert "min_sizes" in fit["model"]
+    assert not fit["advised"]
+    assert "min_sizes" not in printed
+    assert "  Keep model.box_table=voc" in printed
 
 
 def test_the_configs_own_boxes_are_measured(tmp_path, capsys):

@@ -10,12 +10,14 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ssd import build
 from ssd import config as configs
 from ssd.checkpoint import save_weights
-from ssd.commands.eval import main
+from ssd.commands.eval import _find, _output, main, parser
 from ssd.commands.eval_report import aligned, figure_table, number
 from ssd.data import open_dataset
 from ssd.variants import from_settings, settings_for
+from tests.audit.made import good, voc_splits
 
 SHAPES = {"name": "small", "data": {"format": "shapes", "shapes_train": 4, "shapes_val": 6, "shapes_size": 64}}
 
@@ -59,6 +61,51 @@ def test_both_rules_share_one_pass_and_one_report(run: Path, capsys: pytest.Capt
     assert report["voc"]["objects"] == report["coco"]["objects"] > 0
     heading = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("class "))
     assert heading.split() == ["class", "objects", "AP", "AP50", "VOC", "VOC07"]
+
+
+def test_other_weights_do_not_replace_the_runs_figures(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(run), "--quiet"]) == 0
+    (run / "last.safetensors").write_bytes((run / "best.safetensors").read_bytes())
+    first = (run / "eval-coco.json").read_text()
+    assert main([str(run / "last.safetensors"), "--quiet"]) == 0
+    report = json.loads((run / "eval-coco.last.json").read_text())
+    assert report["weights"] == str(run / "last.safetensors")
+    assert (run / "eval-coco.json").read_text() == first
+    assert f"figures: {run / 'eval-coco.last.json'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("weights", "words", "name"),
+    [
+        ("runs/own", [], "eval-coco.json"),
+        ("runs/own/best.safetensors", ["--voc"], "eval-voc.json"),
+        ("runs/own/best.onnx", [], "eval-coco.best.onnx.json"),
+        ("runs/own", ["--data", "DATA"], "eval-coco.json"),
+        ("runs/own", ["--data", "DATA", "--split", "val"], "eval-coco.json"),
+        ("runs/own", ["--split", "val"], "eval-coco.json"),
+        ("runs/own", ["--split", "train"], "eval-coco.train.json"),
+        ("runs/own", ["--set", "data.val=train"], "eval-coco.train.json"),
+        ("runs/own", ["--data", "OTHER"], "eval-coco.other-val.json"),
+        ("runs/own/best.onnx", ["--data", "OTHER", "--split", "train"], "eval-coco.other-train.best.onnx.json"),
+        ("runs/own", ["--format", "shapes"], "eval-coco.shapes-val.json"),
+        ("loose.safetensors", ["--data", "OTHER"], "eval-coco.other-val.loose.json"),
+    ],
+)
+def test_the_name_of_the_figures_tells_weights_and_data(
+    weights: str, words: list[str], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("cells", "other"):
+        voc_splits(tmp_path / folder, train={"a": good()}, val={"b": good()})
+    make_run(Path("runs/own"), ("cat",), {"data": {"folder": "cells", "format": "voc"}})
+    for path in ("runs/own/best.onnx", "loose.safetensors"):
+        Path(path).write_bytes(b"")
+    places = {"DATA": str(tmp_path / "cells"), "OTHER": "other"}
+    args = parser().parse_args([weights, *(places.get(word, word) for word in words)])
+    args.coco = not args.voc
+    found, config = _find(args)
+    folder = tmp_path / "runs/own" if weights.startswith("runs") else tmp_path
+    assert _output(args, found, config, build.open_split(config, "val")).resolve() == folder / name
 
 
 def test_the_figures_are_what_pycocotools_says_of_the_results_file(tiny_coco: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_the_command_as_a_process_on_blood_cells(bccd: Path, tmp_path: Path) -> 
         [sys.executable, str(tool), *words], capture_output=True, text=True, timeout=300, env=environment(), check=False
     )
     assert answer.returncode == 0, answer.stderr
-    page = run / "eval-coco.html"
+    page = run / f"eval-coco.{bccd.name}-test.html"
     assert check(page.read_text()).ids() == SECTIONS
     opened = open_page(page, tmp_path / "profile")
     assert (opened.console, Tree(opened.html).ids()) == ([], SECTIONS)

@@ -141,6 +141,16 @@ def test_a_refused_export_leaves_nothing_behind(weights, photos, monkeypatch):
     assert [path.name for path in weights.parent.iterdir()] == ["best.safetensors"]
 
 
+@pytest.mark.parametrize("package", ["nncf", "openvino"])
+def test_8_bits_name_their_extra_before_anything_is_loaded(package, weights, monkeypatch, capsys):
+    monkeypatch.setattr("ssd.detector.load_network", lambda *_: pytest.fail("loaded"))
+    for name in ("nncf", "openvino"):  # the other one is there, or looks like it
+        monkeypatch.setitem(sys.modules, name, None if name == package else sys)
+    assert main([str(weights), "--format", "openvino", "--int8", "--calibrate", "nowhere"]) == 2
+    wanted = f'--int8: {package} is not installed. Run: pip install "ssd-vgg[int8]"'
+    assert wanted in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -38,6 +38,16 @@ def test_every_class_has_a_row_with_all_its_figures() -> None:
     assert table.rows[0][3:5] == [f"{own['AP50']:.3f}", f"{own['AP75']:.3f}"]
 
 
+def test_an_area_that_is_not_cocos_ap50_says_so() -> None:
+    figures = evaluation()
+    words = " ".join(read(evaluation_page(figures)).text)
+    for name in figures.class_names:
+        assert f"{name}, area {figures.curves[name].area:.3f}" in words
+    mean = np.mean([line.area for line in figures.curves.values()])
+    assert f"AP50 is the mean area under the curves above here, {mean:.3f}" in words
+    assert f"{figures.summary['errors']['AP50']:.3f}" == f"{mean:.3f}"
+
+
 @pytest.mark.parametrize(
     "case",
     [
