@@ -13,8 +13,6 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ssd.errors import DownloadError
 from ssd.files import alone
 
@@ -113,6 +111,8 @@ def _fetch(url: str, part: Path, target: Path, attempts: int, timeout: float, pr
 
 def _fetch_once(url: str, part: Path, timeout: float, progress: bool) -> bool:
     """Append what is missing; whether the file is complete now."""
+    from tqdm import tqdm  # here: `ssd doctor` asks for the cache folder where tqdm may be missing
+
     have = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,14 @@ P = ParamSpec("P")
 
 USER_ERROR = 2
 INTERRUPTED = 130
+READER_LEFT = 141  # what a shell says of a program that SIGPIPE ends
 
 
 def guarded(command: Callable[P, int]) -> Callable[P, int]:
-    """Turn a user's mistake into `error: ...` and exit code 2, Ctrl-C into 130. Other exceptions are bugs, and show."""
+    """Turn a user's mistake into `error: ...` and exit code 2, Ctrl-C into 130, a reader that left into 141.
+
+    Other exceptions are bugs, and show.
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
@@ -29,6 +34,10 @@ def guarded(command: Callable[P, int]) -> Callable[P, int]:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return INTERRUPTED
+        except BrokenPipeError:
+            if not _reader_left():  # another pipe broke, a data worker's say
+                raise
+            return READER_LEFT
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
@@ -37,6 +46,18 @@ def guarded(command: Callable[P, int]) -> Callable[P, int]:
             return USER_ERROR
 
     return run
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads what is printed any more, as after `| head -1`; the rest then goes nowhere, quietly."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        return True
+    return False
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:

@@ -9,14 +9,12 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from packaging.requirements import Requirement
+from ssd.commands._python import other_python
+from ssd.commands.doctor_declared import DISTRIBUTION, declared, extra_names, installed, missing
 
-DISTRIBUTION = "ssd-vgg"
 _OPENCV = ("opencv-python", "opencv-python-headless")
 _OTHER_OPENCV = ("opencv-contrib-python", "opencv-contrib-python-headless")
 _SMALL_SHM = 256 * 2**20  # a few batches of two workers
@@ -34,7 +32,7 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Every check, from the ground up."""
-    yield Finding("python", "ok", f"{platform.python_version()} on {platform.platform()}, {sys.executable}")
+    yield python()
     yield from requirements()
     yield opencv_wheels()
     yield opencv_import()
@@ -43,15 +41,21 @@ def examine() -> Iterator[Finding]:
     yield from folders()
 
 
+def python() -> Finding:
+    """Which Python this is; without the packages, it is most likely not the one that was meant."""
+    text = f"{platform.python_version()} on {platform.platform()}, {sys.executable}"
+    lacking = installed("torch") is None
+    return Finding("python", "note" if lacking else "ok", text, other_python() if lacking else "")
+
+
 def requirements() -> Iterator[Finding]:
     """This package's version, and what it requires that is missing or of another version."""
-    from packaging.requirements import Requirement
-
-    version, wanted = installed(DISTRIBUTION), list(_declared())
-    if version is None:
-        text = "runs from a folder and was never installed, so its requirements cannot be compared"
-        yield Finding(DISTRIBUTION, "note", text, "pip install -e .")
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:  # which compares versions; what is missing can be said without it
+        yield Finding(DISTRIBUTION, "problem", f"missing: {', '.join(missing())}", _install(missing()))
         return
+    version, wanted = installed(DISTRIBUTION), list(declared())
     wrong = []
     for requirement in wanted:
         if "extra" in str(requirement.marker or ""):
@@ -60,8 +64,12 @@ def requirements() -> Iterator[Finding]:
         if found is None or not requirement.specifier.contains(found, prereleases=True):
             wrong.append(f"{requirement.name}{requirement.specifier} ({found or 'missing'})")
     if wrong:
-        quoted = " ".join(f'"{Requirement(item.split(" (")[0])}"' for item in wrong)
-        yield Finding(DISTRIBUTION, "problem", f"{version}; wrong: {', '.join(wrong)}", f"pip install {quoted}")
+        text = f"{version or 'never installed'}; wrong: {', '.join(wrong)}"
+        remedy = _install([str(Requirement(item.split(" (")[0])) for item in wrong])
+        yield Finding(DISTRIBUTION, "problem", text, remedy)
+    elif version is None:
+        text = "runs from a folder and was never installed; what it requires is there"
+        yield Finding(DISTRIBUTION, "note", text, "pip install --config-settings editable_mode=compat -e .")
     else:
         shown = ", ".join(f"{name} {installed(name)}" for name in ("torch", "torchvision", "numpy", "albumentations"))
         yield Finding(DISTRIBUTION, "ok", f"{version}; {shown}")
@@ -133,8 +141,12 @@ def torch_and_devices() -> Iterator[Finding]:
 def extras() -> Iterator[Finding]:
     """Each optional feature: its packages, or the command that brings them."""
     wanted: dict[str, list[tuple[str, bool]]] = defaultdict(list)
-    for requirement in _declared():
-        for extra in _extra_names():
+    try:
+        known = list(declared())
+    except ImportError:  # of `packaging`, which `requirements` has said by now
+        known = []
+    for requirement in known:
+        for extra in extra_names():
             if requirement.marker is not None and requirement.marker.evaluate({"extra": extra}):
                 found = installed(requirement.name)
                 good = found is not None and requirement.specifier.contains(found, prereleases=True)
@@ -166,26 +178,8 @@ def folders() -> Iterator[Finding]:
         yield Finding("/dev/shm", "note" if small else "ok", text, remedy)
 
 
-def installed(name: str) -> str | None:
-    """The version of a distribution, by its metadata; None where it is not installed."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _declared() -> "Iterator[Requirement]":
-    from packaging.requirements import Requirement
-
-    try:
-        texts = metadata.requires(DISTRIBUTION) or []
-    except metadata.PackageNotFoundError:
-        return
-    yield from map(Requirement, texts)
-
-
-def _extra_names() -> list[str]:
-    return [str(name) for name in metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or [] if name != "dev"]
+def _install(wanted: list[str]) -> str:
+    return "pip install " + " ".join(f'"{text}"' for text in wanted)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -3,6 +3,10 @@
 import importlib
 import sys
 
+from ssd.commands._python import is_missing_package, other_python
+from ssd.commands._shared import guarded
+from ssd.errors import SSDError
+
 # Name -> what it does; each is a module of this folder with `main(argv) -> exit code`.
 COMMANDS = {
     "train": "train on your pictures, or on pictures the program draws",
@@ -20,8 +24,23 @@ COMMANDS = {
 }
 
 
+@guarded
 def main(argv: list[str] | None = None) -> int:
-    """Hand the arguments to the command that the first one names."""
+    """Hand the arguments to the command that the first one names, and see what it prints to its reader."""
+    try:
+        code = _run(argv)
+    except SystemExit:  # argparse's, after --help
+        print(end="", flush=True)
+        raise
+    except ModuleNotFoundError as error:
+        if not is_missing_package(error):
+            raise
+        raise SSDError(f"{error.name} is not installed for {sys.executable}", remedy=other_python()) from None
+    print(end="", flush=True)  # here, where a reader that left is handled; not in the interpreter's last moments
+    return code
+
+
+def _run(argv: list[str] | None) -> int:
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         print(_help())

@@ -1,5 +1,6 @@
 import importlib
 import json
+import sys
 import types
 from importlib import metadata
 from pathlib import Path
@@ -118,7 +119,32 @@ def test_a_checkout_that_was_never_installed_says_so(monkeypatch, pretend):
     pretend(ssd_vgg=None)
     monkeypatch.setattr(metadata, "requires", no_requires)
     (finding,) = doctor_checks.requirements()
-    assert (finding.state, finding.remedy) == ("note", "pip install -e .")
+    assert (finding.state, finding.remedy) == ("note", "pip install --config-settings editable_mode=compat -e .")
+
+
+def test_without_packaging_what_is_missing_is_still_named(monkeypatch, pretend):
+    pretend(safetensors=None, packaging=None)
+    monkeypatch.setitem(sys.modules, "packaging.requirements", None)
+    (finding,) = doctor_checks.requirements()
+    assert (finding.state, finding.text) == ("problem", "missing: safetensors>=0.5, packaging>=24")
+    assert finding.remedy == 'pip install "safetensors>=0.5" "packaging>=24"'
+
+
+def test_a_checkout_that_was_never_installed_has_its_requirements_compared(monkeypatch, pretend):
+    def no_requires(name: str) -> list[str]:
+        raise metadata.PackageNotFoundError(name)
+
+    pretend(ssd_vgg=None, torch=None)
+    monkeypatch.setattr(metadata, "requires", no_requires)
+    (finding,) = doctor_checks.requirements()
+    assert (finding.state, finding.text) == ("problem", "never installed; wrong: torch>=2.10 (missing)")
+
+
+def test_a_python_without_the_packages_is_told_and_where_they_are(pretend):
+    pretend(torch=None)
+    finding = doctor_checks.python()
+    assert finding.state == "note"
+    assert "activate" in finding.remedy or "make install" in finding.remedy
 
 
 def test_a_missing_extra_is_a_note_with_its_command(pretend):

@@ -37,3 +37,8 @@ def test_a_bug_shows_its_traceback():
 
 def test_a_command_keeps_its_name_and_docstring():
     assert raising(ValueError()).__doc__ == "A command."
+
+
+def test_another_pipe_that_breaks_is_a_bug():
+    with pytest.raises(BrokenPipeError):
+        raising(BrokenPipeError())()
