@@ -76,7 +76,7 @@ def made_pages() -> dict[str, str | bytes]:
 
 
 def taken_page(path: Path) -> str:
-    """A file of the checkout; what it links to inside the checkout is no page here, so only the name is left."""
+    """A file of the checkout; what it links to inside it is no page here, so only names are left, and pictures of docs/."""
     pages = {Path(name).name: page for page, name in TAKEN.items()}
 
     def relink(link: re.Match[str]) -> str:
@@ -84,7 +84,7 @@ def taken_page(path: Path) -> str:
         page = pages.get(Path(target).name)
         return f"[{text}]({page})" if page else f"`{text.strip('`')}`"
 
-    return _LINK.sub(relink, path.read_text(encoding="utf-8"))
+    return _LINK.sub(relink, path.read_text(encoding="utf-8")).replace("](docs/images/", "](images/")
 
 
 # The API reference
