@@ -76,7 +76,7 @@ def made_pages() -> dict[str, str | bytes]:
 
 
 def taken_page(path: Path) -> str:
-    """A file of the checkout; what it links to inside it is no page here, so only names are left, and pictures of docs/."""
+    """A file of the checkout; what it links to is no page here, so only names are left, and pictures of docs/."""
     pages = {Path(name).name: page for page, name in TAKEN.items()}
 
     def relink(link: re.Match[str]) -> str:
