@@ -24,6 +24,7 @@ from ssd.evaluation import Evaluation, evaluate
 from ssd.metrics import CocoMetric, ErrorBreakdown, VocMetric, self_test
 from ssd.structures import Found, Predictions, Record, Sample, Targets
 from tests.metrics.made import record
+from tests.metrics.test_self_test import SidesForCorners
 
 NAMES = ("cat", "dog")
 
@@ -293,7 +294,15 @@ def test_photographs_score_as_pycocotools_says_of_the_two_files(tiny_coco: Path,
     assert 0.2 < result.metrics["AP"] < 0.9
 
 
-def test_ground_truth_as_detections_is_checked_before_anything_is_detected(bccd: Path) -> None:
+def test_ground_truth_as_detections_is_checked_before_anything_is_detected() -> None:
+    data = FakeData([record(1, [(10, 10, 50, 50)], [0])])
+    oracle = Oracle(data)
+    with pytest.raises(EvaluationError, match="ground truth given as detections scores"):
+        evaluate(oracle, data, SidesForCorners(data.records, NAMES))
+    assert oracle.batch_sizes == []
+
+
+def test_ground_truth_of_real_pictures_scores_one(bccd: Path) -> None:
     data = open_dataset(bccd, "val", bad_objects="drop")
     for metric in (CocoMetric(data.records, data.class_names), VocMetric(data.records, data.class_names)):
         self_test(metric)
