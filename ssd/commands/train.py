@@ -1,6 +1,7 @@
 """`train [CONFIG.yaml] [--data FOLDER] [group.key=value ...] [--resume auto|PATH]`."""
 
 import argparse
+import dataclasses
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +71,11 @@ def load_config(words: list[str], data: str | None, name: str | None) -> "Config
     from ssd.errors import ConfigError
 
     files = [word for word in words if "=" not in word]
+    groups = tuple(f"{field.name}." for field in dataclasses.fields(configs.Config))
+    for word in files:
+        if word.startswith(groups) and not Path(word).exists():
+            remedy = f"Write {word}=VALUE, without spaces around the sign."
+            raise ConfigError(f"{word!r} has no value", place="the command line", remedy=remedy)
     if len(files) > 1:
         raise ConfigError(
             f"{' '.join(files)!r}: more than one config file", place="the command line", remedy="Name one."

@@ -9,7 +9,7 @@ from typing import Literal
 from ssd.data import coco, named, voc, yolo
 from ssd.data.annotations import RawSplit
 from ssd.data.voc import Offset
-from ssd.errors import DatasetError
+from ssd.errors import AnnotationError, DatasetError
 
 FOLDER_FORMATS = {"voc": voc, "coco": coco, "yolo": yolo}
 _LOOKED_FOR = (
@@ -33,9 +33,9 @@ def recognise(folder: str | Path) -> str:
         remedy = f"Say which: data.format={fitting[0]}."
         raise DatasetError(f"looks like {' and '.join(fitting)} at once", place=root, remedy=remedy)
     inner = [path for path in sorted(root.iterdir()) if path.is_dir()]
-    better = [path.name for path in inner if any(reader.looks_like(path) for reader in FOLDER_FORMATS.values())]
+    better = _first_data_set([*inner, *list(root.absolute().parents)[:2]])
     there = ", ".join(sorted(path.name for path in root.iterdir())[:10]) or "nothing"
-    remedy = f"Did you mean {root / better[0]}?" if better else f"Looked for {_LOOKED_FOR}."
+    remedy = f"Did you mean {better}?" if better else f"Looked for {_LOOKED_FOR}."
     raise DatasetError(f"is not a data set of a known format; there is: {there}", place=root, remedy=remedy)
 
 
@@ -117,3 +117,14 @@ def _existing(folder: Path) -> Path:
         kind = "is a file, not a folder" if folder.exists() else "no such data folder"
         raise DatasetError(kind, place=folder, remedy="Check data.folder or --data.")
     return folder
+
+
+def _first_data_set(folders: Sequence[Path]) -> Path | None:
+    return next((folder for folder in folders if _is_data_set(folder)), None)
+
+
+def _is_data_set(folder: Path) -> bool:
+    try:
+        return any(reader.looks_like(folder) for reader in FOLDER_FORMATS.values())
+    except AnnotationError:  # a YAML file of somebody else's; the folder was not asked for
+        return False

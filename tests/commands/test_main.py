@@ -30,3 +30,10 @@ def test_arguments_reach_the_command(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "ssd.commands.two_words", module)
     monkeypatch.setitem(COMMANDS, "two-words", "for this test")
     assert main([name, "a", "b"]) == 2
+
+
+def test_train_says_what_a_key_without_a_value_lacks(capsys):
+    from ssd.commands.train import main as train
+
+    assert train(["train.epochs", "3"]) == 2
+    assert "'train.epochs' has no value. Write train.epochs=VALUE" in capsys.readouterr().err

@@ -56,6 +56,16 @@ def test_the_folder_below_is_suggested(tmp_path):
     assert f"Did you mean {inner}?" in str(caught.value)
 
 
+@pytest.mark.parametrize("inside", ["JPEGImages", "ImageSets/Main"])
+def test_the_data_set_that_holds_the_folder_is_suggested(inside, tmp_path):
+    folder = voc_folder(tmp_path / "VOC2007", {"a": xml(xml_object())})
+    write_text(tmp_path / "other.yaml", "[not, a, data, set]")
+    (folder / "ImageSets/Main").mkdir(parents=True, exist_ok=True)
+    with pytest.raises(DatasetError) as caught:
+        recognise(folder / inside)
+    assert f"Did you mean {folder}?" in str(caught.value)
+
+
 def test_two_formats_at_once_need_a_choice(tmp_path):
     folder = coco_folder(tmp_path, coco_content())
     write_text(folder / "data.yaml", "names: [a]")
