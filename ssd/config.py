@@ -93,6 +93,7 @@ class LossConfig:
     __pydantic_config__ = _STRICT
 
     match_iou: float = 0.5  # overlap from which a default box answers for an object
+    negative_iou: float | None = None  # overlap from which an unmatched one is no negative either; null: match_iou
     negative_ratio: int = 3  # hard negatives for each matched default box
     negatives_per_empty_image: int | None = None  # hard negatives of a picture without objects
     box_weight: float = 1.0  # of the box part against the class part; alpha of equation 1

@@ -310,6 +310,7 @@ class Trainer:
             preprocessing=self.settings.preprocessing,
             rules=LossRules(
                 match_iou=loss.match_iou,
+                negative_iou=loss.negative_iou,
                 negative_ratio=loss.negative_ratio,
                 negatives_per_empty_image=loss.negatives_per_empty_image,
                 box_weight=loss.box_weight,

@@ -25,6 +25,7 @@ class LossRules:
     """Numbers of the matcher and of the loss; `ssd.config.LossConfig` says what they mean."""
 
     match_iou: float = 0.5
+    negative_iou: float | None = None
     negative_ratio: int = 3
     negatives_per_empty_image: int = 32
     box_weight: float = 1.0
@@ -96,7 +97,7 @@ class TrainStep:
     ) -> tuple[LossParts, Int[Tensor, ""]]:
         """Match and compare; `over_ranks` divides by the matched boxes of all processes, not of this one alone."""
         rules = self.rules
-        matches = match(self.default_boxes, targets, rules.match_iou)
+        matches = match(self.default_boxes, targets, rules.match_iou, rules.negative_iou)
         positives = (matches.object_index >= 0).sum()
         if over_ranks:
             # Gradients are averaged over ranks, so each divides by the mean count: together, by the whole batch's.

@@ -27,12 +27,20 @@ class Matches:
     """What the matcher decided about every default box of a batch."""
 
     object_index: Int[Tensor, "B K"]  # the row in `Targets` it answers for, -1 for none
-    ignored: Bool[Tensor, "B K"]  # neither object nor background: half of it or more lies inside one crowd region
+    ignored: Bool[Tensor, "B K"]  # neither object nor background: nearly matched, or half inside one crowd region
     second_choices: Int[Tensor, ""]  # objects that had to take another than their best default box
 
 
-def match(default_boxes: Float[Tensor, "K 4"], targets: Targets, iou_threshold: float = 0.5) -> Matches:
+def match(
+    default_boxes: Float[Tensor, "K 4"],
+    targets: Targets,
+    iou_threshold: float = 0.5,
+    negative_iou: float | None = None,
+) -> Matches:
     """Decide for every default box of every image which object it answers for.
+
+    An unmatched default box whose best overlap reaches `negative_iou` is `ignored`; with `None`, or from
+    `iou_threshold` on, there is no such band, as in the paper (`neg_overlap` of the original is the threshold itself).
 
     Overlaps of 0 reach no `iou_threshold`. Crowd regions are never matched; an unmatched default box with at least half
     of its area inside one of them is `ignored`. An image may have no objects, or more than there are default boxes:
@@ -53,9 +61,12 @@ def match(default_boxes: Float[Tensor, "K 4"], targets: Targets, iou_threshold: 
     # Objects without a default box of their own write into a column that is cut off again.
     rows = torch.arange(own_box.shape[1], device=own_box.device).expand_as(own_box)
     object_index = F.pad(object_index, (0, 1)).scatter(1, own_box, rows)[:, :-1]
+    ignored = _inside_crowd(default_boxes, targets)
+    if negative_iou is not None:
+        ignored = ignored | ((best_overlap >= negative_iou) & (best_overlap > 0))
     return Matches(
         object_index=object_index,
-        ignored=_inside_crowd(default_boxes, targets) & (object_index < 0),
+        ignored=ignored & (object_index < 0),
         second_choices=(is_object & (own_box != favourite)).sum(),
     )
 
