@@ -6,14 +6,14 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 
 from ssd import distributed
-from ssd.config import Config, resolve
+from ssd.config import Config, ModelConfig, resolve
 from ssd.data import Dataset, default_split, open_dataset, shapes
 from ssd.data.loader import TrainLoader, make_train_loader
 from ssd.data.preview import draw_sheet
@@ -167,9 +167,23 @@ def start(config: Config, class_names: tuple[str, ...]) -> Start:
     return _from_backbone(config, class_names)
 
 
-def build_settings(config: Config, class_names: tuple[str, ...], preprocessing: Preprocessing) -> Settings:
-    """The facts that will travel with the weights."""
-    model = config.model
+def build_settings(
+    config: Config,
+    class_names: tuple[str, ...],
+    preprocessing: Preprocessing,
+    *,
+    source: Settings | None = None,
+    fc_trained: bool = False,
+) -> Settings:
+    """The facts that will travel with the weights.
+
+    `auto` depends on what training starts from: a detector with settings of its own, `source`, or a backbone whose
+    conv6 and conv7 are, or are not, those of ImageNet (`fc_trained`).
+    """
+    model = _without_auto(config.model if source is None else _as_trained(config.model, source), fc_trained)
+    assert model.fc_norm != "auto"
+    assert model.extras_norm != "auto"
+    assert model.box_table != "auto"
     settings = settings_for(
         class_names,
         input_size=model.input_size,
@@ -188,6 +202,31 @@ def build_settings(config: Config, class_names: tuple[str, ...], preprocessing: 
         variances=config.loss.variances,
     )
     return Settings(settings.network, settings.boxes, class_names, preprocessing)
+
+
+def _as_trained(model: ModelConfig, source: Settings) -> ModelConfig:
+    """`auto` is what the weights were trained with: they mean nothing without their norms and their default boxes."""
+    network, boxes = source.network, source.boxes
+    if network.backbone != model.backbone:
+        return model
+    changes: dict[str, Any] = {}
+    if model.extras_norm == "auto":
+        changes["extras_norm"] = network.extras_norm
+    if model.fc_norm == "auto":
+        changes["fc_norm"] = network.fc_norm
+    if model.box_table == "auto" and network.input_size == model.input_size and model.levels in (None, boxes.grids):
+        sizes = {"min_sizes": boxes.min_sizes, "max_sizes": boxes.max_sizes}
+        changes |= {key: tuple(size / boxes.input_size for size in side) for key, side in sizes.items()}
+        changes |= {"aspect_ratios": boxes.aspect_ratios, "levels": boxes.grids}
+        changes = {key: value for key, value in changes.items() if getattr(model, key) in (None, "auto")}
+    return dataclasses.replace(model, **changes)
+
+
+def _without_auto(model: ModelConfig, fc_trained: bool) -> ModelConfig:
+    """What measured best on small sets (RESULTS.md). Trained layers go on without a norm that they have never met."""
+    lacks_norm = model.backbone in vgg.NAMES and not model.backbone.endswith("_bn") and not fc_trained
+    chosen: dict[str, Any] = {"extras_norm": "group", "fc_norm": "group" if lacks_norm else "none", "box_table": "fine"}
+    return dataclasses.replace(model, **{key: value for key, value in chosen.items() if getattr(model, key) == "auto"})
 
 
 def build_schedule(config: Config, total: int) -> Schedule:
@@ -230,7 +269,8 @@ def _from_backbone(config: Config, class_names: tuple[str, ...]) -> Start:
     imagenet = vgg16_backbone_state(
         model.backbone_weights, width=model.width, backbone=model.backbone, atrous=model.atrous
     )
-    settings = build_settings(config, class_names, imagenet.preprocessing)
+    fc_trained = "backbone.conv6.weight" in imagenet.state
+    settings = build_settings(config, class_names, imagenet.preprocessing, fc_trained=fc_trained)
     network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
     transfer = copy_what_fits(network.state_dict(), imagenet.state)
     network.load_state_dict(transfer.state)
@@ -257,7 +297,7 @@ def _from_library(config: Config, class_names: tuple[str, ...]) -> Start:
 
 def _from_detector(config: Config, class_names: tuple[str, ...], weights: str) -> Start:
     state, source = read_weights(weights)
-    settings = build_settings(config, class_names, source.preprocessing)
+    settings = build_settings(config, class_names, source.preprocessing, source=source)
     network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
     transfer = copy_what_fits(
         network.state_dict(), state, class_names=class_names, source_class_names=source.class_names

@@ -23,15 +23,18 @@ _STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which network, at what size, starting from which weights."""
+    """Which network, at what size, starting from which weights.
+
+    Norms and default boxes that are `auto` are those of the detector that `weights` names, if one is named.
+    """
 
     __pydantic_config__ = _STRICT
 
     backbone: str = "vgg16"  # vgg11, 13, 16, 16c, 19 (each also _bn), torchvision's or timm's: ssd.variants.BACKBONES
     input_size: int = 300  # pixels; the levels follow from it
     width: float = 1.0  # multiplies VGG's channel counts; below 1 for small networks that learn from scratch
-    extras_norm: Literal["none", "batch", "group"] = "none"  # normalisation in the extra layers: BatchNorm or GroupNorm
-    fc_norm: Literal["none", "batch", "group"] = "none"  # in conv6 and conv7 of a VGG; a _bn normalises them anyway
+    extras_norm: Literal["none", "batch", "group", "auto"] = "none"  # BatchNorm, GroupNorm; auto: group in new layers
+    fc_norm: Literal["none", "batch", "group", "auto"] = "none"  # in a plain VGG's conv6, conv7; auto: group if new
     atrous: bool = (
         True  # a VGG's dilated conv6; false: fc6 and fc7 whole behind a pool5 that halves, and one level more
     )
@@ -40,7 +43,7 @@ class ModelConfig:
     weights: str | None = None  # fine-tune from this detector (file, run, hf://owner/name); head rows by class name
     freeze_stages: int | Literal["auto"] = 0  # VGG stages that keep their weights; auto: 2 if those are trained ones
     initialisation: Literal["caffe", "data"] | None = None  # new layers: fan-in Xavier alone, or then scaled on a batch
-    box_table: Literal["voc", "coco"] = "voc"  # which of the paper's scale rules
+    box_table: Literal["voc", "coco", "fine", "auto"] = "voc"  # fine: VOC's, from COCO's smallest; auto: fine
     min_sizes: tuple[float, ...] | None = None  # fractions of the image, instead of the table
     max_sizes: tuple[float, ...] | None = None  # the second square of a level is the mean of both sizes
     aspect_ratios: tuple[tuple[float, ...], ...] | None = None  # above 1, a list a level; each brings its inverse
@@ -93,7 +96,7 @@ class LossConfig:
     __pydantic_config__ = _STRICT
 
     match_iou: float = 0.5  # overlap from which a default box answers for an object
-    negative_iou: float | None = None  # overlap from which an unmatched one is no negative either; null: match_iou
+    negative_iou: float | None = None  # overlap from which an unmatched one is no negative; 1: all others are
     negative_ratio: int = 3  # hard negatives for each matched default box
     negatives_per_empty_image: int | None = None  # hard negatives of a picture without objects
     box_weight: float = 1.0  # of the box part against the class part; alpha of equation 1
@@ -108,8 +111,9 @@ class OptimConfig:
 
     __pydantic_config__ = _STRICT
 
-    lr: float | None = None  # null: `lr_per_picture` x pictures per step
-    lr_per_picture: float = 3.75e-4  # 3e-3 at a batch of 8; the linear scaling rule
+    lr: float | None = None  # null: `lr_per_picture` x pictures per step, but not above `max_lr`
+    lr_per_picture: float = 7.5e-4  # 6e-3 at a batch of 8; the linear scaling rule
+    max_lr: float = 0.012  # where that rule ends: 16 pictures
     momentum: float = 0.9  # of SGD
     weight_decay: float = 5e-4  # of weights alone, unless bias_decay
     bias_lr_factor: float | None = None  # rate of biases, in rates of weights
@@ -167,6 +171,7 @@ MODE_DEFAULTS: dict[str, tuple[Any, Any]] = {
     "model.initialisation": ("caffe", "data"),
     "model.truncate_sizes": (True, False),
     "augment.order": ("paper", "warp"),
+    "loss.negative_iou": (1.0, 0.4),
     "loss.negatives_per_empty_image": (0, 32),
     "optim.bias_lr_factor": (2.0, 1.0),
     "optim.bias_decay": (False, False),
@@ -222,8 +227,8 @@ def resolve(config: Config) -> Config:
     if config.optim.lr is None:
         pictures = config.train.batch_size * config.optim.accumulate
         # The paper trains at 1e-3 with 32 pictures a step; ours is stated per picture.
-        per_picture = 1e-3 / 32 if config.mode == "paper" else config.optim.lr_per_picture
-        changes.setdefault("optim", {})["lr"] = per_picture * pictures
+        ours = min(config.optim.lr_per_picture * pictures, config.optim.max_lr)
+        changes.setdefault("optim", {})["lr"] = 1e-3 / 32 * pictures if config.mode == "paper" else ours
     if config.model.freeze_stages == "auto":
         changes.setdefault("model", {})["freeze_stages"] = 2 if _starts_from_trained_vgg(config.model) else 0
     groups = {group: dataclasses.replace(getattr(config, group), **values) for group, values in changes.items()}

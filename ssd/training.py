@@ -301,6 +301,7 @@ class Trainer:
     def _new_step(self) -> TrainStep:
         loss, state = self.config.loss, self.state
         assert loss.negatives_per_empty_image is not None, "resolve the config first"
+        assert loss.negative_iou is not None
         return TrainStep(
             state.network,
             state.average,

@@ -25,7 +25,7 @@ class LossRules:
     """Numbers of the matcher and of the loss; `ssd.config.LossConfig` says what they mean."""
 
     match_iou: float = 0.5
-    negative_iou: float | None = None
+    negative_iou: float = 1.0
     negative_ratio: int = 3
     negatives_per_empty_image: int = 32
     box_weight: float = 1.0

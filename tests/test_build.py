@@ -1,12 +1,17 @@
 """From a config to what it describes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from ssd import build
 from ssd import config as configs
+from ssd.checkpoint import save_weights
 from ssd.data import Dataset
 from ssd.errors import ConfigError, ImageDecodeError, MissingExtraError
+from ssd.multibox.default_boxes import box_settings
+from ssd.settings import Preprocessing
 from ssd.structures import Record
 
 
@@ -44,3 +49,41 @@ def test_of_a_large_set_only_what_is_evaluated_on_is_looked_through() -> None:
     evaluated: list[str] = []
     build.check_pictures(pictures(9, trained, damaged=3), pictures(2, evaluated), limit=10)
     assert (trained, sorted(evaluated)) == ([], ["0.jpg", "1.jpg"])
+
+
+AUTO = ("model.extras_norm=auto", "model.fc_norm=auto", "model.box_table=auto", "model.width=0.125")
+
+
+@pytest.mark.parametrize("trained", [("model.box_table=coco",), ("model.extras_norm=group", "model.fc_norm=batch")])
+def test_auto_is_what_the_given_detector_was_trained_with(tmp_path: Path, trained: tuple[str, ...]) -> None:
+    usual = ("model.input_size=128", "model.backbone_weights=none", "loss.variances=[0.1,0.1,0.2,0.2]")
+    first = configs.resolve(configs.load(None, [*usual, *AUTO[3:], *trained]))
+    source = build.start(first, ("cat",))
+    path = tmp_path / "first.safetensors"
+    save_weights(path, source.network.state_dict(), source.settings)
+    words = [*usual, *AUTO, f"model.weights={path}"]
+    again = build.start(configs.resolve(configs.load(None, words)), ("cat",))
+    assert again.settings == source.settings
+    assert again.fresh == ()
+    larger = build.start(configs.resolve(configs.load(None, [*words, "model.input_size=160"])), ("cat",))
+    assert larger.settings.network.fc_norm == source.settings.network.fc_norm
+    assert larger.settings.boxes == box_settings(160, larger.settings.boxes.grids, table="fine")
+
+
+@pytest.mark.parametrize(
+    ("words", "fc_trained", "norms"),
+    [
+        ((), False, ("group", "group")),
+        ((), True, ("group", "none")),
+        (("model.backbone=vgg11_bn",), False, ("group", "none")),
+        (("model.backbone=resnet18",), False, ("group", "none")),
+        (("model.extras_norm=none", "model.fc_norm=batch"), True, ("none", "batch")),
+    ],
+)
+def test_fine_tuning_normalises_new_layers_where_nothing_else_does(
+    words: tuple[str, ...], fc_trained: bool, norms: tuple[str, str]
+) -> None:
+    config = configs.resolve(configs.load(configs.builtin("finetune"), words))
+    settings = build.build_settings(config, ("cat",), Preprocessing(), fc_trained=fc_trained)
+    assert (settings.network.extras_norm, settings.network.fc_norm) == norms
+    assert settings.boxes.min_sizes[:2] == pytest.approx((21, 60))

@@ -76,6 +76,7 @@ def test_paper_mode_is_the_papers_and_each_switch_can_be_overruled() -> None:
     assert paper.optim.lr == pytest.approx(1e-3)
     assert (paper.optim.bias_lr_factor, paper.optim.bias_decay) == (2.0, False)
     assert paper.loss.negatives_per_empty_image == 0
+    assert paper.loss.negative_iou == 1
     assert paper.model.truncate_sizes is True
     assert paper.optim.schedule == "steps"
     assert (paper.optim.warmup, paper.optim.ema) == (0, 0.0)
@@ -108,4 +109,6 @@ def test_the_learning_rate_follows_the_pictures_of_a_step() -> None:
 
     assert lr("train.batch_size=16") == pytest.approx(2 * lr("train.batch_size=8"))
     assert lr("train.batch_size=8", "optim.accumulate=2") == pytest.approx(lr("train.batch_size=16"))
+    assert lr("train.batch_size=64") == lr("train.batch_size=16") == 0.012
+    assert lr("mode=paper", "train.batch_size=64") == pytest.approx(2e-3)
     assert lr("optim.lr=0.5") == 0.5

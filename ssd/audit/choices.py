@@ -1,4 +1,4 @@
-"""Which default boxes are compared: the paper's tables at 300 and 512 pixels, and those of the config."""
+"""Which default boxes are compared: the tables at 300 and 512 pixels, and those of the config."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from ssd.multibox.default_boxes import Table
 from ssd.settings import BoxSettings
 from ssd.variants import settings_for
 
-_TABLES: tuple[Table, ...] = ("voc", "coco")
+_TABLES: tuple[Table, ...] = ("voc", "coco", "fine")
 _INPUTS = (300, 512)
 
 
@@ -20,7 +20,7 @@ class BoxChoice:
 
 
 def box_choices(own: BoxSettings) -> tuple[BoxChoice, ...]:
-    """The paper's tables at 300 and 512 pixels, the config's own default boxes first."""
+    """The tables at 300 and 512 pixels, the config's own default boxes first."""
     tables = [
         BoxChoice(
             f"SSD{size} {table}",

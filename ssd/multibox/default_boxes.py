@@ -16,11 +16,11 @@ from torch import Tensor
 from ssd.errors import ConfigError
 from ssd.settings import BoxSettings
 
-Table = Literal["voc", "coco"]
+Table = Literal["voc", "coco", "fine"]
 
 # Percent of the input side: (size at the first level, size at the second). ssd_pascal.py and ssd_coco.py of the
 # original for 300; the 512 rows are those of the networks its authors published (REFERENCE: chainercv, mmdetection).
-_RATIOS: dict[tuple[Table, int], tuple[int, int]] = {
+_RATIOS: dict[tuple[Literal["voc", "coco"], int], tuple[int, int]] = {
     ("voc", 300): (10, 20),
     ("coco", 300): (7, 15),
     ("voc", 512): (7, 15),
@@ -33,9 +33,13 @@ def scales(levels: int, table: Table = "voc", input_size: int = 300) -> tuple[fl
     """Box sizes as fractions of the image, one more than there are levels: level i goes from scale i to scale i + 1.
 
     Equation 4 of the paper as its scripts compute it, in whole percent, the first level apart. Inputs nearer to 512
-    than to 300 take the 512 row of the table. A level that is alone has the whole range.
+    than to 300 take the 512 row of the table. A level that is alone has the whole range. `fine` is VOC's rule with
+    the first size of COCO's.
     """
-    first, low = _RATIOS[table, 300 if input_size < 406 else 512]
+    row = 300 if input_size < 406 else 512
+    first, low = _RATIOS["voc" if table == "fine" else table, row]
+    if table == "fine":
+        first = _RATIOS["coco", row][0]
     if levels == 1:
         return low / 100, _HIGHEST / 100
     step = (_HIGHEST - low) // max(levels - 2, 1)
@@ -84,7 +88,11 @@ def box_settings(
     places = [place for place, grid in enumerate(grids) if levels is None or grid in levels]
     all_steps, all_ratios = steps(input_size, grids), aspect_ratios(len(grids))
     rule = scales(len(places), table, input_size)
-    small, large, ratios = min_sizes or rule[:-1], max_sizes or rule[1:], ratios or tuple(all_ratios[p] for p in places)
+    largest = rule[1:]
+    if table == "fine" and len(places) > 1:
+        # The second square of the first level is twice the first, about VOC's: nothing between the two is out of reach.
+        largest = (4 * rule[0], *rule[2:])
+    small, large, ratios = min_sizes or rule[:-1], max_sizes or largest, ratios or tuple(all_ratios[p] for p in places)
     tiled = tuple(grids[p] for p in places)
     for key, values in {"min_sizes": small, "max_sizes": large, "aspect_ratios": ratios}.items():
         if len(values) != len(tiled):

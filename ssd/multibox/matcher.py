@@ -35,12 +35,12 @@ def match(
     default_boxes: Float[Tensor, "K 4"],
     targets: Targets,
     iou_threshold: float = 0.5,
-    negative_iou: float | None = None,
+    negative_iou: float = 1.0,
 ) -> Matches:
     """Decide for every default box of every image which object it answers for.
 
-    An unmatched default box whose best overlap reaches `negative_iou` is `ignored`; with `None`, or from
-    `iou_threshold` on, there is no such band, as in the paper (`neg_overlap` of the original is the threshold itself).
+    An unmatched default box whose best overlap reaches `negative_iou` is `ignored`. From `iou_threshold` on there is
+    no such band, as in the paper: `neg_overlap` of the original is the threshold itself (bbox_util.cpp:838-847).
 
     Overlaps of 0 reach no `iou_threshold`. Crowd regions are never matched; an unmatched default box with at least half
     of its area inside one of them is `ignored`. An image may have no objects, or more than there are default boxes:
@@ -61,12 +61,10 @@ def match(
     # Objects without a default box of their own write into a column that is cut off again.
     rows = torch.arange(own_box.shape[1], device=own_box.device).expand_as(own_box)
     object_index = F.pad(object_index, (0, 1)).scatter(1, own_box, rows)[:, :-1]
-    ignored = _inside_crowd(default_boxes, targets)
-    if negative_iou is not None:
-        ignored = ignored | ((best_overlap >= negative_iou) & (best_overlap > 0))
+    nearly = (best_overlap >= negative_iou) & (best_overlap > 0)
     return Matches(
         object_index=object_index,
-        ignored=ignored & (object_index < 0),
+        ignored=(_inside_crowd(default_boxes, targets) | nearly) & (object_index < 0),
         second_choices=(is_object & (own_box != favourite)).sum(),
     )
 

@@ -73,14 +73,16 @@ def test_json_holds_every_problem(broken, tmp_path):
     assert report["splits"]["train"]["counts"] == {"unreadable": 1, "no_area": 4, "undecodable": 1}
     assert {problem["fate"] for problem in report["splits"]["train"]["problems"]} == {"stops"}
     assert [problem["index"] for problem in report["splits"]["train"]["problems"]] == [None, 2, 3, 4, 5, None]
-    assert report["splits"]["val"]["default_boxes"]["SSD300 voc"]["sizes"]["large"]["recall"] is None
+    assert report["splits"]["val"]["default_boxes"]["SSD300 fine"]["sizes"]["large"]["recall"] is None
 
 
 def test_json_may_be_all_that_is_printed(tmp_path, capsys):
     folder = sound(tmp_path)
     assert main([str(folder), "--quiet", "--json", "-", "--fit-boxes"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert set(report["splits"]["train"]["default_boxes"]) == {"SSD300 voc", "SSD300 coco", "SSD512 voc", "SSD512 coco"}
+    assert set(report["splits"]["train"]["default_boxes"]) == {
+        f"SSD{size} {table}" for size in (300, 512) for table in ("voc", "coco", "fine")
+    }
     assert set(report["fit"]["reached"]["fitted"]) == {"train", "val"}
 
 
@@ -138,7 +140,7 @@ def test_a_fit_that_is_not_advised_is_in_the_json_alone(tmp_path, capsys):
     assert "min_sizes" in fit["model"]
     assert not fit["advised"]
     assert "min_sizes" not in printed
-    assert "  Keep model.box_table=voc" in printed
+    assert "  Keep model.box_table=fine" in printed
 
 
 def test_the_configs_own_boxes_are_measured(tmp_path, capsys):

@@ -25,6 +25,18 @@ def test_sizes_are_those_of_the_papers_scripts(table: str, size: int) -> None:
     assert settings.max_sizes == pytest.approx([*small[1:], last])
 
 
+@pytest.mark.parametrize(("size", "grids", "first"), [(300, GRIDS_300, 21), (512, GRIDS_512, 20.48)])
+def test_the_fine_table_is_vocs_with_cocos_smallest_square_and_its_double(
+    size: int, grids: tuple[int, ...], first: float
+) -> None:
+    fine, voc = (box_settings(size, grids, table=table) for table in ("fine", "voc"))
+    assert fine.min_sizes == pytest.approx([first, *voc.min_sizes[1:]])
+    assert fine.max_sizes[1:] == voc.max_sizes[1:]
+    sides = (default_boxes(fine)[:2, 2:] - default_boxes(fine)[:2, :2]) * size
+    assert sides.tolist() == [pytest.approx([first, first]), pytest.approx([2 * first, 2 * first])]
+    assert box_settings(300, (38,), table="fine") == box_settings(300, (38,), table="voc")
+
+
 def test_paper_mode_cuts_sizes_to_whole_pixels() -> None:
     voc = box_settings(512, GRIDS_512, table="voc", truncate=True)
     coco = box_settings(512, GRIDS_512, table="coco", truncate=True)

@@ -14,7 +14,7 @@ from tests.multibox.made import pretended_device, random_boxes, random_targets, 
 THIRDS = torch.tensor([[0.0, 0.0, 0.3, 1.0], [0.3, 0.0, 0.6, 1.0], [0.6, 0.0, 0.9, 1.0]])
 
 
-def slow_match(default_boxes, targets, iou_threshold, negative_iou=None):
+def slow_match(default_boxes, targets, iou_threshold, negative_iou=1.0):
     """The rules, one loop each. Returns the object of every default box, the ignored ones and the second choices."""
     images, num_boxes = len(targets.labels), len(default_boxes)
     answers, ignored, second_choices = [], [], 0
@@ -40,9 +40,8 @@ def slow_match(default_boxes, targets, iou_threshold, negative_iou=None):
             best = max(objects, key=lambda row: (overlap[row, k], -row), default=None)
             if best is not None and overlap[best, k] >= iou_threshold:
                 answer[k] = best
-        band = 2 if negative_iou is None else negative_iou
         near = [max((overlap[row, k] for row in objects), default=0) for k in range(num_boxes)]
-        inside = [near[k] >= band and near[k] > 0 and answer[k] < 0 for k in range(num_boxes)]
+        inside = [near[k] >= negative_iou and near[k] > 0 and answer[k] < 0 for k in range(num_boxes)]
         shared, half = intersection(targets.boxes[image], default_boxes).tolist(), (area(default_boxes) / 2).tolist()
         for row in set(rows) - set(objects):
             inside = [inside[k] or (shared[row][k] >= half[k] and answer[k] < 0) for k in range(num_boxes)]
@@ -51,7 +50,7 @@ def slow_match(default_boxes, targets, iou_threshold, negative_iou=None):
     return answers, ignored, second_choices
 
 
-def assert_same(default_boxes, targets, iou_threshold=0.5, negative_iou=None):
+def assert_same(default_boxes, targets, iou_threshold=0.5, negative_iou=1.0):
     matches = match(default_boxes, targets, iou_threshold, negative_iou)
     answers, ignored, second_choices = slow_match(default_boxes, targets, iou_threshold, negative_iou)
     assert matches.object_index.tolist() == answers
@@ -166,7 +165,7 @@ def test_an_image_is_matched_alike_in_any_company():
     boxes=st.integers(1, 14),
     grid=st.sampled_from([None, 2, 3, 8]),
     iou_threshold=st.sampled_from([0.2, 0.5, 0.75]),
-    negative_iou=st.sampled_from([None, 0.0, 0.2, 0.4]),
+    negative_iou=st.sampled_from([1.0, 0.0, 0.2, 0.4]),
     is_cpu=st.booleans(),
 )
 def test_it_equals_the_rules_written_as_loops(seed, images, most, boxes, grid, iou_threshold, negative_iou, is_cpu):
