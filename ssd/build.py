@@ -317,6 +317,12 @@ def _report(source: object, transfer: Transfer) -> None:
         log.info("head rows copied for: %s", ", ".join(transfer.kept_classes))
     if transfer.new_classes:
         log.info("head rows initialised for: %s", ", ".join(transfer.new_classes))
-    layers = sorted({name.rpartition(".")[0] for name in transfer.initialised})
-    if layers:
-        log.info("initialised: %s", ", ".join(layers))
+    if transfer.initialised:
+        log.info("initialised: %s", ", ".join(_layers_initialised(transfer)))
+
+
+def _layers_initialised(transfer: Transfer) -> list[str]:
+    """Layers that stay as they were built; `extras`, `head` and so on where that is all of them."""
+    partly = {name.partition(".")[0] for name in transfer.copied}
+    layers = (name.rpartition(".")[0] for name in transfer.initialised)
+    return sorted({layer if layer.partition(".")[0] in partly else layer.partition(".")[0] for layer in layers})

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ssd import build
 from ssd import config as configs
@@ -87,3 +88,19 @@ def test_fine_tuning_normalises_new_layers_where_nothing_else_does(
     settings = build.build_settings(config, ("cat",), Preprocessing(), fc_trained=fc_trained)
     assert (settings.network.extras_norm, settings.network.fc_norm) == norms
     assert settings.boxes.min_sizes[:2] == pytest.approx((21, 60))
+
+
+def test_what_starts_from_nothing_is_named_in_short(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    small = ("model.input_size=64", "model.backbone_weights=none", "model.width=0.125")
+    source = build.start(configs.resolve(configs.load(None, small)), ("cat",))
+    state = {name: tensor for name, tensor in source.network.state_dict().items() if name.startswith("backbone.conv1")}
+    part = tmp_path / "part.safetensors"
+    save_weights(part, state | {"head.boxes.0.bias": torch.zeros(16)}, source.settings)
+    caplog.set_level("INFO", "ssd.build")
+    build.start(
+        configs.resolve(configs.load(None, [*small, f"model.weights={tmp_path / 'part.safetensors'}"])), ("cat",)
+    )
+    line = next(message for message in caplog.messages if message.startswith("initialised: "))
+    names = line.removeprefix("initialised: ").split(", ")
+    assert {"backbone.conv6", "extras", "first_norm", "head.boxes.1", "head.classes.0"} <= set(names)
+    assert not [name for name in names if name.startswith(("extras.", "backbone.conv1"))]
