@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# Tests at a time: many of them wait for processes that they started.
+JOBS   ?= 2
 STAMP  := $(VENV)/.installed
 # A plain path for Python to search: setuptools' own finder loses to a folder named ssd, as a clone of this is for whoever
 # starts Python in the folder above it.
@@ -46,7 +48,7 @@ imports: install
 	$(BIN)/lint-imports
 
 test: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS)
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

@@ -102,7 +102,7 @@ def test_the_fit_is_held_against_the_other_split(tmp_path):
     folder = voc_splits(tmp_path, train={"a": good(), "b": good()}, val={"c": good()})
     fit = examine(folder, Reading(), boxes(), fit_boxes=True).fit
     assert fit.splits == ("train", "val")
-    assert set(fit.reached) == {"SSD300 voc", "SSD300 coco", FITTED}
+    assert set(fit.reached) == {"SSD300 voc", "SSD300 coco", "SSD300 fine", FITTED}
     assert fit.held_out_gain == pytest.approx(fit.reached[FITTED][1].recall - fit.reached[fit.best_table][1].recall)
     alone = examine(folder, Reading(), boxes(), only="train", fit_boxes=True).fit
     assert alone.held_out_gain is None
@@ -116,6 +116,6 @@ def test_there_is_no_fit_without_objects(tmp_path):
 
 def test_the_configs_own_boxes_come_first_and_once():
     assert box_choices(boxes(512, "coco"))[0].name == "SSD512 coco"
-    assert len(box_choices(boxes())) == 4
+    assert len(box_choices(boxes())) == 6
     own, *others = box_choices(boxes(96))
-    assert (own.name, len(others)) == ("config", 4)
+    assert (own.name, len(others)) == ("config", 6)

@@ -179,18 +179,18 @@ def many(folder: Path, count: int) -> Path:
 
 
 def test_ctrl_c_says_how_to_go_on_and_that_works(weights, tmp_path):
-    photos, out = many(tmp_path / "photos", 150), tmp_path / "out"
+    photos, out = many(tmp_path / "photos", 400), tmp_path / "out"
     process = start(weights, photos, out)
     wait_for_lines(process, out / "detections.jsonl", 3)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     finished = len(read_rows(out))
-    assert errors == f"interrupted after {finished} of 150. Go on with the same command and --output {out} --resume\n"
-    assert finished < 150
+    assert errors == f"interrupted after {finished} of 400. Go on with the same command and --output {out} --resume\n"
+    assert finished < 400
     options = ("--weights", str(weights), "--quiet", "--score-threshold", "0.2")
     assert main([*options, str(photos), "--output", str(out), "--resume"]) == 0
-    assert len(by_path(out)) == 150
+    assert len(by_path(out)) == 400
 
 
 @pytest.mark.slow
