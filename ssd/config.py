@@ -218,7 +218,10 @@ def to_yaml(config: Config) -> str:
 
 
 def resolve(config: Config) -> Config:
-    """Fill every key that `mode` decides, and the learning rate; the result says exactly what will run."""
+    """Fill every key that `mode` decides, and the learning rate; the result says exactly what will run.
+
+    Norms and default boxes that are `auto` stay so: they wait for the weights that training starts from.
+    """
     changes: dict[str, dict[str, Any]] = {}
     for dotted, (paper, default) in MODE_DEFAULTS.items():
         group, key = dotted.split(".")
