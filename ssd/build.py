@@ -1,27 +1,14 @@
-"""From a config to the things it describes: data, settings, a network with its starting weights."""
+"""From a config to a network with its starting weights, the settings that travel with them, and the schedule."""
 
 import dataclasses
-import functools
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import UInt8
 
-from ssd import distributed
-from ssd.config import Config, ModelConfig, resolve
-from ssd.data import Dataset, default_split, open_dataset, shapes
-from ssd.data.loader import TrainLoader, make_train_loader
-from ssd.data.preview import draw_sheet
-from ssd.data.preview import preview as draw_preview
-from ssd.data.transforms import TrainTransform
-from ssd.errors import ConfigError, ImageDecodeError
-from ssd.images import mean_colour
-from ssd.metrics import CocoMetric, Metric, VocMetric
+from ssd.config import Config, ModelConfig
+from ssd.errors import ConfigError
 from ssd.model import backbones, vgg
 from ssd.model.ssd import SSD
 from ssd.optim import Schedule
@@ -33,115 +20,6 @@ from ssd.weights.transfer import Transfer, copy_what_fits
 from ssd.weights.vgg_imagenet import vgg16_backbone_state
 
 log = logging.getLogger("ssd.build")
-
-
-def open_split(
-    config: Config, which: Literal["train", "val"], *, class_names: tuple[str, ...] | None = None
-) -> Dataset:
-    """The data set of one side of the experiment, every annotation checked; `class_names` overrule the config's.
-
-    Raises:
-        DatasetError: missing, empty, unknown format or split, or objects that cannot be trained on.
-    """
-    data = config.data
-    if data.format == "shapes":
-        count = data.shapes_train if which == "train" else data.shapes_val
-        return shapes(which, count=count, size=data.shapes_size)
-    split = data.train if which == "train" else data.val
-    if split is None:
-        split = default_split(data.folder, data.format, which)
-    return open_dataset(
-        data.folder,
-        split,
-        format=data.format,
-        classes=class_names or data.classes,
-        bad_objects=data.bad_objects,
-        difficult=data.difficult if which == "train" else "train",
-        voc_offset=data.voc_offset,
-        allow_outside=data.allow_outside,
-    )
-
-
-def check_pictures(*datasets: Dataset, limit: int = 5000) -> None:
-    """Decode every picture once, so that a damaged one stops a run before its first step and not after an epoch.
-
-    Of data sets with more than `limit` pictures together only the last one, which is evaluated on, is looked through.
-
-    Raises:
-        ImageError: the first picture that cannot be decoded.
-    """
-    if sum(len(dataset.records) for dataset in datasets) > limit:
-        datasets = datasets[-1:]
-    for dataset in datasets:
-        with ThreadPoolExecutor(4) as threads:
-            try:
-                for _ in threads.map(functools.partial(_decodes, dataset), range(len(dataset.records))):
-                    pass
-            except ImageDecodeError as error:
-                threads.shutdown(cancel_futures=True)
-                remedy = f"{error.remedy} Or pass over a few such pictures in training: data.bad_images=skip.".lstrip()
-                raise ImageDecodeError(error.problem, place=error.place, remedy=remedy) from None
-
-
-def _decodes(dataset: Dataset, index: int) -> None:
-    dataset.load(index)
-
-
-def train_loader(config: Config, dataset: Dataset, settings: Settings) -> TrainLoader:
-    """This rank's share of the augmented batches."""
-    return make_train_loader(
-        dataset,
-        _train_transform(config, settings),
-        batch_size=config.train.batch_size,
-        seed=config.seed,
-        workers=config.data.workers,
-        timeout=config.data.timeout,
-        rank=distributed.rank(),
-        world_size=distributed.world_size(),
-        bad_images=config.data.bad_images,
-    )
-
-
-def _train_transform(config: Config, settings: Settings) -> TrainTransform:
-    augment = config.augment
-    assert augment.order is not None, "resolve the config first"
-    return TrainTransform(
-        settings.network.input_size,
-        fill=mean_colour(settings.preprocessing),
-        order=augment.order,
-        photometric=augment.photometric,
-        expand=augment.expand,
-        max_expand=augment.max_expand,
-        crop=augment.crop,
-        mirror=augment.mirror,
-        flip_vertical=augment.flip_vertical,
-    )
-
-
-def metric(config: Config, dataset: Dataset) -> Metric:
-    """The figure that decides which weights are best."""
-    if config.train.metric == "voc":
-        return VocMetric(dataset.records, dataset.class_names)
-    backend = config.train.coco_backend
-    return CocoMetric(dataset.records, dataset.class_names, dataset.category_ids, backend=backend)
-
-
-def preview(config: Config, path: Path, dataset: Dataset | None = None) -> None:
-    """Write a grid of augmented training pictures with their boxes, of `dataset` where one is given."""
-    config = resolve(config)
-    if dataset is None:
-        dataset = open_split(config, "train")
-    draw_preview(dataset, _preview_transform(config, dataset), path, seed=config.seed)
-
-
-def augmented_sheet(config: Config, dataset: Dataset, count: int = 16) -> UInt8[np.ndarray, "H W 3"]:
-    """Draw that grid for whoever writes it elsewhere."""
-    config = resolve(config)
-    return draw_sheet(dataset, _preview_transform(config, dataset), count=count, seed=config.seed)
-
-
-def _preview_transform(config: Config, dataset: Dataset) -> TrainTransform:
-    return _train_transform(config, build_settings(config, dataset.class_names, Preprocessing()))
 
 
 @dataclass(frozen=True)
@@ -163,7 +41,7 @@ def start(config: Config, class_names: tuple[str, ...]) -> Start:
     if config.model.backbone_weights == "none":
         settings = build_settings(config, class_names, Preprocessing())
         network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
-        return Start(network, settings, fresh_convolutions(network, frozenset()))
+        return Start(network, settings, _fresh_convolutions(network, frozenset()))
     return _from_backbone(config, class_names)
 
 
@@ -239,7 +117,7 @@ def build_schedule(config: Config, total: int) -> Schedule:
     return Schedule(optim.lr, total, warmup, optim.schedule, optim.steps, optim.final_lr)
 
 
-def fresh_convolutions(network: SSD, loaded: frozenset[str] | set[str]) -> tuple[str, ...]:
+def _fresh_convolutions(network: SSD, loaded: frozenset[str] | set[str]) -> tuple[str, ...]:
     """Names of the convolutions whose weights were not loaded."""
     convolutions = (name for name, layer in network.named_modules() if isinstance(layer, torch.nn.Conv2d))
     return tuple(name for name in convolutions if f"{name}.weight" not in loaded)
@@ -275,7 +153,7 @@ def _from_backbone(config: Config, class_names: tuple[str, ...]) -> Start:
     transfer = copy_what_fits(network.state_dict(), imagenet.state)
     network.load_state_dict(transfer.state)
     _report(config.model.backbone_weights, transfer)
-    return Start(network, settings, fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
+    return Start(network, settings, _fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
 
 
 def _from_library(config: Config, class_names: tuple[str, ...]) -> Start:
@@ -292,7 +170,7 @@ def _from_library(config: Config, class_names: tuple[str, ...]) -> Start:
     network.load_state_dict(transfer.state)
     _report(config.model.backbone_weights, transfer)
     settings = dataclasses.replace(settings, preprocessing=imagenet.preprocessing)
-    return Start(network, settings, fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
+    return Start(network, settings, _fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
 
 
 def _from_detector(config: Config, class_names: tuple[str, ...], weights: str) -> Start:
@@ -304,7 +182,7 @@ def _from_detector(config: Config, class_names: tuple[str, ...], weights: str) -
     )
     network.load_state_dict(transfer.state)
     _report(weights, transfer)
-    return Start(network, settings, fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
+    return Start(network, settings, _fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
 
 
 def _in_backbone(transfer: Transfer) -> frozenset[str]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ssd import __version__, build, distributed
+from ssd import __version__, build, build_data, distributed
 from ssd import config as configs
 from ssd.checkpoint import save_weights
 from ssd.config import Config
@@ -75,12 +75,12 @@ class Trainer:
     ) -> None:
         self.config, self.device, self.stop, self.progress = config, device, stop, progress
         self.dtype = choose_dtype(config.train.precision, device)
-        self.train_set = build.open_split(config, "train")
-        self.val_set = build.open_split(config, "val", class_names=self.train_set.class_names)
+        self.train_set = build_data.open_split(config, "train")
+        self.val_set = build_data.open_split(config, "val", class_names=self.train_set.class_names)
         _agree(config, self.train_set)
-        build.metric(config, self.val_set)  # what it needs is missed now, not after an epoch
+        build_data.metric(config, self.val_set)  # what it needs is missed now, not after an epoch
         if config.data.bad_images == "error":
-            build.check_pictures(self.train_set, self.val_set)
+            build_data.check_pictures(self.train_set, self.val_set)
         self.folder = _shared_folder(config, resume)
         if distributed.rank() == 0:
             counts = len(self.train_set.records), len(self.val_set.records), len(self.train_set.class_names)
@@ -88,7 +88,7 @@ class Trainer:
         saved = self.folder.find_state(resume)
         begin = build.start(config, self.train_set.class_names)
         self.settings = begin.settings
-        self.loader = build.train_loader(config, self.train_set, begin.settings)
+        self.loader = build_data.train_loader(config, self.train_set, begin.settings)
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.updates_per_epoch = -(-self.steps_per_epoch // config.optim.accumulate)
         self.schedule = build.build_schedule(config, self.updates_per_epoch * config.train.epochs)
@@ -185,7 +185,7 @@ class Trainer:
             precision=self.config.train.precision,
             backend="torch",
         )
-        metric = build.metric(self.config, self.val_set)
+        metric = build_data.metric(self.config, self.val_set)
         evaluation = evaluate(
             detector,
             self.val_set,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssd import build
+from ssd import build, build_data
 from ssd import config as configs
 from ssd.checkpoint import save_weights
 from ssd.data import Dataset
@@ -42,13 +42,13 @@ def pictures(count: int, decoded: list[str], damaged: int | None = None) -> Data
 
 def test_a_damaged_picture_stops_a_run_before_its_first_step() -> None:
     with pytest.raises(ImageDecodeError, match=r"1\.jpg.*data\.bad_images=skip"):
-        build.check_pictures(pictures(3, []), pictures(2, [], damaged=1))
+        build_data.check_pictures(pictures(3, []), pictures(2, [], damaged=1))
 
 
 def test_of_a_large_set_only_what_is_evaluated_on_is_looked_through() -> None:
     trained: list[str] = []
     evaluated: list[str] = []
-    build.check_pictures(pictures(9, trained, damaged=3), pictures(2, evaluated), limit=10)
+    build_data.check_pictures(pictures(9, trained, damaged=3), pictures(2, evaluated), limit=10)
     assert (trained, sorted(evaluated)) == ([], ["0.jpg", "1.jpg"])
 
 

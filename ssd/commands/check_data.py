@@ -128,7 +128,7 @@ def _strict(args: argparse.Namespace) -> "StrictDecoder | None":
 
 
 def _preview(config: "Config", path: Path, report: "Report") -> None:
-    from ssd.build import preview
+    from ssd.build_data import preview
 
     if report.usable is None or not len(report.usable):
         print("no picture can be drawn", file=sys.stderr)
@@ -138,7 +138,7 @@ def _preview(config: "Config", path: Path, report: "Report") -> None:
 
 
 def _write_page(config: "Config", path: Path, report: "Report", verdict: "Verdict") -> None:
-    from ssd.build import augmented_sheet
+    from ssd.build_data import augmented_sheet
     from ssd.commands.check_page import write_dataset_page
 
     write_dataset_page(path, report, verdict, functools.partial(augmented_sheet, config))

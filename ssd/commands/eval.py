@@ -98,12 +98,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, device: str, *, first: bool) -> int:
-    from ssd import build
+    from ssd import build_data
     from ssd.detector import load
     from ssd.evaluation import evaluate
 
     weights, config = _find(args)
-    dataset = build.open_split(config, "val")
+    dataset = build_data.open_split(config, "val")
     detector = load(weights, device=device, precision=args.precision, backend=args.backend)
     if args.score_threshold is not None:
         rules = dataclasses.replace(detector.settings.postprocessing, score_threshold=args.score_threshold)

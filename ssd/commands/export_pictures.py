@@ -60,14 +60,14 @@ def open_pictures(named: str, which: Literal["train", "val"], split: str | None 
 
 def own_pictures(weights: str) -> Pictures:
     """The validation pictures of the run that these weights come from; drawn ones where that is not known."""
-    from ssd import build, config
+    from ssd import build_data, config
 
     path = Path(weights)
     beside = (path if path.is_dir() else path.parent) / "config.yaml"
     if path.exists() and beside.is_file():
         settings = config.load(beside)
         try:
-            dataset = build.open_split(settings, "val")
+            dataset = build_data.open_split(settings, "val")
         except DatasetError:  # moved since
             pass
         else:

@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     config = load_config(args.words, args.data, args.name)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.preview:
-        from ssd.build import preview
+        from ssd.build_data import preview
 
         preview(config, Path(args.preview))
         print(f"augmented pictures: {args.preview}")

@@ -10,7 +10,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ssd import build
+from ssd import build_data
 from ssd import config as configs
 from ssd.checkpoint import save_weights
 from ssd.commands.eval import _find, _output, main, parser
@@ -105,7 +105,7 @@ def test_the_name_of_the_figures_tells_weights_and_data(
     args.coco = not args.voc
     found, config = _find(args)
     folder = tmp_path / "runs/own" if weights.startswith("runs") else tmp_path
-    assert _output(args, found, config, build.open_split(config, "val")).resolve() == folder / name
+    assert _output(args, found, config, build_data.open_split(config, "val")).resolve() == folder / name
 
 
 def test_the_figures_are_what_pycocotools_says_of_the_results_file(tiny_coco: Path, tmp_path: Path) -> None:
