@@ -3,7 +3,8 @@
     python docs/draw.py BCCD --weights runs/bccd/best.safetensors
 
 BCCD is the folder of blood-cell pictures (github.com/Shenggan/BCCD_Dataset, MIT licence); the weights are those of
-`python tools/train.py --data BCCD data.bad_objects=drop`. Any folder and any weights trained on it serve as well.
+`python tools/train.py --data BCCD data.bad_objects=drop data.train=trainval data.val=test`. Any folder and any weights
+trained on it serve as well.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from matplotlib.patches import Rectangle
 
 import ssd
 from ssd.boxes import iou
+from ssd.config import Config, resolve
 from ssd.data import Dataset, open_dataset
 from ssd.data.batches import collate
 from ssd.data.transforms import TrainTransform
@@ -48,7 +50,9 @@ class Scene:
         self.size = detector.input_size
         self.targets = self._targets()
         self.default_boxes = detector.default_boxes.cpu()
-        self.matches: Matches = match(self.default_boxes, self.targets)
+        # As training does by default: what nearly matches an object is neither its box nor a negative.
+        rules = resolve(Config()).loss
+        self.matches: Matches = match(self.default_boxes, self.targets, rules.match_iou, rules.negative_iou or 1.0)
         height, width = sample.image.shape[:2]
         self.sides = np.array([width, height, width, height])
 

@@ -43,8 +43,8 @@ ROOMS = {
     "training": (
         "Training",
         (
-            *("training", "trainstep", "evaluation", "build", "config", "optim", "trainstate", "losswatch", "vitals"),
-            *("run", "distributed"),
+            *("training", "trainstep", "evaluation", "build", "build_data", "config", "optim", "trainstate"),
+            *("losswatch", "vitals", "run", "distributed"),
         ),
     ),
     "metrics": ("Metrics", ("metrics",)),

@@ -2,18 +2,21 @@
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from ssd.config import Config, ModelConfig
 from ssd.errors import ConfigError
 from ssd.model import backbones, vgg
+from ssd.model.norm import Norm
 from ssd.model.ssd import SSD
 from ssd.optim import Schedule
 from ssd.pretrained import read_weights
-from ssd.settings import Preprocessing, Settings
+from ssd.settings import BoxSettings, NetworkSettings, Preprocessing, Settings
 from ssd.variants import from_settings, settings_for
 from ssd.weights.library import library_backbone_state
 from ssd.weights.transfer import Transfer, copy_what_fits
@@ -34,12 +37,11 @@ class Start:
 
 def start(config: Config, class_names: tuple[str, ...]) -> Start:
     """Build the network and give it its starting weights; what was initialised is named in the log."""
-    build_settings(config, class_names, Preprocessing())  # a mistake in them is named before anything is fetched
     torch.manual_seed(config.seed)
     if config.model.weights is not None:
         return _from_detector(config, class_names, config.model.weights)
+    settings = build_settings(config, class_names, Preprocessing())  # a mistake is named before anything is fetched
     if config.model.backbone_weights == "none":
-        settings = build_settings(config, class_names, Preprocessing())
         network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
         return Start(network, settings, _fresh_convolutions(network, frozenset()))
     return _from_backbone(config, class_names)
@@ -51,14 +53,16 @@ def build_settings(
     preprocessing: Preprocessing,
     *,
     source: Settings | None = None,
-    fc_trained: bool = False,
+    trained_fc_norm: Norm | None = None,
 ) -> Settings:
     """The facts that will travel with the weights.
 
-    `auto` depends on what training starts from: a detector with settings of its own, `source`, or a backbone whose
-    conv6 and conv7 are, or are not, those of ImageNet (`fc_trained`).
+    `auto` depends on what training starts from: a detector with settings of its own, `source`, or a backbone, and the
+    norm that its conv6 and conv7 were trained with (`trained_fc_norm`; None: they start from nothing).
     """
-    model = _without_auto(config.model if source is None else _as_trained(config.model, source), fc_trained)
+    if source is not None and not _same_kind(config.model, source.network):
+        source = None
+    model = _without_auto(config.model if source is None else _as_trained(config.model, source), trained_fc_norm)
     assert model.fc_norm != "auto"
     assert model.extras_norm != "auto"
     assert model.box_table != "auto"
@@ -77,20 +81,37 @@ def build_settings(
         min_sizes=model.min_sizes,
         max_sizes=model.max_sizes,
         ratios=model.aspect_ratios,
-        variances=config.loss.variances,
+        variances=config.loss.variances or BoxSettings.variances,
     )
-    return Settings(settings.network, settings.boxes, class_names, preprocessing)
+    settings = Settings(settings.network, settings.boxes, class_names, preprocessing)
+    return settings if source is None else _with_the_rest(settings, source, config)
+
+
+def starting_settings(config: Config, class_names: tuple[str, ...]) -> Settings:
+    """Settings that training would start with, as far as they can be told without a backbone's weights.
+
+    Raises:
+        SSDError: the detector that `model.weights` names cannot be read.
+    """
+    weights = config.model.weights
+    source = None if weights is None else read_weights(weights)[1]
+    preprocessing = Preprocessing() if source is None else source.preprocessing
+    return build_settings(config, class_names, preprocessing, source=source)
+
+
+def _same_kind(model: ModelConfig, network: NetworkSettings) -> bool:
+    """Layers of equal names mean the same in both: one backbone, or two VGGs of which both or none have BatchNorm."""
+    names = {model.backbone, network.backbone}
+    return len(names) == 1 or (names <= set(vgg.NAMES) and len({name.endswith("_bn") for name in names}) == 1)
 
 
 def _as_trained(model: ModelConfig, source: Settings) -> ModelConfig:
     """`auto` is what the weights were trained with: they mean nothing without their norms and their default boxes."""
     network, boxes = source.network, source.boxes
-    if network.backbone != model.backbone:
-        return model
     changes: dict[str, Any] = {}
     if model.extras_norm == "auto":
         changes["extras_norm"] = network.extras_norm
-    if model.fc_norm == "auto":
+    if model.fc_norm == "auto" and network.atrous == model.atrous:
         changes["fc_norm"] = network.fc_norm
     if model.box_table == "auto" and network.input_size == model.input_size and model.levels in (None, boxes.grids):
         sizes = {"min_sizes": boxes.min_sizes, "max_sizes": boxes.max_sizes}
@@ -100,10 +121,27 @@ def _as_trained(model: ModelConfig, source: Settings) -> ModelConfig:
     return dataclasses.replace(model, **changes)
 
 
-def _without_auto(model: ModelConfig, fc_trained: bool) -> ModelConfig:
-    """What measured best on small sets (RESULTS.md). Trained layers go on without a norm that they have never met."""
-    lacks_norm = model.backbone in vgg.NAMES and not model.backbone.endswith("_bn") and not fc_trained
-    chosen: dict[str, Any] = {"extras_norm": "group", "fc_norm": "group" if lacks_norm else "none", "box_table": "fine"}
+def _with_the_rest(settings: Settings, source: Settings, config: Config) -> Settings:
+    """What else the detector was trained with; no key names some of it, and a key that is null asks for the rest."""
+    network, boxes = settings.network, settings.boxes
+    if "none" not in (network.first_level_norm, source.network.first_level_norm):
+        norm, eps = source.network.first_level_norm, source.network.l2_eps
+        network = dataclasses.replace(network, first_level_norm=norm, l2_eps=eps)
+    if config.loss.variances is None:
+        boxes = dataclasses.replace(boxes, variances=source.boxes.variances)
+    if config.model.clip_boxes is None:
+        boxes = dataclasses.replace(boxes, clip=source.boxes.clip)
+    same_cells = (boxes.input_size, boxes.grids) == (source.boxes.input_size, source.boxes.grids)
+    if config.model.box_table == "auto" and same_cells:
+        boxes = dataclasses.replace(boxes, steps=source.boxes.steps)
+    return dataclasses.replace(settings, network=network, boxes=boxes)
+
+
+def _without_auto(model: ModelConfig, trained_fc_norm: Norm | None) -> ModelConfig:
+    """What measured best on small sets (RESULTS.md). Trained layers keep the norm, or the lack of one, they know."""
+    plain_vgg = model.backbone in vgg.NAMES and not model.backbone.endswith("_bn")
+    fc_norm = (trained_fc_norm or "group") if plain_vgg else "none"
+    chosen: dict[str, Any] = {"extras_norm": "group", "fc_norm": fc_norm, "box_table": "fine"}
     return dataclasses.replace(model, **{key: value for key, value in chosen.items() if getattr(model, key) == "auto"})
 
 
@@ -123,21 +161,29 @@ def _fresh_convolutions(network: SSD, loaded: frozenset[str] | set[str]) -> tupl
     return tuple(name for name in convolutions if f"{name}.weight" not in loaded)
 
 
-def freeze(network: SSD, stages: int) -> None:
+def freeze(network: SSD, stages: int | Literal["auto"], pretrained: frozenset[str] | set[str] = frozenset()) -> None:
     """Keep the weights of the first `stages` stages of a VGG as they are.
+
+    `auto` are two if all of their weights are `pretrained`, names of parameters, and none otherwise.
 
     Raises:
         ConfigError: the backbone is no VGG, or has no such stage.
     """
+    if stages == "auto":
+        first = [name for name, _ in network.named_parameters() if name.startswith(_stage_prefixes(2))]
+        stages = 2 if first and isinstance(network.backbone, vgg.VGG) and pretrained.issuperset(first) else 0
     if not 0 <= stages <= 5:
         raise ConfigError(f"{stages}: VGG has five stages", place="model.freeze_stages", remedy="Use 0 to 5, or auto.")
     if stages and not isinstance(network.backbone, vgg.VGG):
         remedy = "Set it to 0; optim.backbone_lr_factor slows a whole backbone down."
         raise ConfigError(f"{stages}: stages are VGG's", place="model.freeze_stages", remedy=remedy)
-    prefixes = tuple(f"backbone.{kind}{stage}_" for stage in range(1, stages + 1) for kind in ("conv", "norm"))
     for name, parameter in network.named_parameters():
-        if prefixes and name.startswith(prefixes):
+        if name.startswith(_stage_prefixes(stages)):
             parameter.requires_grad_(False)
+
+
+def _stage_prefixes(stages: int) -> tuple[str, ...]:
+    return tuple(f"backbone.{kind}{stage}_" for stage in range(1, stages + 1) for kind in ("conv", "norm"))
 
 
 def _from_backbone(config: Config, class_names: tuple[str, ...]) -> Start:
@@ -147,13 +193,20 @@ def _from_backbone(config: Config, class_names: tuple[str, ...]) -> Start:
     imagenet = vgg16_backbone_state(
         model.backbone_weights, width=model.width, backbone=model.backbone, atrous=model.atrous
     )
-    fc_trained = "backbone.conv6.weight" in imagenet.state
-    settings = build_settings(config, class_names, imagenet.preprocessing, fc_trained=fc_trained)
+    trained_fc_norm = _fc_norm(imagenet.state) if "backbone.conv6.weight" in imagenet.state else None
+    settings = build_settings(config, class_names, imagenet.preprocessing, trained_fc_norm=trained_fc_norm)
     network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
     transfer = copy_what_fits(network.state_dict(), imagenet.state)
     network.load_state_dict(transfer.state)
     _report(config.model.backbone_weights, transfer)
     return Start(network, settings, _fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
+
+
+def _fc_norm(state: Mapping[str, Tensor]) -> Norm:
+    """The norm behind conv6 and conv7 of a detector whose weights serve as a backbone's."""
+    if "backbone.norm6.running_mean" in state:
+        return "batch"
+    return "group" if "backbone.norm6.weight" in state else "none"
 
 
 def _from_library(config: Config, class_names: tuple[str, ...]) -> Start:
@@ -180,9 +233,20 @@ def _from_detector(config: Config, class_names: tuple[str, ...], weights: str) -
     transfer = copy_what_fits(
         network.state_dict(), state, class_names=class_names, source_class_names=source.class_names
     )
+    if not any(transfer.state[name].dim() > 1 for name in _in_backbone(transfer)):  # counters fit everywhere
+        theirs, ours = source.network, settings.network
+        remedy = (
+            f"Set model.backbone={theirs.backbone} model.width={theirs.width:g}; or start from ImageNet, without it."
+        )
+        problem = f"is a {_named(theirs)}: nothing of its backbone fits a {_named(ours)}"
+        raise ConfigError(problem, place=weights, remedy=remedy)
     network.load_state_dict(transfer.state)
     _report(weights, transfer)
     return Start(network, settings, _fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
+
+
+def _named(network: NetworkSettings) -> str:
+    return network.backbone if network.width == 1 else f"{network.backbone} of width {network.width:g}"
 
 
 def _in_backbone(transfer: Transfer) -> frozenset[str]:

@@ -1,7 +1,9 @@
 """An experiment as frozen dataclasses: load from YAML, override with `group.key=value`, save beside the run.
 
 Every key, its default and its meaning is in this file and nowhere else. `mode` picks between the paper's behaviour and
-ours for the keys that are left at `None`; `resolve` fills them in, so that a saved config always says what happened.
+ours for the keys that are left at `None`; `resolve` fills them in, so that a saved config says what happened. What
+depends on the weights that training starts from stays `auto` or `None`: norms, default boxes, frozen stages. Norms and
+default boxes travel in the weights file.
 """
 
 import copy
@@ -25,7 +27,7 @@ _STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
 class ModelConfig:
     """Which network, at what size, starting from which weights.
 
-    Norms and default boxes that are `auto` are those of the detector that `weights` names, if one is named.
+    Where `weights` names a detector, what is `auto`, and a null `clip_boxes`, is as that one was trained with.
     """
 
     __pydantic_config__ = _STRICT
@@ -41,14 +43,14 @@ class ModelConfig:
     levels: tuple[int, ...] | None = None  # grids predicted from, fine first: [38, 19, 10, 5]; null: all there are
     backbone_weights: str = "imagenet"  # imagenet, imagenet_features (VGG16), none, or a file
     weights: str | None = None  # fine-tune from this detector (file, run, hf://owner/name); head rows by class name
-    freeze_stages: int | Literal["auto"] = 0  # VGG stages that keep their weights; auto: 2 if those are trained ones
+    freeze_stages: int | Literal["auto"] = 0  # VGG stages that keep their weights; auto: 2 if theirs were loaded
     initialisation: Literal["caffe", "data"] | None = None  # new layers: fan-in Xavier alone, or then scaled on a batch
     box_table: Literal["voc", "coco", "fine", "auto"] = "voc"  # fine: VOC's, from COCO's smallest; auto: fine
     min_sizes: tuple[float, ...] | None = None  # fractions of the image, instead of the table
     max_sizes: tuple[float, ...] | None = None  # the second square of a level is the mean of both sizes
     aspect_ratios: tuple[tuple[float, ...], ...] | None = None  # above 1, a list a level; each brings its inverse
     truncate_sizes: bool | None = None  # cut box sizes to whole pixels, as Caffe does
-    clip_boxes: bool = False  # cut default boxes to the picture; Caffe does not, several ports do
+    clip_boxes: bool | None = None  # cut default boxes to the picture; Caffe does not, several ports do
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ class LossConfig:
     box_weight: float = 1.0  # of the box part against the class part; alpha of equation 1
     label_smoothing: float = 0.0  # share of each target spread over all classes; 0.1 in Inception v3
     auxiliary_weight: float = 0.0  # of the heads of googlenet and inception_v3, which only train; 0.3 in the paper
-    variances: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)  # what offsets are divided by
+    # What offsets are divided by; null: those of the detector that `model.weights` names, else 0.1, 0.1, 0.2, 0.2.
+    variances: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,8 @@ class OptimConfig:
     __pydantic_config__ = _STRICT
 
     lr: float | None = None  # null: `lr_per_picture` x pictures per step, but not above `max_lr`
-    lr_per_picture: float = 7.5e-4  # 6e-3 at a batch of 8; the linear scaling rule
-    max_lr: float = 0.012  # where that rule ends: 16 pictures
+    lr_per_picture: float | None = None  # null: 7.5e-4, which is 6e-3 at a batch of 8; the linear scaling rule
+    max_lr: float | None = None  # where that rule ends; null: 0.012, at 16 pictures
     momentum: float = 0.9  # of SGD
     weight_decay: float = 5e-4  # of weights alone, unless bias_decay
     bias_lr_factor: float | None = None  # rate of biases, in rates of weights
@@ -173,6 +176,8 @@ MODE_DEFAULTS: dict[str, tuple[Any, Any]] = {
     "augment.order": ("paper", "warp"),
     "loss.negative_iou": (1.0, 0.4),
     "loss.negatives_per_empty_image": (0, 32),
+    "optim.lr_per_picture": (1e-3 / 32, 7.5e-4),
+    "optim.max_lr": (1.0, 0.012),  # 1: nowhere
     "optim.bias_lr_factor": (2.0, 1.0),
     "optim.bias_decay": (False, False),
     "optim.schedule": ("steps", "cosine"),
@@ -220,26 +225,23 @@ def to_yaml(config: Config) -> str:
 def resolve(config: Config) -> Config:
     """Fill every key that `mode` decides, and the learning rate; the result says exactly what will run.
 
-    Norms and default boxes that are `auto` stay so: they wait for the weights that training starts from.
+    What is `auto` stays so: it waits for the weights that training starts from.
     """
     changes: dict[str, dict[str, Any]] = {}
     for dotted, (paper, default) in MODE_DEFAULTS.items():
         group, key = dotted.split(".")
         if getattr(getattr(config, group), key) is None:
             changes.setdefault(group, {})[key] = paper if config.mode == "paper" else default
-    if config.optim.lr is None:
-        pictures = config.train.batch_size * config.optim.accumulate
-        # The paper trains at 1e-3 with 32 pictures a step; ours is stated per picture.
-        ours = min(config.optim.lr_per_picture * pictures, config.optim.max_lr)
-        changes.setdefault("optim", {})["lr"] = 1e-3 / 32 * pictures if config.mode == "paper" else ours
-    if config.model.freeze_stages == "auto":
-        changes.setdefault("model", {})["freeze_stages"] = 2 if _starts_from_trained_vgg(config.model) else 0
     groups = {group: dataclasses.replace(getattr(config, group), **values) for group, values in changes.items()}
-    return dataclasses.replace(config, **groups)
+    config = dataclasses.replace(config, **groups)
+    return dataclasses.replace(config, optim=_with_lr(config.optim, config.train.batch_size))
 
 
-def _starts_from_trained_vgg(model: ModelConfig) -> bool:
-    return model.backbone.startswith("vgg") and (model.weights is not None or model.backbone_weights != "none")
+def _with_lr(optim: OptimConfig, batch_size: int) -> OptimConfig:
+    assert optim.lr_per_picture is not None
+    assert optim.max_lr is not None
+    by_rule = min(optim.lr_per_picture * batch_size * optim.accumulate, optim.max_lr)
+    return dataclasses.replace(optim, lr=by_rule if optim.lr is None else optim.lr)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

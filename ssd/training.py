@@ -96,8 +96,7 @@ class Trainer:
         if saved is None and config.model.initialisation == "data":
             pictures = network_input(self.loader.first_pictures(16), device, begin.settings.preprocessing)
             fit_to_data_(network, pictures, begin.fresh)
-        assert isinstance(config.model.freeze_stages, int), "resolve the config first"
-        build.freeze(network, config.model.freeze_stages)
+        build.freeze(network, config.model.freeze_stages, begin.pretrained)
         # Hooks would break a compiled network into pieces.
         self.watched = () if config.train.compile else begin.fresh
         self.state = self._new_state(network, begin.pretrained)
@@ -295,8 +294,8 @@ class Trainer:
         optimizer = torch.optim.SGD(groups, lr=0.0, momentum=optim.momentum, fused=True)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         average = AveragedNetwork(network, optim.ema or 0.0)
-        names, data = self.train_set.class_names, fingerprint(self.train_set.records)
-        return TrainState(network, average, optimizer, scaler, self.config, names, data)
+        data = fingerprint(self.train_set.records)
+        return TrainState(network, average, optimizer, scaler, self.config, self.settings, data)
 
     def _new_step(self) -> TrainStep:
         loss, state = self.config.loss, self.state
@@ -317,7 +316,7 @@ class Trainer:
                 box_weight=loss.box_weight,
                 label_smoothing=loss.label_smoothing,
                 auxiliary_weight=loss.auxiliary_weight,
-                variances=loss.variances,
+                variances=self.settings.boxes.variances,
             ),
             dtype=self.dtype,
             clip_norm=self.config.optim.clip_norm,

@@ -15,6 +15,7 @@ from ssd import config as configs
 from ssd.config import Config
 from ssd.errors import CheckpointError
 from ssd.optim import AveragedNetwork
+from ssd.settings import Settings
 from ssd.structures import Record
 
 log = logging.getLogger("ssd.trainstate")
@@ -31,7 +32,7 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     config: Config
-    class_names: tuple[str, ...]
+    settings: Settings
     data: str = ""  # `fingerprint` of the training pictures
     step: int = 0  # batches done
     best: float | None = None
@@ -47,7 +48,7 @@ class TrainState:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "config": configs.to_dict(self.config),
-            "class_names": list(self.class_names),
+            "settings": self.settings.to_dict(),
             "data": self.data,
             "step": self.step,
             "best": self.best,
@@ -61,12 +62,16 @@ class TrainState:
         """Take over a saved state.
 
         Raises:
-            CheckpointError: it was trained on other classes or pictures, or with another network.
+            CheckpointError: it was trained on other classes or pictures, with another network or other default boxes,
+                or by an older version.
         """
-        names = tuple(saved["class_names"])
-        if names != self.class_names:
+        if "settings" not in saved:
+            remedy = "Start another run from its weights: model.weights=FILE, without --resume."
+            raise CheckpointError("was written by an older version of this package", place=place, remedy=remedy)
+        names = tuple(saved["settings"]["class_names"])
+        if names != self.settings.class_names:
             raise CheckpointError(
-                f"was trained on {', '.join(names)}; the data has {', '.join(self.class_names)}",
+                f"was trained on {', '.join(names)}; the data has {', '.join(self.settings.class_names)}",
                 place=place,
                 remedy="To start from its weights with other classes, use model.weights=FILE without --resume.",
             )
@@ -75,6 +80,12 @@ class TrainState:
                 f"was trained on other pictures or objects ({saved['config']['data']['folder']})",
                 place=place,
                 remedy="Resume with that data; to go on with other data, use model.weights=FILE without --resume.",
+            )
+        for key, before, now in _changes(saved["settings"], self.settings.to_dict()):
+            raise CheckpointError(
+                f"was trained with {key} {before}, not {now}",
+                place=place,
+                remedy="Resume with the config the run was started with, and with the same weights to start from.",
             )
         for key, before, now in _changes(saved["config"], configs.to_dict(self.config)):
             log.warning("changed since the run was started: %s was %s, is %s", key, before, now)

@@ -1,5 +1,6 @@
 """From a config to what it describes."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from ssd import config as configs
 from ssd.checkpoint import save_weights
 from ssd.data import Dataset
 from ssd.errors import ConfigError, ImageDecodeError, MissingExtraError
+from ssd.model.norm import Norm
 from ssd.multibox.default_boxes import box_settings
 from ssd.settings import Preprocessing
 from ssd.structures import Record
+from ssd.variants import from_settings
 
 
 @pytest.mark.parametrize("mistake", ["model.input_size=10", "model.backbone=resnet5"])
@@ -55,9 +58,17 @@ def test_of_a_large_set_only_what_is_evaluated_on_is_looked_through() -> None:
 AUTO = ("model.extras_norm=auto", "model.fc_norm=auto", "model.box_table=auto", "model.width=0.125")
 
 
-@pytest.mark.parametrize("trained", [("model.box_table=coco",), ("model.extras_norm=group", "model.fc_norm=batch")])
+@pytest.mark.parametrize(
+    "trained",
+    [
+        ("model.box_table=coco",),
+        ("model.extras_norm=group", "model.fc_norm=batch"),
+        ("model.clip_boxes=true", "loss.variances=[0.1,0.1,0.1,0.3]"),
+        ("model.levels=[16,8,4]",),
+    ],
+)
 def test_auto_is_what_the_given_detector_was_trained_with(tmp_path: Path, trained: tuple[str, ...]) -> None:
-    usual = ("model.input_size=128", "model.backbone_weights=none", "loss.variances=[0.1,0.1,0.2,0.2]")
+    usual = ("model.input_size=128", "model.backbone_weights=none")
     first = configs.resolve(configs.load(None, [*usual, *AUTO[3:], *trained]))
     source = build.start(first, ("cat",))
     path = tmp_path / "first.safetensors"
@@ -68,24 +79,27 @@ def test_auto_is_what_the_given_detector_was_trained_with(tmp_path: Path, traine
     assert again.fresh == ()
     larger = build.start(configs.resolve(configs.load(None, [*words, "model.input_size=160"])), ("cat",))
     assert larger.settings.network.fc_norm == source.settings.network.fc_norm
-    assert larger.settings.boxes == box_settings(160, larger.settings.boxes.grids, table="fine")
+    boxes = source.settings.boxes
+    fine = box_settings(160, larger.settings.boxes.grids, table="fine", clip=boxes.clip, variances=boxes.variances)
+    assert larger.settings.boxes == fine
 
 
 @pytest.mark.parametrize(
-    ("words", "fc_trained", "norms"),
+    ("words", "trained", "norms"),
     [
-        ((), False, ("group", "group")),
-        ((), True, ("group", "none")),
-        (("model.backbone=vgg11_bn",), False, ("group", "none")),
-        (("model.backbone=resnet18",), False, ("group", "none")),
-        (("model.extras_norm=none", "model.fc_norm=batch"), True, ("none", "batch")),
+        ((), None, ("group", "group")),
+        ((), "none", ("group", "none")),
+        ((), "batch", ("group", "batch")),
+        (("model.backbone=vgg11_bn",), None, ("group", "none")),
+        (("model.backbone=resnet18",), None, ("group", "none")),
+        (("model.extras_norm=none", "model.fc_norm=batch"), "none", ("none", "batch")),
     ],
 )
 def test_fine_tuning_normalises_new_layers_where_nothing_else_does(
-    words: tuple[str, ...], fc_trained: bool, norms: tuple[str, str]
+    words: tuple[str, ...], trained: Norm | None, norms: tuple[str, str]
 ) -> None:
     config = configs.resolve(configs.load(configs.builtin("finetune"), words))
-    settings = build.build_settings(config, ("cat",), Preprocessing(), fc_trained=fc_trained)
+    settings = build.build_settings(config, ("cat",), Preprocessing(), trained_fc_norm=trained)
     assert (settings.network.extras_norm, settings.network.fc_norm) == norms
     assert settings.boxes.min_sizes[:2] == pytest.approx((21, 60))
 
@@ -104,3 +118,101 @@ def test_what_starts_from_nothing_is_named_in_short(tmp_path: Path, caplog: pyte
     names = line.removeprefix("initialised: ").split(", ")
     assert {"backbone.conv6", "extras", "first_norm", "head.boxes.1", "head.classes.0"} <= set(names)
     assert not [name for name in names if name.startswith(("extras.", "backbone.conv1"))]
+
+
+SMALL = ("model.input_size=64", "model.backbone_weights=none", "model.width=0.125")
+
+
+def saved_detector(folder: Path, *words: str) -> Path:
+    """A detector of one class with random weights, and settings as `words` say."""
+    begin = build.start(configs.resolve(configs.load(None, [*SMALL, *words])), ("cat",))
+    path = folder / "detector.safetensors"
+    save_weights(path, begin.network.state_dict(), begin.settings)
+    return path
+
+
+def begun(*words: str) -> build.Start:
+    return build.start(configs.resolve(configs.load(None, [*SMALL, *words])), ("cat",))
+
+
+def test_what_no_key_names_is_as_the_given_detector_was_trained(tmp_path: Path) -> None:
+    source = begun()
+    foreign = dataclasses.replace(
+        source.settings,
+        network=dataclasses.replace(source.settings.network, first_level_norm="batch", l2_eps=1e-5),
+        boxes=dataclasses.replace(
+            source.settings.boxes, steps=tuple(0.9 * step for step in source.settings.boxes.steps)
+        ),
+    )
+    path = tmp_path / "foreign.safetensors"
+    save_weights(path, from_settings(foreign).state_dict(), foreign)
+    again = begun(*AUTO[:3], f"model.weights={path}")
+    assert again.settings == foreign
+    assert "first_norm.running_mean" in again.network.state_dict()
+    overruled = begun(*AUTO[:3], f"model.weights={path}", "model.clip_boxes=true", "loss.variances=[1,1,1,1]").settings
+    assert (overruled.boxes.clip, overruled.boxes.variances) == ("centre", (1, 1, 1, 1))
+
+
+def test_a_detector_of_which_nothing_fits_is_refused_and_says_what_would(tmp_path: Path) -> None:
+    path = saved_detector(tmp_path, "model.backbone=vgg11_bn")
+    with pytest.raises(
+        ConfigError, match=r"is a vgg11_bn of width 0\.125.*fits a vgg11_bn of width 0\.25.*width=0\.125"
+    ):
+        begun(f"model.weights={path}", "model.backbone=vgg11_bn", "model.width=0.25")
+
+
+def test_the_settings_of_a_start_are_known_before_it(tmp_path: Path) -> None:
+    words = (*AUTO[:3], f"model.weights={saved_detector(tmp_path, 'model.box_table=coco')}")
+    expected = build.starting_settings(configs.resolve(configs.load(None, [*SMALL, *words])), ("cat",))
+    assert expected == begun(*words).settings
+    assert expected != begun(*AUTO[:3]).settings
+
+
+def test_conv6_of_another_kind_starts_from_nothing_and_is_normalised(tmp_path: Path) -> None:
+    path = saved_detector(tmp_path, "model.atrous=false")
+    assert begun(*AUTO[:3], f"model.weights={path}").settings.network.fc_norm == "group"
+
+
+def test_layers_that_two_vggs_share_keep_their_norm(tmp_path: Path) -> None:
+    path = saved_detector(tmp_path, "model.backbone=vgg11", "model.extras_norm=batch")
+    larger = begun(*AUTO[:3], "model.backbone=vgg13", f"model.weights={path}")
+    assert (larger.settings.network.fc_norm, larger.settings.network.extras_norm) == ("none", "batch")
+    assert larger.fresh == tuple(f"backbone.conv{stage}_2" for stage in (1, 2))
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "group"])
+def test_a_detector_that_serves_as_a_backbone_keeps_the_norm_of_its_fc_layers(tmp_path: Path, norm: str) -> None:
+    path = saved_detector(tmp_path, f"model.fc_norm={norm}", "model.width=1")
+    begin = begun("model.fc_norm=auto", "model.width=1", f"model.backbone_weights={path}")
+    assert begin.settings.network.fc_norm == norm
+    assert not [name for name in begin.fresh if name.startswith("backbone.")]
+
+
+def test_a_wrong_number_of_sizes_is_told_of_the_levels_that_there_are(tmp_path: Path) -> None:
+    path = saved_detector(tmp_path, "model.levels=[8,4]")
+    three = "model.min_sizes=[0.2,0.4,0.6]", "model.max_sizes=[0.4,0.6,0.8]"
+    with pytest.raises(ConfigError, match="3 for 2 levels"):
+        begun(*AUTO[:3], f"model.weights={path}", *three)
+
+
+@pytest.mark.parametrize(
+    ("missing", "words", "stages"),
+    [
+        ((), ("model.freeze_stages=auto",), {"1", "2"}),
+        (("backbone.conv2_2.bias",), ("model.freeze_stages=auto",), set()),
+        (("backbone.conv5_1.weight",), ("model.freeze_stages=auto",), {"1", "2"}),
+        ((), ("model.freeze_stages=3",), {"1", "2", "3"}),
+        ((), ("model.freeze_stages=auto", "model.backbone=resnet18", "model.width=1"), set()),
+    ],
+)
+def test_the_first_two_stages_are_frozen_where_all_of_them_was_loaded(
+    missing: tuple[str, ...], words: tuple[str, ...], stages: set[str]
+) -> None:
+    config = configs.resolve(configs.load(None, [*SMALL, *words]))
+    network = build.start(config, ("cat",)).network
+    loaded = {name for name, _ in network.named_parameters() if name not in missing}
+    build.freeze(network, config.model.freeze_stages, loaded)
+    frozen = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
+    assert {name.removeprefix("backbone.conv")[0] for name in frozen} == stages
+    whole = tuple(f"backbone.conv{stage}_" for stage in stages)
+    assert frozen == [name for name, _ in network.named_parameters() if name.startswith(whole)]

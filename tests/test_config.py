@@ -78,27 +78,12 @@ def test_paper_mode_is_the_papers_and_each_switch_can_be_overruled() -> None:
     assert paper.loss.negatives_per_empty_image == 0
     assert paper.loss.negative_iou == 1
     assert paper.model.truncate_sizes is True
+    assert configs.resolve(configs.load()).loss.negative_iou == 0.4
     assert paper.optim.schedule == "steps"
     assert (paper.optim.warmup, paper.optim.ema) == (0, 0.0)
     mixed = configs.resolve(configs.load(None, ["mode=paper", "optim.ema=0.99"]))
     assert mixed.optim.ema == 0.99
     assert mixed.optim.schedule == "steps"
-
-
-@pytest.mark.parametrize(
-    ("words", "stages"),
-    [
-        ((), 2),
-        (("model.backbone_weights=none",), 0),
-        (("model.backbone_weights=none", "model.weights=other.safetensors"), 2),
-        (("model.backbone=resnet18",), 0),
-        (("model.backbone=vgg16_bn", "model.backbone_weights=none"), 0),
-        (("model.freeze_stages=3",), 3),
-    ],
-)
-def test_fine_tuning_freezes_two_stages_of_a_trained_vgg_and_nothing_else(words: tuple[str, ...], stages: int) -> None:
-    finetune = Path(__file__).parents[1] / "configs" / "finetune.yaml"
-    assert configs.resolve(configs.load(finetune, words)).model.freeze_stages == stages
 
 
 def test_the_learning_rate_follows_the_pictures_of_a_step() -> None:
@@ -111,4 +96,8 @@ def test_the_learning_rate_follows_the_pictures_of_a_step() -> None:
     assert lr("train.batch_size=8", "optim.accumulate=2") == pytest.approx(lr("train.batch_size=16"))
     assert lr("train.batch_size=64") == lr("train.batch_size=16") == 0.012
     assert lr("mode=paper", "train.batch_size=64") == pytest.approx(2e-3)
+    assert lr("train.batch_size=64", "optim.max_lr=0.02") == 0.02
+    for mode in ("default", "paper"):
+        assert lr(f"mode={mode}", "optim.lr_per_picture=1e-3") == pytest.approx(8e-3)
+        assert lr(f"mode={mode}", "optim.max_lr=1e-5") == 1e-5
     assert lr("optim.lr=0.5") == 0.5

@@ -17,6 +17,7 @@ from ssd.checkpoint import load_state, load_weights
 from ssd.config import Config
 from ssd.errors import CheckpointError, NonFiniteLossError
 from ssd.report.runlog import read_rows
+from ssd.settings import Settings
 from tests.training_runs import TINY, assert_same, environment, run_training, train_command
 
 
@@ -139,19 +140,31 @@ def test_a_state_of_other_classes_is_refused(finished: Path, tmp_path: Path) -> 
     (run / newest.name).write_bytes(newest.read_bytes())
     saved = load_state(newest)
     config = tiny(tmp_path, *HARD)
-    trainer_names = tuple(f"other {name}" for name in saved["class_names"])
+    settings = Settings.from_dict(saved["settings"])
+    other_names = tuple(f"other {name}" for name in settings.class_names)
     with pytest.raises(CheckpointError, match=r"was trained on .*model\.weights"):
-        _restore_with(config, trainer_names, saved)
+        _restore_with(config, dataclasses.replace(settings, class_names=other_names), saved)
 
 
-def _restore_with(config: Config, names: tuple[str, ...], saved: dict[str, Any]) -> None:
+def test_a_state_of_other_default_boxes_is_refused(finished: Path, tmp_path: Path) -> None:
+    saved = load_state(sorted((finished / "tiny").glob("state-*.pt"))[-1])
+    settings = Settings.from_dict(saved["settings"])
+    moved = dataclasses.replace(settings.boxes, steps=tuple(step + 1 for step in settings.boxes.steps))
+    with pytest.raises(CheckpointError, match=r"was trained with boxes\.steps .*same weights to start from"):
+        _restore_with(tiny(tmp_path, *HARD), dataclasses.replace(settings, boxes=moved), saved)
+    del saved["settings"]
+    with pytest.raises(CheckpointError, match=r"older version.*model\.weights"):
+        _restore_with(tiny(tmp_path, *HARD), settings, saved)
+
+
+def _restore_with(config: Config, settings: Settings, saved: dict[str, Any]) -> None:
     from ssd.optim import AveragedNetwork
     from ssd.trainstate import TrainState
 
     network = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    TrainState(network, AveragedNetwork(network, 0.0), optimizer, scaler, config, names).restore(saved, "state.pt")
+    TrainState(network, AveragedNetwork(network, 0.0), optimizer, scaler, config, settings).restore(saved, "state.pt")
 
 
 def test_resume_auto_without_a_state_starts_fresh_and_a_wrong_path_is_an_error(tmp_path: Path) -> None:
@@ -238,6 +251,24 @@ def test_two_processes_train_like_one_with_the_same_global_batch(tmp_path: Path)
         assert two["positives"] * 2 == pytest.approx(one["positives"])
     ap = [rows(tmp_path / str(n), "val")[-1]["AP"] for n in (1, 2)]
     assert ap[0] == pytest.approx(ap[1], abs=1e-6)
+
+
+def test_every_number_of_the_loss_reaches_it(tmp_path: Path) -> None:
+    numbers = {
+        "match_iou": 0.6,
+        "negative_iou": 0.3,
+        "negative_ratio": 2,
+        "negatives_per_empty_image": 5,
+        "box_weight": 2.0,
+        "label_smoothing": 0.1,
+        "variances": [0.2, 0.2, 0.3, 0.3],
+    }
+    words = [f"loss.{name}={number}" for name, number in numbers.items()]
+    with mock.patch.object(training, "LossRules", wraps=training.LossRules) as made:
+        training.train(tiny(tmp_path, "train.epochs=1", "data.shapes_train=4", *words), progress=False)
+    given = dict(made.call_args.kwargs)
+    assert given.pop("auxiliary_weight") == 0
+    assert given == numbers | {"variances": (0.2, 0.2, 0.3, 0.3)}
 
 
 def test_configs_are_frozen(tmp_path: Path) -> None:

@@ -48,10 +48,24 @@ def make(net: nn.Module, *, ema: float = 0.9, compiled: bool = False, **changes:
     )
 
 
-def plain_loss(net: nn.Module, pixels: torch.Tensor, targets: Targets) -> torch.Tensor:
+def plain_loss(
+    net: nn.Module, pixels: torch.Tensor, targets: Targets, negative_iou: float = 1.0, negative_ratio: int = 3
+) -> torch.Tensor:
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (PREPROCESSING.mean, PREPROCESSING.std))
     boxes = default_boxes(SETTINGS.boxes)
-    return multibox_loss(net((pixels.float() - mean) / std), targets, match(boxes, targets), boxes).total
+    predictions, matches = net((pixels.float() - mean) / std), match(boxes, targets, 0.5, negative_iou)
+    return multibox_loss(predictions, targets, matches, boxes, negative_ratio=negative_ratio).total
+
+
+def test_boxes_that_nearly_match_are_no_negatives_of_a_step() -> None:
+    net = network()
+    pixels, targets = batch()
+    all_of_them = 100_000
+    losses = [float(plain_loss(net, pixels, targets, limit, all_of_them).detach()) for limit in (0.4, 1.0)]
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
+    for limit, expected in zip((0.4, 1.0), losses, strict=True):
+        parts, _ = make(net, rules=LossRules(negative_iou=limit, negative_ratio=all_of_them)).backward(pixels, targets)
+        assert float(parts.total.detach()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_steps_equal_those_written_out_in_plain_pytorch() -> None:

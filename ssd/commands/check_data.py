@@ -95,15 +95,14 @@ def _config(args: argparse.Namespace) -> "Config":
 
 def _examine(args: argparse.Namespace, config: "Config") -> "Report":
     from ssd.audit import Reading, examine
-    from ssd.build import build_settings
-    from ssd.settings import Preprocessing
+    from ssd.build import starting_settings
 
     data = config.data
     reading = Reading(data.format, data.classes, data.voc_offset, data.allow_outside, data.train, data.val)
     return examine(
         data.folder,
         reading,
-        build_settings(config, ("object",), Preprocessing()).boxes,
+        starting_settings(config, ("object",)).boxes,
         only=args.split,
         drop=data.bad_objects == "drop",
         skip=data.bad_images == "skip",

@@ -64,7 +64,7 @@ def train_step(bench: Bench, *, peer_at_its_best: bool) -> Contest:
 
 
 def our_step(bench: Bench, pixels: Tensor, targets: Targets) -> Callable[[], Tensor]:
-    """One step as `ssd.training` does it with the default config, clipping and averaged weights included."""
+    """One step as `ssd.training` does it by default, clipping and averaging included, but for the rule of negatives."""
     state, settings = read_weights(bench.weights)
     network = from_settings(settings)
     network.load_state_dict(state)
