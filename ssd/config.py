@@ -93,7 +93,10 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Matching and the multibox loss."""
+    """Matching and the multibox loss.
+
+    Null `variances` are, where `model.weights` names a detector, those it was trained with.
+    """
 
     __pydantic_config__ = _STRICT
 
@@ -104,8 +107,7 @@ class LossConfig:
     box_weight: float = 1.0  # of the box part against the class part; alpha of equation 1
     label_smoothing: float = 0.0  # share of each target spread over all classes; 0.1 in Inception v3
     auxiliary_weight: float = 0.0  # of the heads of googlenet and inception_v3, which only train; 0.3 in the paper
-    # What offsets are divided by; null: those of the detector that `model.weights` names, else 0.1, 0.1, 0.2, 0.2.
-    variances: tuple[float, float, float, float] | None = None
+    variances: tuple[float, float, float, float] | None = None  # what offsets are divided by; null: 0.1, 0.1, 0.2, 0.2
 
 
 @dataclass(frozen=True)

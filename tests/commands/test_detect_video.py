@@ -152,12 +152,18 @@ def test_ctrl_c_is_the_end_of_a_stream(stream, weights, tmp_path):
         "--output",
         str(out),
     ]
+    # Started in the background, a test suite ignores Ctrl-C, and what it starts would too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
-    until = time.monotonic() + 60
-    while not ((out / "detections.jsonl").exists() and len(read_whole(out)) > 5) and time.monotonic() < until:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    printed, errors = process.communicate(timeout=60)
+    signal.signal(signal.SIGINT, before)
+    try:
+        until = time.monotonic() + 60
+        while not ((out / "detections.jsonl").exists() and len(read_whole(out)) > 5) and time.monotonic() < until:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        printed, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 0, errors
     assert "in 1 video" in printed
     assert "frames" in read_rows(out)[-1]
