@@ -50,7 +50,7 @@ class ModelConfig:
     max_sizes: tuple[float, ...] | None = None  # the second square of a level is the mean of both sizes
     aspect_ratios: tuple[tuple[float, ...], ...] | None = None  # above 1, a list a level; each brings its inverse
     truncate_sizes: bool | None = None  # cut box sizes to whole pixels, as Caffe does
-    clip_boxes: bool | None = None  # cut default boxes to the picture; Caffe does not, several ports do
+    clip_boxes: bool | None = None  # cut default boxes to the picture; null: no, like Caffe; several ports do
 
 
 @dataclass(frozen=True)
@@ -225,9 +225,9 @@ def to_yaml(config: Config) -> str:
 
 
 def resolve(config: Config) -> Config:
-    """Fill every key that `mode` decides, and the learning rate; the result says exactly what will run.
+    """Fill every key that `mode` decides, and the learning rate; the result says what will run.
 
-    What is `auto` stays so: it waits for the weights that training starts from.
+    All but what is `auto`, which waits for the weights that training starts from.
     """
     changes: dict[str, dict[str, Any]] = {}
     for dotted, (paper, default) in MODE_DEFAULTS.items():
