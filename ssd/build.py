@@ -16,7 +16,7 @@ from ssd.model.norm import Norm
 from ssd.model.ssd import SSD
 from ssd.optim import Schedule
 from ssd.pretrained import read_weights
-from ssd.settings import BoxSettings, NetworkSettings, Preprocessing, Settings
+from ssd.settings import BoxSettings, NetworkSettings, Postprocessing, Preprocessing, Settings
 from ssd.variants import from_settings, settings_for
 from ssd.weights.library import library_backbone_state
 from ssd.weights.transfer import Transfer, copy_what_fits
@@ -60,6 +60,9 @@ def build_settings(
     `auto` depends on what training starts from: a detector with settings of its own, `source`, or a backbone, and the
     norm that its conv6 and conv7 were trained with (`trained_fc_norm`; None: they start from nothing).
     """
+    sigma = config.model.box_voting or 0.0
+    if not 0 <= sigma <= 1:
+        raise ConfigError(f"{sigma} is out of range", place="model.box_voting", remedy="Use a number from 0 to 1.")
     if source is not None and not _same_kind(config.model, source.network):
         source = None
     model = _without_auto(config.model if source is None else _as_trained(config.model, source), trained_fc_norm)
@@ -83,7 +86,8 @@ def build_settings(
         ratios=model.aspect_ratios,
         variances=config.loss.variances or BoxSettings.variances,
     )
-    settings = Settings(settings.network, settings.boxes, class_names, preprocessing)
+    rules = Postprocessing(box_voting=sigma)
+    settings = Settings(settings.network, settings.boxes, class_names, preprocessing, rules)
     return settings if source is None else _with_the_rest(settings, source, config)
 
 

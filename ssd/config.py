@@ -50,6 +50,7 @@ class ModelConfig:
     max_sizes: tuple[float, ...] | None = None  # the second square of a level is the mean of both sizes
     aspect_ratios: tuple[tuple[float, ...], ...] | None = None  # above 1, a list a level; each brings its inverse
     truncate_sizes: bool | None = None  # cut box sizes to whole pixels, as Caffe does
+    box_voting: float | None = None  # boxes found are means of those around them: sigma of the weights; 0: as predicted
     clip_boxes: bool | None = None  # cut default boxes to the picture; null: no, like Caffe; several ports do
 
 
@@ -175,6 +176,7 @@ class Config:
 MODE_DEFAULTS: dict[str, tuple[Any, Any]] = {
     "model.initialisation": ("caffe", "data"),
     "model.truncate_sizes": (True, False),
+    "model.box_voting": (0.0, 0.05),
     "augment.order": ("paper", "warp"),
     "loss.negative_iou": (1.0, 0.4),
     "loss.negatives_per_empty_image": (0, 32),

@@ -78,8 +78,8 @@ class Detector:
     def postprocess(self, predictions: Predictions, **thresholds: float | int | None) -> Found:
         """Decode, threshold, suppress: boxes as fractions of each picture.
 
-        `thresholds` are score_threshold, iou_threshold, top_k, max_detections; those left out or None are the weights'
-        own.
+        `thresholds` are score_threshold, iou_threshold, top_k, max_detections, box_voting; those left out or None are
+        the weights' own.
 
         Raises:
             ArgumentError: a threshold out of its range.
@@ -104,6 +104,7 @@ class Detector:
         score_threshold: float | None = None,
         iou_threshold: float | None = None,
         max_detections: int | None = None,
+        box_voting: float | None = None,
         tiles: Tiles | None = None,
         tile_overlap: float = 0.2,
         bgr: bool = False,
@@ -112,6 +113,9 @@ class Detector:
 
         Without `score_threshold` you get all that the weights' own settings keep, which is meant for evaluation: many
         guesses from 0.01 on. `plot` and `save` then draw those from 0.5 on; with a threshold of yours they draw all.
+
+        `box_voting` puts a box at the mean of those around it, weighed by the sigma given (0.05 is what training by
+        default writes into the weights; 0: as it was predicted); see `ssd.multibox.voting`.
 
         `tiles` finds small objects in large pictures: a number for both sides, (rows, columns) or "auto" also searches
         that many parts of the picture, which overlap by `tile_overlap` of their sides, and takes as many times longer;
@@ -128,6 +132,7 @@ class Detector:
                 score_threshold=score_threshold,
                 iou_threshold=iou_threshold,
                 max_detections=max_detections,
+                box_voting=box_voting,
                 tiles=tiles,
                 tile_overlap=tile_overlap,
                 bgr=bgr,
@@ -146,6 +151,7 @@ class Detector:
         score_threshold: float | None = None,
         iou_threshold: float | None = None,
         max_detections: int | None = None,
+        box_voting: float | None = None,
         tiles: Tiles | None = None,
         tile_overlap: float = 0.2,
         bgr: bool = False,
@@ -157,6 +163,7 @@ class Detector:
             "score_threshold": score_threshold,
             "iou_threshold": iou_threshold,
             "max_detections": max_detections,
+            "box_voting": box_voting,
         }
         self._rules(thresholds)  # before the first picture is read
         draw_from = READABLE_SCORE if score_threshold is None else 0.0
@@ -270,6 +277,7 @@ class ExportedDetector(Detector):
             ("max_detections", rules.max_detections <= inside.max_detections),
             ("iou_threshold", rules.iou_threshold == inside.iou_threshold),
             ("top_k", rules.top_k == inside.top_k),
+            ("box_voting", rules.box_voting == inside.box_voting),
         ):
             if not possible:
                 problem = f"{getattr(rules, name)} is not possible: the graph was exported with {getattr(inside, name)}"
@@ -286,7 +294,7 @@ def checked_rules(rules: Postprocessing, changes: dict[str, Any]) -> Postprocess
     """
     chosen = {name: value for name, value in changes.items() if value is not None}
     for name, value in chosen.items():
-        if name in ("score_threshold", "iou_threshold") and not 0 <= value <= 1:
+        if name in ("score_threshold", "iou_threshold", "box_voting") and not 0 <= value <= 1:
             raise ArgumentError(f"{value} is out of range", place=name, remedy="Use a number from 0 to 1.")
         if name in ("top_k", "max_detections") and value < 1:
             raise ArgumentError(f"{value} is too small", place=name, remedy="Use 1 or more.")

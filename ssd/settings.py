@@ -77,6 +77,7 @@ class Postprocessing:
     iou_threshold: float = 0.45
     max_detections: int = 200
     clip: Literal["before", "after"] = "after"  # cut boxes to the image before or after suppression
+    box_voting: float = 0.0  # a detection's box is the mean of those around it, sigma of the weights; 0: as predicted
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _checks(settings: Settings) -> Iterator[tuple[str, object, bool]]:
     yield "preprocessing.std", std, all(1e-6 < number <= _MAX_COUNT for number in std)
 
     rules = settings.postprocessing
-    for key in ("score_threshold", "iou_threshold"):
+    for key in ("score_threshold", "iou_threshold", "box_voting"):
         yield f"postprocessing.{key}", getattr(rules, key), 0 <= getattr(rules, key) <= 1
     for key in ("top_k", "max_detections"):
         yield f"postprocessing.{key}", getattr(rules, key), 0 < getattr(rules, key) <= _MAX_COUNT

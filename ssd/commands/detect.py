@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
         "--iou-threshold", type=float, metavar="IOU", help="of the suppression; default: the weights' own"
     )
     found.add_argument("--max-detections", type=int, metavar="N", help="per picture; default: the weights' own")
+    found.add_argument("--box-voting", type=float, metavar="SIGMA", help="0: none; default: the weights' own")
     found.add_argument("--tiles", metavar="N|RxC|auto", help="search parts of large pictures too, for small objects")
     found.add_argument("--tile-overlap", type=float, default=0.2, metavar="PART", help="default %(default)s of a tile")
     read = p.add_argument_group("what is read")
@@ -138,7 +139,7 @@ def _detect_options(args: argparse.Namespace) -> dict[str, Any]:
     """What `Detector.detect_stream` takes."""
     from ssd.detections import READABLE_SCORE
 
-    options = {key: getattr(args, key) for key in ("score_threshold", "iou_threshold", "max_detections")}
+    options = {key: getattr(args, key) for key in ("score_threshold", "iou_threshold", "max_detections", "box_voting")}
     if args.score_threshold is None:
         options["score_threshold"] = READABLE_SCORE
     if args.tiles is not None:

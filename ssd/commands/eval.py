@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures at a time, default %(default)s")
     p.add_argument("--workers", type=int, default=2, metavar="N", help="decoding threads, default %(default)s")
     p.add_argument("--score-threshold", type=float, metavar="S", help="default: the weights' own, mostly 0.01")
+    p.add_argument("--box-voting", type=float, metavar="SIGMA", help="0: none; default: the weights' own")
     p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
     p.add_argument("--precision", default="auto", help="auto (default), fp32, bf16, fp16")
     p.add_argument("--backend", default="auto", help="auto (default), torch, openvino")
@@ -99,15 +100,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace, device: str, *, first: bool) -> int:
     from ssd import build_data
-    from ssd.detector import load
+    from ssd.detector import checked_rules, load
     from ssd.evaluation import evaluate
 
     weights, config = _find(args)
     dataset = build_data.open_split(config, "val")
     detector = load(weights, device=device, precision=args.precision, backend=args.backend)
-    if args.score_threshold is not None:
-        rules = dataclasses.replace(detector.settings.postprocessing, score_threshold=args.score_threshold)
-        detector.settings = dataclasses.replace(detector.settings, postprocessing=rules)
+    changes = {"score_threshold": args.score_threshold, "box_voting": args.box_voting}
+    rules = checked_rules(detector.settings.postprocessing, changes)
+    detector.settings = dataclasses.replace(detector.settings, postprocessing=rules)
     metrics = _metrics(args, dataset)
     evaluation = evaluate(
         detector,
@@ -149,9 +150,11 @@ def _check(args: argparse.Namespace) -> None:
         if value < least:
             place = f"--{name.replace('_', '-')}"
             raise ArgumentError(f"{value} is too small", place=place, remedy=f"Use {least} or more.")
-    if args.score_threshold is not None and not 0 <= args.score_threshold <= 1:
-        problem = f"{args.score_threshold} is out of range"
-        raise ArgumentError(problem, place="--score-threshold", remedy="Use a number from 0 to 1.")
+    for name in ("score_threshold", "box_voting"):
+        value = getattr(args, name)
+        if value is not None and not 0 <= value <= 1:
+            place = f"--{name.replace('_', '-')}"
+            raise ArgumentError(f"{value} is out of range", place=place, remedy="Use a number from 0 to 1.")
     if args.report and not args.report.lower().endswith((".html", ".htm")):
         raise ArgumentError(
             f"{args.report!r} is no .html file", place="--report", remedy="Put --report last, or name one."

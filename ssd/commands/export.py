@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--iou-threshold", type=float, metavar="IOU", help="built in; default: the weights' own")
     p.add_argument("--top-k", type=int, metavar="N", help="candidates of a class, built in; default: the weights' own")
     p.add_argument("--max-detections", type=int, metavar="N", help="per picture, built in; default: the weights' own")
+    p.add_argument("--box-voting", type=float, metavar="SIGMA", help="built in; 0: none; default: the weights' own")
     return p
 
 
@@ -160,7 +161,7 @@ def _with_rules(network: "nn.Module", settings: "Settings", args: argparse.Names
     """Build in the thresholds that were given, checked as `detect` checks them."""
     from ssd.detector import checked_rules
 
-    names = ("score_threshold", "iou_threshold", "top_k", "max_detections")
+    names = ("score_threshold", "iou_threshold", "top_k", "max_detections", "box_voting")
     given: dict[str, Any] = {name: getattr(args, name) for name in names}
     return dataclasses.replace(settings, postprocessing=checked_rules(settings.postprocessing, given))
 

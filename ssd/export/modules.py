@@ -3,6 +3,7 @@
     Prepared   pictures -> offsets, logits          resize (where the weights want floats), normalise, network
     Decoded    offsets, logits -> boxes, scores
     Chosen     boxes, scores -> detections          suppression, the best of each picture
+    Voted      detections -> detections             box voting, where the settings ask for it
 
 The suppression is the one step that engines do in ways of their own; it is an operator that each exporter translates.
 """
@@ -15,15 +16,15 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torchvision.ops import nms
 
+from ssd.boxes import REACH
 from ssd.multibox.coder import decode
 from ssd.multibox.default_boxes import default_boxes
+from ssd.multibox.voting import VOTERS, vote
 from ssd.runtime.program import RawOutputs
 from ssd.settings import BoxSettings, Postprocessing, Preprocessing, Settings
 
 Suppression = Callable[[Tensor, Tensor, float], Tensor]
 OUTPUTS = ("boxes", "scores", "labels", "counts")
-# Boxes are cut at this many image sides from the image when they are compared, as in `multibox.postprocess`.
-_REACH = 1024
 
 
 class DetectionGraph(nn.Module):
@@ -95,21 +96,48 @@ class Chosen(nn.Module):
     def __init__(self, rules: Postprocessing, suppress: Suppression) -> None:
         super().__init__()
         self.rules, self.suppress = rules, suppress
+        self.voted = Voted(rules)
 
     def forward(
         self, boxes: Float[Tensor, "B K 4"], scores: Float[Tensor, "B foreground K"]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Rows from `counts[b]` on are padding: zeros."""
-        rules, count = self.rules, boxes.shape[1]
+        rules, count, all_scores = self.rules, boxes.shape[1], scores
         scores = torch.where(scores > rules.score_threshold, scores, 0.0)
         if rules.top_k < count:
             scores = best_of_each_class(scores, rules.top_k)
         kept = self.suppress(boxes, scores, rules.iou_threshold)
         best, pairs = kept.flatten(1).topk(min(rules.max_detections, kept[0].numel()), dim=1)
-        found = best > 0
-        rows = (pairs % count)[..., None].expand(-1, -1, 4)
-        boxes = torch.where(found[..., None], boxes.gather(1, rows).clamp(0, 1), 0.0)
-        return boxes, best, torch.where(found, pairs // count, 0), found.sum(dim=1)
+        found, labels = best > 0, pairs // count
+        chosen = boxes.gather(1, (pairs % count)[..., None].expand(-1, -1, 4))
+        if rules.box_voting:
+            chosen = self.voted(chosen, best, labels, boxes, all_scores)
+        chosen = torch.where(found[..., None], chosen.clamp(0, 1), 0.0)
+        return chosen, best, torch.where(found, labels, 0), found.sum(dim=1)
+
+
+class Voted(nn.Module):
+    """Detections at the mean of the boxes around them; see `multibox.voting`."""
+
+    def __init__(self, rules: Postprocessing) -> None:
+        super().__init__()
+        self.sigma, self.iou_threshold = rules.box_voting, rules.iou_threshold
+
+    def forward(
+        self,
+        chosen: Float[Tensor, "B D 4"],
+        best: Float[Tensor, "B D"],
+        labels: Int[Tensor, "B D"],
+        boxes: Float[Tensor, "B K 4"],
+        scores: Float[Tensor, "B foreground K"],
+    ) -> Float[Tensor, "B D 4"]:
+        """The boxes of detections, from those of all default boxes and all scores."""
+        count = boxes.shape[1]
+        votes, pairs = scores.flatten(1).topk(min(VOTERS, scores[0].numel()), dim=1)
+        voters = boxes.gather(1, (pairs % count)[..., None].expand(-1, -1, 4))
+        return vote(
+            *(chosen, best, labels), *(voters, votes, pairs // count), sigma=self.sigma, iou_threshold=self.iou_threshold
+        )
 
 
 def resize(images: UInt8[Tensor, "B H W 3"], side: int) -> Float[Tensor, "B {side} {side} 3"]:
@@ -176,12 +204,12 @@ def suppress_by_torchvision(boxes: Tensor, scores: Tensor, iou_threshold: float)
     pairs = flat.nonzero()[:, 0]
     group = pairs // count
     image, label = group // classes, group % classes
-    corner = torch.stack([label, image, label, image], dim=1) * (2 * _REACH)
+    corner = torch.stack([label, image, label, image], dim=1) * (2 * REACH)
     chosen = boxes.flatten(0, 1).index_select(0, image * count + pairs % count)
-    plane = chosen.double().clamp(-_REACH, _REACH) + corner
+    plane = chosen.double().clamp(-REACH, REACH) + corner
     # Two that nothing meets are always kept and cut off at the end: torchvision tells `torch.export` that two at least
     # are left, and a program recorded so refuses a picture where nothing was found.
-    apart = torch.tensor([[-9.0, -9.0, -8.0, -8.0], [-7.0, -7.0, -6.0, -6.0]], dtype=torch.float64) * _REACH
+    apart = torch.tensor([[-9.0, -9.0, -8.0, -8.0], [-7.0, -7.0, -6.0, -6.0]], dtype=torch.float64) * REACH
     numbers = torch.cat([flat.index_select(0, pairs), flat.new_zeros(2)]).double()
     best = nms(torch.cat([plane, apart]), numbers, iou_threshold)
     places = torch.cat([pairs, flat.numel() + torch.arange(2)])

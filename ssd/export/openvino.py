@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from ssd.export import example, free_sides, with_version
-from ssd.export.modules import OUTPUTS, Decoded, Prepared
+from ssd.export.modules import OUTPUTS, Decoded, Prepared, Voted
 from ssd.extras import load_extra
 from ssd.runtime import ir
 from ssd.runtime.convert import convert
 from ssd.runtime.graph import Facts
-from ssd.settings import Postprocessing
+from ssd.settings import Postprocessing, Settings
 
 
 def write_openvino(network: nn.Module, facts: Facts, path: Path, calibration: Iterable[np.ndarray] | None) -> Facts:
@@ -51,6 +51,9 @@ def _with_detections(model: Any, facts: Facts) -> Any:
         parameter.output(0).replace(result.input_value(0))
     boxes, scores = (result.input_value(0) for result in decoding.get_results())
     outputs = _choose(boxes, scores, settings.postprocessing)
+    if settings.postprocessing.box_voting:
+        outputs[0] = _vote(outputs, boxes, scores, settings)
+    outputs[0] = load_extra("openvino.opset13", "openvino").clamp(outputs[0], 0.0, 1.0).output(0)
     (images,) = model.get_parameters()
     images.output(0).set_names({"images"})
     for output, name in zip(outputs, OUTPUTS, strict=True):
@@ -59,7 +62,7 @@ def _with_detections(model: Any, facts: Facts) -> Any:
 
 
 def _choose(boxes: Any, scores: Any, rules: Postprocessing) -> list[Any]:
-    """Suppression and the best of each picture at a fixed shape; `modules.Chosen` in OpenVINO's words."""
+    """Suppression and the best of each picture at a fixed shape; `modules.Chosen` in OpenVINO's words, boxes uncut."""
     op = load_extra("openvino.opset13", "openvino")
     kept = op.multiclass_nms(
         boxes,
@@ -83,11 +86,24 @@ def _choose(boxes: Any, scores: Any, rules: Postprocessing) -> list[Any]:
     chosen = op.gather(op.concat([rows, op.constant(np.zeros((1, 6), np.float32))], 0), index, zero)
     label, score, box = op.variadic_split(chosen, last, np.array([1, 1, 4])).outputs()
     return [
-        op.clamp(box, 0.0, 1.0).output(0),
+        box,
         op.squeeze(score, last).output(0),
         op.convert(op.squeeze(label, last), "i64").output(0),
         op.convert(counts, "i64").output(0),
     ]
+
+
+def _vote(outputs: list[Any], boxes: Any, scores: Any, settings: Settings) -> Any:
+    """The detections' boxes, moved by those around them."""
+    places, count = settings.postprocessing.max_detections, boxes.get_partial_shape()[1].get_length()
+    voting = convert(
+        Voted(settings.postprocessing),
+        *(torch.zeros(2, places, 4), torch.zeros(2, places), torch.zeros(2, places, dtype=torch.long)),
+        *(torch.zeros(2, count, 4), torch.zeros(2, settings.num_classes, count)),
+    )
+    for parameter, output in zip(voting.get_parameters(), [*outputs[:3], boxes, scores], strict=True):
+        parameter.output(0).replace(output)
+    return voting.get_results()[0].input_value(0)
 
 
 def _halve_weights(model: Any) -> None:

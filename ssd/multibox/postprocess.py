@@ -1,5 +1,7 @@
 """From predictions to detections: threshold, per-class candidates, non-maximum suppression, the best of each image.
 
+Then, where the weights' settings ask for it, box voting (`multibox.voting`), which no threshold on scores changes.
+
 All classes, and off the CPU all images, go through a few launches. Whether a box is kept depends only on boxes that
 score higher, so the best few hundred candidates of an image decide its first detections exactly; only where they do
 not yield `max_detections` are more of them looked at. Order is total: score, then class, then default box.
@@ -17,12 +19,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torchvision.ops import nms
 
+from ssd.boxes import REACH
 from ssd.multibox.coder import Variances, decode
 from ssd.multibox.device import on_cpu
+from ssd.multibox.voting import LEAST_SCORE, VOTERS, vote
 from ssd.structures import Found, Predictions
 
-# Boxes are cut at this many image sides from the image when they are compared; no decoded box has a side above 66.
-_REACH = 1024
 # Boxes suppressed in one launch: the bits it needs are their square, 50 MB.
 _BOXES_AT_ONCE = 20_000
 # Rows of logits worked on at once on the CPU: 3 MB of 91 columns stay in the cache.
@@ -50,19 +52,23 @@ def postprocess(
     iou_threshold: float = 0.45,
     max_detections: int = 200,
     clip: Literal["before", "after"] = "after",
+    box_voting: float = 0.0,
 ) -> Found:
     """Turn a batch of predictions into at most `max_detections` boxes an image, in fractions of the image.
 
     A pair of default box and class counts if its score is above `score_threshold` and among the `top_k` best of its
     class; it falls to a better box of its class that overlaps it by more than `iou_threshold`. `clip` cuts boxes to the
-    image before that comparison (torchvision) or after it (the original). A score that is not a number is above no
-    threshold: who must not miss it looks at `predictions` first.
+    image before that comparison (torchvision) or after it (the original). With `box_voting`, the sigma of
+    `voting.vote`, a detection's box is a mean of those around it; 0 leaves it as it was predicted (the original). A
+    score that is not a number is above no threshold: who must not miss it looks at `predictions` first.
     """
     default_boxes = default_boxes.float()
-    rules = _Rules(variances, score_threshold, top_k, iou_threshold, max_detections, clip)
+    rules = _Rules(variances, score_threshold, top_k, iou_threshold, max_detections, clip, box_voting)
+    limit = max(2 * max_detections, VOTERS if box_voting else 1)
+    least_score = score_threshold * (LEAST_SCORE if box_voting else 1)
     parts = [
-        _first_detections(scores, offsets.float(), boxes, rules, limit=max(1, 2 * max_detections))
-        for scores, offsets, boxes in _parts(predictions, default_boxes, score_threshold, 2 * max_detections)
+        _first_detections(scores, offsets.float(), boxes, rules, limit)
+        for scores, offsets, boxes in _parts(predictions, default_boxes, least_score, limit)
     ]
     return Found(
         boxes=torch.cat([part.boxes for part in parts]).clamp(0, 1),
@@ -82,6 +88,7 @@ class _Rules:
     iou_threshold: float
     max_detections: int
     clip: Literal["before", "after"]
+    box_voting: float
 
 
 def _first_detections(
@@ -96,6 +103,8 @@ def _first_detections(
     if rules.clip == "before":
         best = dataclasses.replace(best, boxes=best.boxes.clamp(0, 1))
     found = _first(best, suppress(best, rules.iou_threshold), rules.max_detections)
+    if rules.box_voting:
+        found = _voted(found, best, rules)
     if limit >= scores[0].numel():
         return found
     again = (best.more & (found.counts < rules.max_detections)).nonzero()[:, 0]
@@ -104,6 +113,19 @@ def _first_detections(
         for field in dataclasses.fields(Found):
             getattr(found, field.name).index_copy_(0, again, getattr(further, field.name))
     return found
+
+
+def _voted(found: Found, best: Candidates, rules: _Rules) -> Found:
+    """Let the best candidates say where the detections end; scores, labels and their order stay."""
+    boxes, scores, labels = (column[:, :VOTERS] for column in (best.boxes, best.scores, best.labels))
+    used = int(found.counts.max()) if len(found.counts) else 0
+    moved = vote(
+        *(column[:, :used] for column in (found.boxes, found.scores, found.labels)),
+        *(boxes, scores, labels),
+        sigma=rules.box_voting,
+        iou_threshold=rules.iou_threshold,
+    )
+    return dataclasses.replace(found, boxes=torch.cat([moved, found.boxes[:, used:]], dim=1))
 
 
 _Part = tuple[Float[Tensor, "B k foreground"], Float[Tensor, "B k 4"], Float[Tensor, "B k 4"]]
@@ -241,9 +263,9 @@ def suppress(candidates: Candidates, iou_threshold: float) -> Bool[Tensor, "B P"
     precision that moves no edge by more than 3e-11 of the image (100 classes), far below what float32 tells apart.
     """
     images, places = candidates.scores.shape
-    right = candidates.labels * (2 * _REACH)
-    down = torch.arange(images, device=right.device)[:, None].expand_as(right) * (2 * _REACH)
-    plane = candidates.boxes.double().clamp(-_REACH, _REACH) + torch.stack([right, down, right, down], dim=-1)
+    right = candidates.labels * (2 * REACH)
+    down = torch.arange(images, device=right.device)[:, None].expand_as(right) * (2 * REACH)
+    plane = candidates.boxes.double().clamp(-REACH, REACH) + torch.stack([right, down, right, down], dim=-1)
     kept = torch.zeros_like(candidates.accepted)
     # The work grows with the square: the host takes one image at a time, a GPU as many as a launch is good for.
     step = 1 if on_cpu(plane) else max(1, _BOXES_AT_ONCE // places)

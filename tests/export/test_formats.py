@@ -15,6 +15,7 @@ from ssd.export import export
 from ssd.export.parity import TOLERANCES, Parity, compare
 from ssd.settings import Preprocessing
 from tests.export import made
+from tests.export.conftest import RULES
 
 
 def load(path: Path, **options) -> Detector:
@@ -56,6 +57,16 @@ def test_thresholds_can_be_raised_as_with_the_weights(small):
 def test_what_the_graph_has_thrown_away_is_refused_with_the_way_to_it(small, name, value, flag):
     with pytest.raises(ArgumentError, match=rf"{name}: {value} is not possible.*Export again with {flag}"):
         small.detector.detect(made.pictures(1)[0], **{name: value})
+
+
+def test_box_voting_is_inside_the_graph_and_cannot_be_changed(small, tmp_path):
+    settings = made.settings(RULES[small.format], box_voting=0.05)
+    detector, images = load(made.exported(tmp_path, small.format, settings)), made.pictures(5)
+    voted, plain = (made.detector(settings).detect_batch(images, box_voting=sigma) for sigma in (None, 0.0))
+    assert max(np.abs(with_.boxes - without.boxes).max() for with_, without in zip(voted, plain, strict=True)) > 0.5
+    made.assert_same(detector.detect_batch(images, 2), voted)
+    with pytest.raises(ArgumentError, match=r"box_voting: 0.0 is not possible.*Export again with --box-voting"):
+        detector.detect(images[0], box_voting=0.0)
 
 
 def test_classes_can_be_renamed(small):

@@ -18,8 +18,9 @@ def test_resize_is_bilinear_interpolation_of_floats(size, side):
 @pytest.mark.parametrize("resize", ["uint8", "float", "antialias"])
 @pytest.mark.parametrize("top_k", [5, 50, 400])
 @pytest.mark.parametrize("plain", [False, True])
-def test_the_graph_computes_what_the_detector_does(resize, top_k, plain):
-    settings = made.settings(resize, top_k=top_k)
+@pytest.mark.parametrize("sigma", [0.0, 0.05])
+def test_the_graph_computes_what_the_detector_does(resize, top_k, plain, sigma):
+    settings = made.settings(resize, top_k=top_k, box_voting=sigma)
     detector, images = made.detector(settings), made.pictures()
     expected = detector.postprocess(detector.predict(detector.preprocess(images)))
     graph = DetectionGraph(made.network(), settings, suppress_by_torchvision if plain else None).eval()
