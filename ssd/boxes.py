@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 REACH = 1024
-"""Image sides: a box that lies further from the image is cut there where boxes are compared. No decoded side is over 66."""
+"""Image sides: boxes that reach further are cut there to be compared. No decoded side is over 66."""
 
 
 def to_cxcywh(boxes: Float[Tensor, "*rest 4"]) -> Float[Tensor, "*rest 4"]:

@@ -87,6 +87,8 @@ def build_settings(
         variances=config.loss.variances or BoxSettings.variances,
     )
     rules = Postprocessing(box_voting=sigma)
+    if preprocessing.resize == "uint8" and config.model.resize is not None:
+        preprocessing = dataclasses.replace(preprocessing, resize=config.model.resize)
     settings = Settings(settings.network, settings.boxes, class_names, preprocessing, rules)
     return settings if source is None else _with_the_rest(settings, source, config)
 

@@ -41,6 +41,7 @@ class ModelConfig:
         True  # a VGG's dilated conv6; false: fc6 and fc7 whole behind a pool5 that halves, and one level more
     )
     levels: tuple[int, ...] | None = None  # grids predicted from, fine first: [38, 19, 10, 5]; null: all there are
+    resize: Literal["uint8", "area"] | None = None  # pictures to detect in: as Caffe did, or filtered as in training
     backbone_weights: str = "imagenet"  # imagenet, imagenet_features (VGG16), none, or a file
     weights: str | None = None  # fine-tune from this detector (file, run, hf://owner/name); head rows by class name
     freeze_stages: int | Literal["auto"] = 0  # VGG stages that keep their weights; auto: 2 if theirs were loaded
@@ -176,6 +177,7 @@ class Config:
 MODE_DEFAULTS: dict[str, tuple[Any, Any]] = {
     "model.initialisation": ("caffe", "data"),
     "model.truncate_sizes": (True, False),
+    "model.resize": ("uint8", "area"),
     "model.box_voting": (0.0, 0.05),
     "augment.order": ("paper", "warp"),
     "loss.negative_iou": (1.0, 0.4),

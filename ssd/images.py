@@ -154,7 +154,8 @@ def preprocess_batch(
     `preprocessing.resize` travels with the weights: "uint8" resizes the 8-bit picture, as Caffe does, which is fast;
     "float" normalises first and resizes floats, as torchvision does, and moves most boxes by more than 0.1 pixel
     against the other. Both are plain bilinear without a filter. "antialias" is PIL's bilinear of the 8-bit picture,
-    which averages over all pixels that a new one covers.
+    which averages over all pixels that a new one covers, and so does "area", as training does by default: without a
+    filter the grain of a large photograph stays, and the network has never seen any.
     """
     if preprocessing.resize == "float":
         rows = [_normalise_then_resize(image, preprocessing, size) for image in images]
@@ -168,12 +169,21 @@ def preprocess_batch(
 
 
 def resize_8bit(
-    image: UInt8[np.ndarray, "_ _ 3"], size: int, rule: Literal["uint8", "float", "antialias"] = "uint8"
+    image: UInt8[np.ndarray, "_ _ 3"], size: int, rule: Literal["uint8", "float", "antialias", "area"] = "uint8"
 ) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """Warp one 8-bit picture to a square as `preprocess_batch` does; "float" is no rule for 8 bits and is "uint8"."""
     if rule == "antialias":
         return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+    if rule == "area":
+        image = shrink_by_area(image, (size, size))
     return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR))
+
+
+def shrink_by_area(image: UInt8[np.ndarray, "H W 3"], target: tuple[int, int]) -> UInt8[np.ndarray, "H2 W2 3"]:
+    """Filter and shrink to the (width, height) of `target` in each direction that shrinks; the others stay."""
+    height, width = image.shape[:2]
+    smaller = min(width, max(1, target[0])), min(height, max(1, target[1]))
+    return image if smaller == (width, height) else np.asarray(cv2.resize(image, smaller, interpolation=cv2.INTER_AREA))
 
 
 def normalise(images: UInt8[Tensor, "B 3 S S"], preprocessing: Preprocessing) -> Float32[Tensor, "B 3 S S"]:

@@ -62,8 +62,8 @@ class Preprocessing:
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # in the order of `channels`
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     channels: Literal["rgb", "bgr"] = "rgb"
-    # float: normalise first, then resize floats (torchvision). antialias: PIL's bilinear, of all pixels covered.
-    resize: Literal["uint8", "float", "antialias"] = "uint8"
+    # uint8, float: bilinear of four pixels, before or after normalising. antialias, area: of all pixels covered.
+    resize: Literal["uint8", "float", "antialias", "area"] = "uint8"
 
 
 @dataclass(frozen=True)

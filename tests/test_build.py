@@ -153,6 +153,22 @@ def test_what_no_key_names_is_as_the_given_detector_was_trained(tmp_path: Path) 
     assert (overruled.boxes.clip, overruled.boxes.variances) == ("centre", (1, 1, 1, 1))
 
 
+def test_the_mode_says_how_pictures_are_resized_and_whether_boxes_vote(tmp_path: Path) -> None:
+    ours, paper = begun().settings, begun("mode=paper").settings
+    assert (ours.preprocessing.resize, ours.postprocessing.box_voting) == ("area", 0.05)
+    assert (paper.preprocessing.resize, paper.postprocessing.box_voting) == ("uint8", 0.0)
+    chosen = begun("model.resize=uint8", "model.box_voting=0.1").settings
+    assert (chosen.preprocessing.resize, chosen.postprocessing.box_voting) == ("uint8", 0.1)
+    older = begun(f"model.weights={saved_detector(tmp_path, 'mode=paper')}").settings
+    assert older.preprocessing.resize == "area", "training filters what it shows, so detection does"
+
+
+def test_a_sigma_that_cannot_be_is_named() -> None:
+    for sigma in ("-0.1", "2", ".nan"):
+        with pytest.raises(ConfigError, match=r"model\.box_voting.*0 to 1"):
+            begun(f"model.box_voting={sigma}")
+
+
 def test_a_detector_of_which_nothing_fits_is_refused_and_says_what_would(tmp_path: Path) -> None:
     path = saved_detector(tmp_path, "model.backbone=vgg11_bn")
     with pytest.raises(

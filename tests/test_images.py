@@ -27,6 +27,7 @@ from ssd.images import (
     preprocess,
     preprocess_batch,
     read_size,
+    resize_8bit,
 )
 from ssd.settings import Preprocessing
 
@@ -363,7 +364,15 @@ def test_the_antialias_rule_is_pils_bilinear_and_then_mean_and_std() -> None:
     assert not np.allclose(preprocess(image, Preprocessing((1.0, 2.0, 3.0), (2.0, 4.0, 8.0)), 20).numpy(), expected)
 
 
-@pytest.mark.parametrize("resize", ["uint8", "float", "antialias"])
+def test_the_area_rule_leaves_no_grain_where_it_shrinks_and_is_bilinear_where_it_grows() -> None:
+    grain = noise(400, 600)  # of a spread of 74; a new pixel covers 150
+    assert resize_8bit(grain, 40, "area").std() < 8
+    assert resize_8bit(grain, 40, "uint8").std() > 30
+    small = noise(30, 20)
+    assert np.array_equal(resize_8bit(small, 40, "area"), resize_8bit(small, 40, "uint8"))
+
+
+@pytest.mark.parametrize("resize", ["uint8", "float", "antialias", "area"])
 def test_channels_say_which_comes_first_and_the_mean_follows_them(resize: str) -> None:
     image = np.zeros((8, 8, 3), np.uint8)
     image[..., 0] = 200  # red
@@ -373,7 +382,7 @@ def test_channels_say_which_comes_first_and_the_mean_follows_them(resize: str) -
     assert torch.allclose(bgr[:, 0, 0], torch.tensor([-3.0, -2, 199]))
 
 
-@pytest.mark.parametrize("resize", ["uint8", "float", "antialias"])
+@pytest.mark.parametrize("resize", ["uint8", "float", "antialias", "area"])
 def test_a_batch_is_its_pictures_in_either_memory_layout(resize: str) -> None:
     images = [noise(30, 50), noise(64, 64, 1), noise(1, 1, 2), noise(3, 500, 3)]
     rule = Preprocessing(resize=resize)  # type: ignore[arg-type]

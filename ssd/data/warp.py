@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from ssd.images import shrink_by_area
+
 INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_NEAREST, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 
 Colour = tuple[int, int, int]
@@ -79,8 +81,10 @@ def in_one_warp(
         return np.full((geometry.size, geometry.size, 3), fill, np.uint8)
     shown = image[low[1] : high[1], low[0] : high[0]]
     scale = [shrink * each for each in geometry.scale]
-    target = [(high[axis] - low[axis]) * scale[axis] for axis in (0, 1)]
-    small = recolour(_shrink(shown, target))
+    target = (high[0] - low[0]) * scale[0], (high[1] - low[1]) * scale[1]
+    small = recolour(
+        shrink_by_area(shown, (round(target[0]), round(target[1])))
+    )  # a direction that grows waits for the last step
     corner = [low[axis] - geometry.crop[axis] / shrink for axis in (0, 1)]
     whole = (shown.shape[0] * shrink, shown.shape[1] * shrink) == (bottom - top, right - left)
     if whole and corner == [0, 0]:
@@ -95,13 +99,6 @@ def in_one_warp(
         small, matrix, place, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
     )
     return _turn(placed, geometry)
-
-
-def _shrink(image: UInt8[np.ndarray, "H W 3"], target: list[float]) -> UInt8[np.ndarray, "H2 W2 3"]:
-    """Filter and shrink in each direction that shrinks; a direction that grows waits for the last step."""
-    height, width = image.shape[:2]
-    smaller = min(width, max(1, round(target[0]))), min(height, max(1, round(target[1])))
-    return image if smaller == (width, height) else cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
 
 
 def _turn(image: UInt8[np.ndarray, "S S 3"], geometry: Geometry) -> UInt8[np.ndarray, "S S 3"]:

@@ -136,7 +136,10 @@ class Voted(nn.Module):
         votes, pairs = scores.flatten(1).topk(min(VOTERS, scores[0].numel()), dim=1)
         voters = boxes.gather(1, (pairs % count)[..., None].expand(-1, -1, 4))
         return vote(
-            *(chosen, best, labels), *(voters, votes, pairs // count), sigma=self.sigma, iou_threshold=self.iou_threshold
+            *(chosen, best, labels),
+            *(voters, votes, pairs // count),
+            sigma=self.sigma,
+            iou_threshold=self.iou_threshold,
         )
 
 

@@ -117,11 +117,14 @@ def _first_detections(
 
 def _voted(found: Found, best: Candidates, rules: _Rules) -> Found:
     """Let the best candidates say where the detections end; scores, labels and their order stay."""
-    boxes, scores, labels = (column[:, :VOTERS] for column in (best.boxes, best.scores, best.labels))
     used = int(found.counts.max()) if len(found.counts) else 0
     moved = vote(
-        *(column[:, :used] for column in (found.boxes, found.scores, found.labels)),
-        *(boxes, scores, labels),
+        found.boxes[:, :used],
+        found.scores[:, :used],
+        found.labels[:, :used],
+        best.boxes[:, :VOTERS],
+        best.scores[:, :VOTERS],
+        best.labels[:, :VOTERS],
         sigma=rules.box_voting,
         iou_threshold=rules.iou_threshold,
     )

@@ -43,8 +43,8 @@ class Facts:
     def to_text(self) -> str:
         """JSON."""
         side = self.side or "any"
-        filtered = self.settings.preprocessing.resize == "antialias"
-        how = f"; resized in 8 bits, {'PIL' if filtered else 'OpenCV'} bilinear" if self.side else ""
+        rules = {"uint8": "OpenCV bilinear", "antialias": "PIL bilinear", "area": "OpenCV area, then bilinear to grow"}
+        how = f"; resized in 8 bits, {rules[self.settings.preprocessing.resize]}" if self.side else ""
         facts = {
             "version": _VERSION,
             "input": f"images: uint8 RGB, batch x {side} x {side} x 3{how}",

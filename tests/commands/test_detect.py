@@ -52,6 +52,18 @@ def test_a_folder_gives_a_line_and_a_drawn_picture_for_each(weights, photos, tmp
     assert snapshot(photos) == before
 
 
+def test_box_voting_is_the_weights_own_or_as_told(weights, photos, tmp_path, monkeypatch):
+    sigmas, original = [], ssd.detector.postprocess
+    monkeypatch.setattr(
+        ssd.detector, "postprocess", lambda *a, **k: sigmas.append(k["box_voting"]) or original(*a, **k)
+    )
+    for number, words in enumerate((["--box-voting", "0.1"], ["--box-voting", "0"], [])):
+        assert run(weights, photos / "b.png", "--output", tmp_path / str(number), *words) == 0
+    own = ssd.detector.load(weights).settings.postprocessing.box_voting
+    assert sigmas == [0.1, 0.0, own]
+    assert run(weights, photos / "b.png", "--output", tmp_path / "3", "--box-voting", "2") == 2
+
+
 def test_lines_say_what_detect_says(weights, photos, tmp_path):
     out = tmp_path / "out"
     run(weights, photos / "b.png", "--output", out, "--max-detections", 3, "--precision", "fp32")

@@ -10,7 +10,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ssd import build_data
+from ssd import build_data, detector
 from ssd import config as configs
 from ssd.checkpoint import save_weights
 from ssd.commands.eval import _find, _output, main, parser
@@ -132,6 +132,14 @@ def test_nothing_above_the_threshold_is_zero_and_no_failure(run: Path) -> None:
     assert (report["voc"]["AP"], report["voc"]["detections"]) == (0.0, 0)
 
 
+def test_box_voting_is_the_weights_own_or_as_told(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sigmas, original = [], detector.postprocess
+    monkeypatch.setattr(detector, "postprocess", lambda *a, **k: sigmas.append(k["box_voting"]) or original(*a, **k))
+    for words in (["--box-voting", "0.2"], ["--box-voting", "0.1"], []):
+        assert main([str(run), "--voc", "--quiet", "--force", "--batch-size", "100", *words]) == 0
+    assert sigmas == [0.2, 0.1, 0.0]
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
@@ -142,6 +150,7 @@ def test_nothing_above_the_threshold_is_zero_and_no_failure(run: Path) -> None:
         (["--set", "data.foldr=x"], "foldr"),
         (["--batch-size", "0"], "--batch-size"),
         (["--score-threshold", "1.1"], "--score-threshold"),
+        (["--box-voting", "-0.1"], "--box-voting"),
         (["--voc", "--results", "x.json"], "--results"),
         (["--report", "page.pdf"], "--report"),
         (["--report", "--output", "page.html"], "--output"),

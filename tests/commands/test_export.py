@@ -112,10 +112,16 @@ def test_a_tolerance_decides(weights, photos, engine):
 def test_thresholds_are_built_in(weights, photos, engine):
     written = engine(made.network())
     given = ["--score-threshold", "0.2", "--iou-threshold", "0.3", "--top-k", "20", "--max-detections", "7"]
+    given += ["--box-voting", "0.1"]
     assert main([str(weights), "--format", "pt2", "--parity", str(photos), *given]) == 0
     settings, format, options = written[0]
     rules = dataclasses.replace(
-        made.settings().postprocessing, score_threshold=0.2, iou_threshold=0.3, top_k=20, max_detections=7
+        made.settings().postprocessing,
+        score_threshold=0.2,
+        iou_threshold=0.3,
+        top_k=20,
+        max_detections=7,
+        box_voting=0.1,
     )
     assert settings.postprocessing == rules
     assert (format, options["precision"], options["calibration"]) == ("pt2", "fp32", None)

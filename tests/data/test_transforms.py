@@ -18,6 +18,7 @@ from ssd.data.crops import CHOICES, WHOLE, Switches, draw_geometry, visible
 from ssd.data.transforms import TrainTransform
 from ssd.data.warp import Geometry, by_steps, in_one_warp, move_boxes
 from ssd.errors import ConfigError
+from ssd.images import resize_8bit
 from ssd.structures import Sample
 
 FILL = (124, 116, 104)
@@ -378,6 +379,13 @@ def test_what_shrinks_is_filtered() -> None:
     for crop in [(0, 0, 400, 400), (-100, -50, 500, 450), (3, 1, 390, 380)]:
         small = in_one_warp(checkerboard, Geometry(crop, 100), (127, 127, 127), unchanged)
         assert np.abs(small.astype(int) - 127).max() < 30, crop
+
+
+@pytest.mark.parametrize("size", [(400, 300), (90, 700), (50, 60), (1, 1), (301, 299)])
+def test_detection_resizes_a_picture_as_training_does_one_that_is_not_augmented(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    whole = Geometry((0, 0, size[1], size[0]), 100)
+    assert np.array_equal(resize_8bit(image, 100, "area"), in_one_warp(image, whole, FILL, unchanged))
 
 
 def test_a_crop_beside_the_picture_is_all_fill() -> None:

@@ -15,7 +15,7 @@ def test_resize_is_bilinear_interpolation_of_floats(size, side):
     torch.testing.assert_close(resize(images, side).permute(0, 3, 1, 2), expected, atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize("resize", ["uint8", "float", "antialias"])
+@pytest.mark.parametrize("resize", ["uint8", "float", "antialias", "area"])
 @pytest.mark.parametrize("top_k", [5, 50, 400])
 @pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("sigma", [0.0, 0.05])

@@ -95,7 +95,9 @@ def test_it_equals_plain_loops(seed, detections, voters, sigma, iou_threshold):
         around = list(rows)
         for place in range(detections):
             mine = (part[image, place].tolist() for part in (boxes, scores, labels))
-            assert moved[image, place].tolist() == pytest.approx(slow_votes(*mine, around, sigma, iou_threshold), abs=1e-4)
+            assert moved[image, place].tolist() == pytest.approx(
+                slow_votes(*mine, around, sigma, iou_threshold), abs=1e-4
+            )
 
 
 def crowd(seed=0, images=3):
@@ -151,7 +153,9 @@ def test_pictures_without_a_detection_and_boxes_that_are_not_numbers():
     found = postprocess(empty, random_boxes(3, torch.Generator().manual_seed(0)), box_voting=0.05)
     assert found.counts.tolist() == [0, 0]
     assert not found.boxes.any()
-    predictions, default_boxes = predicted([[0.2, 0.2, 0.6, 0.6], [0.2, 0.2, 0.6, 0.5], [0.7, 0.7, 0.9, 0.9]], [[0.8]] * 3)
+    predictions, default_boxes = predicted(
+        [[0.2, 0.2, 0.6, 0.6], [0.2, 0.2, 0.6, 0.5], [0.7, 0.7, 0.9, 0.9]], [[0.8]] * 3
+    )
     predictions.offsets[0, 1] = math.nan
     plain, found = (postprocess(predictions, default_boxes, box_voting=sigma) for sigma in (0.0, 0.05))
     assert torch.equal(found.boxes.nan_to_num(-1), plain.boxes.nan_to_num(-1)), "a box that is no number had a vote"
