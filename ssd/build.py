@@ -16,7 +16,15 @@ from ssd.model.norm import Norm
 from ssd.model.ssd import SSD
 from ssd.optim import Schedule
 from ssd.pretrained import read_weights
-from ssd.settings import BoxSettings, NetworkSettings, Postprocessing, Preprocessing, Settings
+from ssd.settings import (
+    SIGMA_REMEDY,
+    BoxSettings,
+    NetworkSettings,
+    Postprocessing,
+    Preprocessing,
+    Settings,
+    can_be_sigma,
+)
 from ssd.variants import from_settings, settings_for
 from ssd.weights.library import library_backbone_state
 from ssd.weights.transfer import Transfer, copy_what_fits
@@ -61,8 +69,8 @@ def build_settings(
     norm that its conv6 and conv7 were trained with (`trained_fc_norm`; None: they start from nothing).
     """
     sigma = config.model.box_voting or 0.0
-    if not 0 <= sigma <= 1:
-        raise ConfigError(f"{sigma} is out of range", place="model.box_voting", remedy="Use a number from 0 to 1.")
+    if not can_be_sigma(sigma):
+        raise ConfigError(f"{sigma} is out of range", place="model.box_voting", remedy=SIGMA_REMEDY)
     if source is not None and not _same_kind(config.model, source.network):
         source = None
     model = _without_auto(config.model if source is None else _as_trained(config.model, source), trained_fc_norm)
@@ -87,10 +95,20 @@ def build_settings(
         variances=config.loss.variances or BoxSettings.variances,
     )
     rules = Postprocessing(box_voting=sigma)
-    if preprocessing.resize == "uint8" and config.model.resize is not None:
-        preprocessing = dataclasses.replace(preprocessing, resize=config.model.resize)
+    preprocessing = _resized(preprocessing, config.model)
     settings = Settings(settings.network, settings.boxes, class_names, preprocessing, rules)
     return settings if source is None else _with_the_rest(settings, source, config)
+
+
+def _resized(preprocessing: Preprocessing, model: ModelConfig) -> Preprocessing:
+    """With the resize that suits this training; how the weights to start from were trained stays where both suit it.
+
+    Training by default filters what it shows, so `area` replaces the rules without a filter, and only `area` is undone.
+    """
+    unsuited = {"area": ("uint8", "float"), "uint8": ("area",)}
+    if model.resize is None or preprocessing.resize not in unsuited[model.resize]:
+        return preprocessing
+    return dataclasses.replace(preprocessing, resize=model.resize)
 
 
 def starting_settings(config: Config, class_names: tuple[str, ...]) -> Settings:
@@ -228,7 +246,7 @@ def _from_library(config: Config, class_names: tuple[str, ...]) -> Start:
     transfer = copy_what_fits(network.state_dict(), imagenet.state)
     network.load_state_dict(transfer.state)
     _report(config.model.backbone_weights, transfer)
-    settings = dataclasses.replace(settings, preprocessing=imagenet.preprocessing)
+    settings = dataclasses.replace(settings, preprocessing=_resized(imagenet.preprocessing, config.model))
     return Start(network, settings, _fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
 
 

@@ -21,7 +21,7 @@ from ssd.multibox.postprocess import postprocess
 from ssd.pretrained import read_weights
 from ssd.runtime import Runtime, choose_backend, open_runtime
 from ssd.runtime.graph import Graph, is_graph, join, narrow, open_graph, stack
-from ssd.settings import Postprocessing, Settings
+from ssd.settings import SIGMA_REMEDY, Postprocessing, Settings, can_be_sigma
 from ssd.structures import Found, Predictions
 from ssd.tiling import FoundIn, Tiles
 from ssd.variants import from_settings
@@ -294,7 +294,9 @@ def checked_rules(rules: Postprocessing, changes: dict[str, Any]) -> Postprocess
     """
     chosen = {name: value for name, value in changes.items() if value is not None}
     for name, value in chosen.items():
-        if name in ("score_threshold", "iou_threshold", "box_voting") and not 0 <= value <= 1:
+        if name == "box_voting" and not can_be_sigma(value):
+            raise ArgumentError(f"{value} is out of range", place=name, remedy=SIGMA_REMEDY)
+        if name in ("score_threshold", "iou_threshold") and not 0 <= value <= 1:
             raise ArgumentError(f"{value} is out of range", place=name, remedy="Use a number from 0 to 1.")
         if name in ("top_k", "max_detections") and value < 1:
             raise ArgumentError(f"{value} is too small", place=name, remedy="Use 1 or more.")

@@ -66,6 +66,14 @@ class Preprocessing:
     resize: Literal["uint8", "float", "antialias", "area"] = "uint8"
 
 
+SIGMA_REMEDY = "Use 0 (none), or a number from 0.000001 to 1."
+
+
+def can_be_sigma(value: float) -> bool:
+    """Whether `box_voting` can be this number: below a millionth some engines round it to 0, and divide by it."""
+    return value == 0 or 1e-6 <= value <= 1
+
+
 @dataclass(frozen=True)
 class Postprocessing:
     """Numbers of section 3.1: threshold, per-class candidates, non-maximum suppression, detections kept."""
@@ -149,7 +157,8 @@ def _checks(settings: Settings) -> Iterator[tuple[str, object, bool]]:
     yield "preprocessing.std", std, all(1e-6 < number <= _MAX_COUNT for number in std)
 
     rules = settings.postprocessing
-    for key in ("score_threshold", "iou_threshold", "box_voting"):
+    yield "postprocessing.box_voting", rules.box_voting, can_be_sigma(rules.box_voting)
+    for key in ("score_threshold", "iou_threshold"):
         yield f"postprocessing.{key}", getattr(rules, key), 0 <= getattr(rules, key) <= 1
     for key in ("top_k", "max_detections"):
         yield f"postprocessing.{key}", getattr(rules, key), 0 < getattr(rules, key) <= _MAX_COUNT

@@ -22,6 +22,9 @@ log = logging.getLogger("ssd.trainstate")
 
 _HARMLESS = ("name", "output", "data.folder", "data.workers")  # keys that do not change what is learned
 
+# Settings that say how the network is used, not what it learns.
+_USED_AFTER_TRAINING = ("postprocessing.", "preprocessing.resize")
+
 
 @dataclass
 class TrainState:
@@ -81,7 +84,11 @@ class TrainState:
                 place=place,
                 remedy="Resume with that data; to go on with other data, use model.weights=FILE without --resume.",
             )
-        for key, before, now in _changes(saved["settings"], self.settings.to_dict()):
+        started = Settings.from_dict(saved["settings"], str(place)).to_dict()  # with what older versions had no key for
+        for key, before, now in _changes(started, self.settings.to_dict()):
+            if key.startswith(_USED_AFTER_TRAINING):
+                log.warning("changed since the run was started: %s was %s, is %s", key, before, now)
+                continue
             raise CheckpointError(
                 f"was trained with {key} {before}, not {now}",
                 place=place,

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 from ssd import build, build_data
 from ssd import config as configs
@@ -163,9 +164,38 @@ def test_the_mode_says_how_pictures_are_resized_and_whether_boxes_vote(tmp_path:
     assert older.preprocessing.resize == "area", "training filters what it shows, so detection does"
 
 
+def test_a_library_backbone_is_shown_filtered_pictures_too(tmp_path: Path) -> None:
+    path = tmp_path / "resnet18.pth"
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), path)
+    words = ("model.backbone=resnet18", "model.width=1", f"model.backbone_weights={path}")
+    assert begun(*words).settings.preprocessing.resize == "area"
+    assert begun(*words, "mode=paper").settings.preprocessing.resize == "uint8"
+
+
+@pytest.mark.parametrize(
+    ("trained", "word", "then"),
+    [
+        ("float", "model.resize=area", "area"),  # torchvision's
+        ("antialias", "model.resize=area", "antialias"),  # a filter too
+        ("float", "mode=paper", "float"),
+        ("area", "mode=paper", "uint8"),
+        ("area", "model.resize=uint8", "uint8"),
+    ],
+)
+def test_the_resize_of_a_detector_to_start_from_is_kept_where_it_suits(
+    trained: str, word: str, then: str, tmp_path: Path
+) -> None:
+    source = begun()
+    preprocessing = dataclasses.replace(source.settings.preprocessing, resize=trained)
+    path = tmp_path / "trained.safetensors"
+    settings = dataclasses.replace(source.settings, preprocessing=preprocessing)
+    save_weights(path, source.network.state_dict(), settings)
+    assert begun(f"model.weights={path}", word).settings.preprocessing.resize == then
+
+
 def test_a_sigma_that_cannot_be_is_named() -> None:
-    for sigma in ("-0.1", "2", ".nan"):
-        with pytest.raises(ConfigError, match=r"model\.box_voting.*0 to 1"):
+    for sigma in ("-0.1", "2", ".nan", "1e-40"):
+        with pytest.raises(ConfigError, match=r"model\.box_voting.*0\.000001 to 1"):
             begun(f"model.box_voting={sigma}")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ssd.commands._shared import add_force, guarded, refuse_existing
 from ssd.commands.eval_report import as_dict, as_text
 from ssd.errors import ArgumentError, EvaluationError
+from ssd.settings import SIGMA_REMEDY, can_be_sigma
 
 if TYPE_CHECKING:
     from ssd.config import Config
@@ -150,11 +151,11 @@ def _check(args: argparse.Namespace) -> None:
         if value < least:
             place = f"--{name.replace('_', '-')}"
             raise ArgumentError(f"{value} is too small", place=place, remedy=f"Use {least} or more.")
-    for name in ("score_threshold", "box_voting"):
-        value = getattr(args, name)
-        if value is not None and not 0 <= value <= 1:
-            place = f"--{name.replace('_', '-')}"
-            raise ArgumentError(f"{value} is out of range", place=place, remedy="Use a number from 0 to 1.")
+    if args.score_threshold is not None and not 0 <= args.score_threshold <= 1:
+        problem = f"{args.score_threshold} is out of range"
+        raise ArgumentError(problem, place="--score-threshold", remedy="Use a number from 0 to 1.")
+    if args.box_voting is not None and not can_be_sigma(args.box_voting):
+        raise ArgumentError(f"{args.box_voting} is out of range", place="--box-voting", remedy=SIGMA_REMEDY)
     if args.report and not args.report.lower().endswith((".html", ".htm")):
         raise ArgumentError(
             f"{args.report!r} is no .html file", place="--report", remedy="Put --report last, or name one."

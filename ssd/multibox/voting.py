@@ -32,14 +32,16 @@ def vote(
     """Move each detection's box to the mean of its voters' boxes.
 
     Voters are of the detection's class, overlap it by more than `iou_threshold` and have `LEAST_SCORE` of its score.
-    A vote weighs the voter's score times exp(-(1 - IoU)^2 / sigma). Who has no voter stays, and so does padding.
+    A vote weighs the voter's score times exp(-(1 - IoU)^2 / sigma); all together weigh as much as the detection's score
+    at least, so that one which is not among its voters counts still. Who has no voter stays.
     """
     overlap = iou(boxes.clamp(-REACH, REACH), voter_boxes.clamp(-REACH, REACH))
     can = (labels[:, :, None] == voter_labels[:, None]) & (overlap > iou_threshold)
     can = can & (voter_scores[:, None] >= LEAST_SCORE * scores[:, :, None])
     votes = voter_scores[:, None] * torch.exp((1 - overlap).square() / -sigma)
     weights = torch.where(can, votes, 0.0)
-    weights = weights / weights.sum(dim=2, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+    whole = torch.maximum(weights.sum(dim=2), scores).clamp(min=torch.finfo(weights.dtype).tiny)
+    weights = weights / whole[:, :, None]
     # The mean of differences, side by side: no product of matrices, which some devices round to ten bits.
     sides = [
         side + torch.where(can, weights * (theirs[:, None] - side[:, :, None]), 0.0).sum(dim=2)

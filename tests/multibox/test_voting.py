@@ -29,7 +29,9 @@ def slow_votes(box, score, label, voters, sigma, iou_threshold):
             weight = its_score * math.exp(-((1 - shared) ** 2) / sigma)
             total += weight
             sides = [side + weight * theirs for side, theirs in zip(sides, its_box, strict=True)]
-    return [side / total for side in sides] if total else list(box)
+    missing = max(0.0, score - total)
+    whole = total + missing
+    return [(side + missing * own) / whole for side, own in zip(sides, box, strict=True)] if whole else list(box)
 
 
 def test_a_worked_example():
@@ -106,6 +108,16 @@ def crowd(seed=0, images=3):
     places = random_boxes(12, generator)
     default_boxes = places[torch.arange(600) % 12] + torch.rand(600, 4, generator=generator) * 0.03
     return random_predictions(images, 600, 4, generator, spread=0.5), default_boxes
+
+
+def test_a_detection_that_is_not_among_the_voters_is_not_carried_off_by_another(monkeypatch):
+    boxes = [[0.0, 0.2, 0.3, 0.6], [0.1, 0.2, 0.4, 0.6], [0.2, 0.2, 0.5, 0.6]]  # neighbours overlap by half
+    predictions, default_boxes = predicted(boxes, [[0.9], [0.8], [0.3]])
+    monkeypatch.setattr(module, "VOTERS", 2)
+    found = postprocess(predictions, default_boxes, box_voting=0.05)
+    assert found.counts.tolist() == [2]
+    vote_of_the_second = 0.8 * math.exp(-(0.5**2) / 0.05)
+    assert found.boxes[0, 1, 0].item() == pytest.approx(0.2 - 0.1 * vote_of_the_second / 0.3, abs=1e-6)
 
 
 @pytest.mark.parametrize("is_cpu", [True, False])
