@@ -86,7 +86,7 @@ def test_training_starts_from_a_file_and_says_how_pictures_are_scaled(tmp_path) 
     stated = {"input": "RGB, 0..255, minus (1, 2, 3), divided by (4, 5, 6)"}
     safetensors.torch.save_file(whole, path, stated)
     start = build.start(config_of("model.backbone=resnet18", f"model.backbone_weights={path}"), ("a", "b"))
-    assert start.settings.preprocessing == Preprocessing(mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
+    assert start.settings.preprocessing == Preprocessing((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), resize="area")
     assert torch.equal(start.network.backbone.layer3[0].conv1.weight, whole["layer3.0.conv1.weight"])
     assert start.fresh
     assert not any(name.startswith("backbone.") for name in start.fresh)
