@@ -159,7 +159,12 @@ def start(weights: Path, photos: Path, out: Path) -> subprocess.Popen[str]:
     command = [sys.executable, script, str(photos), "--weights", str(weights), "--score-threshold", "0.2",
                "--output", str(out), "--batch-size", "1", "--resume", "--quiet"]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    # A suite that was started in the background ignores Ctrl-C, and so would what it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def wait_for_lines(process: subprocess.Popen[str], journal: Path, count: int) -> None:
