@@ -2,8 +2,9 @@
 
 Several default boxes answer for an object, and each has its own guess of where it lies. Suppression takes the guess of
 the one that is surest of the class, and that is not the one that is surest of the place. The mean of them all is nearer
-(Gidaris and Komodakis 2015, section 4.3), most of all if those in nearly the same place count most (He et al. 2019,
-"Bounding Box Regression with Uncertainty", equation 9 with one variance for all).
+(Gidaris and Komodakis 2015, "Object detection via a multi-region & semantic segmentation-aware CNN model"), most of
+all if those in nearly the same place count most (He et al. 2019, "Bounding Box Regression with Uncertainty"; there a
+learned variance weighs too, here the score).
 """
 
 import torch
