@@ -5,9 +5,6 @@ BIN    := $(VENV)/bin
 # Tests at a time: many of them wait for processes that they started.
 JOBS   ?= 2
 STAMP  := $(VENV)/.installed
-# A plain path for Python to search: setuptools' own finder loses to a folder named ssd, as a clone of this is for whoever
-# starts Python in the folder above it.
-EDITABLE := --config-settings editable_mode=compat --editable
 
 .PHONY: install lock demo check format lint types imports test test-slow docs bench clean
 
@@ -18,9 +15,9 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 ifdef LOCKED  # exactly the files of requirements/dev.lock, each checked; its head names the platform they are for
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.lock
-	$(BIN)/python -m pip install --quiet --no-deps $(EDITABLE) .
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
 else
-	$(BIN)/python -m pip install --quiet $(EDITABLE) ".[dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 endif
 	touch $@
 
@@ -59,7 +56,7 @@ docs: $(VENV)/.installed-docs
 	@echo "site: site/index.html (searching it needs a server: $(BIN)/python -m mkdocs serve)"
 
 $(VENV)/.installed-docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet $(EDITABLE) ".[dev,docs]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,docs]"
 	touch $@
 
 bench: install

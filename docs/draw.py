@@ -24,17 +24,17 @@ from matplotlib.patches import Rectangle
 
 import ssd
 from ssd.boxes import iou
-from ssd.config import Config, resolve
-from ssd.data import Dataset, open_dataset
-from ssd.data.batches import collate
-from ssd.data.transforms import TrainTransform
-from ssd.drawing import class_color
-from ssd.images import mean_colour
+from ssd.data.augment.transforms import TrainTransform
+from ssd.data.dataset import Dataset, open_dataset
+from ssd.data.loading.batches import collate
+from ssd.experiment.config import Config, resolve
+from ssd.images.decode import mean_colour
+from ssd.images.drawing import class_color
+from ssd.model.factory import from_settings
 from ssd.multibox.default_boxes import boxes_per_cell
 from ssd.multibox.loss import hard_negatives
 from ssd.multibox.matcher import Matches, match
 from ssd.structures import Predictions, Sample, Targets
-from ssd.variants import from_settings
 
 RED = (0.85, 0.1, 0.1)
 SHOWN_NEGATIVES = 60  # more would hide the picture

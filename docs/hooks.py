@@ -1,6 +1,6 @@
 """Pages that MkDocs makes from the project itself, so that they cannot go stale.
 
-The config reference comes from `ssd/config.py`, the command reference from the commands' own `--help`, the notebook
+The config reference comes from `ssd/experiment/config.py`, the command reference from the commands' own `--help`, the notebook
 from its cells; the pages of the checkout (RESULTS.md and others) are taken as they are.
 """
 
@@ -118,7 +118,7 @@ def modules_of(room: str) -> list[str]:
 
 
 def config_page() -> str:
-    """Every key of `ssd/config.py`: default, default of `mode: paper`, meaning."""
+    """Every key of `ssd/experiment/config.py`: default, default of `mode: paper`, meaning."""
     source = (ROOT / "ssd" / "config.py").read_text(encoding="utf-8")
     classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
     comments = comments_by_line(source)
@@ -185,7 +185,7 @@ def _values(annotation: ast.expr) -> str:
 
 
 def _default(key: str) -> str:
-    from ssd.config import MODE_DEFAULTS, Config
+    from ssd.experiment.config import MODE_DEFAULTS, Config
 
     if key in MODE_DEFAULTS:
         paper, default = MODE_DEFAULTS[key]

@@ -5,10 +5,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ssd.commands.summary import figures, networks
 from ssd.model import backbones, vgg
+from ssd.model.factory import settings_for
 from ssd.model.levels import smallest_input
-from ssd.variants import settings_for
+from ssd.summary import figures, networks
 
 _DESCENT = (
     ("lenet", "LeNet-5", "1998"),

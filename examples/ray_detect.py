@@ -22,7 +22,7 @@ from typing import Any
 import ssd
 from ssd.commands._shared import USER_ERROR, guarded
 from ssd.errors import ArgumentError, ImageError
-from ssd.extras import load_extra
+from ssd.system.optional import load_extra
 
 SUFFIXES = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"]
 
@@ -47,7 +47,7 @@ class Search:
         return pyarrow.Table.from_pylist(self._rows(paths, pictures), schema=_schema())
 
     def _rows(self, paths: Sequence[str | None], pictures: Sequence[bytes]) -> list[dict[str, Any]]:
-        from ssd.images import decode
+        from ssd.images.decode import decode
 
         rows: list[dict[str, Any]] = []
         images = []

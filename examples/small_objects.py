@@ -18,10 +18,10 @@ import numpy as np
 
 import ssd
 from ssd.commands._shared import guarded
-from ssd.data import open_dataset
-from ssd.detections import Detections
+from ssd.data.dataset import open_dataset
 from ssd.errors import ArgumentError
-from ssd.images import load_image
+from ssd.images.decode import load_image
+from ssd.inference.detections import Detections
 
 MATCH_IOU = 0.5
 

@@ -8,14 +8,19 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ssd.detections import Detections
-    from ssd.detector import Detector, detect, load
+    from ssd.inference.detections import Detections
+    from ssd.inference.detector import Detector, detect, load
 
     __version__: str
 
 __all__ = ["Detections", "Detector", "__version__", "detect", "load"]
 
-_HOMES = {"Detections": "ssd.detections", "Detector": "ssd.detector", "detect": "ssd.detector", "load": "ssd.detector"}
+_HOMES = {
+    "Detections": "ssd.inference.detections",
+    "Detector": "ssd.inference.detector",
+    "detect": "ssd.inference.detector",
+    "load": "ssd.inference.detector",
+}
 
 
 def __getattr__(name: str) -> Any:

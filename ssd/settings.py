@@ -20,7 +20,7 @@ _MAX_SIDE, _MAX_WIDTH, _MAX_BOXES, _MAX_COUNT = 4096, 4.0, 3_000_000, 1_000_000
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Plain numbers from which `ssd.variants` builds the network."""
+    """Plain numbers from which `ssd.model.factory` builds the network."""
 
     __pydantic_config__ = _STRICT
 

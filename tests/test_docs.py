@@ -14,8 +14,8 @@ from types import ModuleType
 
 import pytest
 
-from ssd import config as configs
 from ssd.commands.main import COMMANDS
+from ssd.experiment import config as configs
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -196,8 +196,8 @@ def test_the_stored_notebook_was_run_to_its_end_without_an_error(hooks: ModuleTy
 
 @pytest.mark.slow
 def test_the_pictures_of_the_page_are_drawn_by_the_code(bccd: Path, tmp_path: Path) -> None:
-    from ssd.checkpoint import save_weights
-    from ssd.variants import from_settings, settings_for
+    from ssd.model.factory import from_settings, settings_for
+    from ssd.weights.native import save_weights
 
     settings = settings_for(("Platelets", "RBC", "WBC"), input_size=300, backbone="vgg11_bn", width=0.05)
     save_weights(tmp_path / "w.safetensors", from_settings(settings).state_dict(), settings)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import ssd
-from ssd import config as configs
-from ssd import training
-from ssd.checkpoint import load_state, load_weights
+from ssd.experiment import config as configs
 from ssd.model import backbones, vgg
-from ssd.report.runlog import read_rows
-from ssd.variants import BACKBONES, from_settings
+from ssd.model.factory import BACKBONES, from_settings
+from ssd.report.run_log import read_rows
+from ssd.training import trainer
+from ssd.weights.native import load_state, load_weights
 
 HAVE_TIMM = importlib.util.find_spec("timm") is not None
 HAVE_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
@@ -68,7 +68,7 @@ def _slow(name: str, size: int, exported: bool) -> object:
 def train_three_steps(name: str, size: int, folder: Path, *words: str) -> Path:
     width = ["model.width=0.125"] if name in vgg.NAMES else []
     overrides = [*TINY, *width, f"model.backbone={name}", f"model.input_size={size}", f"output={folder}", *words]
-    outcome = training.train(configs.load(None, overrides), progress=False)
+    outcome = trainer.train(configs.load(None, overrides), progress=False)
     assert outcome.evaluation is not None
     assert "AP" in outcome.evaluation.metrics
     return outcome.folder.last
@@ -91,7 +91,7 @@ def test_it_trains_three_steps_evaluates_saves_loads_and_exports(
 
 
 def assert_its_graph_agrees(detector, picture: np.ndarray, path: Path, saved) -> None:
-    from ssd.export import export
+    from ssd.exporters.export import export
 
     state, settings, _ = saved
     network = from_settings(settings)
@@ -117,4 +117,4 @@ def test_auxiliary_heads_learn_are_resumed_and_are_not_in_the_weights(tmp_path: 
     assert ssd.load(weights, device="cpu", backend="torch").settings.network.backbone == "googlenet"
     resumed = [*TINY, "model.backbone=googlenet", "model.input_size=96", f"output={tmp_path}", "train.epochs=2"]
     config = configs.load(None, [*resumed, "loss.auxiliary_weight=0.3"])
-    assert training.train(config, resume="auto", progress=False).exit_code == 0
+    assert trainer.train(config, resume="auto", progress=False).exit_code == 0

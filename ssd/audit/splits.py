@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from ssd.data import Dataset, Problem, default_split, recognise, scan, splits
-from ssd.data.voc import Offset
+from ssd.data.dataset import Dataset, scan
+from ssd.data.formats.annotations import Problem
+from ssd.data.formats.registry import default_split, recognise, splits
+from ssd.data.formats.voc import Offset
 from ssd.errors import DatasetError
 
 

@@ -1,1 +1,1 @@
-"""One module a command: arguments in, one call of the library, what is printed."""
+"""Command lines: arguments in, one library call, what is printed."""

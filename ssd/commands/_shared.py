@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ParamSpec
 
 from ssd.errors import ArgumentError, SSDError
-from ssd.files import NO_SPACE
+from ssd.system.files import NO_SPACE
 
 P = ParamSpec("P")
 

@@ -13,9 +13,10 @@ from ssd.commands._shared import add_force, guarded, refuse_existing
 from ssd.errors import ArgumentError, MissingExtraError
 
 if TYPE_CHECKING:
-    from ssd.audit import Report, Verdict
-    from ssd.audit.pictures import StrictDecoder
-    from ssd.config import Config
+    from ssd.audit.decoding import StrictDecoder
+    from ssd.audit.readiness import Verdict
+    from ssd.audit.report import Report
+    from ssd.experiment.config import Config
 
 EPILOG = """examples:
   check_data.py my_pictures                         every split: annotations, pictures, copies, classes, sizes
@@ -69,8 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     config = _config(args)
     report = _examine(args, config)
 
-    from ssd.audit import judge
-    from ssd.commands.check_report import as_dict, as_text
+    from ssd.audit.readiness import judge
+    from ssd.audit.text import as_dict, as_text
 
     verdict = judge(report)
     if args.json != "-":
@@ -86,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _config(args: argparse.Namespace) -> "Config":
     """The config with which `train --data DATA` would train."""
-    from ssd import config as configs
+    from ssd.experiment import config as configs
 
     folder = [] if args.data is None else [f"data.folder={json.dumps(args.data)}"]
     drop = [] if args.fix is None else [f"data.bad_objects={args.fix}"]
@@ -94,8 +95,9 @@ def _config(args: argparse.Namespace) -> "Config":
 
 
 def _examine(args: argparse.Namespace, config: "Config") -> "Report":
-    from ssd.audit import Reading, examine
-    from ssd.build import starting_settings
+    from ssd.audit.report import examine
+    from ssd.audit.splits import Reading
+    from ssd.experiment.start import starting_settings
 
     data = config.data
     reading = Reading(data.format, data.classes, data.voc_offset, data.allow_outside, data.train, data.val)
@@ -115,7 +117,7 @@ def _examine(args: argparse.Namespace, config: "Config") -> "Report":
 
 def _strict(args: argparse.Namespace) -> "StrictDecoder | None":
     """The strict decoder if it was asked for and is installed; the rest of the check is worth having without it."""
-    from ssd.audit.pictures import strict_decoder
+    from ssd.audit.decoding import strict_decoder
 
     if not args.deep:
         return None
@@ -127,7 +129,7 @@ def _strict(args: argparse.Namespace) -> "StrictDecoder | None":
 
 
 def _preview(config: "Config", path: Path, report: "Report") -> None:
-    from ssd.build_data import preview
+    from ssd.experiment.data import preview
 
     if report.usable is None or not len(report.usable):
         print("no picture can be drawn", file=sys.stderr)
@@ -137,15 +139,15 @@ def _preview(config: "Config", path: Path, report: "Report") -> None:
 
 
 def _write_page(config: "Config", path: Path, report: "Report", verdict: "Verdict") -> None:
-    from ssd.build_data import augmented_sheet
-    from ssd.commands.check_page import write_dataset_page
+    from ssd.audit.page.gather import write_dataset_page
+    from ssd.experiment.data import augmented_sheet
 
     write_dataset_page(path, report, verdict, functools.partial(augmented_sheet, config))
     print(f"report: {path}", file=sys.stderr)
 
 
 def _write_json(text: str, place: str) -> None:
-    from ssd.files import write_atomic
+    from ssd.system.files import write_atomic
 
     if place == "-":
         print(text)

@@ -116,7 +116,7 @@ def _commands() -> Iterator[tuple[str, list[argparse.Action]]]:
 
 def _keys() -> Iterator[str]:
     """`group.key=` for every key of a config."""
-    from ssd import config
+    from ssd.experiment import config
 
     for group, value in config.to_dict(config.Config()).items():
         yield from (f"{group}.{key}=" for key in value) if isinstance(value, dict) else (f"{group}=",)

@@ -10,7 +10,7 @@ from ssd.commands._shared import add_force, guarded, refuse_existing
 from ssd.errors import ArgumentError, CheckpointError
 
 if TYPE_CHECKING:
-    from ssd.weights import Foreign
+    from ssd.weights.ports.layout import Foreign
 
 EPILOG = """examples:
   convert ssd300_mAP_77.43_v2.pth voc.safetensors                       amdegroot/ssd.pytorch
@@ -48,8 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     _check_out(args.out, args.source, force=args.force)
 
-    from ssd.pretrained import find_weights, recognise  # brings torch, so only now
-    from ssd.weights.names import read_names
+    from ssd.weights.ports.class_names import read_names
+    from ssd.weights.resolve import find_weights, recognise  # brings torch, so only now
 
     path = find_weights(args.source)
     found = recognise(path, read_names(args.names) if args.names else None, args.boxes)
@@ -100,8 +100,8 @@ def _describe(source: str, found: "Foreign") -> str:
 
 
 def _write(path: Path, source: Path, found: "Foreign") -> None:
-    from ssd.checkpoint import load_weights, save_weights
-    from ssd.pretrained import OURS
+    from ssd.weights.native import load_weights, save_weights
+    from ssd.weights.resolve import OURS
 
     if found.format == OURS:  # given other class names: config and figures stay
         extra = load_weights(source)[2]
@@ -120,9 +120,9 @@ def _compare(found: "Foreign", path: Path, image: str | None) -> int:
     """
     import numpy as np
 
-    from ssd.detector import Detector, load
-    from ssd.images import load_image
-    from ssd.variants import from_settings
+    from ssd.images.decode import load_image
+    from ssd.inference.detector import Detector, load
+    from ssd.model.factory import from_settings
 
     noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8).repeat(6, axis=0).repeat(6, axis=1)
     picture = load_image(image) if image else noise

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ssd.commands._shared import guarded
 from ssd.errors import ArgumentError, CheckpointError
-from ssd.extras import load_extra
+from ssd.system.optional import load_extra
 
 EPILOG = """examples:
   demo.py                          the runs in runs/, newest first, and SSD300 trained on COCO
@@ -65,8 +65,8 @@ def main(argv: list[str] | None = None) -> int:
         stack.callback(_restore, dict(os.environ))
         os.environ.update(_NO_REMOTE | {"GRADIO_TEMP_DIR": folder, "NO_PROXY": _without_proxy(args.host)})
         load_extra("gradio", "demo")  # takes seconds; without it there is nothing to load weights for
-        from ssd.commands.demo_page import build_page, serve
-        from ssd.commands.demo_search import Search
+        from ssd.demo.page import build_page, serve
+        from ssd.demo.search import Search
 
         search = Search(choices, device=args.device, precision=args.precision, backend=args.backend)
         search.load(choices[0])  # a mistake is better seen here than on the page

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from ssd.commands._shared import INTERRUPTED, USER_ERROR, guarded
-from ssd.commands.detect_coco import ids_of_file, own_ids
-from ssd.commands.detect_journal import JOURNAL, Done, Tally, take_up, write_options
-from ssd.commands.detect_pictures import detect_pictures
-from ssd.commands.detect_results import Results, parse_formats
-from ssd.commands.detect_video import detect_video
-from ssd.commands.folders import output_folder
-from ssd.commands.sources import Source, find_sources, output_names, parse_shard, share
 from ssd.errors import ArgumentError
+from ssd.inference.bulk.coco_ids import ids_of_file, own_ids
+from ssd.inference.bulk.journal import JOURNAL, Done, Tally, take_up, write_options
+from ssd.inference.bulk.output_folder import output_folder
+from ssd.inference.bulk.pictures import detect_pictures
+from ssd.inference.bulk.results import Results, parse_formats
+from ssd.inference.bulk.sources import Source, find_sources, output_names, parse_shard, share
+from ssd.inference.bulk.video import detect_video
 
 if TYPE_CHECKING:
-    from ssd.detector import Detector
+    from ssd.inference.detector import Detector
 
 EPILOG = """examples:
   detect.py street.jpg                                    SSD300 trained on COCO, fetched once
@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     options = _detect_options(args)
 
     import ssd  # what it loads brings torch, so only now
-    from ssd.commands.window import open_window
+    from ssd.inference.bulk.window import open_window
 
     show = open_window() if args.show else lambda source, found: None
     detector = ssd.load(args.weights, device=args.device, precision=args.precision, backend=args.backend)
@@ -137,7 +137,7 @@ def _chosen(args: argparse.Namespace, sources: list[Source]) -> list[Source]:
 
 def _detect_options(args: argparse.Namespace) -> dict[str, Any]:
     """What `Detector.detect_stream` takes."""
-    from ssd.detections import READABLE_SCORE
+    from ssd.inference.detections import READABLE_SCORE
 
     options = {key: getattr(args, key) for key in ("score_threshold", "iou_threshold", "max_detections", "box_voting")}
     if args.score_threshold is None:

@@ -5,7 +5,7 @@ import dataclasses
 import json
 
 from ssd.commands._shared import guarded
-from ssd.commands.doctor_checks import Finding, examine
+from ssd.system.doctor.checks import Finding, examine
 
 EPILOG = """examples:
   doctor.py                    versions, processor, OpenCV's two wheels, extras, folders

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssd.commands._shared import add_force, guarded, refuse_existing
-from ssd.commands.eval_report import as_dict, as_text
 from ssd.errors import ArgumentError, EvaluationError
+from ssd.evaluation.text import as_dict, as_text
 from ssd.settings import SIGMA_REMEDY, can_be_sigma
 
 if TYPE_CHECKING:
-    from ssd.config import Config
-    from ssd.data import Dataset
-    from ssd.metrics import CocoMetric, Details, ErrorBreakdown, VocMetric
+    from ssd.data.dataset import Dataset
+    from ssd.evaluation.metrics.coco import CocoMetric
+    from ssd.evaluation.metrics.details import Details
+    from ssd.evaluation.metrics.error_breakdown import ErrorBreakdown
+    from ssd.evaluation.metrics.voc import VocMetric
+    from ssd.experiment.config import Config
 
 EPILOG = """examples:
   eval.py --coco                                     the newest run on its own validation set
@@ -92,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     _check(args)
     refuse_existing(args.output, args.results, args.report, force=args.force)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    from ssd import distributed  # brings torch, so only now
+    from ssd.system import distributed  # brings torch, so only now
 
     device = distributed.local_device(args.device)
     with distributed.process_group(device):
@@ -100,12 +103,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, device: str, *, first: bool) -> int:
-    from ssd import build_data
-    from ssd.detector import checked_rules, load
-    from ssd.evaluation import evaluate
+    from ssd.evaluation.evaluate import evaluate
+    from ssd.experiment import data as experiment_data
+    from ssd.inference.detector import checked_rules, load
 
     weights, config = _find(args)
-    dataset = build_data.open_split(config, "val")
+    dataset = experiment_data.open_split(config, "val")
     detector = load(weights, device=device, precision=args.precision, backend=args.backend)
     changes = {"score_threshold": args.score_threshold, "box_voting": args.box_voting}
     rules = checked_rules(detector.settings.postprocessing, changes)
@@ -130,12 +133,12 @@ def _run(args: argparse.Namespace, device: str, *, first: bool) -> int:
     figures = as_dict(evaluation, dataset, detector, weights)
     _write(output, figures)
     if args.draw:
-        from ssd.commands.eval_pictures import draw_pictures
+        from ssd.evaluation.page.pictures import draw_pictures
 
         folder = output.parent / f"{output.stem}-pictures"
         print(f"{draw_pictures(detector, dataset, args.draw, folder)} drawn pictures: {folder}")
     if args.report is not None:
-        from ssd.commands.eval_page import write_evaluation_page
+        from ssd.evaluation.page.gather import write_evaluation_page
 
         page = Path(args.report) if args.report else output.with_suffix(".html")
         details = next(metric for metric in metrics if metric.name == "details")
@@ -168,8 +171,8 @@ def _check(args: argparse.Namespace) -> None:
 
 def _find(args: argparse.Namespace) -> tuple[str, "Config"]:
     """The weights, and a config whose validation set is the one to use."""
-    from ssd import config as configs
-    from ssd.run import newest_run
+    from ssd.experiment import config as configs
+    from ssd.training.run_folder import newest_run
 
     weights = args.weights
     if weights is None:
@@ -202,14 +205,17 @@ def _config_beside(weights: str) -> Path | None:
 
 def _with_data(config: "Config", changes: dict[str, Any]) -> "Config":
     """Change the data group, and check it again: `--format` may be a word that is no format."""
-    from ssd import config as configs
+    from ssd.experiment import config as configs
 
     raw = configs.to_dict(config)
     return configs.from_dict({**raw, "data": {**raw["data"], **changes}}, "the command line")
 
 
 def _metrics(args: argparse.Namespace, dataset: "Dataset") -> "list[CocoMetric | VocMetric | ErrorBreakdown | Details]":
-    from ssd.metrics import CocoMetric, Details, ErrorBreakdown, VocMetric
+    from ssd.evaluation.metrics.coco import CocoMetric
+    from ssd.evaluation.metrics.details import Details
+    from ssd.evaluation.metrics.error_breakdown import ErrorBreakdown
+    from ssd.evaluation.metrics.voc import VocMetric
 
     records, names = dataset.records, dataset.class_names
     chosen: list[CocoMetric | VocMetric | ErrorBreakdown | Details] = []
@@ -247,9 +253,9 @@ def _other_weights(weights: str) -> str:
 
 def _other_data(weights: str, config: "Config", dataset: "Dataset") -> str:
     """The data and split, where they are not those of the run; of other data's splits every one is named."""
-    from ssd import config as configs
-    from ssd.data import default_split
+    from ssd.data.formats.registry import default_split
     from ssd.errors import DatasetError
+    from ssd.experiment import config as configs
 
     beside, used = _config_beside(weights), config.data
     if beside is not None:
@@ -270,7 +276,7 @@ def _other_data(weights: str, config: "Config", dataset: "Dataset") -> str:
 
 
 def _write(path: Path, figures: dict[str, Any]) -> None:
-    from ssd.files import write_atomic
+    from ssd.system.files import write_atomic
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(figures, indent=2, allow_nan=False).encode())

@@ -14,8 +14,8 @@ from ssd.errors import ArgumentError, MissingExtraError
 if TYPE_CHECKING:
     from torch import nn
 
-    from ssd.commands.export_check import Check
-    from ssd.commands.export_pictures import Pictures
+    from ssd.exporters.pictures import Pictures
+    from ssd.exporters.verify import Check
     from ssd.settings import Settings
 
 NOT_DONE = 1
@@ -79,10 +79,10 @@ def main(argv: list[str] | None = None) -> int:
         _check_int8()
     out = _output(args, precision)
 
-    from ssd.commands.export_check import check  # brings torch, so only now
-    from ssd.detector import load_network
-    from ssd.export import export
-    from ssd.export.parity import TOLERANCES
+    from ssd.exporters.export import export
+    from ssd.exporters.parity import TOLERANCES
+    from ssd.exporters.verify import check  # brings torch, so only now
+    from ssd.inference.detector import load_network
 
     tolerance = TOLERANCES[precision]
     for text in args.tolerance:
@@ -159,7 +159,7 @@ def _files(path: Path) -> list[Path]:
 
 def _with_rules(network: "nn.Module", settings: "Settings", args: argparse.Namespace) -> "Settings":
     """Build in the thresholds that were given, checked as `detect` checks them."""
-    from ssd.detector import checked_rules
+    from ssd.inference.detector import checked_rules
 
     names = ("score_threshold", "iou_threshold", "top_k", "max_detections", "box_voting")
     given: dict[str, Any] = {name: getattr(args, name) for name in names}
@@ -168,11 +168,11 @@ def _with_rules(network: "nn.Module", settings: "Settings", args: argparse.Names
 
 def _pictures(args: argparse.Namespace) -> "tuple[Pictures, Any]":
     """What to check on, and what to calibrate with, if anything."""
-    from ssd.commands.export_pictures import open_pictures, own_pictures
+    from ssd.exporters.pictures import open_pictures, own_pictures
 
     calibration = None
     if args.calibrate is not None:
-        from ssd.export.int8 import CALIBRATION_PICTURES
+        from ssd.exporters.int8 import CALIBRATION_PICTURES
 
         calibration = open_pictures(args.calibrate, "train").some(CALIBRATION_PICTURES)
     named = args.parity or args.calibrate

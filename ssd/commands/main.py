@@ -3,9 +3,9 @@
 import importlib
 import sys
 
-from ssd.commands._python import is_missing_package, other_python
 from ssd.commands._shared import guarded
 from ssd.errors import SSDError
+from ssd.system.python_environment import is_missing_package, other_python
 
 # Name -> what it does; each is a module of this folder with `main(argv) -> exit code`.
 COMMANDS = {

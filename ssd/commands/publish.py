@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     """Upload, or with --out only write."""
     args = parser().parse_args(argv)
 
-    from ssd.publish import CARD, prepare, publish  # brings torch, so only now
+    from ssd.weights.publish import CARD, prepare, publish  # brings torch, so only now
 
     if args.out is None:
         page = publish(args.source, args.address, private=args.private, license=args.license)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ssd.commands._shared import add_force, guarded, refuse_existing
 
 if TYPE_CHECKING:
-    from ssd.config import Config
+    from ssd.experiment.config import Config
 
 EPILOG = """examples:
   train.py                                        the demo: shapes drawn by the program itself
@@ -46,14 +46,14 @@ def main(argv: list[str] | None = None) -> int:
     config = load_config(args.words, args.data, args.name)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.preview:
-        from ssd.build_data import preview
+        from ssd.experiment.data import preview
 
         preview(config, Path(args.preview))
         print(f"augmented pictures: {args.preview}")
         return 0
-    from ssd.allocator import keep_freed_memory
-    from ssd.report.training import PAGE
-    from ssd.training import train
+    from ssd.system.malloc import keep_freed_memory
+    from ssd.training.page import PAGE
+    from ssd.training.trainer import train
 
     keep_freed_memory()
 
@@ -67,8 +67,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def load_config(words: list[str], data: str | None, name: str | None) -> "Config":
     """The config file among `words` (or the default one) with every override applied."""
-    from ssd import config as configs
     from ssd.errors import ConfigError
+    from ssd.experiment import config as configs
 
     files = [word for word in words if "=" not in word]
     groups = tuple(f"{field.name}." for field in dataclasses.fields(configs.Config))

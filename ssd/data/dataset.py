@@ -18,16 +18,16 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from ssd.data import folders
-from ssd.data.annotations import Problem
+from ssd.data.formats import paths as folders
+from ssd.data.formats.annotations import Problem
+from ssd.data.formats.registry import find_format, read_split
+from ssd.data.formats.voc import Offset
 from ssd.data.records import build_records, unknown_classes
-from ssd.data.sources import find_format, read_split
-from ssd.data.voc import Offset
 from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
-from ssd.images import load_shrunk, read_size
+from ssd.images.decode import load_shrunk, read_size
 from ssd.structures import Record, Sample
 
-log = logging.getLogger("ssd.data")
+log = logging.getLogger(__name__)
 _SHOWN = 10  # problems spelled out in an error; the rest are counted
 _EXIF_ORIENTATION = 0x0112
 

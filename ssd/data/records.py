@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from ssd.data.annotations import Problem, RawObject, RawPicture, RawSplit
+from ssd.data.formats.annotations import Problem, RawObject, RawPicture, RawSplit
 from ssd.structures import Record
 
 _Box = tuple[float, float, float, float]

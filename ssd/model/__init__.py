@@ -1,1 +1,1 @@
-"""The network and nothing but the network: backbone, extra layers, head."""
+"""The network: backbone, extra layers, heads."""

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssd.errors import ConfigError
-from ssd.model import timm_taps
+from ssd.model import timm_backbones
 
 STRIDES = (8, 16, 32)
 
@@ -122,10 +122,10 @@ class TimmBackbone(nn.Module):
 
     def __init__(self, name: str, input_size: int) -> None:
         super().__init__()
-        self.strides, self.network = timm_taps.create(name, STRIDES, input_size)
-        if timm_taps.has_lost_tables(self.network):
+        self.strides, self.network = timm_backbones.create(name, STRIDES, input_size)
+        if timm_backbones.has_lost_tables(self.network):
             with torch.device("cpu"):
-                self.strides, self.network = timm_taps.create(name, STRIDES, input_size)
+                self.strides, self.network = timm_backbones.create(name, STRIDES, input_size)
         self.channels_last = str(getattr(self.network, "output_fmt", "")).endswith("NHWC")
 
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> list[Float[Tensor, "B _ _ _"]]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ssd.errors import ConfigError
-from ssd.model import timm_taps
+from ssd.model import timm_backbones
 from ssd.model.backbones import STRIDES, TimmBackbone, TorchvisionBackbone, backbone, library
 from ssd.model.vgg import SMALLEST_INPUT
 
@@ -82,7 +82,7 @@ def _refused(name: str, input_size: int, error: Exception | None) -> ConfigError
 
 
 def _minds_size(name: str) -> bool:
-    return library(name) == "timm" and timm_taps.minds_size(name)
+    return library(name) == "timm" and timm_backbones.minds_size(name)
 
 
 @functools.lru_cache(maxsize=16)

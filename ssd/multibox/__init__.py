@@ -1,1 +1,1 @@
-"""What makes boxes of a network's numbers: default boxes, matching, coding, loss, post-processing."""
+"""Default boxes, matching, coding, loss, post-processing."""

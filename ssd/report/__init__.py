@@ -1,1 +1,1 @@
-"""What a run and an evaluation leave behind for people to read."""
+"""Widgets of self-contained HTML pages and text tables. Knows nothing of what is shown."""

@@ -12,8 +12,8 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from ssd.errors import ArgumentError
-from ssd.files import write_atomic
 from ssd.report.blocks import Page
+from ssd.system.files import write_atomic
 
 
 def render(page: Page) -> str:

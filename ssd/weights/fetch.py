@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ssd.download import cache_folder, download
+from ssd.system.download import cache_folder, download
 
 
 def fetch(url: str) -> Path:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from urllib.parse import unquote
 
 from ssd.errors import ArgumentError, DownloadError
-from ssd.extras import load_extra
+from ssd.system.optional import load_extra
 
 SCHEME = "hf://"
 DEFAULT_FILE = "model.safetensors"

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ssd.data import Dataset, scan
+from ssd.data.dataset import Dataset, scan
+from ssd.model.factory import settings_for
 from ssd.settings import BoxSettings
-from ssd.variants import settings_for
 from tests.data.made import voc_folder, write_text, xml, xml_object
 
 

@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 import torch
 
-from ssd import variants
-from ssd.checkpoint import save_weights
+from ssd.model import factory
+from ssd.weights.native import save_weights
 
 
 def save_small_weights(path: Path) -> Path:
     """A detector of cats and dogs, 64 pixels a side."""
     torch.manual_seed(0)
-    settings = variants.settings_for(("cat", "dog"), input_size=64, width=0.125)
-    network = variants.from_settings(settings)
+    settings = factory.settings_for(("cat", "dog"), input_size=64, width=0.125)
+    network = factory.from_settings(settings)
     for level in network.head.classes:
         torch.nn.init.normal_(level.weight, std=0.05)
         level.bias.data.view(-1, 3)[:, 0] = 5  # background
@@ -34,7 +34,9 @@ def write_picture(path: Path, height: int = 50, width: int = 70, seed: int = 0) 
 
 def write_video(path: Path, frames: int = 20, height: int = 48, width: int = 64, fps: float = 10) -> Path:
     """A bright square that moves to the right, four pixels a frame."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # as ssd.video does; FFmpeg looks once in a process
+    os.environ.setdefault(
+        "OPENCV_FFMPEG_LOGLEVEL", "-8"
+    )  # as ssd.images.video_reader does; FFmpeg looks once in a process
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (width, height))
     for index in range(frames):
         image = np.full((height, width, 3), 40, np.uint8)

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from ssd.benchmark import fixtures, memory, runner, stages, timing
+from ssd.benchmark.agreement import EXACT, LOW_PRECISION, Answer, same_detections, same_numbers
+from ssd.benchmark.fixtures import Bench, Sizes, draw_jpeg
+from ssd.benchmark.timing import Contest, DisagreementError, Timing, UnavailableError, clock, hold
+from ssd.benchmark.worker import Side, Sides
 from ssd.boxes import iou
-from ssd.commands.benchmark import STAGES, bench, contest, contests, main, memory, report
-from ssd.commands.benchmark.agree import EXACT, LOW_PRECISION, Answer, same_detections, same_numbers
-from ssd.commands.benchmark.bench import Bench, Sizes, draw_jpeg
-from ssd.commands.benchmark.contest import Contest, DisagreementError, Timing, UnavailableError, clock, hold
-from ssd.commands.benchmark.side import Side, Sides
+from ssd.commands.benchmark import STAGES, main
 from ssd.errors import SSDError
 
 CPU = torch.device("cpu")
@@ -25,7 +26,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def small():
     """Everything but the network in small."""
-    with bench.prepared("cpu", sizes=Sizes(columns=5, batch=1, loss_batch=2, eval_images=4)) as made:
+    with fixtures.prepared("cpu", sizes=Sizes(columns=5, batch=1, loss_batch=2, eval_images=4)) as made:
         yield made
 
 
@@ -36,7 +37,7 @@ def answer(*rows):
 
 
 def test_the_sides_take_turns_and_who_begins_alternates(monkeypatch):
-    monkeypatch.setattr(contest, "_LEAST_SECONDS", 0)
+    monkeypatch.setattr(timing, "_LEAST_SECONDS", 0)
     calls = []
     timing = hold(clock(lambda: calls.append("o"), CPU), clock(lambda: calls.append("t"), CPU), 3)
     warm_up = "oott"
@@ -46,7 +47,7 @@ def test_the_sides_take_turns_and_who_begins_alternates(monkeypatch):
 
 def test_short_calls_are_repeated_and_the_time_is_of_one(monkeypatch):
     ticks = iter(range(10**6))
-    monkeypatch.setattr(contest.time, "perf_counter", lambda: next(ticks) / 1000)  # every look at it costs 1 ms
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(ticks) / 1000)  # every look at it costs 1 ms
     calls = []
     timing = hold(clock(lambda: calls.append(0), CPU), clock(lambda: None, CPU), 2)
     assert len(calls) == 2 + 2 * 50
@@ -116,7 +117,7 @@ def test_the_ratio_is_the_median_of_the_pairs():
 
 
 def test_a_row_has_the_promised_keys_and_fits_the_table():
-    row = report.stage_row("loss", Timing((1.0, 2.0), (4.0, 6.0)), "equal")
+    row = runner.stage_row("loss", Timing((1.0, 2.0), (4.0, 6.0)), "equal")
     assert row == {
         "name": "loss",
         "ours_ms": 1.5,
@@ -126,7 +127,7 @@ def test_a_row_has_the_promised_keys_and_fits_the_table():
         "ratios": [4.0, 3.0],
         "checked": "equal",
     }
-    assert report.stage_line(row).split() == ["loss", "1.50", "5.00", "3.50", "3.00-4.00", "2", "equal"]
+    assert runner.stage_line(row).split() == ["loss", "1.50", "5.00", "3.50", "3.00-4.00", "2", "equal"]
 
 
 def test_numbers_agree_within_a_share_of_their_spread():
@@ -172,25 +173,25 @@ def test_nothing_detected_proves_nothing():
 
 
 def test_every_stage_has_a_contest():
-    assert list(contests.CONTESTS) == list(STAGES)
+    assert list(stages.CONTESTS) == list(STAGES)
 
 
 @pytest.mark.parametrize(
     "name", ["decode", "network_fp32", "detect_fp32", "postprocess_typical", "postprocess_worst", "loss"]
 )
 def test_both_sides_agree(small, name):
-    assert contests.CONTESTS[name](small).check()
+    assert stages.CONTESTS[name](small).check()
 
 
 def test_augmented_pictures_of_both_sides_are_whole(small):
-    assert "20 draws of each" in contests.CONTESTS["augmentation"](small).check()
+    assert "20 draws of each" in stages.CONTESTS["augmentation"](small).check()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["network", "detect_bf16", "detect_batch8", "train_step", "train_step_best"])
 def test_both_sides_agree_in_the_precision_of_choice(small, name):
     try:
-        assert contests.CONTESTS[name](small).check()
+        assert stages.CONTESTS[name](small).check()
     except UnavailableError as reason:
         pytest.skip(str(reason))
 
@@ -200,14 +201,14 @@ def test_other_weights_are_noticed(small):
     with torch.no_grad():
         changed.peer.backbone.features[0].weight.mul_(1.1)
     with pytest.raises(DisagreementError):
-        contests.CONTESTS["network_fp32"](changed).check()
+        stages.CONTESTS["network_fp32"](changed).check()
 
 
 def test_another_loss_is_noticed(small):
     changed = dataclasses.replace(small)
     changed.peer.neg_to_pos_ratio = 2.0
     with pytest.raises(DisagreementError):
-        contests.CONTESTS["loss"](changed).check()
+        stages.CONTESTS["loss"](changed).check()
 
 
 def test_the_made_up_weights_give_a_plausible_number_of_detections(small):
@@ -231,14 +232,14 @@ def test_the_drawn_picture_is_always_the_same_photograph_sized_jpeg():
 
 
 def test_the_machine_is_described():
-    facts = report.machine(CPU)
+    facts = runner.machine(CPU)
     assert set(facts["features"]) == {"avx2", "avx512", "vnni", "avx512_bf16", "amx"}
     assert facts["threads"] == 1
     assert facts["versions"]["torch"]
-    text = report.machine_text({**facts, "load": 3.0})
+    text = runner.machine_text({**facts, "load": 3.0})
     assert "1 threads" in text
     assert "not for quoting" in text
-    assert "not for quoting" not in report.machine_text({**facts, "load": 0.1})
+    assert "not for quoting" not in runner.machine_text({**facts, "load": 0.1})
 
 
 @pytest.fixture
@@ -251,12 +252,12 @@ def made_up(monkeypatch):
     def missing(_):
         raise UnavailableError("no such thing here")
 
-    monkeypatch.setattr(contest, "_LEAST_SECONDS", 0)
-    monkeypatch.setitem(contests.CONTESTS, "decode", lambda _: Contest(str, str, lambda: "equal"))
-    monkeypatch.setitem(contests.CONTESTS, "network", lambda _: Contest(pytest.fail, pytest.fail, differ))
-    monkeypatch.setitem(contests.CONTESTS, "coco_eval", missing)
+    monkeypatch.setattr(timing, "_LEAST_SECONDS", 0)
+    monkeypatch.setitem(stages.CONTESTS, "decode", lambda _: Contest(str, str, lambda: "equal"))
+    monkeypatch.setitem(stages.CONTESTS, "network", lambda _: Contest(pytest.fail, pytest.fail, differ))
+    monkeypatch.setitem(stages.CONTESTS, "coco_eval", missing)
     fake = Bench(CPU, b"", Path())
-    monkeypatch.setattr(bench, "prepared", lambda device, image, compiled: contextlib.nullcontext(fake))
+    monkeypatch.setattr(fixtures, "prepared", lambda device, image, compiled: contextlib.nullcontext(fake))
     monkeypatch.setattr(Sides, "prepare", lambda self, stage: (clock(str, CPU), clock(str, CPU)))
 
 

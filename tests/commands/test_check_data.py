@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from ssd.audit.findings import FITTED, Fit
-from ssd.audit.fit import Shapes
-from ssd.audit.reach import Bucket
+from ssd.audit.fit_boxes import Shapes
+from ssd.audit.recall import Bucket
+from ssd.audit.report import FITTED, Fit
+from ssd.audit.text import fit_is_worth_it, fit_worth
 from ssd.commands.check_data import main
-from ssd.commands.check_report import fit_is_worth_it, fit_worth
 from tests.audit.made import good, sound, voc_splits
 from tests.data.made import xml, xml_object
 
@@ -89,7 +89,7 @@ def test_json_may_be_all_that_is_printed(tmp_path, capsys):
 def test_the_printed_fit_is_a_config(tmp_path, capsys):
     import yaml
 
-    from ssd.config import from_dict
+    from ssd.experiment.config import from_dict
 
     small = xml(*(xml_object(box=(x, 5, x + 2, 6)) for x in range(2, 30, 3)))
     folder = voc_splits(tmp_path, train={"a": small, "b": small}, val={"c": small})

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import ssd
-from ssd import checkpoint
 from ssd.commands.convert import main
-from ssd.variants import from_settings, settings_for
-from ssd.weights.names import VOC
+from ssd.model.factory import from_settings, settings_for
+from ssd.weights import native
+from ssd.weights.ports.class_names import VOC
 from tests.weights import made, plain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,7 @@ def small(tmp_path) -> Path:
     """A weights file of ours, tiny, with figures in it."""
     settings = settings_for(("a", "b"), input_size=64, width=0.125)
     path = tmp_path / "small.safetensors"
-    checkpoint.save_weights(path, from_settings(settings).state_dict(), settings, extra={"validation": {"AP": 0.5}})
+    native.save_weights(path, from_settings(settings).state_dict(), settings, extra={"validation": {"AP": 0.5}})
     return path
 
 
@@ -39,7 +39,7 @@ def test_a_ports_checkpoint_becomes_a_file_that_knows_all_by_itself(tmp_path, ca
     assert "8732, from 30 to 315 pixels of 300" in said
     assert "RGB minus 123, 117, 104; resize rule 'uint8'" in said
     assert "the same 200 detections before and after" in said
-    _, settings, extra = checkpoint.load_weights(out)
+    _, settings, extra = native.load_weights(out)
     assert settings.class_names == VOC
     assert extra["converted_from"]["format"] == "amdegroot/ssd.pytorch"
     assert extra["converted_from"]["file"] == "ssd300.pth"
@@ -64,7 +64,7 @@ def test_as_a_process_it_takes_names_boxes_and_a_picture(tmp_path):
 
 def test_our_own_file_gets_other_names_and_keeps_its_figures(small, tmp_path, capsys):
     assert main([str(small), str(tmp_path / "new.safetensors"), "--names", "cat,dog"]) == 0
-    _, settings, extra = checkpoint.load_weights(tmp_path / "new.safetensors")
+    _, settings, extra = native.load_weights(tmp_path / "new.safetensors")
     assert settings.class_names == ("cat", "dog")
     assert extra == {"validation": {"AP": 0.5}}
     assert ": ssd-vgg\n" in capsys.readouterr().out
@@ -97,13 +97,13 @@ def test_force_replaces_a_file_that_is_there(small, tmp_path):
     out = tmp_path / "there.safetensors"
     out.write_bytes(b"old")
     assert main([str(small), str(out), "--force"]) == 0
-    assert checkpoint.is_ours(out)
+    assert native.is_ours(out)
 
 
 def test_weights_that_are_not_finite_are_not_converted(small, tmp_path, capsys):
-    state, settings, _ = checkpoint.load_weights(small)
+    state, settings, _ = native.load_weights(small)
     state["head.boxes.0.bias"][0] = torch.nan
-    checkpoint.save_weights(small, state, settings)
+    native.save_weights(small, state, settings)
     assert main([str(small), str(tmp_path / "new.safetensors")]) == 2
     assert "the network's output is not finite" in capsys.readouterr().err
     assert not (tmp_path / "new.safetensors").exists()

@@ -17,7 +17,7 @@ import pytest
 
 import ssd
 from ssd.commands.demo import KEPT_SECONDS, list_weights, main, sweep
-from ssd.commands.demo_search import Search
+from ssd.demo.search import Search
 from ssd.errors import ArgumentError, CheckpointError, ImageDecodeError
 from tests.commands.small_detector import save_small_weights, write_picture
 from tests.commands.webdriver import open_browser, wait

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-import ssd.detector
+import ssd.inference.detector
 from ssd.commands.detect import main
 from tests.commands.small_detector import read_rows, save_small_weights, snapshot, write_picture
 
@@ -53,13 +53,13 @@ def test_a_folder_gives_a_line_and_a_drawn_picture_for_each(weights, photos, tmp
 
 
 def test_box_voting_is_the_weights_own_or_as_told(weights, photos, tmp_path, monkeypatch):
-    sigmas, original = [], ssd.detector.postprocess
+    sigmas, original = [], ssd.inference.detector.postprocess
     monkeypatch.setattr(
-        ssd.detector, "postprocess", lambda *a, **k: sigmas.append(k["box_voting"]) or original(*a, **k)
+        ssd.inference.detector, "postprocess", lambda *a, **k: sigmas.append(k["box_voting"]) or original(*a, **k)
     )
     for number, words in enumerate((["--box-voting", "0.1"], ["--box-voting", "0"], [])):
         assert run(weights, photos / "b.png", "--output", tmp_path / str(number), *words) == 0
-    own = ssd.detector.load(weights).settings.postprocessing.box_voting
+    own = ssd.inference.detector.load(weights).settings.postprocessing.box_voting
     assert sigmas == [0.1, 0.0, own]
     assert run(weights, photos / "b.png", "--output", tmp_path / "3", "--box-voting", "2") == 2
 
@@ -67,7 +67,7 @@ def test_box_voting_is_the_weights_own_or_as_told(weights, photos, tmp_path, mon
 def test_lines_say_what_detect_says(weights, photos, tmp_path):
     out = tmp_path / "out"
     run(weights, photos / "b.png", "--output", out, "--max-detections", 3, "--precision", "fp32")
-    detector = ssd.detector.load(weights, precision="fp32")
+    detector = ssd.inference.detector.load(weights, precision="fp32")
     expected = detector.detect(photos / "b.png", score_threshold=0.01, max_detections=3)
     assert read_rows(out) == [expected.to_dict() | {"files": ["b.png"]}]
 
@@ -177,7 +177,7 @@ def test_tiles_are_searched_too(weights, tmp_path):
     large = write_picture(tmp_path / "large.png", 300, 400)
     for tiles, folder in ((None, "plain"), ("2x3", "tiled"), ("auto", "auto")):
         assert run(weights, large, "--output", tmp_path / folder, *(["--tiles", tiles] if tiles else [])) == 0
-    detector = ssd.detector.load(weights)
+    detector = ssd.inference.detector.load(weights)
     expected = detector.detect(large, score_threshold=0.01, tiles=(2, 3))
     assert read_rows(tmp_path / "tiled")[0]["detections"] == expected.to_dict()["detections"]
     assert read_rows(tmp_path / "tiled") != read_rows(tmp_path / "plain")
@@ -286,6 +286,6 @@ def test_ctrl_c_is_130(weights, photos, tmp_path, monkeypatch, capsys):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ssd.detector.load", interrupted)
+    monkeypatch.setattr("ssd.inference.detector.load", interrupted)
     assert run(weights, photos, "--output", tmp_path / "out") == 130
     assert capsys.readouterr().err == "interrupted\n"

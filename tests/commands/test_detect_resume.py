@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ssd.commands import detect_journal
 from ssd.commands.detect import main
+from ssd.inference.bulk import journal
 from tests.commands.small_detector import read_rows, save_small_weights, snapshot, write_picture, write_video
 
 CHECKOUT = Path(__file__).parents[2]
@@ -148,8 +148,8 @@ def test_shards_have_folders_of_their_own_and_together_are_everything(weights, p
 def test_half_a_line_is_cut_off(half, tmp_path):
     whole = '{"path": "b.jpg", "detections": []}\n'
     (tmp_path / "detections.jsonl").write_text(whole + half)
-    detect_journal.write_options(tmp_path, {})
-    done = detect_journal.take_up(tmp_path, {})
+    journal.write_options(tmp_path, {})
+    done = journal.take_up(tmp_path, {})
     assert done.paths == {"b.jpg"}
     assert (tmp_path / "detections.jsonl").read_text() == whole
 

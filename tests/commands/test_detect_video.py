@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
-import ssd.detector
+import ssd.inference.detector
 from ssd.commands.detect import main
-from ssd.video import VideoReader
+from ssd.images.video_reader import VideoReader
 from tests.commands.small_detector import read_rows, save_small_weights, write_video
 
 CHECKOUT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def test_a_video_is_drawn_and_has_a_line_for_each_frame(weights, tmp_path, capsy
 def test_lines_of_frames_say_what_detect_says(weights, tmp_path):
     clip, out = write_video(tmp_path / "clip.avi", frames=5), tmp_path / "out"
     assert run(weights, clip, "--output", out, "--format", "jsonl", "--batch-size", 1, "--precision", "fp32") == 0
-    detector = ssd.detector.load(weights, precision="fp32")
+    detector = ssd.inference.detector.load(weights, precision="fp32")
     with VideoReader(str(clip)) as video:
         expected = [detector.detect(frame.image, score_threshold=0.2).to_dict() for frame in video]
     assert [row["detections"] for row in read_rows(out)[:-1]] == [row["detections"] for row in expected]
@@ -208,12 +208,12 @@ def test_a_long_video_takes_no_more_memory_than_a_short_one(weights, tmp_path):
 
 def test_the_drawn_video_of_a_camera_keeps_time(weights, tmp_path, monkeypatch):
     """Frames that come once in 0.1 s of a camera that promises 25 a second are repeated."""
-    from tests.test_video import FakeCamera
+    from tests.images.test_video_reader import FakeCamera
 
     camera = FakeCamera(12)
     camera.grab = functools.partial(_slow_grab, camera)
     camera.retrieve = lambda: (True, np.zeros((48, 64, 3), np.uint8))
-    monkeypatch.setattr("ssd.video.cv2.VideoCapture", lambda _: camera)
+    monkeypatch.setattr("ssd.images.video_reader.cv2.VideoCapture", lambda _: camera)
     out = tmp_path / "out"
     assert run(weights, "0", "--output", out) == 0
     seconds = read_rows(out)[-2]["seconds"]

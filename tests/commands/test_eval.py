@@ -10,13 +10,14 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ssd import build_data, detector
-from ssd import config as configs
-from ssd.checkpoint import save_weights
 from ssd.commands.eval import _find, _output, main, parser
-from ssd.commands.eval_report import aligned, figure_table, number
-from ssd.data import open_dataset
-from ssd.variants import from_settings, settings_for
+from ssd.data.dataset import open_dataset
+from ssd.evaluation.text import aligned, figure_table, number
+from ssd.experiment import config as configs
+from ssd.experiment import data as experiment_data
+from ssd.inference import detector
+from ssd.model.factory import from_settings, settings_for
+from ssd.weights.native import save_weights
 from tests.audit.made import good, voc_splits
 
 SHAPES = {"name": "small", "data": {"format": "shapes", "shapes_train": 4, "shapes_val": 6, "shapes_size": 64}}
@@ -105,7 +106,7 @@ def test_the_name_of_the_figures_tells_weights_and_data(
     args.coco = not args.voc
     found, config = _find(args)
     folder = tmp_path / "runs/own" if weights.startswith("runs") else tmp_path
-    assert _output(args, found, config, build_data.open_split(config, "val")).resolve() == folder / name
+    assert _output(args, found, config, experiment_data.open_split(config, "val")).resolve() == folder / name
 
 
 def test_the_figures_are_what_pycocotools_says_of_the_results_file(tiny_coco: Path, tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import ssd
-from ssd.checkpoint import save_weights
-from ssd.commands import export_check
 from ssd.commands.export import main
-from ssd.commands.export_pictures import open_pictures, own_pictures
-from ssd.detector import Detector
 from ssd.errors import ArgumentError, DatasetError
-from tests.export import made
+from ssd.exporters import verify
+from ssd.exporters.pictures import open_pictures, own_pictures
+from ssd.inference.detector import Detector
+from ssd.weights.native import save_weights
+from tests.exporters import made
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,8 +52,8 @@ def engine(monkeypatch):
             assert path.is_file()
             return Detector(network, written[-1][0], device="cpu", precision="fp32")
 
-        monkeypatch.setattr("ssd.export.export", export)
-        monkeypatch.setattr(export_check, "load", load)
+        monkeypatch.setattr("ssd.exporters.export.export", export)
+        monkeypatch.setattr(verify, "load", load)
         return written
 
     return use
@@ -142,14 +142,14 @@ def test_a_refused_export_leaves_nothing_behind(weights, photos, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise ssd.errors.ExportError("no")
 
-    monkeypatch.setattr("ssd.export.export", refuse)
+    monkeypatch.setattr("ssd.exporters.export.export", refuse)
     assert main([str(weights), "--format", "onnx", "--parity", str(photos)]) == 2
     assert [path.name for path in weights.parent.iterdir()] == ["best.safetensors"]
 
 
 @pytest.mark.parametrize("package", ["nncf", "openvino"])
 def test_8_bits_name_their_extra_before_anything_is_loaded(package, weights, monkeypatch, capsys):
-    monkeypatch.setattr("ssd.detector.load_network", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("ssd.inference.detector.load_network", lambda *_: pytest.fail("loaded"))
     for name in ("nncf", "openvino"):  # the other one is there, or looks like it
         monkeypatch.setitem(sys.modules, name, None if name == package else sys)
     assert main([str(weights), "--format", "openvino", "--int8", "--calibrate", "nowhere"]) == 2

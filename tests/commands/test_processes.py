@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ssd.commands import _python
 from ssd.commands.main import COMMANDS, main
+from ssd.system import python_environment
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -37,21 +37,25 @@ def test_detecting_without_the_packages_names_the_tool():
 
 
 def test_the_checkouts_own_python_is_named_where_it_is(monkeypatch, tmp_path):
-    monkeypatch.setattr(_python, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(python_environment, "CHECKOUT", tmp_path)
     monkeypatch.setattr(sys, "argv", ["tools/detect.py", "a.jpg"])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pyproject.toml").touch()
-    assert _python.other_python() == f"Run `make install` in the clone, or: {sys.executable} -m pip install ."
+    assert (
+        python_environment.other_python() == f"Run `make install` in the clone, or: {sys.executable} -m pip install ."
+    )
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.touch()
-    assert _python.other_python() == ("Use .venv/bin/python tools/detect.py ..., or activate it: . .venv/bin/activate")
+    assert python_environment.other_python() == (
+        "Use .venv/bin/python tools/detect.py ..., or activate it: . .venv/bin/activate"
+    )
     monkeypatch.chdir("/")
-    assert f"Use {python} tools/detect.py ..." in _python.other_python()
+    assert f"Use {python} tools/detect.py ..." in python_environment.other_python()
     monkeypatch.setattr(sys, "argv", ["/usr/bin/ssd", "detect"])
-    assert f"Use {python.parent}/ssd ..." in _python.other_python()
+    assert f"Use {python.parent}/ssd ..." in python_environment.other_python()
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
-    assert "make install" in _python.other_python()
+    assert "make install" in python_environment.other_python()
 
 
 @pytest.mark.parametrize("missing", ["ssd", "ssd.nowhere", "torch.nowhere", "sqlite3", None])

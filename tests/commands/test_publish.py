@@ -1,15 +1,15 @@
 import pytest
 
-from ssd import checkpoint
 from ssd.commands.publish import main
-from ssd.variants import from_settings, settings_for
+from ssd.model.factory import from_settings, settings_for
+from ssd.weights import native
 
 
 @pytest.fixture
 def run(tmp_path):
     settings = settings_for(("cat",), input_size=64, width=0.125)
     (tmp_path / "run").mkdir()
-    checkpoint.save_weights(tmp_path / "run" / "best.safetensors", from_settings(settings).state_dict(), settings)
+    native.save_weights(tmp_path / "run" / "best.safetensors", from_settings(settings).state_dict(), settings)
     return tmp_path / "run"
 
 

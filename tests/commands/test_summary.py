@@ -2,11 +2,11 @@ import json
 
 import pytest
 
-from ssd.checkpoint import save_weights
 from ssd.commands import summary
-from ssd.commands.summary import figures, networks
 from ssd.errors import ArgumentError, ConfigError
-from ssd.variants import from_settings, settings_for
+from ssd.model.factory import from_settings, settings_for
+from ssd.summary import figures, networks
+from ssd.weights.native import save_weights
 
 
 @pytest.fixture(scope="module")

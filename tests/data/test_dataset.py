@@ -3,7 +3,9 @@ import logging
 
 import pytest
 
-from ssd.data import default_split, open_dataset, recognise, scan, shapes
+from ssd.data.dataset import open_dataset, scan
+from ssd.data.formats.registry import default_split, recognise
+from ssd.data.shapes.dataset import shapes
 from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
 from tests.data.made import coco_content, coco_folder, voc_folder, write_picture, write_text, xml, xml_object
 

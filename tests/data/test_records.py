@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.data.annotations import RawObject, RawPicture, RawSplit
+from ssd.data.formats.annotations import RawObject, RawPicture, RawSplit
 from ssd.data.records import build_records, check_box
 
 nan, inf = float("nan"), float("inf")

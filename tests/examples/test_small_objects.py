@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssd.detections import Detections
+from ssd.inference.detections import Detections
 from tests.commands.small_detector import save_small_weights
 
 CHECKOUT = Path(__file__).parents[2]

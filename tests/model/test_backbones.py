@@ -8,9 +8,8 @@ import torchvision
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from ssd import variants
 from ssd.errors import ConfigError, MissingExtraError
-from ssd.model import backbones, levels, timm_taps
+from ssd.model import backbones, factory, levels, timm_backbones
 from ssd.model.initialise import fit_to_data_
 from ssd.model.vgg import L2Norm
 from ssd.multibox.default_boxes import default_boxes
@@ -50,19 +49,19 @@ def test_taps_are_where_the_stride_is_8_16_and_32(name: str, size: int) -> None:
 
 
 def test_extra_layers_make_up_six_levels_at_300() -> None:
-    assert variants.settings_for(("a",), input_size=300, backbone="resnet18").boxes.grids == (38, 19, 10, 5, 3, 1)
-    assert variants.settings_for(("a",), input_size=300, backbone="alexnet").boxes.grids == (36, 17, 9, 5, 3, 1)
-    assert variants.settings_for(("a",), input_size=300, backbone="inception_v3").boxes.grids == (35, 17, 8, 4, 2, 1)
+    assert factory.settings_for(("a",), input_size=300, backbone="resnet18").boxes.grids == (38, 19, 10, 5, 3, 1)
+    assert factory.settings_for(("a",), input_size=300, backbone="alexnet").boxes.grids == (36, 17, 9, 5, 3, 1)
+    assert factory.settings_for(("a",), input_size=300, backbone="inception_v3").boxes.grids == (35, 17, 8, 4, 2, 1)
 
 
 def test_default_boxes_stand_a_stride_apart_where_the_cells_cover_the_picture() -> None:
-    padded = variants.settings_for(("a",), input_size=300, backbone="resnet18").boxes
+    padded = factory.settings_for(("a",), input_size=300, backbone="resnet18").boxes
     assert padded.steps == (8, 16, 32, 64, 100, 300)
 
 
 @pytest.mark.parametrize("name", ["inception_v3", "alexnet"])
 def test_default_boxes_of_a_network_without_padding_are_spread_over_the_whole_picture(name: str) -> None:
-    boxes = variants.settings_for(("a",), input_size=300, backbone=name).boxes
+    boxes = factory.settings_for(("a",), input_size=300, backbone=name).boxes
     assert boxes.steps[:2] == (300 / boxes.grids[0], 300 / boxes.grids[1])
     tiled = default_boxes(boxes)
     centres = (tiled[:, :2] + tiled[:, 2:]) / 2
@@ -75,10 +74,10 @@ def test_default_boxes_of_a_network_without_padding_are_spread_over_the_whole_pi
 )
 def test_the_first_level_is_l2_normalised_where_its_features_are_not(name: str, normalised: bool) -> None:
     assert levels.levels(name, 128).normalised is normalised
-    settings = variants.settings_for(("a",), input_size=128, backbone=name)
+    settings = factory.settings_for(("a",), input_size=128, backbone=name)
     assert settings.network.first_level_norm == ("none" if normalised else "l2")
     with torch.device("meta"):
-        network = variants.from_settings(settings)
+        network = factory.from_settings(settings)
     assert isinstance(network.first_norm, nn.Identity if normalised else L2Norm)
 
 
@@ -87,9 +86,9 @@ def test_the_first_level_is_l2_normalised_where_its_features_are_not(name: str, 
 )
 def test_every_backbone_states_its_smallest_input(name: str, smallest: int) -> None:
     assert levels.smallest_input(name) == smallest
-    variants.settings_for(("a",), input_size=smallest, backbone=name)
+    factory.settings_for(("a",), input_size=smallest, backbone=name)
     with pytest.raises(ConfigError, match=rf"{smallest - 1} pixels are too few for {name}. Use {smallest} or more."):
-        variants.settings_for(("a",), input_size=smallest - 1, backbone=name)
+        factory.settings_for(("a",), input_size=smallest - 1, backbone=name)
 
 
 @needs_timm
@@ -98,7 +97,7 @@ def test_every_backbone_states_its_smallest_input(name: str, smallest: int) -> N
 def test_inceptions_of_timm_state_their_smallest_input(name: str) -> None:
     assert levels.smallest_input(name) == 75
     with pytest.raises(ConfigError, match=r"Use 75 or more."):
-        variants.settings_for(("a",), input_size=74, backbone=name)
+        factory.settings_for(("a",), input_size=74, backbone=name)
 
 
 def test_aliases_name_what_is_kept() -> None:
@@ -116,12 +115,12 @@ def test_looking_at_a_network_draws_no_random_number() -> None:
 
 def test_a_library_backbone_comes_in_its_own_width_alone() -> None:
     with pytest.raises(ConfigError, match=r"model.width: 0.5: resnet18 comes in its own width alone"):
-        variants.settings_for(("a",), input_size=128, backbone="resnet18", width=0.5)
+        factory.settings_for(("a",), input_size=128, backbone="resnet18", width=0.5)
 
 
 def test_auxiliary_heads_speak_in_training_and_are_silent_in_evaluation() -> None:
-    settings = variants.settings_for(("a", "b", "c"), input_size=128, backbone="googlenet")
-    network = variants.from_settings(settings, auxiliary=True)
+    settings = factory.settings_for(("a", "b", "c"), input_size=128, backbone="googlenet")
+    network = factory.from_settings(settings, auxiliary=True)
     images = torch.randn(2, 3, 128, 128)
     with torch.no_grad():
         network.train()(images)
@@ -130,25 +129,25 @@ def test_auxiliary_heads_speak_in_training_and_are_silent_in_evaluation() -> Non
     assert network.backbone.presence == []
     network.train()(images)
     assert copy.deepcopy(network).backbone.presence == []  # what hangs on a graph is not copied
-    plain = variants.from_settings(settings)
+    plain = factory.from_settings(settings)
     assert plain.state_dict().keys() == {key for key in network.state_dict() if "auxiliary" not in key}
 
 
 @pytest.mark.parametrize("name", ["vgg16", "resnet18", "inception_v2"])
 def test_auxiliary_heads_are_where_their_inventors_put_them(name: str) -> None:
-    settings = variants.settings_for(("a",), input_size=128, backbone=name)
+    settings = factory.settings_for(("a",), input_size=128, backbone=name)
     if name == "inception_v2":
-        heads = variants.from_settings(settings, auxiliary=True).backbone.auxiliary
+        heads = factory.from_settings(settings, auxiliary=True).backbone.auxiliary
         assert set(heads) == {"inception4a", "inception4d"}
         return
     with pytest.raises(ConfigError, match=r"loss.auxiliary_weight: .* has no auxiliary heads"):
-        variants.from_settings(settings, auxiliary=True)
+        factory.from_settings(settings, auxiliary=True)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
 def test_a_backbone_from_scratch_fitted_to_data_says_something_of_sensible_size(name: str) -> None:
     torch.manual_seed(0)
-    network = variants.from_settings(variants.settings_for(("a", "b"), input_size=96, backbone=name))
+    network = factory.from_settings(factory.settings_for(("a", "b"), input_size=96, backbone=name))
     fresh = [key for key, layer in network.named_modules() if isinstance(layer, nn.Conv2d)]
     images = torch.randn(8, 3, 96, 96)
     fit_to_data_(network, images, fresh)
@@ -161,8 +160,8 @@ def test_a_backbone_from_scratch_fitted_to_data_says_something_of_sensible_size(
 @needs_timm
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_coatnet"])
 def test_any_timm_name_with_feature_taps_works(name: str) -> None:
-    settings = variants.settings_for(("a", "b"), input_size=128, backbone=name)
-    network = variants.from_settings(settings)
+    settings = factory.settings_for(("a", "b"), input_size=128, backbone=name)
+    network = factory.from_settings(settings)
     predictions = network(torch.randn(2, 3, 128, 128))
     assert predictions.offsets.shape[:2] == (2, len(default_boxes(settings.boxes)))
 
@@ -171,11 +170,11 @@ def test_any_timm_name_with_feature_taps_works(name: str) -> None:
 @pytest.mark.slow
 def test_transformers_of_timm_are_built_for_the_input_size() -> None:
     name = "swin_tiny_patch4_window7_224"
-    settings = variants.settings_for(("a",), input_size=160, backbone=name)
+    settings = factory.settings_for(("a",), input_size=160, backbone=name)
     assert settings.boxes.grids[:3] == (20, 10, 5)
     with torch.device("meta"):
-        network = variants.from_settings(settings)
-    network.load_state_dict(variants.from_settings(settings).state_dict(), assign=True)
+        network = factory.from_settings(settings)
+    network.load_state_dict(factory.from_settings(settings).state_dict(), assign=True)
     assert torch.isfinite(network.eval()(torch.randn(1, 3, 160, 160)).logits).all()
 
 
@@ -190,26 +189,26 @@ def test_transformers_of_timm_are_built_for_the_input_size() -> None:
 )
 def test_a_name_that_is_no_backbone_is_explained(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        variants.settings_for(("a",), input_size=128, backbone=name)
+        factory.settings_for(("a",), input_size=128, backbone=name)
 
 
 @needs_timm
 def test_a_size_that_a_network_cannot_take_is_explained() -> None:
     with pytest.raises(ConfigError, match=r"test_coatnet cannot take 150 pixels .*Try a multiple of 32"):
-        variants.settings_for(("a",), input_size=150, backbone="test_coatnet")
+        factory.settings_for(("a",), input_size=150, backbone="test_coatnet")
 
 
 def test_without_timm_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     with pytest.raises(MissingExtraError, match=r"ssd-vgg\[backbones\]"):
-        timm_taps.module("inception_v4")
+        timm_backbones.module("inception_v4")
 
 
 def test_a_line_in_the_table_adds_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The example of CONTRIBUTING."""
     monkeypatch.setitem(backbones.TORCHVISION, "squeezenet1_1", backbones.Cut(("features.7", "features.12")))
-    settings = variants.settings_for(("a", "b"), input_size=128, backbone="squeezenet1_1")
+    settings = factory.settings_for(("a", "b"), input_size=128, backbone="squeezenet1_1")
     assert settings.network.first_level_norm == "l2"  # SqueezeNet has no BatchNorm
-    network = variants.from_settings(settings)
+    network = factory.from_settings(settings)
     predictions = network(torch.randn(1, 3, 128, 128))
     assert predictions.offsets.shape[1] == len(default_boxes(settings.boxes))

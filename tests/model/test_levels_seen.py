@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ssd import variants
 from ssd.errors import ConfigError
-from ssd.model import vgg
+from ssd.model import factory, vgg
 from ssd.model.vgg import VGG
 from ssd.multibox.default_boxes import default_boxes
 from ssd.settings import Settings
@@ -15,7 +14,7 @@ THIN = {"width": 0.05, "backbone": "vgg11"}
 
 
 def settings_of(size: int = 300, **numbers: object) -> Settings:
-    return variants.settings_for(("a", "b"), input_size=size, **(THIN | numbers))  # type: ignore[arg-type]
+    return factory.settings_for(("a", "b"), input_size=size, **(THIN | numbers))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [64, 75, 127, 130, 300])
@@ -41,7 +40,7 @@ def test_without_atrous_the_grids_and_the_boxes_stay_and_the_first_pair_of_extra
     with_it, without = settings_of(), settings_of(atrous=False)
     assert without.boxes == with_it.boxes
     assert without.boxes.grids == (38, 19, 10, 5, 3, 1)
-    extra = [name for name, layer in variants.from_settings(without).extras.named_children() if "conv" in name]
+    extra = [name for name, layer in factory.from_settings(without).extras.named_children() if "conv" in name]
     assert extra == ["conv9_1", "conv9_2", "conv10_1", "conv10_2", "conv11_1", "conv11_2"]
     assert settings_of(512, atrous=False).boxes == settings_of(512).boxes
 
@@ -54,7 +53,7 @@ def test_fewer_levels_say_something_of_each_of_their_boxes_and_nothing_is_built_
     levels: tuple[int, ...],
 ) -> None:
     settings = settings_of(levels=levels)
-    network = variants.from_settings(settings)
+    network = factory.from_settings(settings)
     predictions = network(torch.randn(1, 3, 300, 300))
     assert settings.boxes.grids == levels
     assert predictions.offsets.shape[1] == len(default_boxes(settings.boxes))
@@ -77,7 +76,7 @@ def test_levels_that_stay_keep_their_steps_and_ratios_and_share_the_sizes() -> N
 def test_the_same_level_says_the_same_whether_or_not_others_are_seen() -> None:
     everything, two = settings_of(64), settings_of(64, levels=(8, 4))
     torch.manual_seed(0)
-    whole, part = variants.from_settings(everything).eval(), variants.from_settings(two).eval()
+    whole, part = factory.from_settings(everything).eval(), factory.from_settings(two).eval()
     part.load_state_dict({name: whole.state_dict()[name] for name in part.state_dict()})
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
@@ -121,11 +120,11 @@ def test_settings_of_files_from_before_these_keys_are_read_and_new_ones_come_bac
     assert Settings.from_dict(old) == settings_of(64)
     new = settings_of(64, atrous=False, fc_norm="group", extras_norm="group", levels=(8, 2))
     assert Settings.from_dict(new.to_dict()) == new
-    assert isinstance(variants.from_settings(new).backbone.norm7, nn.GroupNorm)
+    assert isinstance(factory.from_settings(new).backbone.norm7, nn.GroupNorm)
 
 
 def test_boxes_of_a_file_that_are_not_the_networks_are_refused() -> None:
     wrong = settings_of(64).to_dict()
     wrong["boxes"]["grids"] = [9, 4, 2, 1]
     with pytest.raises(ConfigError, match=r"default boxes: \[9, 4, 2, 1\]"):
-        variants.from_settings(Settings.from_dict(wrong))
+        factory.from_settings(Settings.from_dict(wrong))

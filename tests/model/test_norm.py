@@ -4,19 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from ssd import variants
 from ssd.errors import ConfigError
+from ssd.model import factory
 from ssd.model.initialise import fit_to_data_
 from ssd.model.norm import groups
 from ssd.model.ssd import SSD
-from ssd.optim import AveragedNetwork, parameter_groups
-from ssd.vitals import watching
+from ssd.training.dead_units import watching
+from ssd.training.optim import AveragedNetwork, parameter_groups
 
 
 def small(size: int = 128, **numbers: object) -> SSD:
     torch.manual_seed(0)
-    settings = variants.settings_for(("a", "b"), input_size=size, **({"backbone": "vgg11", "width": 0.125} | numbers))  # type: ignore[arg-type]
-    return variants.from_settings(settings)
+    settings = factory.settings_for(("a", "b"), input_size=size, **({"backbone": "vgg11", "width": 0.125} | numbers))  # type: ignore[arg-type]
+    return factory.from_settings(settings)
 
 
 def convolutions(network: nn.Module) -> list[str]:
@@ -44,7 +44,7 @@ def test_a_bias_goes_only_where_each_channels_mean_is_taken_away() -> None:
 @pytest.mark.parametrize(("backbone", "why"), [("vgg11_bn", "already"), ("resnet18", "has no conv6 and conv7")])
 def test_conv6_and_conv7_that_are_not_there_or_are_normalised_are_refused(backbone: str, why: str) -> None:
     with pytest.raises(ConfigError, match=f"model.fc_norm: group: {backbone} .*{why}"):
-        variants.settings_for(("a",), input_size=128, backbone=backbone, fc_norm="group")
+        factory.settings_for(("a",), input_size=128, backbone=backbone, fc_norm="group")
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])

@@ -5,7 +5,7 @@ from torch import nn
 
 from ssd.model import vgg
 from ssd.model.vgg import VGG
-from ssd.weights.vgg_imagenet import vgg16_backbone_state
+from ssd.weights.imagenet.vgg import vgg16_backbone_state
 
 
 def parameters(network: nn.Module) -> int:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ssd import variants
+from ssd.model import factory
 from ssd.multibox.default_boxes import box_settings, default_boxes, scales, steps
 from ssd.settings import Settings
 
@@ -104,9 +104,9 @@ def test_scales_follow_equation_4_for_any_number_of_levels() -> None:
 
 @pytest.mark.parametrize("size", [64, 96, 160, 300, 301, 333, 512, 600, 800])
 def test_any_input_size_tiles_as_many_boxes_as_the_network_predicts(size: int) -> None:
-    settings = variants.settings_for(("thing",), input_size=size, width=0.05)
+    settings = factory.settings_for(("thing",), input_size=size, width=0.05)
     with torch.no_grad():
-        predictions = variants.from_settings(settings)(torch.zeros(1, 3, size, size))
+        predictions = factory.from_settings(settings)(torch.zeros(1, 3, size, size))
     boxes = default_boxes(settings.boxes)
     assert predictions.offsets.shape == (1, len(boxes), 4)
     assert predictions.logits.shape == (1, len(boxes), 2)
@@ -114,5 +114,5 @@ def test_any_input_size_tiles_as_many_boxes_as_the_network_predicts(size: int) -
 
 
 def test_settings_survive_the_trip_through_plain_types() -> None:
-    settings = variants.ssd512(("cat", "dog"), table="coco", truncate=True, clip="centre")
+    settings = factory.ssd512(("cat", "dog"), table="coco", truncate=True, clip="centre")
     assert Settings.from_dict(settings.to_dict()) == settings

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["ssd.data", "ssd.config", "ssd.images", "ssd.checkpoint", "ssd.settings"]):
+with atheris.instrument_imports(
+    include=["ssd.data", "ssd.experiment.config", "ssd.images.decode", "ssd.weights.native", "ssd.settings"]
+):
     from tests.reliability.targets import fresh
 
 from ssd.errors import SSDError

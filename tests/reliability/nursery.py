@@ -102,8 +102,8 @@ def _serve() -> None:
 
     import ssd.commands.eval
     import ssd.commands.train
-    import ssd.data.transforms
-    import ssd.training  # noqa: F401 - what the children would import
+    import ssd.data.augment.transforms
+    import ssd.training.trainer  # noqa: F401 - what the children would import
 
     torch.set_num_threads(1)
     started: dict[int, tuple[str, float]] = {}

@@ -20,15 +20,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ssd import checkpoint, config
-from ssd.data import open_dataset, scan
-from ssd.detector import load
-from ssd.images import decode
-from ssd.pretrained import read_weights
-from ssd.variants import from_settings, settings_for
-from ssd.weights.tensors import read_tensors
+from ssd.data.dataset import open_dataset, scan
+from ssd.experiment import config
+from ssd.images.decode import decode
+from ssd.inference.detector import load
+from ssd.model.factory import from_settings, settings_for
+from ssd.weights import native
+from ssd.weights.files.tensors import read_tensors
+from ssd.weights.resolve import read_weights
 from tests.data.made import coco_content, coco_folder, voc_folder, write_picture, write_text, xml, xml_object
-from tests.weights.test_caffemodel import model, prior_box
+from tests.weights.files.test_caffemodel import model, prior_box
 
 Call = Callable[[bytes], object]
 Target = Callable[[Path], tuple[list[bytes], Call]]
@@ -87,7 +88,7 @@ def config_yaml(folder: Path) -> tuple[list[bytes], Call]:
 def weights_file(folder: Path) -> tuple[list[bytes], Call]:
     """A weights file of ours, and the same tensors as PyTorch and numpy write them."""
     tensors = {"conv.weight": torch.ones(2, 3, 3, 3), "conv.bias": torch.zeros(2)}
-    checkpoint.save_weights(folder / "a.safetensors", tensors, settings_for(("cat", "dog"), input_size=80, width=0.05))
+    native.save_weights(folder / "a.safetensors", tensors, settings_for(("cat", "dog"), input_size=80, width=0.05))
     torch.save({"model": tensors, "epoch": 3}, folder / "a.pth")
     np.savez(folder / "a.npz", **{name: tensor.numpy() for name, tensor in tensors.items()})
     suffixes = {b"PK": ".pth", b"NU": ".npz"}
@@ -131,11 +132,11 @@ def weights_settings(folder: Path) -> tuple[list[bytes], Call]:
             for _ in range(draw.randint(1, 2)):
                 _spoil(stated, draw)
         few = {"conv.bias": torch.zeros(2)}
-        checkpoint.save_weights(path, few, _Stated(stated))  # type: ignore[arg-type]
-        checkpoint.load_weights(path)
+        native.save_weights(path, few, _Stated(stated))  # type: ignore[arg-type]
+        native.load_weights(path)
         if zlib.crc32(data) % 10 and data != b"unchanged":
             return None  # to build the network that was accepted takes long: every tenth is enough
-        checkpoint.save_weights(path, network.state_dict(), _Stated(stated))  # type: ignore[arg-type]
+        native.save_weights(path, network.state_dict(), _Stated(stated))  # type: ignore[arg-type]
         return load(path, backend="torch").detect(np.zeros((9, 9, 3), np.uint8))
 
     return [b"unchanged"], call
@@ -145,7 +146,7 @@ def run_state(folder: Path) -> tuple[list[bytes], Call]:
     """A run's state: damaged, and as a stranger would write it, with the right checksum."""
     path = folder / "state-1.pt"
     state = {"step": 3, "network": {"a": torch.ones(3)}, "rng": torch.arange(9, dtype=torch.uint8), "best": None}
-    checkpoint.save_state(path, state)
+    native.save_state(path, state)
     whole = path.read_bytes()
     payload = whole[: -len(b"SSDSTATE") - 32]
 
@@ -153,7 +154,7 @@ def run_state(folder: Path) -> tuple[list[bytes], Call]:
         if data.startswith(b"SIGN"):
             data = data[4:] + b"SSDSTATE" + hashlib.sha256(data[4:]).digest()
         path.write_bytes(data)
-        return checkpoint.load_state(path)
+        return native.load_state(path)
 
     return [whole, b"SIGN" + payload], call
 

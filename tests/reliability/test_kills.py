@@ -12,10 +12,10 @@ from typing import Any
 import psutil
 import pytest
 
-from ssd.checkpoint import load_state, load_weights, newest_whole
-from ssd.report.runlog import read_rows
+from ssd.report.run_log import read_rows
+from ssd.weights.native import load_state, load_weights, newest_whole
 from tests.reliability.nursery import Nursery
-from tests.training_runs import TINY, assert_same
+from tests.training.runs import TINY, assert_same
 
 # Averaging, accumulation and warm-up; a state after each of the three epochs of three steps.
 HARD = (*TINY, "optim.accumulate=2", "optim.ema=0.9", "train.eval_every=2", "train.save_every=1", "train.keep=9")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from ssd.checkpoint import load_state
-from ssd.report.runlog import read_rows
+from ssd.report.run_log import read_rows
+from ssd.weights.native import load_state
 from tests.reliability.nursery import Nursery
-from tests.training_runs import TINY
+from tests.training.runs import TINY
 
 # Executed by every rank before the command; `rank` is its number.
 AT_STEP_2 = """
@@ -25,7 +25,7 @@ def add(self, step, lr, parts, *rest):
     return real(self, step, lr, parts, *rest)
 losswatch.LossWatch.add = add
 """
-SHORT_TIMEOUT = "import datetime, ssd.distributed\nssd.distributed.TIMEOUT = datetime.timedelta(seconds=3)\n"
+SHORT_TIMEOUT = "import datetime, ssd.system.distributed\nssd.distributed.TIMEOUT = datetime.timedelta(seconds=3)\n"
 THREE = ("train.batch_size=6",)
 
 
@@ -89,7 +89,7 @@ def test_a_process_that_never_comes_is_told(nursery: Nursery, tmp_path: Path) ->
 
 
 def test_ranks_with_different_configs_stop_on_all(nursery: Nursery, tmp_path: Path) -> None:
-    first = "import sys, ssd.config as c\nreal = c.load\nc.load = lambda p, o=(): real(p, [*o, f'seed={rank}'])\n"
+    first = "import sys, ssd.experiment.config as c\nreal = c.load\nc.load = lambda p, o=(): real(p, [*o, f'seed={rank}'])\n"
     ended = nursery.run("train", *words(tmp_path, *THREE), ranks=3, first=first, timeout=30)
     assert [rank.code for rank in ended] == [2] * 3
     assert all("disagree on the config or the data" in rank.err for rank in ended)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from ssd import config as configs
-from ssd.checkpoint import load_state, load_weights
-from ssd.report.runlog import read_rows
+from ssd.experiment import config as configs
+from ssd.report.run_log import read_rows
+from ssd.weights.native import load_state, load_weights
 from tests.reliability.nursery import Nursery
-from tests.training_runs import TINY
+from tests.training.runs import TINY
 
 # Replaces the headline figure of each evaluation by the next of a list.
 FIGURES = """

@@ -15,11 +15,11 @@ import safetensors.torch
 import torch
 
 import ssd
-from ssd.checkpoint import load_weights, save_weights
-from ssd.data import open_dataset
+from ssd.data.dataset import open_dataset
 from ssd.errors import CheckpointError, DatasetError
+from ssd.model.factory import settings_for
 from ssd.settings import Settings
-from ssd.variants import settings_for
+from ssd.weights.native import load_weights, save_weights
 from tests.data.made import coco_content, coco_folder, voc_folder, write_picture, write_text, xml, xml_object
 from tests.reliability.nursery import Nursery
 
@@ -28,19 +28,19 @@ PACKAGE = Path(ssd.__file__).parent
 FORBIDDEN = {
     "pickle.load": "torch.load(weights_only=True)",
     "pickle.loads": "torch.load(weights_only=True)",
-    "yaml.unsafe_load": "ssd.yamltext",
-    "yaml.full_load": "ssd.yamltext",
-    "yaml.safe_load": "ssd.yamltext",
+    "yaml.unsafe_load": "ssd.system.yaml",
+    "yaml.full_load": "ssd.system.yaml",
+    "yaml.safe_load": "ssd.system.yaml",
     "os.system": "subprocess.run with a list",
     "eval": "ast.literal_eval",
     "exec": "nothing",
-    "cv2.imread": "ssd.images.load_image",
-    "torchvision.io.read_image": "ssd.images.load_image",
-    "torchvision.io.decode_image": "ssd.images.load_image",
+    "cv2.imread": "ssd.images.decode.load_image",
+    "torchvision.io.read_image": "ssd.images.decode.load_image",
+    "torchvision.io.decode_image": "ssd.images.decode.load_image",
     "ElementTree.parse": "defusedxml",
-    "torch.hub.load_state_dict_from_url": "ssd.download",
-    "torch.hub.load": "ssd.download",
-    "urllib.request.urlretrieve": "ssd.download",
+    "torch.hub.load_state_dict_from_url": "ssd.system.download",
+    "torch.hub.load": "ssd.system.download",
+    "urllib.request.urlretrieve": "ssd.system.download",
 }
 
 

@@ -10,7 +10,7 @@ from ssd.commands._shared import refuse_existing
 from ssd.errors import ArgumentError
 from tests.data.made import voc_folder, write_picture, write_text, xml, xml_object
 from tests.reliability.nursery import Nursery
-from tests.training_runs import TINY
+from tests.training.runs import TINY
 
 FOLDER_RUN = ("data.format=voc", *(word for word in TINY if not word.startswith("data.")))
 

@@ -4,11 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from ssd.metrics import CocoMetric, Details, ErrorBreakdown, VocMetric
+from ssd.evaluation.metrics.coco import CocoMetric
+from ssd.evaluation.metrics.details import Details
+from ssd.evaluation.metrics.error_breakdown import ErrorBreakdown
+from ssd.evaluation.metrics.voc import VocMetric
+from ssd.evaluation.page.page import EvaluationFigures, SizeRow
 from ssd.report.blocks import Picture
-from ssd.report.evaluation import EvaluationFigures, SizeRow
 from ssd.structures import Record
-from tests.metrics.made import Detections, hand_in, random_case
+from tests.evaluation.metrics.made import Detections, hand_in, random_case
 
 JPEG = b"\xff\xd8\xff\xd9"
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ssd.report.evaluation import evaluation_page
+from ssd.evaluation.page.page import evaluation_page
 from ssd.report.page import render, write_page
-from ssd.report.training import training_page
+from ssd.training.page import training_page
 from tests.report.browser import open_page
 from tests.report.made import evaluation, train_rows, val_rows
 from tests.report.pages import Tree

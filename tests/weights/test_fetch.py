@@ -83,7 +83,7 @@ def test_a_copy_that_torchvision_fetched_serves_if_it_is_whole(home, monkeypatch
 
 
 def test_without_a_network_the_error_says_which_file_to_put_where(home, monkeypatch):
-    monkeypatch.setattr("ssd.download.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("ssd.system.download.time.sleep", lambda seconds: None)
     with pytest.raises(DownloadError) as caught:
         fetching.fetch("http://127.0.0.1:9/vgg16-12345678.pth")
     assert "vgg16-12345678.pth" in str(caught.value)

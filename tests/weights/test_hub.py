@@ -5,16 +5,15 @@ import json
 import pytest
 import torch
 
-from ssd import checkpoint
-from ssd.detector import load
 from ssd.errors import ArgumentError, CheckpointError, DownloadError, MissingExtraError
-from ssd.publish import prepare, publish, without_paths
+from ssd.inference.detector import load
+from ssd.model.factory import from_settings, settings_for
 from ssd.settings import Settings
-from ssd.variants import from_settings, settings_for
 from ssd.weights import hub as hubs
+from ssd.weights import native
 from ssd.weights.hub import HubAddress, fetch_from_hub, is_hub_address, parse_address
-
-from .hub_server import Hub, serving
+from ssd.weights.publish import prepare, publish, without_paths
+from tests.weights.hub_server import Hub, serving
 
 constants = pytest.importorskip("huggingface_hub.constants", reason="the extra hub is not installed")
 
@@ -57,7 +56,7 @@ def run(tmp_path, small):
     }
     validation = {"AP": 0.5254, "AP50": 0.8843, "images": 72.0, "objects": 945.0}
     extra = {"config": config, "validation": validation}
-    checkpoint.save_weights(folder / "best.safetensors", state, settings, extra=extra)
+    native.save_weights(folder / "best.safetensors", state, settings, extra=extra)
     return folder
 
 
@@ -92,8 +91,8 @@ def test_a_published_run_comes_back_from_its_address(hub: Hub, run, monkeypatch)
     detector = load("hf://me/cells", device="cpu")
     assert detector.class_names == ("cat", "dog")
     asked = len(hub.asked)
-    expected, _, _ = checkpoint.load_weights(run / "best.safetensors")
-    state, _, extra = checkpoint.load_weights(fetch_from_hub("hf://me/cells"))
+    expected, _, _ = native.load_weights(run / "best.safetensors")
+    state, _, extra = native.load_weights(fetch_from_hub("hf://me/cells"))
     assert all(torch.equal(state[name], expected[name]) for name in expected)
     assert len(hub.asked) <= asked + 1, "only whether it has changed is asked for"
     assert extra["validation"]["AP"] == 0.5254
@@ -103,7 +102,7 @@ def test_what_is_published_does_not_tell_of_this_machine(hub: Hub, run, tmp_path
     prepare(run, tmp_path, "hf://me/cells")
     written = (tmp_path / "model.safetensors").read_bytes() + (tmp_path / "README.md").read_bytes()
     assert b"somebody" not in written
-    config = checkpoint.load_weights(tmp_path / "model.safetensors")[2]["config"]
+    config = native.load_weights(tmp_path / "model.safetensors")[2]["config"]
     assert config["data"] == {"folder": "cells"}
     assert config["output"] == "runs"
     assert config["model"] == {"backbone_weights": "vgg16.pth", "weights": None}
@@ -204,5 +203,5 @@ def test_without_the_extra_the_error_names_it(monkeypatch):
 
 def test_the_settings_in_a_published_file_are_those_of_the_run(run, tmp_path):
     prepare(run, tmp_path, "hf://me/cells")
-    first, second = (checkpoint.load_weights(p)[1] for p in (run / "best.safetensors", tmp_path / "model.safetensors"))
+    first, second = (native.load_weights(p)[1] for p in (run / "best.safetensors", tmp_path / "model.safetensors"))
     assert json.dumps(first.to_dict()) == json.dumps(second.to_dict())

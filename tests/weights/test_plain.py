@@ -5,16 +5,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssd.detector import Detector
 from ssd.errors import CheckpointError
+from ssd.inference.detector import Detector
+from ssd.model.factory import from_settings
 from ssd.multibox.coder import decode
 from ssd.multibox.default_boxes import boxes_per_cell, default_boxes
 from ssd.settings import Settings
-from ssd.variants import from_settings
-from ssd.weights import Foreign, read_foreign
-from ssd.weights.names import COCO, VOC
-
-from . import plain
+from ssd.weights.ports.class_names import COCO, VOC
+from ssd.weights.ports.layout import Foreign
+from ssd.weights.ports.registry import read_foreign
+from tests.weights import plain
 
 
 def picture() -> np.ndarray:

@@ -1,0 +1,105 @@
+"""Every picture of a split really decoded, in threads: what cannot be read, and which files are the same.
+
+The usual decoder accepts a JPEG with damaged bytes in its middle, and part of the picture is grey; a strict one,
+simplejpeg, refuses it.
+"""
+
+import hashlib
+import importlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ssd.audit.splits import Split
+from ssd.data.dataset import Dataset
+from ssd.data.formats import paths as folders
+from ssd.data.formats.annotations import Problem
+from ssd.errors import AnnotationError, ImageDecodeError, MissingExtraError
+from ssd.structures import Record
+
+_JPEG_START = b"\xff\xd8"
+StrictDecoder = Callable[[bytes], None]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One picture, once it was read: the SHA-256 of its file, and what is wrong with it."""
+
+    path: str  # relative to the data folder
+    digest: str | None  # None where it cannot be used
+    problem: Problem | None
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Files with the same content."""
+
+    places: tuple[tuple[str, str], ...]  # split and path of each
+
+    @property
+    def leaks(self) -> bool:
+        """Whether more than one split has the picture."""
+        return len({split for split, _ in self.places}) > 1
+
+
+def see(
+    dataset: Dataset, *, strict: StrictDecoder | None = None, workers: int = 2, progress: bool = False
+) -> list[Seen]:
+    """Decode every picture of a split, in the order of its records."""
+    look = partial(_look, dataset=dataset, strict=strict)
+    bar = partial(tqdm, total=len(dataset), desc=f"decoding {dataset.split}", unit="picture", disable=not progress)
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        return list(bar(pool.map(look, dataset.records)))
+
+
+def strict_decoder() -> StrictDecoder:
+    """A decoder that raises ValueError for a JPEG that is damaged anywhere.
+
+    Raises:
+        MissingExtraError: simplejpeg is not installed.
+    """
+    try:
+        simplejpeg = importlib.import_module("simplejpeg")
+    except ImportError:
+        problem = "simplejpeg is not installed, so damage inside JPEG files stays unseen"
+        raise MissingExtraError(problem, place="--deep", remedy="pip install simplejpeg") from None
+
+    def decode(data: bytes) -> None:
+        if data.startswith(_JPEG_START):
+            simplejpeg.decode_jpeg(data, strict=True)
+
+    return decode
+
+
+def find_copies(seen: Iterable[tuple[Split, Sequence[Seen]]]) -> list[Copies]:
+    """Group the files that are equal byte by byte, leaks between splits first."""
+    places: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for split, pictures in seen:
+        for picture in pictures:
+            if picture.digest is not None:
+                places[picture.digest].append((split.name, picture.path))
+    copies = [Copies(tuple(group)) for group in places.values() if len(group) > 1]
+    return sorted(copies, key=lambda group: (not group.leaks, group.places))
+
+
+def _look(record: Record, *, dataset: Dataset, strict: StrictDecoder | None) -> Seen:
+    path = folders.relative(Path(record.path), Path(dataset.name))
+    try:
+        dataset.read(record)  # also compares the annotated size
+    except (ImageDecodeError, AnnotationError) as error:
+        kind = "undecodable" if isinstance(error, ImageDecodeError) else "size_differs"
+        return Seen(path, None, Problem(path, kind, error.problem, "file", picture=record.path))
+    data = Path(record.path).read_bytes()
+    problem = None
+    if strict is not None:
+        try:
+            strict(data)
+        except ValueError as error:
+            # Training reads it all the same, grey part and all.
+            problem = Problem(path, "damaged", f"is damaged inside ({error})", "note", picture=record.path)
+    return Seen(path, hashlib.sha256(data).hexdigest(), problem)

@@ -1,0 +1,106 @@
+"""One line that says whether training could start, and lines for what is worth a look; each with its remedy."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ssd.audit.report import Report, SplitReport
+from ssd.data.formats.annotations import Problem
+from ssd.multibox.best_overlaps import REACHED
+
+_WELL_REACHED = 0.9  # a recall below it is worth a look
+_BETTER = 0.03  # and so are other default boxes that reach so many more
+_REMEDIES = {
+    "undecodable": "replace or remove those pictures (data.bad_images=skip passes over a few in training)",
+    "size_differs": "correct the sizes in the annotations, or turn the pictures upright",
+    "no_split": "name the splits with data.train and data.val",
+    "empty_split": "choose splits that have pictures, with data.train and data.val",
+    "no_objects": "annotate objects",
+}
+_NOTES = {
+    "clipped": "boxes reached over the picture's edge and were cut; check that boxes and pictures belong together",
+    "repeated": "the same object is annotated again; remove the copies",
+    "damaged": "the JPEG is damaged inside and decodes with grey parts; replace it",
+    "no_annotation": "pictures without annotation are left out; annotate them, empty if they are",
+}
+_NAMED = 10  # classes without objects that are named
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to do."""
+
+    stops: bool  # whether training, or evaluation on one of the splits, would stop
+    line: str
+    cautions: tuple[str, ...]  # what stops nothing and may still spoil the result
+
+
+def judge(report: Report) -> Verdict:
+    """Weigh a report."""
+    folder = report.opened.problems
+    stopping = [split for split in report.splits if split.stopping]
+    cautions = tuple(_cautions(report))
+    if not folder and not stopping:
+        more = f"; {len(cautions)} things are worth a look" if len(cautions) > 1 else "; one thing is worth a look"
+        return Verdict(False, f"training can start{more if cautions else ''}", cautions)
+    trained = [split for split in stopping if split.name in (report.opened.train, report.opened.val)]
+    # One split asked for by name may be any.
+    what = "training" if folder or trained else f"evaluation on {', '.join(split.name for split in stopping)}"
+    problems = [*folder, *(p for split in stopping for p in split.stopping)]
+    counts = Counter(problem.kind for problem in problems)
+    found = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
+    return Verdict(True, f"{what} would stop: {found}. To do: {'; '.join(_remedies(problems))}", cautions)
+
+
+def _remedies(problems: list[Problem]) -> list[str]:
+    remedies = [_REMEDIES[kind] for kind in dict.fromkeys(problem.kind for problem in problems) if kind in _REMEDIES]
+    if any(problem.level == "object" for problem in problems):
+        remedies.insert(0, "correct the objects, or leave them out with data.bad_objects=drop")
+    if any(problem.level == "file" and problem.kind not in _REMEDIES for problem in problems):
+        remedies.append("correct or remove the files")
+    return remedies
+
+
+def _cautions(report: Report) -> Iterator[str]:
+    leaks = sum(copies.leaks for copies in report.copies)
+    if leaks:
+        yield f"{_count(leaks, 'picture')} in more than one split: evaluation will flatter; keep each in one split"
+    if len(report.copies) > leaks:
+        copies = _count(len(report.copies) - leaks, "picture")
+        yield f"{copies} more than once within a split: remove the copies, or their weight doubles"
+    if report.boxes_from_zero:
+        boxes = _count(report.boxes_from_zero, "box", "boxes")
+        yield f"{boxes} at pixel 0, where VOC counts from 1: set data.voc_offset=0"
+    notes = Counter(problem.kind for split in report.splits for problem in split.problems if problem.level == "note")
+    for kind, remedy in _NOTES.items():
+        if notes[kind]:
+            yield f"{notes[kind]} {kind}: {remedy}"
+    if report.splits:
+        yield from _about_training(report.splits[0], report)
+
+
+def _about_training(split: SplitReport, report: Report) -> Iterator[str]:
+    missing = [row.name for row in split.classes if not row.objects]
+    if missing and split.objects:
+        names = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
+        yield f"{_count(len(missing), 'class', 'classes')} without an object in {split.name}: {names}"
+    own = report.choices[0].name
+    recall = split.reach[own].recall
+    if recall is None or recall >= _WELL_REACHED:
+        return
+    advice = ", ".join(_better_boxes(split, report)) or "no table reaches many more; see --fit-boxes"
+    yield f"{100 * recall:.1f} % of the objects have a default box with an IoU of {REACHED} ({own}): {advice}"
+
+
+def _better_boxes(split: SplitReport, report: Report) -> list[str]:
+    """The table that reaches most among those of the same levels, which costs nothing, and among all."""
+    own, *others = report.choices
+    recall = {choice.name: split.reach[choice.name].recall or 0.0 for choice in report.choices}
+    same_levels = [choice for choice in others if choice.boxes.grids == own.boxes.grids]
+    best = [max(group, key=lambda choice: recall[choice.name]) for group in (same_levels, others) if group]
+    better = [choice for choice in best if recall[choice.name] >= recall[own.name] + _BETTER]
+    return list(dict.fromkeys(f"{100 * recall[choice.name]:.1f} % with {choice.values}" for choice in better))
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,169 @@
+"""What the default boxes can and cannot reach: the best overlap of every object, by its size.
+
+An object whose best default box overlaps it by less than 0.5 is matched to that one box alone (section 2.2), which has
+to learn a long way; objects of the same picture that want the same default box get another one. Both are known before
+the first step of training. Crowd regions are never matched and not counted.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int
+from torch import Tensor
+
+from ssd.data.dataset import Dataset
+from ssd.data.formats import paths as folders
+from ssd.multibox.best_overlaps import REACHED, best_overlaps
+from ssd.multibox.default_boxes import default_boxes
+from ssd.multibox.matcher import match
+from ssd.settings import BoxSettings
+from ssd.structures import Record, Targets
+
+Size = Literal["small", "medium", "large"]
+SIZES: tuple[Size, ...] = ("small", "medium", "large")
+_SMALL, _LARGE = 32**2, 96**2  # COCO's limits, in pixels of the picture
+_MATCHED_PICTURES = 500  # enough for a share; the matcher overlaps everything with everything
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Every object that default boxes should reach, of all pictures of a split."""
+
+    boxes: Float[Tensor, "N 4"]  # fractions of the picture, as the network sees them
+    areas: Float32[np.ndarray, "N"]  # in pixels of the picture
+    labels: Int[np.ndarray, "N"]
+    records: Int[np.ndarray, "N"]  # which picture each is in
+
+    def sizes(self) -> Int[np.ndarray, "N"]:
+        """Place in `SIZES` of every object."""
+        return np.asarray(np.digitize(self.areas, [_SMALL, _LARGE]))
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The objects of one size."""
+
+    objects: int
+    recall: float | None  # share whose best overlap is 0.5 or more; None without objects
+    mean: float | None  # of the best overlaps
+
+
+@dataclass(frozen=True)
+class Hard:
+    """One object that its default box barely overlaps; sides in pixels of the network's input."""
+
+    path: str
+    name: str
+    width: float
+    height: float
+    overlap: float
+
+
+@dataclass(frozen=True)
+class SecondChoices:
+    """Objects that do not get their best default box, because another object of the picture does."""
+
+    count: int
+    objects: int  # among how many that was counted
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How well one set of default boxes fits the objects of a split."""
+
+    default_boxes: int
+    buckets: Mapping[str, Bucket]  # all, small, medium, large
+    unreached: int  # objects with a best overlap below 0.5
+    overlaps: Float[Tensor, "N"]
+
+    @property
+    def recall(self) -> float | None:
+        """The share of all objects that is reached."""
+        return self.buckets["all"].recall
+
+
+def gather(dataset: Dataset) -> Objects:
+    """Collect the objects of a split."""
+    boxes, areas, labels, places = [], [], [], []
+    for place, record in enumerate(dataset.records):
+        real = ~record.crowd
+        boxes.append(_fractions(record)[real])
+        areas.append(record.areas[real])
+        labels.append(record.labels[real])
+        places.append(np.full(int(real.sum()), place, np.int64))
+    return Objects(
+        torch.from_numpy(np.concatenate([np.zeros((0, 4), np.float32), *boxes])),
+        np.concatenate([np.zeros(0, np.float32), *areas]),
+        np.concatenate([np.zeros(0, np.int64), *labels]),
+        np.concatenate([np.zeros(0, np.int64), *places]),
+    )
+
+
+def measure(dataset: Dataset, settings: BoxSettings) -> Reach:
+    """Overlap one set of default boxes with all objects of a split."""
+    objects = gather(dataset)
+    overlaps = best_overlaps(objects.boxes, settings)
+    sizes = torch.from_numpy(objects.sizes())
+    buckets = {"all": bucket(overlaps)}
+    for place, size in enumerate(SIZES):
+        buckets[size] = bucket(overlaps[sizes == place])
+    return Reach(len(default_boxes(settings)), buckets, int((overlaps < REACHED).sum()), overlaps)
+
+
+def bucket(overlaps: Float[Tensor, "N"]) -> Bucket:
+    """Sum up the best overlaps of some objects."""
+    if not len(overlaps):
+        return Bucket(0, None, None)
+    return Bucket(len(overlaps), float((overlaps >= REACHED).float().mean()), float(overlaps.mean()))
+
+
+def hardest(dataset: Dataset, overlaps: Float[Tensor, "N"], input_size: int, count: int = 10) -> list[Hard]:
+    """The objects with the smallest of the `overlaps` of `gather(dataset)`, as far as they are below 0.5."""
+    objects = gather(dataset)
+    order = overlaps.argsort(stable=True)[:count].tolist()
+    found = []
+    for row in order:
+        if overlaps[row] >= REACHED:
+            break
+        record = dataset.records[objects.records[row]]
+        low_x, low_y, high_x, high_y = objects.boxes[row].tolist()
+        found.append(
+            Hard(
+                path=folders.relative(Path(record.path), Path(dataset.name)),
+                name=dataset.class_names[objects.labels[row]],
+                width=round((high_x - low_x) * input_size, 1),
+                height=round((high_y - low_y) * input_size, 1),
+                overlap=float(overlaps[row]),
+            )
+        )
+    return found
+
+
+def count_second_choices(dataset: Dataset, settings: BoxSettings) -> SecondChoices:
+    """Match the objects of a split to the default boxes, on an even sample where there are many pictures."""
+    tiled = default_boxes(settings)
+    count = objects = 0
+    for record in dataset.records[:: -(-len(dataset) // _MATCHED_PICTURES) or 1]:
+        here = int((~record.crowd).sum())
+        objects += here
+        if here > 1:  # a lone object always gets its best
+            count += int(match(tiled, _targets(record), REACHED).second_choices)
+    return SecondChoices(count, objects)
+
+
+def _targets(record: Record) -> Targets:
+    """A picture's objects as a batch of one."""
+    return Targets(
+        boxes=torch.from_numpy(_fractions(record))[None],
+        labels=torch.from_numpy(record.labels)[None],
+        crowd=torch.from_numpy(record.crowd)[None],
+        valid=torch.ones(1, len(record.boxes), dtype=torch.bool),
+    )
+
+
+def _fractions(record: Record) -> Float32[np.ndarray, "N 4"]:
+    return np.asarray(record.boxes / np.array([record.width, record.height] * 2, np.float32), np.float32)

@@ -1,0 +1,182 @@
+"""The whole examination of a data folder, and the verdict."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ssd.audit.box_presets import BoxChoice, box_choices
+from ssd.audit.decoding import Copies, Seen, StrictDecoder, find_copies, see
+from ssd.audit.fit_boxes import Shapes, fit
+from ssd.audit.recall import Bucket, Hard, Reach, SecondChoices, bucket, count_second_choices, gather, hardest, measure
+from ssd.audit.splits import Opened, Reading, Split, boxes_from_zero, open_splits
+from ssd.audit.statistics import ClassCount, ObjectSizes, count_classes, empty_pictures, measure_sizes, repeated_objects
+from ssd.data.dataset import Dataset
+from ssd.data.formats.annotations import Problem
+from ssd.data.loading.loader import BAD_IMAGES_LIMIT
+from ssd.multibox.best_overlaps import best_overlaps
+from ssd.settings import BoxSettings
+
+FITTED = "fitted"
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What was found in one split."""
+
+    name: str
+    pictures: int
+    problems: tuple[Problem, ...]
+    classes: tuple[ClassCount, ...]
+    empty: tuple[str, ...]
+    sizes: ObjectSizes | None
+    reach: dict[str, Reach]  # by the name of the default boxes, the config's own first
+    second_choices: SecondChoices  # with the config's own default boxes, as are
+    hardest: tuple[Hard, ...]  # the objects farthest from any
+    forgiven: dict[str, str]  # problems that stop nothing: level or kind -> the config value that leaves them out
+
+    @property
+    def objects(self) -> int:
+        """How many objects, crowd regions apart."""
+        return sum(row.objects for row in self.classes)
+
+    def fate(self, problem: Problem) -> str:
+        """What becomes of a problem: it `stops` training or evaluation, or is left out, or just noted."""
+        value = self.forgiven.get(problem.kind) or self.forgiven.get(problem.level)
+        return "noted" if problem.level == "note" else f"left out by {value}" if value else "stops"
+
+    @property
+    def stopping(self) -> list[Problem]:
+        """The problems at which training, or evaluation on this split, would stop."""
+        return [problem for problem in self.problems if self.fate(problem) == "stops"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Default boxes fitted to the training split, with what they and the others reach on it and on another split."""
+
+    shapes: Shapes
+    splits: tuple[str, ...]  # the one fitted to, then the one held out, if there is one
+    reached: dict[str, tuple[Bucket, ...]]  # by the name of the default boxes: one bucket a split
+
+    @property
+    def best_table(self) -> str:
+        """The best of the others, on the split that was held out."""
+        return max((name for name in self.reached if name != FITTED), key=self._recall)
+
+    @property
+    def held_out_gain(self) -> float | None:
+        """How much larger a share of the held-out objects is reached than by the best table; None without any."""
+        objects = len(self.splits) > 1 and self.reached[FITTED][1].objects
+        return self._recall(FITTED) - self._recall(self.best_table) if objects else None
+
+    def _recall(self, name: str) -> float:
+        return self.reached[name][-1].recall or 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything found in a folder."""
+
+    folder: str
+    opened: Opened
+    splits: tuple[SplitReport, ...]
+    copies: tuple[Copies, ...]
+    boxes_from_zero: int
+    choices: tuple[BoxChoice, ...]
+    fit: Fit | None
+    usable: Dataset | None = field(repr=False)  # the first split without what cannot be decoded
+
+
+def examine(
+    folder: str | Path | None,
+    reading: Reading,
+    own_boxes: BoxSettings,
+    *,
+    only: str | None = None,
+    drop: bool = False,
+    skip: bool = False,
+    fit_boxes: bool = False,
+    strict: StrictDecoder | None = None,
+    workers: int = 2,
+    progress: bool = False,
+) -> Report:
+    """Check every split of a folder, or `only` one; nothing is ever written.
+
+    `own_boxes` are those that training would use; `drop` and `skip` say that bad objects, and training pictures that
+    cannot be decoded, would be left out.
+
+    Raises:
+        DatasetError: no such folder or split, or an unknown format.
+    """
+    opened = open_splits(folder, reading, only)
+    choices = box_choices(own_boxes)
+    seen = [(split, see(split.dataset, strict=strict, workers=workers, progress=progress)) for split in opened.splits]
+    # The split that is trained on meets every set of default boxes, the others only the one that would be used.
+    reports = [
+        _report(
+            split,
+            pictures,
+            choices if place == 0 else choices[:1],
+            _forgiven(pictures, drop=drop, skip=skip and split.name == opened.train),
+        )
+        for place, (split, pictures) in enumerate(seen)
+    ]
+    return Report(
+        folder=opened.splits[0].dataset.name if opened.splits else str(folder),
+        opened=opened,
+        splits=tuple(reports),
+        copies=tuple(find_copies(seen)),
+        boxes_from_zero=boxes_from_zero(folder, opened, reading),
+        choices=choices,
+        fit=_fit([split.dataset for split in opened.splits], choices) if fit_boxes else None,
+        usable=_usable(*seen[0]) if seen else None,
+    )
+
+
+def _forgiven(seen: Sequence[Seen], *, drop: bool, skip: bool) -> dict[str, str]:
+    forgiven = {"object": "data.bad_objects=drop"} if drop else {}
+    undecodable = sum(picture.problem is not None and picture.problem.kind == "undecodable" for picture in seen)
+    if skip and undecodable <= max(1.0, BAD_IMAGES_LIMIT * len(seen)):  # the loader gives up above it
+        forgiven["undecodable"] = "data.bad_images=skip"
+    return forgiven
+
+
+def _report(split: Split, seen: Sequence[Seen], choices: Sequence[BoxChoice], forgiven: dict[str, str]) -> SplitReport:
+    dataset = split.dataset
+    pictures = tuple(picture.problem for picture in seen if picture.problem is not None)
+    reach = {choice.name: measure(dataset, choice.boxes) for choice in choices}
+    own = choices[0]
+    return SplitReport(
+        name=split.name,
+        pictures=len(dataset),
+        problems=(*split.problems, *pictures, *repeated_objects(dataset)),
+        classes=tuple(count_classes(dataset)),
+        empty=tuple(empty_pictures(dataset)),
+        sizes=measure_sizes(gather(dataset), own.boxes.input_size, own.boxes.steps[0]),
+        reach=reach,
+        second_choices=count_second_choices(dataset, own.boxes),
+        hardest=tuple(hardest(dataset, reach[own.name].overlaps, own.boxes.input_size)),
+        forgiven=forgiven,
+    )
+
+
+def _fit(datasets: Sequence[Dataset], choices: Sequence[BoxChoice]) -> Fit | None:
+    """Fit to the first split, and hold the second against it."""
+    parts = [(dataset.split, gather(dataset).boxes) for dataset in datasets[:2]]
+    if not parts or not len(parts[0][1]):
+        return None
+    own = choices[0].boxes
+    same_levels = [choice for choice in choices if choice.boxes.grids == own.grids]
+    shapes = fit(parts[0][1], *(choice.boxes for choice in same_levels))
+    sets = {choice.name: choice.boxes for choice in same_levels} | {FITTED: shapes.settings(own)}
+    reached = {
+        name: tuple(bucket(best_overlaps(objects, boxes)) for _, objects in parts) for name, boxes in sets.items()
+    }
+    return Fit(shapes, tuple(split for split, _ in parts), reached)
+
+
+def _usable(split: Split, seen: Sequence[Seen]) -> Dataset:
+    records = split.dataset.records
+    good = tuple(record for record, picture in zip(records, seen, strict=True) if picture.digest is not None)
+    return dataclasses.replace(split.dataset, records=good)

@@ -1,0 +1,89 @@
+"""What is in a split: classes, pictures without objects, the sizes of objects as the network will see them."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from ssd.audit.recall import SIZES, Objects
+from ssd.data.dataset import Dataset
+from ssd.data.formats import paths as folders
+from ssd.data.formats.annotations import Problem
+
+_PERCENTILES = (5, 25, 50, 75, 95)
+_ELONGATED = 3.0  # the largest aspect ratio of the default boxes
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """One class of one split."""
+
+    name: str
+    objects: int  # crowd regions apart
+    pictures: int
+    difficult: int
+    crowd: int
+
+
+@dataclass(frozen=True)
+class ObjectSizes:
+    """Sizes of a split's objects: by COCO's limits in the picture, and once the picture is resized to the input."""
+
+    buckets: dict[str, int]  # small, medium, large, by the area in the picture
+    input_size: int
+    sides: dict[int, float]  # percentile -> square root of the area at the network's input, in pixels
+    below_cell: int  # objects narrower or lower than a cell of the finest level (8 pixels)
+    elongated: float  # share with an aspect ratio above 3 at the network's input
+
+
+def count_classes(dataset: Dataset) -> list[ClassCount]:
+    """Count objects and pictures of every class, in the order of the labels."""
+    tallies = {kind: Counter[int]() for kind in ("objects", "pictures", "difficult", "crowd")}
+    for record in dataset.records:
+        tallies["objects"].update(record.labels[~record.crowd].tolist())
+        tallies["difficult"].update(record.labels[record.difficult & ~record.crowd].tolist())
+        tallies["crowd"].update(record.labels[record.crowd].tolist())
+        tallies["pictures"].update(set(record.labels.tolist()))
+    return [
+        ClassCount(name, **{kind: tally[label] for kind, tally in tallies.items()})
+        for label, name in enumerate(dataset.class_names)
+    ]
+
+
+def empty_pictures(dataset: Dataset) -> list[str]:
+    """Paths of the pictures without any object."""
+    root = Path(dataset.name)
+    return [folders.relative(Path(record.path), root) for record in dataset.records if not len(record.boxes)]
+
+
+def repeated_objects(dataset: Dataset) -> list[Problem]:
+    """Objects annotated more than once: the same class and the same box in one picture."""
+    problems = []
+    for record in dataset.records:
+        rows = Counter((int(label), *box) for label, box in zip(record.labels, record.boxes.tolist(), strict=True))
+        path = folders.relative(Path(record.path), Path(dataset.name))
+        for (label, x1, y1, x2, y2), count in rows.items():
+            if count > 1:
+                message = f"box {x1:g} {y1:g} {x2:g} {y2:g} is annotated {count} times"
+                name, box = dataset.class_names[int(label)], (x1, y1, x2, y2)
+                problems.append(Problem(path, "repeated", message, "note", name=name, picture=record.path, box=box))
+    return problems
+
+
+def measure_sizes(objects: Objects, input_size: int, cell: float = 8.0) -> ObjectSizes | None:
+    """Describe the sizes of a split's objects; None without objects."""
+    if not len(objects.labels):
+        return None
+    sides: Float[np.ndarray, "N 2"] = ((objects.boxes[:, 2:] - objects.boxes[:, :2]).numpy() * input_size).astype(float)
+    lengths = np.sqrt(sides.prod(axis=1))
+    counts = np.bincount(objects.sizes(), minlength=len(SIZES)).tolist()
+    ratios = sides.max(axis=1) / sides.min(axis=1)
+    return ObjectSizes(
+        buckets=dict(zip(SIZES, counts, strict=True)),
+        input_size=input_size,
+        sides={p: round(float(np.percentile(lengths, p)), 1) for p in _PERCENTILES},
+        below_cell=int((sides.min(axis=1) < cell).sum()),
+        elongated=float((ratios > _ELONGATED).mean()),
+    )

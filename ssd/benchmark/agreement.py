@@ -1,0 +1,77 @@
+"""When two sides gave the same: of numbers, of detections."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ssd.benchmark.timing import DisagreementError
+from ssd.boxes import iou
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Detections of one picture, from either side: boxes in any unit, labels from 0."""
+
+    boxes: Float[Tensor, "D 4"]
+    scores: Float[Tensor, "D"]
+    labels: Int[Tensor, "D"]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a detection's twin may be."""
+
+    score: float  # relative
+    iou: float
+    share: float  # of the detections that must have a twin
+
+
+# In one precision what is left is rounding: it may turn a comparison of two boxes once in a thousand. bf16 keeps three
+# digits; with weights that nobody trained it moves scores by several percent, and so the order of close ones.
+EXACT = Tolerance(score=1e-3, iou=0.999, share=0.995)
+LOW_PRECISION = Tolerance(score=0.25, iou=0.8, share=0.85)
+EIGHT_BITS = Tolerance(score=0.5, iou=0.5, share=0.85)
+
+
+def same_numbers(ours: Tensor, theirs: Tensor, tolerance: float, what: str) -> str:
+    """Compare by the greatest difference, as a share of the spread of theirs."""
+    if ours.shape != theirs.shape:
+        raise DisagreementError(f"{what}: shapes {tuple(ours.shape)} and {tuple(theirs.shape)}")
+    theirs = theirs.float()
+    difference = float((ours.float() - theirs).abs().max() / theirs.std())
+    if not difference <= tolerance:
+        raise DisagreementError(f"{what} differ by {difference:.2g} of their spread, at most {tolerance:g} expected")
+    return f"{what} within {difference:.1g} of their spread"
+
+
+def same_detections(ours: list[Answer], theirs: list[Answer], tolerance: Tolerance) -> str:
+    """Look for a twin of every detection on the other side: same label, nearly the same box and score."""
+    if len(ours) != len(theirs):
+        raise DisagreementError(f"{len(ours)} and {len(theirs)} pictures")
+    twins = total = 0
+    for mine, other in zip(ours, theirs, strict=True):
+        for some, all_ in ((mine, other), (other, mine)):
+            wanted = _safe(some, all_, tolerance)
+            total += len(wanted.scores)
+            twins += int(_has_twin(wanted, all_, tolerance).sum())
+    if total == 0:
+        raise DisagreementError("nothing was detected, so nothing can be compared")
+    text = f"{twins} of {total} detections have a twin"
+    if twins < tolerance.share * total:
+        raise DisagreementError(f"{text}, at least {tolerance.share:.1%} expected")
+    return text
+
+
+def _safe(some: Answer, others: Answer, tolerance: Tolerance) -> Answer:
+    """Leave out those so weak that the other side may have cut them off: below its own weakest, give or take."""
+    least = float(others.scores.min()) * (1 + 2 * tolerance.score) if len(others.scores) else 0.0
+    kept = some.scores > least
+    return Answer(some.boxes[kept], some.scores[kept], some.labels[kept])
+
+
+def _has_twin(some: Answer, others: Answer, tolerance: Tolerance) -> Tensor:
+    near = (some.scores[:, None] - others.scores).abs() <= tolerance.score * some.scores[:, None]
+    same = some.labels[:, None] == others.labels
+    overlap = iou(some.boxes.double(), others.boxes.double()) >= tolerance.iou
+    return (near & same & overlap).any(dim=1)

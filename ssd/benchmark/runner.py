@@ -1,0 +1,141 @@
+"""The benchmark as it runs: the machine, a line for every stage, and all of it as plain JSON types."""
+
+import os
+import platform
+import statistics
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+import torchvision
+
+from ssd.benchmark import memory
+from ssd.benchmark.fixtures import Bench
+from ssd.benchmark.stages import CONTESTS
+from ssd.benchmark.timing import DisagreementError, Timing, UnavailableError, hold
+from ssd.benchmark.worker import Sides
+from ssd.commands.benchmark import STAGES
+from ssd.system.precision import choose_dtype, cpu_features
+from ssd.training.run_folder import environment
+
+_HEADING = f"{'stage':22}{'ours ms':>10}{'torchvision':>13}{'ratio':>8}   {'of all pairs':>13}{'pairs':>7}   checked"
+
+
+def run(
+    bench: Bench, chosen: list[str], pairs: int | None, *, with_memory: bool, same_allocator: bool = False
+) -> dict[str, Any]:
+    """Print the machine, then measure and print stage by stage."""
+    facts: dict[str, Any] = {"machine": machine(bench.device), "stages": [], "skipped": [], "failed": [], "memory": []}
+    facts["machine"] |= {"same_allocator": same_allocator, "compiled": bench.compiled}
+    print(machine_text(facts["machine"]))
+    if chosen:
+        print(f"\n{_HEADING}")
+    with Sides(bench, same_allocator=same_allocator) as sides:
+        for name in (name for name in STAGES if name in chosen):
+            try:
+                row = _stage(name, bench, pairs, sides)
+            except UnavailableError as reason:
+                facts["skipped"].append({"name": name, "reason": str(reason)})
+                print(f"{name:22}skipped: {reason}", flush=True)
+            except DisagreementError as difference:
+                facts["failed"].append({"name": name, "reason": str(difference)})
+                print(f"{name:22}FAILED, not timed: {difference}", flush=True)
+            else:
+                facts["stages"].append(row)
+                print(stage_line(row), flush=True)
+    if with_memory:
+        facts["memory"] = memory.measure(bench)
+        print(f"\n{memory_text(facts['memory'])}")
+    return facts
+
+
+def _stage(name: str, bench: Bench, pairs: int | None, sides: Sides) -> dict[str, Any]:
+    contest = CONTESTS[name](bench)
+    checked, usual, least = contest.check(), contest.pairs, contest.repeats
+    del contest  # its networks go before those of the two processes come
+    warm_up = 5 if bench.device.type == "cuda" else 2 if usual > 3 else 1
+    timing = hold(*sides.prepare(name), pairs or usual, least=least, warm_up=warm_up)
+    return stage_row(name, timing, checked)
+
+
+def stage_row(name: str, timing: Timing, checked: str) -> dict[str, Any]:
+    """One stage in plain JSON types."""
+    ours, theirs, ratio = timing.medians()
+    return {
+        "name": name,
+        "ours_ms": round(ours, 4),
+        "torchvision_ms": round(theirs, 4),
+        "ratio": round(ratio, 3),
+        "pairs": len(timing.ours),
+        "ratios": [round(value, 3) for value in timing.ratios],
+        "checked": checked,
+    }
+
+
+def stage_line(row: dict[str, Any]) -> str:
+    """One stage as a line of the table; the spread is the middle half of the ratios."""
+    low, high = _middle_half(row["ratios"])
+    spread = f"{low:.2f}-{high:.2f}"
+    numbers = f"{row['ours_ms']:>10.2f}{row['torchvision_ms']:>13.2f}{row['ratio']:>8.2f}   {spread:>13}"
+    return f"{row['name']:22}{numbers}{row['pairs']:>7}   {row['checked']}"
+
+
+def _middle_half(ratios: list[float]) -> tuple[float, float]:
+    if len(ratios) < 4:
+        return min(ratios), max(ratios)
+    quarters = statistics.quantiles(ratios, n=4)
+    return quarters[0], quarters[2]
+
+
+def memory_text(rows: list[dict[str, Any]]) -> str:
+    """The peaks as a table."""
+    lines = [f"{'peak memory':22}{'ours MB':>10}{'torchvision':>13}{'ratio':>8}"]
+    for row in rows:
+        lines.append(f"{row['name']:22}{row['ours_mb']:>10.0f}{row['torchvision_mb']:>13.0f}{row['ratio']:>8.2f}")
+    return "\n".join(lines)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the figures depend on."""
+    cuda = device.type == "cuda"
+    return {
+        "cpu": _cpu_name(),
+        "features": cpu_features(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "opencv_threads": cv2.getNumThreads(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "device": torch.cuda.get_device_name(device) if cuda else "cpu",
+        "precision": str(choose_dtype("auto", device)).removeprefix("torch."),
+        "peer_decoder": "torchvision.io.decode_jpeg" if hasattr(torchvision.io, "decode_jpeg") else "PIL",
+        **environment(),
+    }
+
+
+def machine_text(facts: dict[str, Any]) -> str:
+    """The machine in a few lines; a busy one is told about."""
+    has = [name for name, present in facts["features"].items() if present]
+    lacks = [name for name, present in facts["features"].items() if not present]
+    versions = facts["versions"]
+    lines = [
+        f"{facts['cpu']}, {facts['threads']} threads on {facts['cores']} cores, device {facts['device']}",
+        f"has {' '.join(has) or 'none'}; lacks {' '.join(lacks) or 'none'}; auto precision is {facts['precision']}",
+        f"torch {versions['torch']}, torchvision {versions['torchvision']}, its pictures by {facts['peer_decoder']}",
+    ]
+    keeper = "both sides keep" if facts.get("same_allocator") else "ours keeps, as `ssd train` does,"
+    lines.append(f"each side in a process of its own; in stages of training {keeper} freed memory")
+    if facts.get("compiled"):
+        lines.append("our training step goes through torch.compile")
+    if facts["load"] is not None and facts["load"] > 0.5:
+        lines.append(f"load {facts['load']}: something else is running, so these figures are not for quoting")
+    return "\n".join(lines)
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

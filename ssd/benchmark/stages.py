@@ -1,0 +1,28 @@
+"""How each stage is measured, by its name."""
+
+from collections.abc import Callable
+from functools import partial
+
+from ssd.benchmark import inference, training
+from ssd.benchmark.augmentation import augmentation
+from ssd.benchmark.coco import coco_eval
+from ssd.benchmark.fixtures import Bench
+from ssd.benchmark.timing import Contest
+
+CONTESTS: dict[str, Callable[[Bench], Contest]] = {
+    "decode": inference.decode,
+    "network": partial(inference.network, precision="auto"),
+    "network_fp32": partial(inference.network, precision="fp32"),
+    "detect_fp32": partial(inference.detect, precision="fp32", backend="auto"),
+    "detect_bf16": partial(inference.detect, precision="bf16"),
+    "detect_openvino_bf16": partial(inference.detect, precision="bf16", backend="openvino"),
+    "detect_openvino_int8": partial(inference.detect, precision="int8", backend="openvino"),
+    "detect_batch8": partial(inference.detect, precision="auto", backend="auto", pictures_at_once=8),
+    "postprocess_typical": inference.postprocess_typical,
+    "postprocess_worst": inference.postprocess_worst,
+    "loss": training.loss,
+    "augmentation": augmentation,
+    "train_step": partial(training.train_step, peer_at_its_best=False),
+    "train_step_best": partial(training.train_step, peer_at_its_best=True),
+    "coco_eval": coco_eval,
+}

@@ -1,0 +1,86 @@
+"""`benchmark`: every claim about speed, side by side with torchvision, in one run."""
+
+import argparse
+import json
+from pathlib import Path
+
+from ssd.commands._shared import add_force, guarded, refuse_existing
+from ssd.errors import ArgumentError, SSDError
+
+# What is measured, in this order. `contests.CONTESTS` says how.
+STAGES = {
+    "decode": "a JPEG to the network's input",
+    "network": "the network alone, in the precision ours chooses by itself",
+    "network_fp32": "the network alone, in fp32",
+    "detect_fp32": "a JPEG to detections, ours in fp32",
+    "detect_bf16": "a JPEG to detections, ours in bf16",
+    "detect_openvino_bf16": "a JPEG to detections, ours by OpenVINO",
+    "detect_openvino_int8": "a JPEG to detections, ours by OpenVINO in 8 bits",
+    "detect_batch8": "eight JPEGs to detections, ours in the precision it chooses by itself",
+    "postprocess_typical": "predictions of a trained network to detections, 8 pictures",
+    "postprocess_worst": "predictions of an untrained network to detections, 8 pictures",
+    "loss": "matching, loss and its gradient, 32 pictures",
+    "augmentation": "a JPEG to an augmented input, on one core",
+    "train_step": "8 pictures, ours as it trains, theirs as it comes (fp32)",
+    "train_step_best": "8 pictures, ours as it trains, theirs in bf16 and channels last",
+    "coco_eval": "COCO's figures, faster-coco-eval against pycocotools",
+}
+MEMORY = "memory"
+
+EPILOG = """Ours and torchvision's take turns, each in a process of its own; each pair gives a ratio, and the table
+shows medians and the middle half of the ratios. Before anything is timed both sides get the same weights and the
+same input, and must give the same result; a stage where they do not is not timed, and the exit code is 1.
+torchvision runs as its own references run it (fp32), except in train_step_best. For figures worth quoting let
+nothing else run.
+
+stages:
+""" + "\n".join(
+    f"  {name:22}{text}" for name, text in {**STAGES, MEMORY: "peak memory, each side in a process"}.items()
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    p = argparse.ArgumentParser(
+        prog="benchmark",
+        description="Compare speed and memory with torchvision's SSD300.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = (*STAGES, MEMORY)
+    p.add_argument("--only", nargs="+", metavar="NAME", choices=names, help="these stages alone")
+    p.add_argument("--pairs", type=int, metavar="N", help="pairs per stage; default: 21, and 9 where one takes seconds")
+    p.add_argument("--quick", action="store_true", help="3 pairs, and no memory")
+    p.add_argument("--image", type=Path, metavar="FILE", help="a JPEG instead of the one drawn by the program")
+    p.add_argument("--json", type=Path, metavar="FILE", help="also write everything to FILE")
+    add_force(p)
+    p.add_argument("--compile", action="store_true", help="our training step through torch.compile")
+    p.add_argument(
+        "--same-allocator", action="store_true", help="torchvision's process keeps freed memory too, as ssd train does"
+    )
+    p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
+    return p
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """Measure; the exit code is 1 when two sides that should agree do not, 2 for a mistake of the user's."""
+    args = parser().parse_args(argv)
+    if args.pairs is not None and args.pairs < 1:
+        raise ArgumentError(f"{args.pairs} is too small", place="--pairs", remedy="Use 1 or more.")
+    if args.json is not None and not args.json.parent.is_dir():
+        raise SSDError("its folder does not exist", place=args.json, remedy="Make it first.")
+    refuse_existing(args.json, force=args.force)
+
+    from ssd.benchmark import runner  # brings torch, so only now
+    from ssd.benchmark.fixtures import prepared
+
+    names = args.only or [*STAGES, *([] if args.quick else [MEMORY])]
+    pairs = args.pairs or (3 if args.quick else None)
+    stages = [name for name in names if name != MEMORY]
+    with prepared(args.device, args.image, compiled=args.compile) as bench:
+        facts = runner.run(bench, stages, pairs, with_memory=MEMORY in names, same_allocator=args.same_allocator)
+    if args.json is not None:
+        args.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        print(f"written: {args.json}")
+    return 1 if facts["failed"] else 0

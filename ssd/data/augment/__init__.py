@@ -1,0 +1,1 @@
+"""Augmentation of section 2.2: crop, expansion, mirror, colours."""

@@ -1,0 +1,150 @@
+"""The training augmentation of section 2.2, as one albumentations pipeline seeded per sample.
+
+albumentations 2.0.8 repeats its draws in every worker and epoch unless it is seeded for every sample; so seeded, the
+result does not depend on how many workers there are. Importing this file takes about a second: only training does.
+"""
+
+import dataclasses
+import os
+import random
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks the package index for a newer version
+
+import albumentations as A
+
+from ssd.data.augment.crops import Switches, draw_geometry, visible
+from ssd.data.augment.photometric import Colours, distort, draw_colours
+from ssd.data.augment.warp import Colour, Geometry, by_steps, in_one_warp, move_boxes
+from ssd.errors import ConfigError
+from ssd.structures import Sample
+
+Order = Literal["paper", "warp"]
+
+
+# Below a megapixel a JPEG is decoded in a millisecond or two, most of which is not saved by decoding it small.
+_WORTH_SHRINKING = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One draw: how a sample will look, known before its picture is decoded."""
+
+    colours: Colours
+    geometry: Geometry
+    shrink: int  # how many times smaller the picture may be decoded: 1, 2, 4 or 8
+
+
+class TrainTransform:
+    """Distort, expand, crop, resize and mirror a sample into a `size` x `size` one.
+
+    `order="paper"` does every step on the big picture, `order="warp"` resamples once and distorts the small one; both
+    make the same draws and the same boxes. `fill` is the colour around an expanded picture, the network's mean. `extra`
+    are albumentations transforms of one's own, applied last. The other switches are `ssd.experiment.config.AugmentConfig`'s.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        fill: Colour,
+        order: Order = "warp",
+        photometric: bool = True,
+        expand: bool = True,
+        max_expand: float = 4.0,
+        crop: bool = True,
+        mirror: bool = True,
+        flip_vertical: bool = False,
+        extra: Sequence[A.BasicTransform] = (),
+    ) -> None:
+        if max_expand < 1:
+            raise ConfigError(f"{max_expand} would shrink the canvas", place="augment.max_expand", remedy="Use 1 to 4.")
+        self._size, self._order, self._photometric = size, order, photometric
+        self._switches = Switches(expand, max_expand, crop, mirror, flip_vertical)
+        # Boxes are cut and dropped by our own rules: labels, difficult and crowd follow by row number.
+        boxes = A.BboxParams(
+            "pascal_voc", label_fields=["rows", "crowd"], clip=True, min_width=1 - 1e-3, min_height=1 - 1e-3
+        )
+        steps = [_Augment(size, fill, order), *extra]
+        self._pipeline = A.Compose(steps, bbox_params=boxes, seed=0)
+
+    def plan(
+        self,
+        shape: tuple[int, int],
+        boxes: Float[np.ndarray, "N 4"],
+        crowd: Bool[np.ndarray, "N"],
+        seed: Sequence[int],
+    ) -> Plan:
+        """Draw for a picture of `shape` (height, width) with these objects; the draws depend on `seed` alone."""
+        generator = np.random.default_rng(list(seed))
+        height, width = shape
+        inside = boxes.astype(np.float64).clip(0, [width, height, width, height])
+        # Colours come first in either order of work.
+        colours = draw_colours(generator) if self._photometric else Colours()
+        geometry = draw_geometry(generator, shape, inside, crowd, size=self._size, switches=self._switches)
+        worth_it = self._order == "warp" and height * width >= _WORTH_SHRINKING
+        return Plan(colours, geometry, geometry.spare if worth_it else 1)
+
+    def __call__(self, sample: Sample, seed: Sequence[int], plan: Plan | None = None) -> Sample:
+        """Augment as planned, or by a plan of its own; the draws depend on `seed` alone, say (seed, epoch, index).
+
+        Boxes of the result are pixels of the new picture. A sample that was decoded smaller needs its plan.
+        """
+        if plan is None:
+            assert sample.shrink == 1, "the size of the whole picture is not known"
+            plan = self.plan(sample.image.shape[:2], sample.boxes, sample.crowd, seed)
+        # A stream of their own for other transforms: what is drawn here may not return in their draws.
+        generator = np.random.default_rng([*seed, 1])
+        self._pipeline.set_random_state(generator, random.Random(repr(tuple(seed))))
+        rows = np.arange(len(sample.boxes))
+        result = self._pipeline(
+            image=sample.image,
+            bboxes=sample.boxes / sample.shrink,
+            rows=rows,
+            crowd=sample.crowd.astype(np.int64),
+            plan=plan,
+            shrink=sample.shrink,
+        )
+        kept = np.asarray(result["rows"], np.int64)
+        return dataclasses.replace(
+            sample,
+            image=result["image"],
+            boxes=np.asarray(result["bboxes"], np.float32).reshape(-1, 4),
+            labels=sample.labels[kept],
+            difficult=sample.difficult[kept],
+            crowd=sample.crowd[kept],
+            shrink=1,
+        )
+
+
+class _Augment(A.DualTransform):  # type: ignore[misc]
+    """SSD's colours and geometry, which albumentations lacks. Boxes carry their row and whether they are a crowd."""
+
+    def __init__(self, size: int, fill: Colour, order: Order) -> None:
+        super().__init__(p=1.0)
+        self.size, self.fill = size, fill
+        self.render = {"paper": by_steps, "warp": in_one_warp}[order]
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Take what was drawn."""
+        return {"colours": data["plan"].colours, "geometry": data["plan"].geometry, "shrink": data["shrink"]}
+
+    def apply(self, img: np.ndarray, colours: Colours, geometry: Geometry, shrink: int, **params: Any) -> np.ndarray:
+        """Move the pixels."""
+        return self.render(img, geometry, self.fill, lambda image: distort(image, colours), shrink)
+
+    def apply_to_bboxes(
+        self, bboxes: Float[np.ndarray, "N F"], geometry: Geometry, shrink: int, **params: Any
+    ) -> np.ndarray:
+        """Keep what the crop keeps, as fractions of the new picture."""
+        if len(bboxes) == 0:
+            return bboxes  # without the columns for row and crowd
+        height, width = (shrink * side for side in params["shape"][:2])
+        boxes = bboxes[:, :4].astype(np.float64) * [width, height, width, height]
+        kept = visible(boxes, np.array([geometry.crop]), self.size, bboxes[:, 5] > 0)[0]
+        moved = move_boxes(boxes[kept], geometry) / self.size
+        return np.concatenate([moved, bboxes[kept, 4:]], axis=1).astype(np.float32)

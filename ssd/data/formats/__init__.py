@@ -1,0 +1,1 @@
+"""Annotation formats: VOC, COCO, YOLO, and the named sets that are downloaded."""

@@ -1,0 +1,168 @@
+"""One COCO annotation file: JSON from strangers -> pictures, classes and objects, and what is wrong with them."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from ssd.data.formats.annotations import Level, Problem, RawObject
+from ssd.errors import AnnotationError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """One entry of `images`; a side is 0 where the file does not state it."""
+
+    file_name: str
+    width: int
+    height: int
+
+
+@dataclass
+class Content:
+    """What one file says, with the problems met; `categories` is in the order of the ids."""
+
+    source: str
+    images: dict[int, ImageEntry] = field(default_factory=dict)
+    categories: dict[int, str] = field(default_factory=dict)
+    objects: dict[int, list[RawObject]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def report(self, kind: str, message: str, level: Level = "file", index: int | None = None) -> None:
+        """Note a problem."""
+        self.problems.append(Problem(self.source, kind, message, level, index, unit="annotation"))
+
+
+def read_content(path: Path, source: str) -> Content:
+    """Read a COCO file; `source` is its name in messages.
+
+    Raises:
+        AnnotationError: it is no JSON, or no COCO at its top level.
+    """
+    raw = _load(path)
+    content = Content(source)
+    _read_images(raw["images"], content)
+    _read_categories(raw["categories"], content)
+    _read_annotations(raw["annotations"], content)
+    _drop_root(raw["categories"], content)
+    return content
+
+
+def _load(path: Path) -> dict[str, list[Any]]:
+    try:
+        raw = json.loads(path.read_bytes())
+    except OSError as error:
+        raise AnnotationError(f"cannot be read ({error.strerror})", place=path) from None
+    except (ValueError, RecursionError) as error:
+        raise AnnotationError(f"is not valid JSON ({error})", place=path) from None
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(raw, dict) or not isinstance(raw.get(key), list):
+            remedy = "A COCO file is an object with the lists images, annotations and categories."
+            raise AnnotationError(f"has no list {key!r}", place=path, remedy=remedy)
+    return raw  # type: ignore[no-any-return]
+
+
+def _read_images(entries: list[Any], content: Content) -> None:
+    for number, entry in _entries(entries, "image", content):
+        key, name = entry.get("id"), entry.get("file_name")
+        if not _is_whole(key):
+            content.report("bad_id", f"image {number} has the id {key!r}, not a whole number")
+        elif not isinstance(name, str) or not name:
+            content.report("no_file_name", f"image {key} has no file_name")
+        elif key in content.images:
+            content.report("duplicate_id", f"image id {key} is used by {content.images[key].file_name} and {name}")
+        else:
+            width, height = entry.get("width"), entry.get("height")
+            if not (_is_whole(width) and _is_whole(height) and min(width, height) > 0):
+                width = height = 0
+            content.images[key] = ImageEntry(name, width, height)
+
+
+def _read_categories(entries: list[Any], content: Content) -> None:
+    found: dict[int, str] = {}
+    for number, entry in _entries(entries, "category", content):
+        key, name = entry.get("id"), entry.get("name")
+        if not _is_whole(key):
+            content.report("bad_id", f"category {number} has the id {key!r}, not a whole number")
+        elif not isinstance(name, str) or not name.strip():
+            content.report("no_name", f"category {key} has no name")
+        elif key in found:
+            content.report("duplicate_id", f"category id {key} is used by {found[key]!r} and {name!r}")
+        elif name.strip() in found.values():
+            content.report("duplicate_name", f"two categories have the name {name!r}")
+        else:
+            found[key] = name.strip()
+    content.categories.update(sorted(found.items()))
+
+
+def _read_annotations(entries: list[Any], content: Content) -> None:
+    seen: set[int] = set()
+    for number, entry in _entries(entries, "annotation", content):
+        key, image = entry.get("id", number), entry.get("image_id")
+        if not _is_whole(key):
+            content.report("bad_id", f"annotation {number} has the id {key!r}, not a whole number")
+        elif key in seen:
+            content.report("duplicate_id", "this annotation id is used more than once", index=key)
+        elif not _is_whole(image) or image not in content.images:
+            content.report("no_image", f"belongs to image {image!r}, which the file does not list", index=key)
+        else:
+            item = _read_object(entry, key, content)
+            if item is not None:
+                content.objects.setdefault(image, []).append(item)
+            seen.add(key)
+
+
+def _read_object(entry: dict[str, Any], key: int, content: Content) -> RawObject | None:
+    category, box, area = entry.get("category_id"), entry.get("bbox"), entry.get("area")
+    if not _is_whole(category) or category not in content.categories:
+        content.report("unknown_class", f"has category_id {category!r}, which the file does not list", "object", key)
+        return None
+    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
+        content.report("no_box", f"has bbox {box!r}, not four numbers", "object", key)
+        return None
+    left, top, width, height = map(float, box)
+    return RawObject(
+        index=key,
+        name=content.categories[category],
+        box=(left, top, left + width, top + height),
+        crowd=entry.get("iscrowd") in (1, True),
+        area=float(area) if _is_number(area) and 0 <= area < float("inf") else None,
+    )
+
+
+def _drop_root(entries: list[Any], content: Content) -> None:
+    """Leave out a class without objects that others name as their supercategory: Roboflow's root, not a class."""
+    parents = {
+        entry.get("supercategory")
+        for entry in entries
+        if isinstance(entry, dict)
+        if entry.get("name") != entry.get("supercategory")
+    }
+    used = {item.name for items in content.objects.values() for item in items}
+    for key, name in list(content.categories.items()):
+        if name in parents and name not in used:
+            log.info(
+                "%s: category %d %r has no objects and is the parent of others: left out", content.source, key, name
+            )
+            del content.categories[key]
+
+
+def _entries(entries: list[Any], what: str, content: Content) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a list with their numbers from 1; anything else in it is a problem."""
+    for number, entry in enumerate(entries, start=1):
+        if isinstance(entry, dict):
+            yield number, entry
+        else:
+            content.report("not_an_object", f"{what} {number} is {type(entry).__name__}, not an object")
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

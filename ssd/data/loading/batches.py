@@ -1,0 +1,187 @@
+"""From indices to a batch: load, check, transform, collate. This is what runs inside a data worker."""
+
+import functools
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from ssd.errors import AnnotationError, DataWorkerError, ImageDecodeError, SSDError
+from ssd.structures import Batch, Record, Sample, Targets
+
+BadImages = Literal["error", "skip"]
+TrainKey = tuple[int, tuple[int, ...]]  # epoch, indices: a worker outlives the epoch it was started in
+
+Made = TypeVar("Made")
+
+_SUBSTITUTES = 20  # how many neighbours of a bad picture are tried
+
+
+@runtime_checkable
+class Source(Protocol):
+    """What the loaders need of a data set: `ssd.data.dataset.Dataset` is one."""
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The annotated pictures."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Labels are indices into these."""
+
+    def __len__(self) -> int: ...
+
+    def load(self, index: int, shrink: int = 1) -> Sample:
+        """Decode one picture, at 1/`shrink` of its size if that is easier."""
+
+
+class Plan(Protocol):
+    """What a transform has drawn."""
+
+    @property
+    def shrink(self) -> int:
+        """How many times smaller the picture may be decoded."""
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """Prepares a sample for the network: `ssd.data.augment.transforms.TrainTransform` is one."""
+
+    def plan(
+        self,
+        shape: tuple[int, int],
+        boxes: Float[np.ndarray, "N 4"],
+        crowd: Bool[np.ndarray, "N"],
+        seed: Sequence[int],
+    ) -> Any:
+        """Draw for a picture of `shape` (height, width) with these objects; gives a `Plan`."""
+
+    def __call__(self, sample: Sample, seed: Sequence[int], plan: Any = None) -> Sample:
+        """Carry the plan out."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What a worker hands over: a batch and the pictures left out of it, or the error that prevented it."""
+
+    batch: Batch | None = None
+    bad: tuple[ImageDecodeError, ...] = ()
+    error: SSDError | None = None
+
+    def open(self) -> Batch:
+        """Return the batch or raise what went wrong."""
+        if self.error is not None:
+            raise self.error
+        assert self.batch is not None
+        return self.batch
+
+
+@dataclass(frozen=True)
+class TrainBatches(TorchDataset[Delivery]):
+    """Augmented batches with uint8 pictures; `ssd.images.decode.normalise` turns them into floats on the device."""
+
+    source: Source
+    transform: Transform
+    seed: int
+    bad_images: BadImages = "error"
+
+    def __getitem__(self, key: TrainKey) -> Delivery:
+        epoch, indices = key
+        bad: list[ImageDecodeError] = []
+        try:
+            prepared = [self._prepare(index, (self.seed, epoch, index), bad) for index in indices]
+        except SSDError as error:
+            return Delivery(error=error)
+        samples = [sample for sample, _ in prepared]
+        # Memory stays height x width x channel, which is PyTorch's channels-last: convolutions want it so.
+        images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2)
+        return Delivery(collate(images, samples, [size for _, size in prepared]), tuple(bad))
+
+    def _prepare(self, index: int, seed: Sequence[int], bad: list[ImageDecodeError]) -> tuple[Sample, tuple[int, int]]:
+        """Load and augment a picture; and its height and width on disk.
+
+        Under "skip" the next one that can be decoded stands in for a bad one.
+        """
+        for shift in range(_SUBSTITUTES):
+            chosen = (index + shift) % len(self.source)
+            record = self.source.records[chosen]
+            size = record.height, record.width
+            draw = functools.partial(self.transform.plan, size, record.boxes, record.crowd, seed)
+            plan: Plan = _guarded(draw, self.source, chosen)
+            try:
+                sample = load_checked(self.source, chosen, plan.shrink)
+            except ImageDecodeError as error:
+                if self.bad_images == "error":
+                    raise
+                bad.append(error)
+                continue
+            return _guarded(functools.partial(self.transform, sample, seed, plan), self.source, chosen), size
+        raise bad[-1]
+
+
+def load_checked(source: Source, index: int, shrink: int = 1) -> Sample:
+    """Decode one picture and check what no loss could survive: boxes without area, labels of no class.
+
+    Raises:
+        AnnotationError: names the picture, the object and its values.
+    """
+    sample = _guarded(functools.partial(source.load, index, shrink), source, index)
+    boxes, classes = sample.boxes, len(source.class_names)
+    bad_boxes = ~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+    if bad_boxes.any():
+        row = int(bad_boxes.argmax())
+        problem = f"object {row} has the box {boxes[row].tolist()}, which has no area"
+        raise AnnotationError(problem, place=sample.path, remedy="Correct it, or set data.bad_objects=drop.")
+    bad_labels = (sample.labels < 0) | (sample.labels >= classes)
+    if bad_labels.any():
+        row = int(bad_labels.argmax())
+        problem = f"object {row} has the label {sample.labels[row]}, but there are {classes} classes"
+        raise AnnotationError(problem, place=sample.path, remedy=f"Labels go from 0 to {classes - 1}.")
+    return sample
+
+
+def collate(images: Tensor, samples: Sequence[Sample], sizes: Sequence[tuple[int, ...]]) -> Batch:
+    """Put prepared pictures and their samples' objects into one batch.
+
+    `sizes` are (height, width) of the pictures as they were on disk; boxes become fractions of each sample's picture.
+    """
+    shape = len(samples), max((len(sample.boxes) for sample in samples), default=0)
+    targets = Targets(
+        boxes=torch.zeros(*shape, 4),
+        labels=torch.zeros(shape, dtype=torch.int64),
+        crowd=torch.zeros(shape, dtype=torch.bool),
+        valid=torch.zeros(shape, dtype=torch.bool),
+    )
+    for row, sample in enumerate(samples):
+        count = len(sample.boxes)
+        targets.boxes[row, :count] = torch.from_numpy(_fractions(sample))
+        targets.labels[row, :count] = torch.from_numpy(sample.labels.astype(np.int64))
+        targets.crowd[row, :count] = torch.from_numpy(sample.crowd)
+        targets.valid[row, :count] = True
+    ids, paths = tuple(sample.image_id for sample in samples), tuple(sample.path for sample in samples)
+    return Batch(images, targets, ids, paths, tuple((size[0], size[1]) for size in sizes))
+
+
+def _fractions(sample: Sample) -> Float32[np.ndarray, "N 4"]:
+    height, width = sample.image.shape[:2]
+    return np.asarray(sample.boxes / np.array([width, height, width, height], np.float32), np.float32)
+
+
+def _guarded(step: Callable[[], Made], source: Source, index: int) -> Made:
+    """Run one step on one picture; whatever it raises comes out as an error that names the picture."""
+    try:
+        return step()
+    except SSDError:
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} at {last.filename}:{last.lineno}: {error}"
+        remedy = "Set data.workers=0 for the whole traceback."
+        problem = f"picture {index} could not be prepared: {where}"
+        raise DataWorkerError(problem, place=source.records[index].path, remedy=remedy) from error

@@ -1,0 +1,89 @@
+"""Batches for training and evaluation."""
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from ssd.data.loading.batches import BadImages, Source, TrainBatches, TrainKey, Transform
+from ssd.data.loading.sampler import EpochSampler, steps_per_epoch
+from ssd.data.loading.workers import Keys, Workers
+from ssd.errors import DatasetError, ImageDecodeError
+from ssd.structures import Batch
+
+_log = logging.getLogger(__name__)
+
+BAD_IMAGES_LIMIT = 0.01  # of the data set may be undecodable under "skip"
+
+
+def make_train_loader(
+    source: Source,
+    transform: Transform,
+    *,
+    batch_size: int,
+    seed: int,
+    workers: int = 0,
+    timeout: float = 120.0,
+    rank: int = 0,
+    world_size: int = 1,
+    bad_images: BadImages = "error",
+) -> "TrainLoader":
+    """Make the training batches of one process; `batch_size` counts pictures over all processes."""
+    batches = TrainBatches(source, transform, seed, bad_images)
+    return TrainLoader(batches, batch_size, workers, timeout, rank, world_size)
+
+
+class TrainLoader:
+    """Augmented batches, epoch by epoch. What a batch holds follows from (seed, epoch, step), not from the workers."""
+
+    def __init__(
+        self, batches: TrainBatches, batch_size: int, workers: int, timeout: float, rank: int, world_size: int
+    ) -> None:
+        self.steps_per_epoch = steps_per_epoch(len(batches.source), batch_size, world_size)
+        self.bad_paths: set[str] = set()  # pictures that were left out so far, under bad_images="skip"
+        self._batches = batches
+        self._share: dict[str, int] = {"batch_size": batch_size, "rank": rank, "world_size": world_size}
+        self._keys: Keys[TrainKey] = Keys()
+        self._workers = Workers(batches, self._keys, workers, timeout)
+
+    def epoch(self, number: int, start_step: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, from `start_step` on when a run resumes in its middle.
+
+        Raises:
+            DataWorkerError: a worker died, hung or met an unforeseen exception.
+            SSDError: a picture or its objects are bad; the message names the file.
+        """
+        length = len(self._batches.source)
+        order = EpochSampler(length, seed=self._batches.seed, epoch=number, start_step=start_step, **self._share)
+        self._keys.now = [(number, indices) for indices in order]
+        for delivery in self._workers.deliveries():
+            self._note(delivery.bad)
+            yield delivery.open()
+
+    def close(self) -> None:
+        """End the workers; afterwards there are no more epochs."""
+        self._workers.close()
+
+    def first_pictures(self, count: int) -> UInt8[Tensor, "B 3 S S"]:
+        """Augmented pictures from the start of epoch 0, the same on every process; fewer if there are fewer."""
+        length = len(self._batches.source)
+        order = EpochSampler(length, seed=self._batches.seed, epoch=0, batch_size=min(count, length))
+        delivery = self._batches[0, next(iter(order))]
+        self._note(delivery.bad)
+        images = delivery.open().images
+        assert images.dtype == torch.uint8
+        return images
+
+    def _note(self, bad: Sequence[ImageDecodeError]) -> None:
+        for error in bad:
+            if error.place is None or error.place in self.bad_paths:
+                continue
+            self.bad_paths.add(error.place)
+            _log.warning("%s Another picture stands in for it (%d so far).", error, len(self.bad_paths))
+        count, length = len(self.bad_paths), len(self._batches.source)
+        if count > max(1.0, BAD_IMAGES_LIMIT * length):
+            names = ", ".join(sorted(self.bad_paths)[:10])
+            remedy = "Repair or remove them; tools/check_data.py lists them all."
+            raise DatasetError(f"{count} of {length} pictures cannot be decoded: {names}", remedy=remedy)

@@ -1,0 +1,161 @@
+"""The processes that make batches: started, watched, and ended, whatever happens to them."""
+
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import Any, Generic, TypeVar
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from ssd.data.loading.batches import Delivery, TrainBatches
+from ssd.errors import DataWorkerError
+
+Key = TypeVar("Key")
+
+_TURN = 5.0  # seconds between two looks at whether a worker has died
+_PREFETCH = 4  # batches in store per worker; as 8-bit pictures they are small
+_REMEDY = "Set data.workers=0 to load in the main process."
+_TROUBLE = (RuntimeError, OSError, EOFError)  # what torch and multiprocessing raise when a worker is gone
+_LAST_SECONDS = 60  # how long a worker outlives its first SIGTERM
+
+
+class Keys(Sampler[Key], Generic[Key]):
+    """The keys of the coming pass; workers persist, so the list is exchanged rather than the loader."""
+
+    def __init__(self, now: Sequence[Key] = ()) -> None:
+        self.now = list(now)
+
+    def __len__(self) -> int:
+        return len(self.now)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.now)
+
+
+class Workers:
+    """A DataLoader whose processes persist and are watched."""
+
+    def __init__(self, batches: TrainBatches, keys: Keys[Any], workers: int, timeout: float) -> None:
+        settings: dict[str, Any] = {}
+        if workers > 0:
+            turn = min(_TURN, timeout) if timeout > 0 else _TURN
+            settings = {"num_workers": workers, "timeout": turn, "multiprocessing_context": _context()}
+            settings |= {"persistent_workers": True, "prefetch_factor": _PREFETCH, "worker_init_fn": _start_worker}
+        # Without a generator of its own the loader draws from the global one, and a resumed run would differ.
+        generator = torch.Generator()
+        self._loader: DataLoader[Delivery] = DataLoader(
+            batches, sampler=keys, batch_size=None, collate_fn=_unchanged, generator=generator, **settings
+        )
+        self._timeout = timeout
+        self._processes: list[BaseProcess] = []
+
+    def deliveries(self) -> Iterator[Delivery]:
+        """Yield what the workers make.
+
+        Raises:
+            DataWorkerError: one of them died or hung.
+        """
+        deliveries = self._start()
+        while True:
+            try:
+                delivery = self._wait(deliveries)
+            except StopIteration:
+                return
+            except DataWorkerError:
+                for process in self._processes:  # a hung one would keep this program from ending
+                    process.kill()
+                raise
+            yield delivery
+
+    def close(self) -> None:
+        """End the worker processes, which a signal alone would not (see `_start_worker`)."""
+        # The last reference to their iterator: when it goes, it sends them home and waits.
+        del self._loader
+        for process in self._processes:
+            process.kill()
+
+    def _start(self) -> Iterator[Delivery]:
+        others = multiprocessing.active_children()
+        try:
+            deliveries = iter(self._loader)
+        except _TROUBLE as error:
+            raise DataWorkerError(f"data workers could not be started ({error})", remedy=_REMEDY) from error
+        self._processes += [child for child in multiprocessing.active_children() if child not in others]
+        return deliveries
+
+    def _wait(self, deliveries: Iterator[Delivery]) -> Delivery:
+        """Wait in short turns, for DataLoader looks for dead workers only when a wait is over."""
+        asked = time.monotonic()
+        while True:
+            try:
+                return next(deliveries)
+            except _TROUBLE as error:
+                if not self._processes:
+                    raise
+                if "timed out" not in str(error):
+                    problem = f"a data worker died, perhaps for want of memory or of space in /dev/shm ({error})"
+                    raise DataWorkerError(problem, remedy=_REMEDY) from error
+                if 0 < self._timeout <= time.monotonic() - asked:
+                    problem = f"no batch arrived within {self._timeout:g} seconds"
+                    remedy = f"Raise data.timeout if the disk is slow. {_REMEDY}"
+                    raise DataWorkerError(problem, place="data workers", remedy=remedy) from error
+
+
+def _unchanged(delivery: Any) -> Any:
+    return delivery
+
+
+def _context() -> BaseContext:
+    """Start workers from a server process that has imported what they need and never ran a thread.
+
+    A fork of this process could inherit a lock that one of OpenCV's or PyTorch's threads holds, and wait for it
+    forever; a spawned worker imports everything anew, seconds for each. Where there is no fork, workers are spawned.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ssd.data.loading.loader", "ssd.data.augment.transforms"])
+    # `timeout` and job schedulers send SIGTERM to every process of a group. The server starts with it blocked; workers
+    # inherit that, until `_start_worker` puts a handler in place.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    multiprocessing.forkserver.ensure_running()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
+
+
+def _start_worker(_: int) -> None:
+    """Prepare a worker: one thread, and deaf to the signals with which people and schedulers stop a run.
+
+    The main process finishes its step, saves and then ends its workers. A second SIGTERM ends a worker all the same.
+    """
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _spend_first_sigterm)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _end_with_parent() -> None:
+    """End this worker when the run was killed. PyTorch's own watch looks at the fork server, which would live on."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _spend_first_sigterm(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "alarm"):
+        # A process that dies of a bug ends its workers by a SIGTERM too, once, and waits for them.
+        signal.alarm(_LAST_SECONDS)

@@ -1,0 +1,1 @@
+"""Images of shapes that the program draws itself."""

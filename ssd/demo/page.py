@@ -1,0 +1,164 @@
+"""The demo's page in Gradio: it fetches nothing from elsewhere, reports to nobody and keeps no picture.
+
+The browser is held to that by a content security policy: whatever Gradio's pages refer to, only this server is asked.
+"""
+
+import tempfile
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from ssd.demo.search import Answer, Search
+from ssd.errors import ArgumentError, SSDError
+from ssd.system.optional import load_extra
+
+_COLUMNS = ("name", "score", "x1", "y1", "x2", "y2")
+_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",  # Gradio's own are inline
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "media-src 'self' blob:",
+        "font-src 'self' data:",
+        "worker-src 'self' blob:",
+        "connect-src 'self' data: blob:",
+        "frame-ancestors 'self'",
+        "form-action 'self'",
+    )
+)
+
+Message = MutableMapping[str, Any]
+
+
+def build_page(search: Search, folder: Path, kept_seconds: float) -> Any:
+    """The page, a `gradio.Blocks`; files to download are written into `folder`, and answers forgotten after
+    `kept_seconds`.
+
+    Raises:
+        MissingExtraError: Gradio is not installed.
+    """
+    gr = load_extra("gradio", "demo")
+    with gr.Blocks(title="SSD", analytics_enabled=False) as page:
+        gr.Markdown("# SSD\nDrop a picture, paste one or take one with the camera. It stays on this machine.")
+        answer = gr.State(time_to_live=kept_seconds)
+        with gr.Row():
+            weights = gr.Dropdown(list(search.choices), value=search.choices[0], label="Weights", elem_id="weights")
+            slider = gr.Slider(0.01, 1, value=0.5, step=0.01, label="Score threshold", elem_id="threshold")
+        with gr.Row():
+            sources = ["upload", "webcam", "clipboard"]
+            picture = gr.Image(type="filepath", sources=sources, label="Picture", buttons=[], elem_id="picture")
+            picture.preprocess = _uploaded  # Gradio would decode it, by other rules than ours, and encode it again
+            with gr.Column():
+                buttons = ["download", "fullscreen"]  # and not Gradio's third, which shares with a web site
+                drawn = gr.Image(format="jpeg", show_label=False, interactive=False, buttons=buttons, elem_id="drawn")
+                summary = gr.Markdown(elem_id="summary")
+        table = gr.Dataframe(
+            headers=list(_COLUMNS),
+            interactive=False,
+            max_height=300,
+            elem_id="table",
+            label="Boxes in pixels, best first",
+        )
+        download = gr.DownloadButton("Download JSON", interactive=False, elem_id="download")
+        shown = [drawn, summary, table, download]
+        gr.on(
+            [picture.change, weights.change],
+            _searching(gr, search, folder),
+            [picture, weights, slider],
+            [answer, *shown],
+            api_visibility="private",
+        )
+        slider.change(
+            _showing(gr, folder), [answer, slider], shown,
+            trigger_mode="always_last", show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
+    return page.queue(max_size=20, default_concurrency_limit=1)
+
+
+def _uploaded(payload: Any) -> str | None:
+    return None if payload is None else payload.path
+
+
+def _searching(gr: Any, search: Search, folder: Path) -> Callable[..., list[Any]]:
+    def find(picture: str | None, weights: str, threshold: float) -> list[Any]:
+        if picture is None:
+            return [None, *_nothing(gr)]
+        try:
+            answer = search.find(Path(picture), weights)
+        except SSDError as error:
+            return [None, *_nothing(gr, f"Error: {error}")]
+        return [answer, *_parts(gr, answer, threshold, folder)]
+
+    return find
+
+
+def _showing(gr: Any, folder: Path) -> Callable[..., list[Any]]:
+    def show(answer: Answer | None, threshold: float) -> list[Any]:
+        return _nothing(gr) if answer is None else _parts(gr, answer, threshold, folder)
+
+    return show
+
+
+def _parts(gr: Any, answer: Answer, threshold: float, folder: Path) -> list[Any]:
+    """What the page shows of an answer: the drawn picture, the summary, the table, the file to download."""
+    rows = [
+        [item.name, round(item.score, 3), *(round(side, 1) for side in item.box)] for item in answer.above(threshold)
+    ]
+    # A folder of its own: the file is called as the picture is, and two people may have a picture of one name.
+    path = Path(tempfile.mkdtemp(dir=folder)) / f"{Path(answer.name).stem}.json"
+    path.write_text(answer.json(threshold), encoding="utf-8")
+    button = gr.DownloadButton(value=str(path), interactive=True)
+    return [answer.drawn(threshold), answer.summary(threshold), rows, button]
+
+
+def _nothing(gr: Any, summary: str = "") -> list[Any]:
+    return [None, summary, [], gr.DownloadButton(value=None, interactive=False)]
+
+
+def serve(page: Any, host: str, port: int | None, max_megabytes: int, *, browser: bool) -> str:
+    """Start the server in the background and return the page's address.
+
+    Raises:
+        ArgumentError: the address cannot be listened at.
+    """
+    gr = load_extra("gradio", "demo")
+    try:
+        _, address, _ = page.launch(
+            server_name=host,
+            server_port=port,
+            share=False,
+            inbrowser=browser,
+            quiet=True,
+            prevent_thread_lock=True,
+            max_file_size=max_megabytes * 1024**2,
+            footer_links=[],
+            run_history=False,
+            enable_monitoring=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            state_session_capacity=50,
+            theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+            app_kwargs={"middleware": [(_OnlyThisServer, (), {})], "docs_url": None, "redoc_url": None},
+        )
+    except OSError as error:
+        problem = f"cannot be listened at ({error})"
+        raise ArgumentError(problem, place=f"{host}:{port or 7860}", remedy="Name another with --port.") from None
+    return str(address)
+
+
+class _OnlyThisServer:
+    """Puts the policy on every answer (ASGI)."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Message, receive: Any, send: Callable[[Message], Awaitable[None]]) -> None:
+        async def send_with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [(b"content-security-policy", _POLICY.encode()), (b"referrer-policy", b"no-referrer")]
+                message["headers"] = [*message.get("headers", []), *headers]
+            await send(message)
+
+        await self.app(scope, receive, send_with_policy)

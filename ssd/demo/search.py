@@ -1,0 +1,107 @@
+"""Behind the demo's page: weights are loaded, a picture is searched, and the answer is kept for the slider."""
+
+import dataclasses
+import functools
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+import ssd
+from ssd.errors import ArgumentError
+from ssd.images.decode import decode
+from ssd.images.drawing import shrink
+from ssd.inference.detections import Detections
+from ssd.inference.detector import Detector
+
+_SHOWN_SIDE = 1600  # pixels of the longer side on the page
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One picture's detections, all of them, and a copy of the picture small enough for the page."""
+
+    found: Detections  # in pixels of the picture, without the picture
+    name: str
+    shown: UInt8[np.ndarray, "H W 3"]
+    detector: str
+    read_ms: float
+    search_ms: float
+
+    def above(self, threshold: float) -> Detections:
+        """The detections with a score of `threshold` or more."""
+        return self.found.filter(min_score=threshold)
+
+    def drawn(self, threshold: float) -> UInt8[np.ndarray, "H W 3"]:
+        """The picture, as large as the page shows it, with the boxes above `threshold`."""
+        height, width = self.shown.shape[:2]
+        factor = np.array([width, height] * 2, np.float32) / np.array(self.found.image_size[::-1] * 2, np.float32)
+        boxes = (self.found.boxes * factor).astype(np.float32)
+        scaled = dataclasses.replace(self.found, boxes=boxes, image_size=(height, width))
+        return scaled.filter(min_score=threshold).plot(self.shown)
+
+    def json(self, threshold: float) -> str:
+        """The detections above `threshold` as JSON, in pixels of the picture."""
+        return dataclasses.replace(self.above(threshold), source=Path(self.name)).to_json(indent=2)
+
+    def summary(self, threshold: float) -> str:
+        """One line: how many, how long it took, and who searched."""
+        height, width = self.found.image_size
+        count = len(self.above(threshold))
+        return (
+            f"**{count} object{'' if count == 1 else 's'}** in {width} x {height} pixels. "
+            f"Reading {self.read_ms:.0f} ms, searching {self.search_ms:.0f} ms ({self.detector})."
+        )
+
+
+class Search:
+    """The detectors of the page, loaded when they are first chosen; the one used last stays in memory."""
+
+    def __init__(self, choices: Sequence[str], *, device: str, precision: str, backend: str) -> None:
+        self.choices = tuple(choices)
+        self._load = functools.partial(ssd.load, device=device, precision=precision, backend=backend)
+        self._loaded: tuple[str, Detector] | None = None
+        self._lock = threading.Lock()
+
+    def load(self, weights: str) -> Detector:
+        """The detector of one of the choices.
+
+        Raises:
+            ArgumentError: not one of the choices: a page may ask for anything.
+        """
+        if weights not in self.choices:
+            raise ArgumentError("is not one of the choices", place=repr(weights))
+        with self._lock:
+            if self._loaded is None or self._loaded[0] != weights:
+                self._loaded = None  # before the next takes its memory
+                detector = self._load(weights)
+                detector.detect(
+                    np.zeros((64, 64, 3), np.uint8)
+                )  # the first search takes longer; not on the page's clock
+                self._loaded = (weights, detector)
+            return self._loaded[1]
+
+    def find(self, path: Path, weights: str) -> Answer:
+        """Search a picture file.
+
+        Raises:
+            SSDError: it is no picture, or the weights cannot be used.
+        """
+        detector = self.load(weights)
+        start = time.perf_counter()
+        image = decode(path.read_bytes(), path.name)
+        read = time.perf_counter()
+        found = detector.detect(image)
+        searched = time.perf_counter()
+        return Answer(
+            found=dataclasses.replace(found, source=None),
+            name=path.name,
+            shown=shrink(image, _SHOWN_SIDE),
+            detector=repr(detector).removeprefix("<Detector: ").removesuffix(">"),
+            read_ms=1000 * (read - start),
+            search_ms=1000 * (searched - read),
+        )

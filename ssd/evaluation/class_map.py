@@ -1,0 +1,63 @@
+"""The classes of a detector and of a data set, paired by name."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch.nn.utils.rnn import pad_sequence
+
+from ssd.errors import EvaluationError
+from ssd.structures import Sample, Targets
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """Which class of the data each class of the detector is, by name."""
+
+    to_data: Int[np.ndarray, "C"]  # the data's label of each of the detector's, -1 for none
+    to_detector: Int[np.ndarray, "C2"]  # the other way round
+    missing: tuple[str, ...]  # in the data, unknown to the detector: never found, so their AP is 0
+    unused: tuple[str, ...]  # known to the detector, not in the data: what is found of them is dropped
+
+
+def match_classes(detector_names: Sequence[str], data_names: Sequence[str]) -> ClassMap:
+    """Pair the classes of a detector and a data set by name; differences are logged.
+
+    Raises:
+        EvaluationError: they have no class in common.
+    """
+    missing = tuple(name for name in data_names if name not in detector_names)
+    unused = tuple(name for name in detector_names if name not in data_names)
+    if len(missing) == len(data_names):
+        problem = f"the detector knows {_listed(detector_names)}; the data has {_listed(data_names)}"
+        raise EvaluationError(problem, place="no class in common", remedy="Name the classes alike in both.")
+    if missing:
+        _log.warning("the detector does not know %s: their AP is 0", _listed(missing))
+    if unused:
+        _log.info("the data does not have %s: their detections are dropped", _listed(unused))
+    to_data = [data_names.index(name) if name in data_names else -1 for name in detector_names]
+    to_detector = [detector_names.index(name) if name in detector_names else -1 for name in data_names]
+    return ClassMap(np.array(to_data), np.array(to_detector), missing, unused)
+
+
+def make_targets(samples: Sequence[Sample], classes: ClassMap) -> Targets:
+    """The objects of a batch as the loss sees them, in the detector's labels; classes it lacks are left out."""
+    boxes, labels, crowd = [], [], []
+    for sample in samples:
+        height, width = sample.image.shape[:2]
+        known = classes.to_detector[sample.labels] >= 0
+        boxes.append(torch.from_numpy(sample.boxes[known] / np.array([width, height, width, height], np.float32)))
+        labels.append(torch.from_numpy(classes.to_detector[sample.labels[known]]))
+        crowd.append(torch.from_numpy(sample.crowd[known]))
+    valid = [torch.ones(len(row), dtype=torch.bool) for row in labels]
+    return Targets(*(pad_sequence(column, batch_first=True) for column in (boxes, labels, crowd, valid)))
+
+
+def _listed(names: Sequence[str], limit: int = 10) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

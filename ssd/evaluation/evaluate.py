@@ -1,0 +1,228 @@
+"""A detector, a data set and metrics: figures and loss in one pass over the pictures, on one process or many."""
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ssd.errors import SSDError
+from ssd.evaluation.class_map import ClassMap, make_targets, match_classes
+from ssd.evaluation.metrics import sanity_check
+from ssd.evaluation.metrics.accumulator import Metric
+from ssd.structures import Found, Predictions, Record, Sample, Targets
+from ssd.system import distributed
+
+Loss = Callable[[Predictions, Targets], dict[str, float]]
+
+
+@runtime_checkable
+class EvaluatedDetector(Protocol):
+    """What is asked of a detector; `ssd.inference.detector.Detector` is one.
+
+    What passes from step to step is the detector's affair, unless there is a loss: that is computed from `Predictions`.
+    """
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each label."""
+
+    def preprocess(self, images: Sequence[np.ndarray]) -> Any:
+        """Turn uint8 RGB pictures into the network's input."""
+
+    def predict(self, images: Any) -> Any:
+        """Run the network."""
+
+    def postprocess(self, predictions: Any) -> Found:
+        """Choose the detections."""
+
+
+@runtime_checkable
+class EvaluatedData(Protocol):
+    """What is asked of a data set; `ssd.data.Dataset` is one."""
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The annotated pictures."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each label."""
+
+    def load(self, index: int) -> Sample:
+        """Decode one picture."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation came to."""
+
+    metrics: dict[str, Any]  # figures of the first metric
+    by_metric: dict[str, dict[str, Any]]  # figures of all, under their names
+    loss: dict[str, float] | None  # each part, mean over the pictures
+    images: int
+    seconds: float  # from the first picture to the last detection, on the slowest process
+    dropped: int  # detections of classes that the data does not have
+    classes: ClassMap
+
+    @property
+    def images_per_second(self) -> float:
+        """Pictures through decoding, network and post-processing; the time for the figures is not in it."""
+        return self.images / max(self.seconds, 1e-9)
+
+
+@dataclass
+class _Share:
+    """What one process contributes; it travels to the others whatever happened, so that none waits in vain."""
+
+    found: list[tuple[int | str, np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
+    losses: dict[str, float] = field(default_factory=dict)  # sums over pictures
+    dropped: int = 0
+    seconds: float = 0.0
+    stopped: bool = False
+    error: SSDError | None = None
+
+
+def evaluate(
+    detector: EvaluatedDetector,
+    dataset: EvaluatedData,
+    metric: Metric,
+    *more: Metric,
+    batch_size: int = 8,
+    workers: int = 2,
+    loss: Loss | None = None,
+    stop: Callable[[], bool] | None = None,
+    progress: bool = True,
+) -> Evaluation | None:
+    """Detect in every picture once, and hand the detections to the metrics.
+
+    Each of n processes takes every nth picture; what they found is gathered by image id, rank 0 computes the figures
+    and all get them. `loss` is called with each batch's predictions and objects, whose labels are the detector's.
+    None when `stop` said so on any process: figures of half the data would only mislead.
+
+    Raises:
+        EvaluationError: no class in common, detections that are not finite, or a metric that fails its self-test.
+    """
+    classes = match_classes(detector.class_names, dataset.class_names)
+    metrics = (metric, *more)
+    for each in metrics:
+        sanity_check(each)
+    indices = range(distributed.rank(), len(dataset.records), distributed.world_size())
+    bar = tqdm(total=len(indices), desc="evaluating", unit="img", leave=False, disable=not progress)
+    batches = contextlib.closing(_batches(detector, dataset, indices, batch_size, workers))
+    with torch.inference_mode(), bar, batches as pictures:
+        share = _work_through(detector, pictures, classes, bar.update, loss, stop)
+    shares = distributed.gather_objects(share)
+    _raise_first(item.error for item in shares)
+    if any(item.stopped for item in shares):
+        return None
+    figures = _figures(metrics, shares)
+    images = len(dataset.records)
+    parts = shares[0].losses
+    losses = {part: sum(item.losses.get(part, 0.0) for item in shares) / images for part in parts}
+    return Evaluation(
+        metrics=figures[metric.name],
+        by_metric=figures,
+        loss=losses if loss is not None else None,
+        images=images,
+        seconds=max(item.seconds for item in shares),
+        dropped=sum(item.dropped for item in shares),
+        classes=classes,
+    )
+
+
+def _work_through(
+    detector: EvaluatedDetector,
+    batches: Iterable[tuple[list[Sample], Any]],
+    classes: ClassMap,
+    advance: Callable[[int], object],
+    loss: Loss | None,
+    stop: Callable[[], bool] | None,
+) -> _Share:
+    """Detect in the pictures of this process; a problem is part of the answer."""
+    share, start = _Share(), time.perf_counter()
+    try:
+        for samples, images in batches:
+            if stop is not None and stop():
+                share.stopped = True
+                break
+            predictions = detector.predict(images)
+            if loss is not None:
+                targets = make_targets(samples, classes).to(predictions.logits.device)
+                for part, value in loss(predictions, targets).items():
+                    share.losses[part] = share.losses.get(part, 0.0) + value * len(samples)
+            _keep(share, samples, detector.postprocess(predictions), classes)
+            advance(len(samples))
+    except SSDError as error:
+        share.error = error
+    share.seconds = time.perf_counter() - start
+    return share
+
+
+def _batches(
+    detector: EvaluatedDetector, dataset: EvaluatedData, indices: Sequence[int], batch_size: int, workers: int
+) -> Generator[tuple[list[Sample], Any], None, None]:
+    """Decode and resize in threads, a few batches ahead of the network; OpenCV lets other threads run meanwhile."""
+
+    def prepare(chosen: Sequence[int]) -> tuple[list[Sample], Any]:
+        samples = [dataset.load(index) for index in chosen]
+        return samples, detector.preprocess([sample.image for sample in samples])
+
+    groups = [indices[first : first + batch_size] for first in range(0, len(indices), batch_size)]
+    if workers == 0:
+        yield from map(prepare, groups)
+        return
+    waiting: deque[Future[tuple[list[Sample], Any]]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="ssd-evaluation") as pool:
+        try:
+            for group in groups:
+                waiting.append(pool.submit(prepare, group))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _keep(share: _Share, samples: Sequence[Sample], found: Found, classes: ClassMap) -> None:
+    """Bring the detections of a batch to pixels and to the data's classes."""
+    all_boxes, all_scores, all_labels = (column.cpu().numpy() for column in (found.boxes, found.scores, found.labels))
+    for row, (sample, count) in enumerate(zip(samples, found.counts.tolist(), strict=True)):
+        height, width = sample.image.shape[:2]
+        labels = classes.to_data[all_labels[row, :count]]
+        kept = labels >= 0
+        # NaN passes through `clip`, and the metrics refuse it.
+        boxes = all_boxes[row, :count][kept].clip(0, 1) * np.array([width, height, width, height], np.float32)
+        share.found.append((sample.image_id, boxes, all_scores[row, :count][kept], labels[kept]))
+        share.dropped += int((~kept).sum())
+
+
+def _figures(metrics: Sequence[Metric], shares: Sequence[_Share]) -> dict[str, dict[str, Any]]:
+    """Compute on rank 0, and tell the others what came out, be it an error."""
+    figures: dict[str, dict[str, Any]] = {}
+    error: SSDError | None = None
+    if distributed.rank() == 0:
+        try:
+            for metric in metrics:
+                for share in shares:
+                    for image in share.found:
+                        metric.update(*image)
+                figures[metric.name] = metric.compute()
+        except SSDError as problem:
+            error = problem
+    answers = distributed.gather_objects((figures, error))
+    _raise_first(error for _, error in answers)
+    return answers[0][0]
+
+
+def _raise_first(errors: Iterator[SSDError | None]) -> None:
+    for error in errors:
+        if error is not None:
+            raise error

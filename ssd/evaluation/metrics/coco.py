@@ -1,0 +1,234 @@
+"""The twelve COCO figures, computed by pycocotools: the reference implementation is the figure of record."""
+
+import contextlib
+import io
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ssd.errors import EvaluationError, MissingExtraError
+from ssd.evaluation.metrics.accumulator import Collected
+from ssd.structures import Record
+from ssd.system.files import write_atomic
+
+_log = logging.getLogger(__name__)
+
+MAX_DETECTIONS = (1, 10, 100)  # pycocotools answers -1 for AP if 100 is not among them
+_IOU_50, _IOU_75 = 0, 5  # rows of the thresholds 0.50, 0.55 ... 0.95
+_ALL, _SMALL, _MEDIUM, _LARGE = range(4)  # area ranges: up to 32 x 32 pixels, up to 96 x 96, beyond
+
+# (figure, pycocotools' table, row of the IoU thresholds or None for their mean, area range, column of MAX_DETECTIONS)
+_FIGURES: tuple[tuple[str, str, int | None, int, int], ...] = (
+    ("AP", "precision", None, _ALL, 2),
+    ("AP50", "precision", _IOU_50, _ALL, 2),
+    ("AP75", "precision", _IOU_75, _ALL, 2),
+    ("APs", "precision", None, _SMALL, 2),
+    ("APm", "precision", None, _MEDIUM, 2),
+    ("APl", "precision", None, _LARGE, 2),
+    ("AR1", "recall", None, _ALL, 0),
+    ("AR10", "recall", None, _ALL, 1),
+    ("AR100", "recall", None, _ALL, 2),
+    ("ARs", "recall", None, _SMALL, 2),
+    ("ARm", "recall", None, _MEDIUM, 2),
+    ("ARl", "recall", None, _LARGE, 2),
+)
+
+Backend = Literal["pycocotools", "fast"]
+
+
+class CocoMetric:
+    """AP over IoU 0.50 to 0.95, at 0.50 and 0.75, by object size, and recalls; the APs per class too.
+
+    Crowd regions absorb any number of detections. A difficult object (VOC) may be found once without being right or
+    wrong; pycocotools knows no such objects, so their flag is set where it sets its own. Images and annotations are
+    numbered from 1 here, whatever their ids: pycocotools takes the annotation id 0 for "not found".
+
+    `backend="fast"` asks faster-coco-eval instead, for the same figures (tests hold them to 1e-9) in a fraction of the
+    time. It is never taken unasked: a figure that is published comes from the reference implementation.
+
+    Raises:
+        MissingExtraError: faster-coco-eval is asked for and not installed.
+    """
+
+    name = "coco"
+    headline = "AP"
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        class_names: Sequence[str],
+        category_ids: Sequence[int] | None = None,
+        *,
+        backend: Backend = "pycocotools",
+    ) -> None:
+        self._collected = Collected(records, class_names)
+        self._category_ids = tuple(category_ids) if category_ids is not None else tuple(range(1, len(class_names) + 1))
+        if len(self._category_ids) != len(class_names):
+            problem = f"{len(self._category_ids)} category ids for {len(class_names)} classes"
+            raise EvaluationError(problem, place="CocoMetric", remedy="Give one id per class.")
+        _tools(backend)  # what is not installed is missed now, not after an epoch
+        self._backend = backend
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The ground truth."""
+        return self._collected.records
+
+    def fresh(self, records: Sequence[Record]) -> "CocoMetric":
+        """An empty metric of the same settings over other records."""
+        return CocoMetric(records, self._collected.class_names, self._category_ids, backend=self._backend)
+
+    def update(
+        self,
+        image_id: int | str,
+        boxes: Float[np.ndarray, "D 4"],
+        scores: Float[np.ndarray, "D"],
+        labels: Int[np.ndarray, "D"],
+    ) -> None:
+        """Hand in everything that was found in one image, in pixels."""
+        self._collected.add(image_id, boxes, scores, labels)
+
+    def compute(self) -> dict[str, Any]:
+        """The twelve figures and `per_class`; None where there are no objects to find."""
+        detections = self._detections()
+        if not detections:
+            _log.warning("nothing was detected in %d images: every figure is 0", len(self._collected.records))
+        tables = _run(self._ground_truth(), self._dataset(detections), self._backend)
+        figures: dict[str, Any] = {
+            name: _mean(tables[table], row, slice(None), size, column) for name, table, row, size, column in _FIGURES
+        }
+        objects = self._collected.objects_per_class()
+        per_class = {
+            name: {
+                **{
+                    figure: _mean(tables[table], row, label, size, column)
+                    for figure, table, row, size, column in _FIGURES
+                    if table == "precision"
+                },
+                "objects": int(objects[label]),
+            }
+            for label, name in enumerate(self._collected.class_names)
+        }
+        counts = {"images": len(self._collected.records), "objects": int(objects.sum()), "detections": len(detections)}
+        return {**figures, **counts, "per_class": per_class}
+
+    def write_results(self, path: str | Path) -> None:
+        """Write the detections as a COCO results file, with the image and category ids of the data."""
+        results = [
+            {
+                "image_id": record.image_id,
+                "category_id": self._category_ids[label],
+                "bbox": bbox,
+                "score": score,
+            }
+            for record, found in self._collected
+            for bbox, score, label in zip(
+                to_xywh(found.boxes), found.scores.tolist(), found.labels.tolist(), strict=True
+            )
+        ]
+        write_atomic(path, json.dumps(results, allow_nan=False).encode())
+
+    def _detections(self) -> list[dict[str, Any]]:
+        detections = [
+            {"image_id": number, "category_id": label + 1, "bbox": bbox, "score": score, "iscrowd": 0}
+            for number, (_, found) in enumerate(self._collected, start=1)
+            for bbox, score, label in zip(
+                to_xywh(found.boxes), found.scores.tolist(), found.labels.tolist(), strict=True
+            )
+        ]
+        for row in detections:
+            row["area"] = row["bbox"][2] * row["bbox"][3]
+        return detections
+
+    def _ground_truth(self) -> dict[str, Any]:
+        annotations = [
+            {
+                "image_id": number,
+                "category_id": int(record.labels[row]) + 1,
+                "bbox": bbox,
+                "area": float(record.areas[row]),
+                "iscrowd": int(record.crowd[row]),
+                "difficult": bool(record.difficult[row]),
+            }
+            for number, record in enumerate(self._collected.records, start=1)
+            for row, bbox in enumerate(to_xywh(record.boxes))
+        ]
+        return self._dataset(annotations)
+
+    def _dataset(self, annotations: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "info": {},
+            "images": [
+                {"id": number, "width": record.width, "height": record.height}
+                for number, record in enumerate(self._collected.records, start=1)
+            ],
+            "categories": [{"id": label + 1, "name": name} for label, name in enumerate(self._collected.class_names)],
+            "annotations": [{**row, "id": number} for number, row in enumerate(annotations, start=1)],
+        }
+
+
+def to_xywh(boxes: Float[np.ndarray, "D 4"]) -> list[list[float]]:
+    """Corners to COCO's corner and sides, as plain floats; the only place where this happens."""
+    corners = boxes.astype(np.float64)
+    rows: list[list[float]] = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).tolist()
+    return rows
+
+
+def _run(ground_truth: dict[str, Any], detections: dict[str, Any], backend: Backend) -> dict[str, Any]:
+    """Give both to the evaluator; returns its tables of precision and recall, -1 where there were no objects."""
+    coco, evaluator_class = _tools(backend)
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        evaluator = evaluator_class(_index(coco, ground_truth), _index(coco, detections), "bbox")
+        evaluator.params.maxDets = list(MAX_DETECTIONS)
+        if any(row["difficult"] for row in ground_truth["annotations"]):
+            _spare_difficult(evaluator)
+        evaluator.evaluate()
+        evaluator.accumulate()
+    tables: dict[str, Any] = evaluator.eval
+    return tables
+
+
+def _tools(backend: Backend) -> tuple[Any, Any]:
+    if backend == "pycocotools":
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+
+        return COCO, COCOeval
+    try:
+        from faster_coco_eval import COCO, COCOeval_faster
+    except ImportError:
+        remedy = 'pip install "ssd-vgg[fast-eval]", or use pycocotools.'
+        raise MissingExtraError("faster-coco-eval is not installed", place="backend 'fast'", remedy=remedy) from None
+    return COCO, COCOeval_faster
+
+
+def _index(coco: Any, dataset: dict[str, Any]) -> Any:
+    made = coco()
+    made.dataset = dataset
+    made.createIndex()
+    return made
+
+
+def _spare_difficult(evaluator: Any) -> None:
+    """Ignore difficult objects without the many matches a crowd allows; both evaluators overwrite a given `ignore`."""
+    prepare = evaluator._prepare
+
+    def prepare_and_spare() -> None:
+        prepare()
+        for row in evaluator.cocoGt.dataset["annotations"]:  # the very rows that are evaluated
+            row["ignore"] = int(row["iscrowd"] or row["difficult"])
+
+    evaluator._prepare = prepare_and_spare
+
+
+def _mean(table: Any, row: int | None, label: int | slice, size: int, column: int) -> float | None:
+    """Mean of the cells that exist. `precision` has axes IoU, recall, class, area, limit; `recall` lacks the second."""
+    rows = table if row is None else table[row : row + 1]
+    cells = rows[..., label, size, column]
+    known = cells[cells > -1]
+    return float(known.mean()) if known.size else None

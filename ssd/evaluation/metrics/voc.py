@@ -1,0 +1,151 @@
+"""Average precision by the rules of the Pascal VOC development kit (VOCevaldet.m), 11-point and area."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+
+import ssd.boxes
+from ssd.evaluation.metrics import average_precision
+from ssd.evaluation.metrics.accumulator import Collected, ImageDetections, mean
+from ssd.structures import Record
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """All detections, best score first."""
+
+    labels: Int[np.ndarray, "D"]
+    overlaps: Float[np.ndarray, "D"]  # IoU with the object it overlaps most among those of its class, 0 without one
+    objects: Int[np.ndarray, "D"]  # which object that is, numbered over all images
+    optional: Bool[np.ndarray, "D"]  # it is difficult or crowd: neither right nor wrong to find it
+
+
+class VocMetric:
+    """AP at one IoU threshold, per class and mean.
+
+    A detection answers for the object of its class that it overlaps most, taken or not. It is right if the IoU is at
+    least the threshold and no better-scored detection answered for that object; a second answer is wrong. What
+    answers for a difficult object (or a crowd) is left out, as is the object. A class without objects has AP None and
+    is left out of the mean.
+
+    The kit's corners are whole pixels that belong to the box, so its sides are `max - min + 1`. `inclusive` keeps
+    that: the readers shift VOC corners but do not move the far ones outward, and other SSD code measures so as well.
+    """
+
+    name = "voc"
+    headline = "AP"
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        class_names: Sequence[str],
+        *,
+        iou_threshold: float = 0.5,
+        inclusive: bool = True,
+    ) -> None:
+        self._collected = Collected(records, class_names)
+        self._iou_threshold = iou_threshold
+        self._inclusive = inclusive
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The ground truth."""
+        return self._collected.records
+
+    def fresh(self, records: Sequence[Record]) -> "VocMetric":
+        """An empty metric of the same settings over other records."""
+        names = self._collected.class_names
+        return VocMetric(records, names, iou_threshold=self._iou_threshold, inclusive=self._inclusive)
+
+    def update(
+        self,
+        image_id: int | str,
+        boxes: Float[np.ndarray, "D 4"],
+        scores: Float[np.ndarray, "D"],
+        labels: Int[np.ndarray, "D"],
+    ) -> None:
+        """Hand in everything that was found in one image, in pixels."""
+        self._collected.add(image_id, boxes, scores, labels)
+
+    def compute(self) -> dict[str, Any]:
+        """`AP` by area, `AP07` by 11 points, and both per class."""
+        ranked = self._rank()
+        if not len(ranked.labels):
+            _log.warning("nothing was detected in %d images: every AP is 0", len(self._collected.records))
+        per_class: dict[str, dict[str, Any]] = {}
+        objects = self._collected.objects_per_class()
+        for label, name in enumerate(self._collected.class_names):
+            positives = int(objects[label])
+            hits = _hits(ranked, label, self._iou_threshold)
+            per_class[name] = {
+                "AP": average_precision.area(hits, positives) if positives else None,
+                "AP07": average_precision.eleven_point(hits, positives) if positives else None,
+                "objects": positives,
+            }
+        means = {key: mean([figures[key] for figures in per_class.values()]) for key in ("AP", "AP07")}
+        counts = {
+            "images": len(self._collected.records),
+            "objects": int(objects.sum()),
+            "detections": len(ranked.labels),
+        }
+        return {**means, "iou_threshold": self._iou_threshold, **counts, "per_class": per_class}
+
+    def _rank(self) -> _Ranked:
+        overlaps, objects, optional, labels, scores = [], [], [], [], []
+        first = 0
+        for record, found in self._collected:
+            overlap, index = _answers_for(record, found, self._inclusive)
+            overlaps.append(overlap)
+            objects.append(first + index)
+            # an image without objects has nothing to index, and no overlap to make it matter
+            spared = np.append(record.difficult | record.crowd, False)
+            optional.append(spared[index])
+            labels.append(found.labels)
+            scores.append(found.scores)
+            first += len(record.labels)
+        if not labels:
+            return _Ranked(np.zeros(0, int), np.zeros(0), np.zeros(0, int), np.zeros(0, bool))
+        order = np.argsort(-np.concatenate(scores), kind="stable")
+        columns = (np.concatenate(column)[order] for column in (labels, overlaps, objects, optional))
+        return _Ranked(*columns)
+
+
+def _answers_for(
+    record: Record, found: ImageDetections, inclusive: bool
+) -> tuple[Float[np.ndarray, "D"], Int[np.ndarray, "D"]]:
+    """Greatest IoU of each detection with an object of its class, and which; ties go to the first object."""
+    if not len(record.labels):
+        return np.zeros(len(found.labels)), np.zeros(len(found.labels), dtype=np.int64)
+    overlaps = iou(found.boxes, record.boxes, inclusive=inclusive)
+    overlaps[found.labels[:, None] != record.labels[None, :]] = 0.0
+    best = overlaps.argmax(axis=1)
+    return overlaps[np.arange(len(best)), best], best
+
+
+def _hits(ranked: _Ranked, label: int, iou_threshold: float) -> Bool[np.ndarray, "H"]:
+    """Of each detection of one class that counts: is it the first to answer for its object."""
+    mine = ranked.labels == label
+    answers, objects = ranked.overlaps[mine] >= iou_threshold, ranked.objects[mine]
+    spared = answers & ranked.optional[mine]
+    hits = np.zeros(len(answers), dtype=bool)
+    rows = np.flatnonzero(answers)
+    hits[rows[np.unique(objects[rows], return_index=True)[1]]] = True
+    kept: np.ndarray = hits[~spared]
+    return kept
+
+
+def iou(
+    boxes: Float[np.ndarray, "D 4"], others: Float[np.ndarray, "N 4"], *, inclusive: bool = False
+) -> Float[np.ndarray, "D N"]:
+    """Intersection over union in double precision; `inclusive` counts the far corner's pixel as part of the box."""
+    grow = np.array([0.0, 0.0, 1.0, 1.0]) * inclusive
+    first, second = (torch.from_numpy(side.astype(np.float64) + grow) for side in (boxes, others))
+    overlaps: Float[np.ndarray, "D N"] = ssd.boxes.iou(first, second).numpy()
+    return overlaps

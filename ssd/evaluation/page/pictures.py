@@ -1,0 +1,126 @@
+"""Pictures to look at after an evaluation: truth beside detections, and every mistake with what is around it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from jaxtyping import Num, UInt8
+
+from ssd.images.drawing import Color, class_color, draw_boxes, write_image
+
+if TYPE_CHECKING:
+    from ssd.data.dataset import Dataset
+    from ssd.inference.detector import Detector
+
+_READABLE = 400  # pixels; smaller pictures are enlarged so that labels can be read
+_GAP = 8
+_CROP = 320  # pixels of the side of a mistake's picture
+_AROUND = 2.4  # how many times the box's longer side that shows
+_LEAST_AROUND = 48  # pixels of the picture
+_MISTAKE, _TRUTH, _FOUND = (255, 120, 0), (0, 160, 90), (60, 130, 255)
+_JPEG_QUALITY = 85
+Image = UInt8[np.ndarray, "_ _ 3"]
+Boxes = Num[np.ndarray, "_ 4"]
+Drawn = tuple[Boxes, list[str]]  # boxes in pixels, and a text for each
+
+
+def draw_pictures(detector: "Detector", dataset: "Dataset", count: int, folder: Path) -> int:
+    """Write the first `count` pictures of a data set, truth beside detections from 0.5 on; gives how many."""
+    folder.mkdir(parents=True, exist_ok=True)
+    count = min(count, len(dataset))
+    for index in range(count):
+        sample = dataset.load(index)
+        found = detector.detect(sample.image, score_threshold=0.5)
+        truth = [dataset.class_names[label] for label in sample.labels]
+        guesses = [f"{name} {score:.2f}" for name, score in zip(found.names, found.scores, strict=True)]
+        # Colours go by the data's labels: a class has one colour on both sides.
+        labels = [dataset.class_names.index(n) if n in dataset.class_names else -1 for n in found.names]
+        picture = side_by_side(
+            sample.image, (sample.boxes, truth, sample.labels.tolist()), (found.boxes, guesses, labels)
+        )
+        write_image(folder / f"{Path(sample.path).stem}.jpg", picture)
+    return count
+
+
+def side_by_side(
+    image: Image, truth: tuple[Boxes, list[str], list[int]], found: tuple[Boxes, list[str], list[int]]
+) -> Image:
+    """One picture twice: what is there on the left, what was found on the right; boxes, texts, labels of each."""
+    sides = [_draw(image, *truth), _draw(image, *found)]
+    gap = np.full((sides[0].shape[0], _GAP, 3), 255, np.uint8)
+    return np.hstack([sides[0], gap, sides[1]])
+
+
+def draw_mistake(
+    image: Image,
+    box: tuple[float, float, float, float],
+    text: str,
+    truth: Drawn,
+    found: Drawn,
+    *,
+    least: int = _LEAST_AROUND,
+) -> Image:
+    """Cut out a mistake with its surroundings; what is there and was found is drawn, named where it overlaps it.
+
+    `least` is the least side of the cut, in pixels of the picture.
+    """
+    left, top, right, bottom = _surroundings(box, image.shape[1], image.shape[0], least)
+    factor = _CROP / max(right - left, bottom - top)
+    interpolation = cv2.INTER_CUBIC if factor > 1 else cv2.INTER_AREA
+    size = (max(1, round((right - left) * factor)), max(1, round((bottom - top) * factor)))
+    cut = cv2.resize(image[top:bottom, left:right], size, interpolation=interpolation)
+    rows: list[tuple[np.ndarray, str, Color]] = [(np.array(box), text, _MISTAKE)]
+    for color, drawn_too in ((_TRUTH, truth), (_FOUND, found)):
+        rows += [(row, name * _overlap(row, box), color) for row, name in zip(*drawn_too, strict=True)]
+    moved = [((row - [left, top, left, top]) * factor, name, color) for row, name, color in rows]
+    # The mistake itself is drawn whatever it is: a bad annotation may lie outside the picture.
+    seen = [moved[0], *(row for row in moved[1:] if _touches(row[0], cut.shape))]
+    corners, texts, colors = zip(*seen, strict=True)
+    boxes = np.stack(corners).clip(-_CROP, 2 * _CROP)
+    drawn = draw_boxes(cut, boxes, texts, colors)
+    x1, y1, x2, y2 = np.rint(boxes[0]).astype(int).tolist()
+    return np.asarray(cv2.rectangle(drawn, (x1 + 1, y1 + 1), (x2 - 2, y2 - 2), _MISTAKE, 2))
+
+
+def as_jpeg(image: Image, widest: int | None = None) -> bytes:
+    """Encode a picture for a page, no wider than that many pixels."""
+    if widest is not None and image.shape[1] > widest:
+        factor = widest / image.shape[1]
+        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    assert done, "a uint8 picture can always be encoded as JPEG"
+    encoded: bytes = data.tobytes()
+    return encoded
+
+
+def _surroundings(
+    box: tuple[float, float, float, float], width: int, height: int, least: int
+) -> tuple[int, int, int, int]:
+    """A square about the middle of the box, moved into the picture and cut to it."""
+    x1, y1, x2, y2 = box
+    side = max(_AROUND * max(x2 - x1, y2 - y1), least)
+    starts, ends = [], []
+    for low, high, length in ((x1, x2, width), (y1, y2, height)):
+        start = min(max((low + high - side) / 2, 0.0), max(length - side, 0.0))
+        starts.append(int(start))
+        ends.append(min(max(round(start + side), int(start) + 1), length))
+    return starts[0], starts[1], ends[0], ends[1]
+
+
+def _overlap(row: np.ndarray, box: tuple[float, float, float, float]) -> bool:
+    """Whether two boxes share a tenth of the smaller one."""
+    x1, y1, x2, y2 = row.tolist()
+    shared = max(0.0, min(x2, box[2]) - max(x1, box[0])) * max(0.0, min(y2, box[3]) - max(y1, box[1]))
+    return bool(shared > 0.1 * min((x2 - x1) * (y2 - y1), (box[2] - box[0]) * (box[3] - box[1])))
+
+
+def _touches(box: np.ndarray, shape: tuple[int, ...]) -> bool:
+    x1, y1, x2, y2 = box.tolist()
+    return bool(x2 > 0 and y2 > 0 and x1 < shape[1] and y1 < shape[0])
+
+
+def _draw(image: Image, boxes: Boxes, texts: list[str], labels: list[int]) -> Image:
+    factor = max(1, -(-_READABLE // min(image.shape[:2])))
+    large = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    return draw_boxes(large, boxes * factor, texts, [class_color(label) for label in labels])

@@ -1,0 +1,105 @@
+"""What the `eval` command prints, and what it writes."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssd.data.dataset import Dataset
+    from ssd.evaluation.evaluate import Evaluation
+    from ssd.inference.detector import Detector
+
+# (heading, metric, figure) of the columns of the class table
+_COLUMNS = (
+    ("AP", "coco", "AP"),
+    ("AP50", "coco", "AP50"),
+    ("VOC", "voc", "AP"),
+    ("VOC07", "voc", "AP07"),
+)
+_SUMMARIES = {
+    "coco": ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"],
+    "voc": ["AP", "AP07"],
+}
+
+
+def as_text(evaluation: "Evaluation", dataset: "Dataset", weights: str) -> str:
+    """Tables of classes and of mistakes, the figures over all classes, and what they were measured on."""
+    figures = {name: evaluation.by_metric[name] for name in _SUMMARIES if name in evaluation.by_metric}
+    parts = [
+        f"{weights} on {dataset.name}, split {dataset.split}: {evaluation.images} images",
+        figure_table(figures),
+        "\n".join(summary_line(name, values) for name, values in figures.items()),
+        error_table(evaluation.by_metric["errors"]),
+        f"{evaluation.images_per_second:.1f} images/s, {evaluation.seconds:.1f} s",
+    ]
+    if evaluation.classes.missing:
+        parts.append(f"unknown to the detector, so AP 0: {', '.join(evaluation.classes.missing)}")
+    if evaluation.dropped:
+        parts.append(f"{evaluation.dropped} detections of classes that the data does not have were dropped")
+    return "\n\n".join(parts)
+
+
+def as_dict(evaluation: "Evaluation", dataset: "Dataset", detector: "Detector", weights: str) -> dict[str, Any]:
+    """All of it in plain JSON types, with what someone needs to repeat it."""
+    from ssd.evaluation.metrics.accumulator import annotation_hash
+    from ssd.training.run_folder import environment
+
+    return {
+        "weights": weights,
+        "data": dataset.name,
+        "split": dataset.split,
+        "images": evaluation.images,
+        "annotation_hash": annotation_hash(dataset.records, dataset.class_names),
+        **evaluation.by_metric,
+        "classes_missing": list(evaluation.classes.missing),
+        "classes_unused": list(evaluation.classes.unused),
+        "detections_dropped": evaluation.dropped,
+        "bad_objects_left_out": len(dataset.dropped),
+        "detector": repr(detector),
+        "postprocessing": dataclasses.asdict(detector.settings.postprocessing),
+        "seconds": round(evaluation.seconds, 3),
+        "images_per_second": round(evaluation.images_per_second, 2),
+        **environment(),
+    }
+
+
+def figure_table(by_metric: dict[str, dict[str, Any]]) -> str:
+    """One row a class, in the order of the data, and their mean; `n/a` where a class has no objects."""
+    columns = [column for column in _COLUMNS if column[1] in by_metric]
+    first = next(iter(by_metric.values()))
+    rows = [["class", "objects", *(heading for heading, _, _ in columns)]]
+    for name, own in first["per_class"].items():
+        cells = (by_metric[metric]["per_class"][name][figure] for _, metric, figure in columns)
+        rows.append([name, str(own["objects"]), *map(number, cells)])
+    means = (by_metric[metric][figure] for _, metric, figure in columns)
+    rows.append(["mean", str(first["objects"]), *map(number, means)])
+    return aligned(rows)
+
+
+def summary_line(metric: str, figures: dict[str, Any]) -> str:
+    """The figures over all classes, on one line."""
+    return f"{metric.upper():4}  " + "  ".join(f"{name} {number(figures[name])}" for name in _SUMMARIES[metric])
+
+
+def error_table(errors: dict[str, Any]) -> str:
+    """What the mistakes are, and how much AP50 would rise without each kind."""
+    rows = [["mistake", "count", "costs AP50"]]
+    rows += [[kind, str(row["count"]), number(row["dAP"])] for kind, row in errors.items() if isinstance(row, dict)]
+    return aligned(rows)
+
+
+def number(value: float | None) -> str:
+    """Three digits, or `n/a`."""
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Pad cells to columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,1 @@
+"""The config, and from a config to the parts of a run."""

@@ -1,0 +1,134 @@
+"""From a config to its data sets, and to what reads and scores them."""
+
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+from ssd.data.augment.preview import draw_sheet
+from ssd.data.augment.preview import preview as draw_preview
+from ssd.data.augment.transforms import TrainTransform
+from ssd.data.dataset import Dataset, open_dataset
+from ssd.data.formats.registry import default_split
+from ssd.data.loading.loader import TrainLoader, make_train_loader
+from ssd.data.shapes.dataset import shapes
+from ssd.errors import ImageDecodeError
+from ssd.evaluation.metrics.accumulator import Metric
+from ssd.evaluation.metrics.coco import CocoMetric
+from ssd.evaluation.metrics.voc import VocMetric
+from ssd.experiment.config import Config, resolve
+from ssd.images.decode import mean_colour
+from ssd.settings import Preprocessing, Settings
+from ssd.system import distributed
+
+
+def open_split(
+    config: Config, which: Literal["train", "val"], *, class_names: tuple[str, ...] | None = None
+) -> Dataset:
+    """The data set of one side of the experiment, every annotation checked; `class_names` overrule the config's.
+
+    Raises:
+        DatasetError: missing, empty, unknown format or split, or objects that cannot be trained on.
+    """
+    data = config.data
+    if data.format == "shapes":
+        count = data.shapes_train if which == "train" else data.shapes_val
+        return shapes(which, count=count, size=data.shapes_size)
+    split = data.train if which == "train" else data.val
+    if split is None:
+        split = default_split(data.folder, data.format, which)
+    return open_dataset(
+        data.folder,
+        split,
+        format=data.format,
+        classes=class_names or data.classes,
+        bad_objects=data.bad_objects,
+        difficult=data.difficult if which == "train" else "train",
+        voc_offset=data.voc_offset,
+        allow_outside=data.allow_outside,
+    )
+
+
+def check_pictures(*datasets: Dataset, limit: int = 5000) -> None:
+    """Decode every picture once, so that a damaged one stops a run before its first step and not after an epoch.
+
+    Of data sets with more than `limit` pictures together only the last one, which is evaluated on, is looked through.
+
+    Raises:
+        ImageError: the first picture that cannot be decoded.
+    """
+    if sum(len(dataset.records) for dataset in datasets) > limit:
+        datasets = datasets[-1:]
+    for dataset in datasets:
+        with ThreadPoolExecutor(4) as threads:
+            try:
+                for _ in threads.map(functools.partial(_decodes, dataset), range(len(dataset.records))):
+                    pass
+            except ImageDecodeError as error:
+                threads.shutdown(cancel_futures=True)
+                remedy = f"{error.remedy} Or pass over a few such pictures in training: data.bad_images=skip.".lstrip()
+                raise ImageDecodeError(error.problem, place=error.place, remedy=remedy) from None
+
+
+def _decodes(dataset: Dataset, index: int) -> None:
+    dataset.load(index)
+
+
+def train_loader(config: Config, dataset: Dataset, settings: Settings) -> TrainLoader:
+    """This rank's share of the augmented batches."""
+    return make_train_loader(
+        dataset,
+        _train_transform(config, settings.network.input_size, settings.preprocessing),
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        workers=config.data.workers,
+        timeout=config.data.timeout,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+        bad_images=config.data.bad_images,
+    )
+
+
+def _train_transform(config: Config, input_size: int, preprocessing: Preprocessing) -> TrainTransform:
+    augment = config.augment
+    assert augment.order is not None, "resolve the config first"
+    return TrainTransform(
+        input_size,
+        fill=mean_colour(preprocessing),
+        order=augment.order,
+        photometric=augment.photometric,
+        expand=augment.expand,
+        max_expand=augment.max_expand,
+        crop=augment.crop,
+        mirror=augment.mirror,
+        flip_vertical=augment.flip_vertical,
+    )
+
+
+def metric(config: Config, dataset: Dataset) -> Metric:
+    """The figure that decides which weights are best."""
+    if config.train.metric == "voc":
+        return VocMetric(dataset.records, dataset.class_names)
+    backend = config.train.coco_backend
+    return CocoMetric(dataset.records, dataset.class_names, dataset.category_ids, backend=backend)
+
+
+def preview(config: Config, path: Path, dataset: Dataset | None = None) -> None:
+    """Write a grid of augmented training pictures with their boxes, of `dataset` where one is given."""
+    config = resolve(config)
+    if dataset is None:
+        dataset = open_split(config, "train")
+    draw_preview(dataset, _preview_transform(config), path, seed=config.seed)
+
+
+def augmented_sheet(config: Config, dataset: Dataset, count: int = 16) -> UInt8[np.ndarray, "H W 3"]:
+    """Draw that grid for whoever writes it elsewhere."""
+    config = resolve(config)
+    return draw_sheet(dataset, _preview_transform(config), count=count, seed=config.seed)
+
+
+def _preview_transform(config: Config) -> TrainTransform:
+    return _train_transform(config, config.model.input_size, Preprocessing())

@@ -1,0 +1,1 @@
+"""Networks as ONNX, OpenVINO and PyTorch programs, compared with the weights they came from."""

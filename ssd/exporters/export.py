@@ -1,0 +1,86 @@
+"""A network and its settings -> a file that holds the whole way from pictures to detections.
+
+    export(network, settings, Path("model.onnx"), "onnx")
+
+Preprocessing, suppression and the choice of the best detections are in the graph, the batch is dynamic, and the
+settings travel in the file: `ssd.load` makes a detector of it.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ssd.errors import ArgumentError
+from ssd.inference.runtime.facts import Facts
+from ssd.settings import Settings
+
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
+PRECISIONS = {"onnx": ("fp32",), "openvino": ("fp32", "bf16", "int8"), "pt2": ("fp32",)}
+
+
+def export(
+    network: nn.Module,
+    settings: Settings,
+    path: Path,
+    format: str = "onnx",
+    *,
+    precision: str = "fp32",
+    calibration: Iterable[np.ndarray] | None = None,
+) -> Facts:
+    """Write the graph of a network; `settings.postprocessing` is built in.
+
+    `precision="bf16"` (OpenVINO) stores numbers in 16 bits; `"int8"` (OpenVINO) computes in 8 bits and needs
+    `calibration`: a few hundred pictures, uint8 RGB of any size, like those the detector will see.
+
+    Raises:
+        ArgumentError: an unknown format, or a precision that it does not have.
+        MissingExtraError: the engine's package is not installed.
+        ExportError: the engine refuses the network.
+        SSDError: the file cannot be written.
+    """
+    check(format, precision)
+    if precision == "int8" and calibration is None:
+        raise ArgumentError("8 bits need pictures", place="calibration", remedy="Give some that are typical.")
+    network = copy.deepcopy(network).to("cpu", torch.float32).eval().requires_grad_(False)
+    facts = Facts(settings, precision, {"torch": torch.__version__})
+    if format == "onnx":
+        from ssd.exporters.onnx import write_onnx
+
+        return write_onnx(network, facts, path)
+    if format == "pt2":
+        from ssd.exporters.pt2 import write_pt2
+
+        return write_pt2(network, facts, path)
+    from ssd.exporters.openvino import write_openvino
+
+    return write_openvino(network, facts, path, calibration)
+
+
+def check(format: str, precision: str) -> None:
+    """Raise `ArgumentError` unless that format exists in that precision."""
+    if format not in SUFFIXES:
+        raise ArgumentError(f"{format!r} is unknown", place="format", remedy=f"Choose from {', '.join(SUFFIXES)}.")
+    if precision not in PRECISIONS[format]:
+        known = ", ".join(PRECISIONS[format])
+        raise ArgumentError(f"{format} is not exported in {precision!r}", place="precision", remedy=f"Use {known}.")
+
+
+def example(settings: Settings) -> torch.Tensor:
+    """Two black pictures, as a graph of these settings takes them."""
+    side = Facts(settings).side or settings.network.input_size + 20
+    return torch.zeros(2, side, side, 3, dtype=torch.uint8)
+
+
+def free_sides(settings: Settings) -> tuple[int, ...]:
+    """The dimensions of the pictures that may have any size."""
+    return () if Facts(settings).side else (1, 2)
+
+
+def with_version(facts: Facts, **versions: str) -> Facts:
+    """Note what else had a hand in it."""
+    return dataclasses.replace(facts, versions=facts.versions | versions)

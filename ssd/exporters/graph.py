@@ -1,0 +1,220 @@
+"""What an exported graph computes, as PyTorch modules: uint8 pictures in, boxes, scores, labels and counts out.
+
+    Prepared   pictures -> offsets, logits          resize (where the weights want floats), normalise, network
+    Decoded    offsets, logits -> boxes, scores
+    Chosen     boxes, scores -> detections          suppression, the best of each picture
+    Voted      detections -> detections             box voting, where the settings ask for it
+
+The suppression is the one step that engines do in ways of their own; it is an operator that each exporter translates.
+"""
+
+from collections.abc import Callable
+from typing import no_type_check
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+from torchvision.ops import nms
+
+from ssd.boxes import REACH
+from ssd.inference.runtime.program import RawOutputs
+from ssd.multibox.coder import decode
+from ssd.multibox.default_boxes import default_boxes
+from ssd.multibox.voting import VOTERS, vote
+from ssd.settings import BoxSettings, Postprocessing, Preprocessing, Settings
+
+Suppression = Callable[[Tensor, Tensor, float], Tensor]
+OUTPUTS = ("boxes", "scores", "labels", "counts")
+
+
+class DetectionGraph(nn.Module):
+    """All of it, for engines that take a PyTorch program whole."""
+
+    def __init__(self, network: nn.Module, settings: Settings, suppress: Suppression | None = None) -> None:
+        super().__init__()
+        self.prepared = Prepared(network, settings.preprocessing, settings.network.input_size)
+        self.decoded = Decoded(settings.boxes, settings.postprocessing)
+        self.chosen = Chosen(settings.postprocessing, suppress or torch.ops.ssd.suppress)
+
+    def forward(self, images: UInt8[Tensor, "B H W 3"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Boxes (B, D, 4) as fractions, scores (B, D), labels (B, D) from 0, counts (B,)."""
+        boxes, scores = self.decoded(*self.prepared(images))
+        detections: tuple[Tensor, Tensor, Tensor, Tensor] = self.chosen(boxes, scores)
+        return detections
+
+
+class Prepared(nn.Module):
+    """The network with what comes before it.
+
+    Weights that were trained on 8-bit resized pictures want them of the network's size: that resize is arithmetic of
+    OpenCV's or PIL's own. For those that want floats (torchvision) any size will do, and the graph resizes.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing, input_size: int) -> None:
+        super().__init__()
+        self.network = RawOutputs(network)
+        self.bgr = preprocessing.channels == "bgr"
+        self.side = input_size if preprocessing.resize == "float" else None
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(3, 1, 1))
+        self.register_buffer("scale", 1 / torch.tensor(preprocessing.std).view(3, 1, 1))
+
+    def forward(self, images: UInt8[Tensor, "B H W 3"]) -> tuple[Tensor, Tensor]:
+        """Offsets (B, K, 4) and logits (B, K, C) of RGB pictures."""
+        pixels = resize(images, self.side) if self.side is not None else images.float()
+        pixels = pixels.permute(0, 3, 1, 2)
+        if self.bgr:
+            pixels = pixels.flip(1)
+        predictions: tuple[Tensor, Tensor] = self.network((pixels - self.mean) * self.scale)
+        return predictions
+
+
+class Decoded(nn.Module):
+    """From predictions to a box for each default box and a score for each class."""
+
+    default_boxes: Tensor
+
+    def __init__(self, boxes: BoxSettings, rules: Postprocessing) -> None:
+        super().__init__()
+        self.variances = boxes.variances
+        self.clip_first = rules.clip == "before"
+        self.register_buffer("default_boxes", default_boxes(boxes))
+
+    def forward(
+        self, offsets: Float[Tensor, "B K 4"], logits: Float[Tensor, "B K C"]
+    ) -> tuple[Float[Tensor, "B K 4"], Float[Tensor, "B foreground K"]]:
+        """Boxes as fractions, and scores class by class, background gone."""
+        boxes = decode(offsets, self.default_boxes, self.variances)
+        return boxes.clamp(0, 1) if self.clip_first else boxes, logits.softmax(dim=-1)[..., 1:].transpose(1, 2)
+
+
+class Chosen(nn.Module):
+    """Non-maximum suppression and the best detections of each picture, at a fixed shape."""
+
+    def __init__(self, rules: Postprocessing, suppress: Suppression) -> None:
+        super().__init__()
+        self.rules, self.suppress = rules, suppress
+        self.voted = Voted(rules)
+
+    def forward(
+        self, boxes: Float[Tensor, "B K 4"], scores: Float[Tensor, "B foreground K"]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rows from `counts[b]` on are padding: zeros."""
+        rules, count, all_scores = self.rules, boxes.shape[1], scores
+        scores = torch.where(scores > rules.score_threshold, scores, 0.0)
+        if rules.top_k < count:
+            scores = best_of_each_class(scores, rules.top_k)
+        kept = self.suppress(boxes, scores, rules.iou_threshold)
+        best, pairs = kept.flatten(1).topk(min(rules.max_detections, kept[0].numel()), dim=1)
+        found, labels = best > 0, pairs // count
+        chosen = boxes.gather(1, (pairs % count)[..., None].expand(-1, -1, 4))
+        if rules.box_voting:
+            chosen = self.voted(chosen, best, labels, boxes, all_scores)
+        chosen = torch.where(found[..., None], chosen.clamp(0, 1), 0.0)
+        return chosen, best, torch.where(found, labels, 0), found.sum(dim=1)
+
+
+class Voted(nn.Module):
+    """Detections at the mean of the boxes around them; see `multibox.voting`."""
+
+    def __init__(self, rules: Postprocessing) -> None:
+        super().__init__()
+        self.sigma, self.iou_threshold = rules.box_voting, rules.iou_threshold
+
+    def forward(
+        self,
+        chosen: Float[Tensor, "B D 4"],
+        best: Float[Tensor, "B D"],
+        labels: Int[Tensor, "B D"],
+        boxes: Float[Tensor, "B K 4"],
+        scores: Float[Tensor, "B foreground K"],
+    ) -> Float[Tensor, "B D 4"]:
+        """The boxes of detections, from those of all default boxes and all scores."""
+        count = boxes.shape[1]
+        votes, pairs = scores.flatten(1).topk(min(VOTERS, scores[0].numel()), dim=1)
+        voters = boxes.gather(1, (pairs % count)[..., None].expand(-1, -1, 4))
+        return vote(
+            *(chosen, best, labels),
+            *(voters, votes, pairs // count),
+            sigma=self.sigma,
+            iou_threshold=self.iou_threshold,
+        )
+
+
+def resize(images: UInt8[Tensor, "B H W 3"], side: int) -> Float[Tensor, "B {side} {side} 3"]:
+    """Bilinear without a filter, in floats: what `F.interpolate` does, reading only the pixels that count.
+
+    Four pixels weigh in on each result; the rest of a large picture is never turned into floats.
+    """
+    top, bottom, down = _neighbours(images.shape[1], side)
+    left, right, across = _neighbours(images.shape[2], side)
+    down, across = down[:, None, None], across[:, None]
+    rows = []
+    for line in (top, bottom):
+        strip = images.index_select(1, line)
+        first, second = (strip.index_select(2, column).float() for column in (left, right))
+        rows.append(first * (1 - across) + second * across)
+    return rows[0] * (1 - down) + rows[1] * down
+
+
+def _neighbours(length: int | torch.SymInt, side: int) -> tuple[Int[Tensor, "S"], Int[Tensor, "S"], Float[Tensor, "S"]]:
+    """For each of `side` results the pixels before and after it among `length`, and the weight of the latter."""
+    # Whole numbers: an engine that computes in bf16 must not round a coordinate. In units of 1 / (2 x side) of a pixel.
+    odd: Tensor = 2 * torch.arange(side) + 1
+    place: Tensor = (odd * length - side).clamp(min=0)  # type: ignore[union-attr]  # a Tensor, whatever `length` is
+    before = place // (2 * side)
+    weight = (place - before * (2 * side)).float() / (2 * side)
+    return before, (before + 1).clamp(max=length - 1), weight
+
+
+def best_of_each_class(scores: Float[Tensor, "B foreground K"], count: int) -> Float[Tensor, "B foreground K"]:
+    """Set all but the `count` best of each class to 0; only looked for where a class has more than that above 0."""
+    crowded = ((scores > 0).sum(dim=-1) > count).any()
+
+    @no_type_check  # the exporter reads this function's own code, which a checking wrapper would hide
+    def limited(scores: Tensor) -> Tensor:
+        return torch.where(scores >= scores.topk(count, dim=-1).values[..., -1:], scores, 0.0)
+
+    if not torch.compiler.is_exporting():
+        return limited(scores) if bool(crowded) else scores
+    best: Tensor = torch.cond(crowded, limited, torch.clone, (scores,))
+    return best
+
+
+@torch.library.custom_op("ssd::suppress", mutates_args=())
+def suppress(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Set the scores of boxes to 0 that a better one of their class overlaps by more than `iou_threshold`.
+
+    Boxes are (B, K, 4), scores (B, classes, K).
+    """
+    return suppress_by_torchvision(boxes, scores, iou_threshold)
+
+
+@suppress.register_fake
+def _(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    return torch.empty_like(scores)
+
+
+def suppress_by_torchvision(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """The same with torchvision's operator: all pictures and classes side by side on one plane, too far apart to meet.
+
+    Double precision, for the reason that `multibox.postprocess.suppress` gives.
+    """
+    classes, count = scores.shape[1:]
+    flat = scores.flatten()
+    pairs = flat.nonzero()[:, 0]
+    group = pairs // count
+    image, label = group // classes, group % classes
+    corner = torch.stack([label, image, label, image], dim=1) * (2 * REACH)
+    chosen = boxes.flatten(0, 1).index_select(0, image * count + pairs % count)
+    plane = chosen.double().clamp(-REACH, REACH) + corner
+    # Two that nothing meets are always kept and cut off at the end: torchvision tells `torch.export` that two at least
+    # are left, and a program recorded so refuses a picture where nothing was found.
+    apart = torch.tensor([[-9.0, -9.0, -8.0, -8.0], [-7.0, -7.0, -6.0, -6.0]], dtype=torch.float64) * REACH
+    numbers = torch.cat([flat.index_select(0, pairs), flat.new_zeros(2)]).double()
+    best = nms(torch.cat([plane, apart]), numbers, iou_threshold)
+    places = torch.cat([pairs, flat.numel() + torch.arange(2)])
+    keep = flat.new_zeros(flat.numel() + 2).index_fill(0, places.index_select(0, best), 1.0)
+    return scores * keep[:-2].view_as(scores)

@@ -1,0 +1,40 @@
+"""8 bits: ranges of all activations measured on real pictures, by nncf."""
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from ssd.errors import ArgumentError
+from ssd.inference.runtime.facts import Facts, stack
+from ssd.system.optional import load_extra
+
+# More pictures change the ranges no further; nncf's own default.
+CALIBRATION_PICTURES = 300
+
+
+def quantise(model: Any, pictures: Iterable[np.ndarray], facts: Facts) -> tuple[Any, str]:
+    """The network in 8 bits, and nncf's version; what comes after the network (boxes, scores) stays in fp32.
+
+    `pictures` are uint8 RGB of any size.
+
+    Raises:
+        ArgumentError: there are no pictures.
+        MissingExtraError: nncf is not installed.
+    """
+    load_extra("openvino", "int8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nncf's own, about its imports
+        nncf = load_extra("nncf", "int8")
+        inputs = [batch for picture in pictures for batch in stack([picture], facts)]
+        if not inputs:
+            raise ArgumentError("there are no pictures", place="calibration", remedy="Name some with --calibrate.")
+        quantised = nncf.quantize(
+            model,
+            nncf.Dataset(inputs),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(inputs),
+            fast_bias_correction=True,
+        )
+    return quantised, nncf.__version__

@@ -1,0 +1,78 @@
+"""On which pictures an export is measured and checked: those that are named, the run's own, or drawn ones."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ssd.data.dataset import Dataset, open_dataset
+from ssd.data.formats.registry import default_split, recognise
+from ssd.data.shapes.dataset import shapes
+from ssd.errors import DatasetError
+from ssd.images.decode import load_image
+from ssd.inference.bulk.sources import find_pictures
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures, and the annotations that some of them have."""
+
+    title: str
+    paths: tuple[Path, ...] = ()
+    dataset: Dataset | None = None
+    drawn: bool = False
+
+    def __len__(self) -> int:
+        return len(self.paths) if self.dataset is None else len(self.dataset)
+
+    def load(self, index: int) -> np.ndarray:
+        """Decode one: uint8 RGB."""
+        return load_image(self.paths[index]) if self.dataset is None else self.dataset.load(index).image
+
+    def spread(self, limit: int | None) -> list[int]:
+        """At most `limit` places, evenly spread: neighbours in a folder are often alike."""
+        count = len(self) if limit is None else min(limit, len(self))
+        places: list[int] = np.linspace(0, len(self) - 1, count).round().astype(int).tolist()
+        return places
+
+    def some(self, limit: int) -> Iterator[np.ndarray]:
+        """At most `limit` pictures."""
+        return (self.load(index) for index in self.spread(limit))
+
+
+def open_pictures(named: str, which: Literal["train", "val"], split: str | None = None) -> Pictures:
+    """A data set's split (`which` one is usual, or the one named), or the pictures of a folder, glob or file.
+
+    Raises:
+        DatasetError: a data set without such a split.
+        ArgumentError: there are no pictures.
+    """
+    try:
+        kind = recognise(named) if Path(named).is_dir() else None
+    except DatasetError:
+        kind = None
+    if kind is None and split is None:
+        return Pictures(named, paths=tuple(find_pictures([named])))
+    split = split or default_split(named, kind or "auto", which)
+    dataset = open_dataset(named, split, bad_objects="drop")
+    return Pictures(f"{named}, split {split}", dataset=dataset)
+
+
+def own_pictures(weights: str) -> Pictures:
+    """The validation pictures of the run that these weights come from; drawn ones where that is not known."""
+    from ssd.experiment import config
+    from ssd.experiment import data as experiment_data
+
+    path = Path(weights)
+    beside = (path if path.is_dir() else path.parent) / "config.yaml"
+    if path.exists() and beside.is_file():
+        settings = config.load(beside)
+        try:
+            dataset = experiment_data.open_split(settings, "val")
+        except DatasetError:  # moved since
+            pass
+        else:
+            return Pictures(f"{dataset.name}, split {dataset.split}", dataset=dataset)
+    return Pictures("pictures drawn by the program", dataset=shapes("val", 16, 480), drawn=True)

@@ -1,0 +1,174 @@
+"""The parity report of an export: the graph beside the weights it was made of, picture by picture."""
+
+import dataclasses
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+from tqdm import tqdm
+
+from ssd.errors import EvaluationError
+from ssd.evaluation.class_map import ClassMap, match_classes
+from ssd.evaluation.metrics.coco import CocoMetric
+from ssd.evaluation.text import aligned
+from ssd.exporters.parity import Parity, Tolerance, compare
+from ssd.exporters.pictures import Pictures
+from ssd.inference.detections import Detections
+from ssd.inference.detector import Detector, load
+from ssd.settings import Settings
+from ssd.system.files import write_atomic
+from ssd.training.run_folder import environment
+
+_AT_ONCE = 4  # pictures: the batch is dynamic, and the last one smaller
+
+
+@dataclass(frozen=True)
+class Check:
+    """What came out."""
+
+    parity: Parity
+    tolerance: Tolerance
+    precision: str
+    pictures: str
+    drawn: bool
+    ap: tuple[float, float] | None  # of the weights, of the graph; None where it was not measured
+
+    @property
+    def failures(self) -> list[str]:
+        """What is beyond the tolerance."""
+        failures = self.parity.failures(self.tolerance)
+        if self.ap is not None and not self.ap[0] - self.ap[1] <= self.tolerance.ap:
+            failures.append(f"AP falls by {self.ap[0] - self.ap[1]:.4f}, {self.tolerance.ap:g} allowed")
+        return failures
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the graph may be used."""
+        return not self.failures
+
+    def as_text(self) -> str:
+        """A table, with what was compared above it."""
+        parity, tolerance = self.parity, self.tolerance
+        rows = [
+            ["", "found", "allowed"],
+            ["largest difference of a box (px of the input)", f"{parity.box:.3g}", f"{tolerance.box:g}"],
+            ["largest difference of a score", f"{parity.score:.2g}", f"{tolerance.score:g}"],
+            [
+                "detections lost or gained",
+                str(parity.lost + parity.gained),
+                str(int(tolerance.missing * parity.compared)),
+            ],
+        ]
+        if self.ap is not None:
+            before, after = self.ap
+            rows.append([f"AP ({before:.4f} by the weights)", f"{after:.4f}", f"{before - tolerance.ap:.4f}"])
+        least = f" scoring {tolerance.least_score:g} or more" if tolerance.least_score else ""
+        head = [
+            f"{self.precision} against PyTorch in fp32 on {parity.pictures} pictures ({self.pictures}):",
+            f"{parity.compared} detections{least} looked for on the other side",
+        ]
+        if self.drawn:
+            head.append("these are no real pictures: name some with --parity to trust the result")
+        return "\n".join([*head, "", aligned(rows), ""])
+
+    def write(self, exported: Path, weights: str, format: str) -> Path:
+        """Write all of it as JSON beside the exported file."""
+        path = exported.with_name(f"{exported.name}.parity.json")
+        facts: dict[str, Any] = {
+            "export": str(exported),
+            "weights": weights,
+            "format": format,
+            "precision": self.precision,
+            "data": self.pictures,
+            **dataclasses.asdict(self.parity),
+            "tolerance": dataclasses.asdict(self.tolerance),
+            "ap": None if self.ap is None else {"before": self.ap[0], "after": self.ap[1]},
+            "accepted": self.accepted,
+            "failures": self.failures,
+            **environment(),
+        }
+        write_atomic(path, json.dumps(facts, indent=2, allow_nan=False).encode())
+        return path
+
+
+def check(
+    network: nn.Module,
+    settings: Settings,
+    exported: Path,
+    pictures: Pictures,
+    limit: int | None,
+    tolerance: Tolerance,
+    precision: str,
+) -> Check:
+    """Detect in the pictures with both, and compare; AP too where precision is lost and annotations are at hand."""
+    before = Detector(network, settings, device="cpu", precision="fp32", backend="torch")
+    after = load(exported, device="cpu", precision=precision, trust=True)  # it was written a moment ago
+    rules = settings.postprocessing
+    places = pictures.spread(limit)
+    metrics = _Ap.make(settings, pictures, places) if precision != "fp32" else None
+    parity = Parity()
+    bar = tqdm(total=len(places), desc="checking", unit="img", leave=False, disable=not sys.stderr.isatty())
+    with bar:
+        for start in range(0, len(places), _AT_ONCE):
+            chosen = places[start : start + _AT_ONCE]
+            images = [pictures.load(index) for index in chosen]
+            found = after.detect_batch(images, _AT_ONCE)
+            for index, image, graphs in zip(chosen, images, found, strict=True):
+                weights = before.detect(image)
+                parity = parity.plus(
+                    compare(
+                        weights,
+                        graphs,
+                        tolerance,
+                        input_size=settings.network.input_size,
+                        score_threshold=rules.score_threshold,
+                        full=rules.max_detections,
+                    )
+                )
+                if metrics is not None:
+                    metrics.update(index, weights, graphs)
+                bar.update()
+    ap = metrics.compute() if metrics is not None else None
+    return Check(parity, tolerance, precision, pictures.title, pictures.drawn, ap)
+
+
+@dataclass(frozen=True)
+class _Ap:
+    """COCO's AP of both sides on the same pictures."""
+
+    pictures: Pictures
+    classes: ClassMap
+    before: CocoMetric
+    after: CocoMetric
+
+    @staticmethod
+    def make(settings: Settings, pictures: Pictures, places: list[int]) -> "_Ap | None":
+        """None where there are no annotations, or of other classes alone."""
+        data = pictures.dataset
+        if data is None or pictures.drawn:
+            return None
+        try:
+            classes = match_classes(settings.class_names, data.class_names)
+        except EvaluationError:
+            return None
+        records = [data.records[index] for index in places]
+        metrics = (CocoMetric(records, data.class_names, data.category_ids) for _ in range(2))
+        return _Ap(pictures, classes, *metrics)
+
+    def update(self, index: int, before: Detections, after: Detections) -> None:
+        """Take one picture's detections."""
+        assert self.pictures.dataset is not None
+        image_id = self.pictures.dataset.records[index].image_id
+        for metric, found in ((self.before, before), (self.after, after)):
+            labels = np.asarray(self.classes.to_data)[found.labels]
+            known = labels >= 0
+            metric.update(image_id, found.boxes[known], found.scores[known], labels[known])
+
+    def compute(self) -> tuple[float, float] | None:
+        """Both APs; None where there are no objects."""
+        before, after = (metric.compute()["AP"] for metric in (self.before, self.after))
+        return None if before is None or after is None else (before, after)

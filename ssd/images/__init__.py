@@ -1,0 +1,1 @@
+"""Image files: decoding, preprocessing, drawing, video in and out."""

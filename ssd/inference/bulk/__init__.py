@@ -1,0 +1,1 @@
+"""Detection in many images and in videos, with results on disk and resume."""

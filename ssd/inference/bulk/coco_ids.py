@@ -1,0 +1,60 @@
+"""The numbers that COCO results go by: of pictures and of classes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssd.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class CocoIds:
+    """`images` gives pictures their ids by file name; None: the name without suffix, a number where it is one.
+
+    `categories` gives each class of the detector its id, -1 for those that the data set does not have.
+    """
+
+    images: Mapping[str, int | str] | None
+    categories: tuple[int, ...]
+
+    def of_picture(self, row: Mapping[str, Any]) -> int | str | None:
+        """The id of a journal row's picture; of a frame the video's name and the frame's number."""
+        path = Path(row["path"])
+        if "frame" in row:
+            return f"{path.stem}/{row['frame']:06d}"
+        if self.images is None:
+            return int(path.stem) if path.stem.isdecimal() else path.stem
+        return self.images.get(path.name)
+
+
+def own_ids(class_names: Sequence[str]) -> CocoIds:
+    """Without an annotation file: COCO's own category ids where all classes are COCO's, else 1, 2, ..."""
+    from ssd.weights.ports.class_names import coco_by_id
+
+    official = {name: number for number, name in enumerate(coco_by_id(), start=1)}
+    if all(name in official for name in class_names):
+        return CocoIds(None, tuple(official[name] for name in class_names))
+    return CocoIds(None, tuple(range(1, len(class_names) + 1)))
+
+
+def ids_of_file(path: Path, class_names: Sequence[str]) -> CocoIds:
+    """The ids of a COCO annotation file, so that the results can be evaluated against it.
+
+    Raises:
+        ArgumentError: it cannot be read, is no such file, or has none of the classes.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        images = {Path(image["file_name"]).name: image["id"] for image in raw["images"]}
+        by_name = {category["name"]: int(category["id"]) for category in raw["categories"]}
+    except OSError as error:
+        raise ArgumentError(f"cannot be read ({error.strerror})", place=path, remedy="Check the path.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        problem = f"is no COCO annotation file ({type(error).__name__}: {error})"
+        raise ArgumentError(problem, place=path, remedy="Name one with images and categories.") from None
+    if not any(name in by_name for name in class_names):
+        problem = f"has none of the classes {', '.join(class_names[:10])}"
+        raise ArgumentError(problem, place=path, remedy="Is it of another data set?")
+    return CocoIds(images, tuple(by_name.get(name, -1) for name in class_names))

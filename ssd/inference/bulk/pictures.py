@@ -1,0 +1,61 @@
+"""Pictures, batch by batch: decoded and drawn in threads while the network computes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ssd.errors import ImageError
+from ssd.inference.bulk.results import Results
+from ssd.inference.bulk.sources import Source
+
+if TYPE_CHECKING:
+    from ssd.inference.detections import Detections
+    from ssd.inference.detector import Detector
+
+
+def detect_pictures(
+    detector: "Detector",
+    sources: Sequence[Source],
+    results: Results,
+    batch_size: int,
+    options: dict[str, Any],
+    show: "Callable[[Source, Detections], None]",
+) -> Iterator[Source]:
+    """Search, write and yield each; memory holds two batches. A picture that cannot be read is written down as such."""
+    batches = [sources[start : start + batch_size] for start in range(0, len(sources), batch_size)]
+    with ThreadPoolExecutor() as pool:
+        decoded = pool.map(_decode, batches[0] if batches else [])
+        for batch, following in zip(batches, [*batches[1:], []], strict=True):
+            images = list(decoded)
+            decoded = pool.map(_decode, following)
+            good = [image for image in images if not isinstance(image, ImageError)]
+            found = iter(detector.detect_batch(good, batch_size, **options))
+            outcomes = [image if isinstance(image, ImageError) else next(found) for image in images]
+            for source, (outcome, files) in zip(
+                batch, pool.map(partial(_write, results), batch, outcomes), strict=True
+            ):
+                results.add_picture(source, outcome, files)
+                if not isinstance(outcome, ImageError):
+                    show(source, outcome)
+                yield source
+
+
+def _decode(source: Source) -> Any:
+    from ssd.images.decode import load_image
+
+    try:
+        return load_image(source.path)
+    except ImageError as error:
+        return error
+
+
+def _write(
+    results: Results, source: Source, outcome: "Detections | ImageError"
+) -> "tuple[Detections | ImageError, list[str]]":
+    if isinstance(outcome, ImageError):
+        return outcome, []
+    try:
+        return outcome, results.draw(source, outcome)
+    except ImageError as error:
+        return error, []

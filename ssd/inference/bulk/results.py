@@ -1,0 +1,113 @@
+"""What detect leaves in its folder: the journal, drawn pictures and videos, YOLO labels, COCO results."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from tqdm import tqdm
+
+from ssd.errors import ArgumentError, ImageError
+from ssd.inference.bulk.coco_ids import CocoIds
+from ssd.inference.bulk.journal import JOURNAL, Done, Row, read_rows, write_row
+from ssd.inference.bulk.sources import Source
+
+if TYPE_CHECKING:
+    from ssd.inference.detections import Detections
+
+FORMATS = ("images", "jsonl", "yolo", "coco")
+
+
+def parse_formats(text: str) -> frozenset[str]:
+    """`images,coco` as a set, without `jsonl`, which is always written.
+
+    Raises:
+        ArgumentError: an unknown format.
+    """
+    formats = frozenset(word.strip() for word in text.split(","))
+    for word in sorted(formats - set(FORMATS)):
+        raise ArgumentError(f"{word!r} is unknown", place="--format", remedy=f"Choose from {', '.join(FORMATS)}.")
+    return formats - {"jsonl"}
+
+
+class Results:
+    """Puts outcomes on disk and counts them. `draw` may be called from several threads, the rest from one."""
+
+    def __init__(
+        self, folder: Path, formats: frozenset[str], class_names: Sequence[str], names: Mapping[str, str], done: Done
+    ) -> None:
+        self.folder, self.formats, self.class_names, self.names = folder, formats, tuple(class_names), names
+        self.tally = dataclasses.replace(done.tally)
+        self._lines: TextIO = (folder / JOURNAL).open("a", encoding="utf-8")
+        if "yolo" in formats:
+            (folder / "labels").mkdir(exist_ok=True)
+            (folder / "classes.txt").write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._lines.close()
+
+    def draw(self, source: Source, found: "Detections", frame: int | None = None) -> list[str]:
+        """Write the drawn picture (of a video's frame: not here) and the labels; return the names of the files.
+
+        Raises:
+            ImageError: the picture cannot be written.
+        """
+        files, name = [], self.names[source.address]
+        if "images" in self.formats and frame is None:
+            files.append(f"{name}{source.suffix}")
+            found.save(self.folder / files[-1])
+        if "yolo" in self.formats:
+            files.append(f"labels/{name}.txt" if frame is None else f"labels/{name}/{frame:06d}.txt")
+            path = self.folder / files[-1]
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(found.to_yolo(), encoding="utf-8")
+        return files
+
+    def add_picture(self, source: Source, outcome: "Detections | ImageError", files: Sequence[str] = ()) -> None:
+        """Write a picture's line; with it the picture is done."""
+        if isinstance(outcome, ImageError):
+            self.add_failure(source, outcome)
+            return
+        row = dataclasses.replace(outcome, source=source.path).to_dict()
+        self._write(row | ({"files": list(files)} if files else {}))
+
+    def add_frame(self, source: Source, found: "Detections", frame: int, seconds: float) -> None:
+        """Write a frame's line."""
+        place = {"path": source.address, "frame": frame, "seconds": round(seconds, 3)}
+        self._write(place | {key: value for key, value in found.to_dict().items() if key != "path"})
+
+    def add_video(self, source: Source, frames: int, files: Sequence[str]) -> None:
+        """Write a video's last line; with it the video is done."""
+        self._write({"path": source.address, "frames": frames, **({"files": list(files)} if files else {})})
+
+    def add_failure(self, source: Source, error: ImageError) -> None:
+        """Write, and say, that a source could not be searched to its end."""
+        self._write({"path": source.address, "error": str(error)})
+        tqdm.write(f"error: {error}", file=sys.stderr)  # above the progress bar
+
+    def _write(self, row: Row) -> None:
+        write_row(self._lines, row)
+        self.tally.count(row)
+
+    def write_coco(self, ids: CocoIds) -> int:
+        """Write `coco.json` out of the journal, row by row; return how many pictures have no id and are left out."""
+        from ssd.inference.detections import Detections
+
+        unknown, separator = 0, "["
+        with (self.folder / "coco.json").open("w", encoding="utf-8") as file:
+            for row in read_rows(self.folder / JOURNAL):
+                if "detections" not in row:
+                    continue
+                image_id = ids.of_picture(row)
+                if image_id is None:
+                    unknown += 1
+                    continue
+                for item in Detections.from_dict(row, self.class_names).to_coco(image_id, ids.categories):
+                    if item["category_id"] >= 0:
+                        file.write(f"{separator}\n{json.dumps(item)}")
+                        separator = ","
+            file.write("[]\n" if separator == "[" else "\n]\n")
+        return unknown

@@ -1,0 +1,135 @@
+"""A video, a camera or a stream, frame by frame: nothing of it is kept but what goes to disk."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from ssd.errors import ImageError
+from ssd.inference.bulk.results import Results
+from ssd.inference.bulk.sources import Source
+
+if TYPE_CHECKING:
+    from ssd.images.video_reader import Frame, VideoReader
+    from ssd.inference.detections import Detections
+    from ssd.inference.detector import Detector
+
+_LONGEST_STILL = 250  # frames: a camera that pauses does not fill the disk
+
+
+def detect_video(
+    detector: "Detector",
+    source: Source,
+    results: Results,
+    batch_size: int,
+    options: dict[str, Any],
+    show: "Callable[[Source, Detections], None]",
+    *,
+    every: int = 1,
+    max_frames: int | None = None,
+    quiet: bool = False,
+) -> None:
+    """Search one to its end; Ctrl-C is the end of a camera or stream, and an interruption of a file.
+
+    One that cannot be opened, or breaks off, is written down as failed, with the frames that came before.
+    """
+    from ssd.images.video_reader import VideoReader
+
+    try:
+        with VideoReader(_openable(source), every=every) as video:
+            count = min(
+                (n for n in (video.frame_count and -(-video.frame_count // every), max_frames) if n), default=None
+            )
+            frames = islice(video, max_frames)
+            with tqdm(
+                frames, total=count, unit="frame", desc=source.key, disable=quiet or None, dynamic_ncols=True
+            ) as bar:
+                _search(detector, source, video, iter(bar), results, 1 if video.live else batch_size, options, show)
+    except ImageError as error:
+        results.add_failure(source, error)
+
+
+def _openable(source: Source) -> str | int:
+    return int(source.address) if source.kind == "live" and source.address.isdecimal() else source.address
+
+
+def _search(
+    detector: "Detector",
+    source: Source,
+    video: "VideoReader",
+    frames: "Iterator[Frame]",
+    results: Results,
+    batch_size: int,
+    options: dict[str, Any],
+    show: "Callable[[Source, Detections], None]",
+) -> None:
+    drawing = _Drawing(results, source, video)
+    count = 0
+    try:
+        for frame, found in _detect(detector, frames, batch_size, options):
+            results.draw(source, found, frame.index)
+            drawing.write(found, frame.seconds)
+            results.add_frame(source, found, frame.index, frame.seconds)
+            show(source, found)
+            count += 1
+    except KeyboardInterrupt:
+        if not video.live:
+            raise
+    finally:
+        drawing.close()
+    results.add_video(source, count, drawing.files)
+
+
+def _detect(
+    detector: "Detector", frames: "Iterator[Frame]", batch_size: int, options: dict[str, Any]
+) -> "Iterator[tuple[Frame, Detections]]":
+    """Each frame with its detections; where the video breaks off, the frames before are searched first."""
+    waiting: deque[Frame] = deque()
+    broken: list[ImageError] = []
+
+    def images() -> Iterator[Any]:
+        try:
+            for frame in frames:
+                waiting.append(frame)
+                yield frame.image
+        except ImageError as error:
+            broken.append(error)
+
+    for found in detector.detect_stream(images(), batch_size, **options):
+        yield waiting.popleft(), found
+    if broken:
+        raise broken[0]
+
+
+class _Drawing:
+    """The drawn video. Frames of a live source are repeated so that it keeps time, however slow the search is."""
+
+    def __init__(self, results: Results, source: Source, video: "VideoReader") -> None:
+        from ssd.images.video_writer import VideoWriter
+
+        self.files: list[str] = []
+        self._writer: VideoWriter | None = None
+        self._live = video.live
+        self._fps = video.fps if video.live else video.fps / video.every
+        if "images" in results.formats:
+            self.files = [f"{results.names[source.address]}{source.suffix}"]
+            self._writer = VideoWriter(results.folder / self.files[0], self._fps)
+
+    def write(self, found: "Detections", seconds: float) -> None:
+        """Add a frame."""
+        if self._writer is not None:
+            image = found.plot()
+            due = round(seconds * self._fps) + 1 if self._live else 0
+            for _ in range(min(max(1, due - self._writer.frames), _LONGEST_STILL)):
+                self._writer.write(image)
+
+    def close(self) -> None:
+        """Finish the file, and say so where its encoding is not the best."""
+        if self._writer is not None:
+            from ssd.images.video_writer import NOTES
+
+            self._writer.close()
+            if self._writer.codec in NOTES:
+                tqdm.write(f"{self._writer.path}: {NOTES[self._writer.codec]}")

@@ -1,0 +1,1 @@
+"""What runs a network or an exported graph: PyTorch, OpenVINO, ONNX Runtime."""

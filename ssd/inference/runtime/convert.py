@@ -1,0 +1,83 @@
+"""A network converted for OpenVINO, once: the result is kept in the cache folder.
+
+Conversion goes through `torch.export` and takes several seconds, reading a kept one a tenth of one. The name of a kept
+file is a digest of the weights, the code that computes them and the versions of the libraries: if any of these changes
+it is converted anew.
+"""
+
+import copy
+import hashlib
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssd.errors import CheckpointError, SSDError
+from ssd.inference.runtime import ir
+from ssd.inference.runtime.program import RawOutputs, record
+from ssd.system.download import cache_folder
+from ssd.system.optional import load_extra
+
+log = logging.getLogger(__name__)
+_KEPT = 8  # converted networks, as large as their weights
+
+
+def converted(network: nn.Module, input_size: int) -> Any:
+    """The network as an `openvino.Model`: images (B, 3, S, S) to offsets and logits.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
+    """
+    openvino = load_extra("openvino", "openvino")
+    folder = cache_folder() / "openvino"
+    path = folder / f"{_key(network, input_size, openvino.__version__)}.xml"
+    if path.is_file():
+        try:
+            model = ir.read(path)
+            os.utime(path)  # used: the last to be thrown away
+            return model
+        except (CheckpointError, OSError) as error:
+            log.warning("%s; converting again", error)
+    # A warning, since nobody likes to wait without knowing for what, and few programs show less than that.
+    log.warning("converting the network for OpenVINO: some seconds, once; kept in %s", folder)
+    model = convert(RawOutputs(copy.deepcopy(network).float()), torch.zeros(2, 3, input_size, input_size))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        ir.write(path, model)
+        _prune(folder)
+    except (SSDError, OSError) as error:
+        log.warning("the converted network cannot be kept, so the next start converts again: %s", error)
+    return model
+
+
+def convert(module: nn.Module, *examples: torch.Tensor, free: tuple[int, ...] = ()) -> Any:
+    """Convert any module; see `program.record` for the examples."""
+    openvino = load_extra("openvino", "openvino")
+    program = record(module, *examples, free=free)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # OpenVINO's converter calls names that PyTorch has deprecated
+        return openvino.convert_model(program)
+
+
+def _key(network: nn.Module, input_size: int, version: str) -> str:
+    """Digest of all that the converted network depends on."""
+    sha = hashlib.sha256(f"{version} {torch.__version__} {input_size} {network}".encode())
+    for name, tensor in network.state_dict().items():
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    code = sys.modules[type(network).__module__].__file__
+    for path in sorted(Path(code).parent.glob("*.py")) if code is not None else ():
+        sha.update(path.read_bytes())
+    return sha.hexdigest()[:24]
+
+
+def _prune(folder: Path) -> None:
+    """Delete all but the last used."""
+    for path in sorted(folder.glob("*.xml"), key=lambda path: path.stat().st_mtime, reverse=True)[_KEPT:]:
+        for part in (path, path.with_suffix(".bin")):
+            part.unlink(missing_ok=True)

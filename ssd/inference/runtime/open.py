@@ -1,0 +1,90 @@
+"""Who computes: PyTorch or OpenVINO from weights (pictures in, predictions out), or an exported graph.
+
+A `Runtime` is a network; what comes before and after is PyTorch and OpenCV. An exported `Graph` (see `graph.py`) holds
+preprocessing and post-processing too.
+"""
+
+import importlib.util
+import os
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor, bfloat16, nn  # not `import torch`: here that name is the module beside this file
+
+from ssd.errors import ArgumentError
+from ssd.inference.runtime.torch import TorchRuntime
+from ssd.structures import Predictions
+from ssd.system.device import choose_device
+from ssd.system.precision import choose_dtype
+
+BACKENDS = ("auto", "torch", "openvino")
+# Conversion for OpenVINO takes seconds, once; below this many parameters there is too little to win.
+_WORTH_CONVERTING = 5_000_000
+
+
+@runtime_checkable
+class Runtime(Protocol):
+    """A network made ready on one machine."""
+
+    backend: str
+    precision: str  # fp32, bf16, fp16: what the layers compute in; predictions are always fp32
+    device: str
+
+    def predict(self, images: Float[Tensor, "B 3 S S"]) -> Predictions:
+        """Offsets and logits, float32, on `device`. Images come from anywhere."""
+        ...
+
+
+def open_runtime(
+    network: nn.Module,
+    *,
+    input_size: int = 300,
+    device: str = "auto",
+    precision: str = "auto",
+    backend: str = "auto",
+) -> Runtime:
+    """Make a network ready; it is copied, so that the caller's own (in training, perhaps) stays untouched.
+
+    `backend="auto"` is PyTorch here: conversion for another engine pays for weights that stay as they are, which
+    `choose_backend` decides. `input_size` is the side S that a converted network is made for.
+
+    Raises:
+        ArgumentError: an unknown backend or device, or one that is not on this machine.
+        ConfigError: an unknown precision, or one that the device cannot compute in.
+        MissingExtraError: OpenVINO is asked for and not installed.
+    """
+    _check_backend(backend)
+    if precision == "int8":
+        remedy = "Export one: python tools/export.py WEIGHTS --format openvino --int8 --calibrate DATA"
+        raise ArgumentError("8 bits need a calibrated, exported network", place="precision", remedy=remedy)
+    where = choose_device(device if backend != "openvino" or device != "auto" else "cpu")
+    dtype = choose_dtype(precision, where)
+    if backend != "openvino":
+        return TorchRuntime(network, where, dtype)
+    if where.type != "cpu":
+        raise ArgumentError(f"OpenVINO does not run on {device!r}", place="device", remedy="Use cpu or auto.")
+    from ssd.inference.runtime.openvino import OpenVINORuntime
+
+    return OpenVINORuntime(network, input_size, "bf16" if dtype == bfloat16 else "fp32")
+
+
+def choose_backend(network: nn.Module, *, device: str = "auto", backend: str = "auto") -> str:
+    """What `auto` means for a network loaded from a file: OpenVINO on the CPU where it is installed, else PyTorch.
+
+    On two cores with AVX512-BF16 OpenVINO computes SSD300-VGG16 1.5 times as fast in fp32 and twice as fast in bf16.
+    Networks of less than five million parameters stay with PyTorch. `$SSD_BACKEND` overrules `auto`.
+    """
+    _check_backend(backend)
+    if backend == "auto":
+        backend = os.environ.get("SSD_BACKEND") or "auto"
+        _check_backend(backend, "$SSD_BACKEND")
+    if backend != "auto":
+        return backend
+    large = sum(parameter.numel() for parameter in network.parameters()) >= _WORTH_CONVERTING
+    on_cpu = choose_device(device).type == "cpu"
+    return "openvino" if large and on_cpu and importlib.util.find_spec("openvino") is not None else "torch"
+
+
+def _check_backend(backend: str, place: str = "backend") -> None:
+    if backend not in BACKENDS:
+        raise ArgumentError(f"{backend!r} is unknown", place=place, remedy=f"Choose from {', '.join(BACKENDS)}.")

@@ -1,0 +1,34 @@
+"""OpenVINO: an exported `.xml` with its `.bin`."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from ssd.inference.runtime import ir
+from ssd.inference.runtime.facts import Facts, as_found, refuse_device, refuse_precision
+from ssd.inference.runtime.openvino import CompiledModel
+from ssd.structures import Found
+from ssd.system.precision import cpu_has_bf16
+
+
+class OpenVINOGraph:
+    """A graph in OpenVINO, on the CPU."""
+
+    backend = "openvino"
+    device = "cpu"
+
+    def __init__(self, path: Path, device: str = "auto", precision: str = "auto") -> None:
+        refuse_device(device, ("auto", "cpu"), "OpenVINO")
+        model = ir.read(path)
+        self.facts = Facts.from_text(ir.read_facts(model), path)
+        quantised = self.facts.precision == "int8"
+        refuse_precision(precision, ("auto", "int8") if quantised else ("auto", "fp32", "bf16"), path)
+        if precision == "auto":
+            precision = "int8" if quantised else "bf16" if cpu_has_bf16() else "fp32"
+        self.precision = precision
+        self._model = CompiledModel(model, precision)
+
+    def find(self, images: UInt8[np.ndarray, "B H W 3"]) -> Found:
+        """Detections by the rules inside the graph."""
+        return as_found(self._model(images))

@@ -1,0 +1,179 @@
+"""From plain numbers to a network: SSD300, SSD512, and any other input size."""
+
+import dataclasses
+import logging
+import math
+from typing import Any
+
+from torch import nn
+
+from ssd.errors import ConfigError
+from ssd.model import backbones, extras, vgg
+from ssd.model.extras import Extras
+from ssd.model.head import MultiBoxHead
+from ssd.model.initialise import caffe_
+from ssd.model.levels import Levels
+from ssd.model.levels import levels as library_levels
+from ssd.model.norm import Norm
+from ssd.model.ssd import SSD
+from ssd.model.vgg import VGG, L2Norm
+from ssd.multibox.default_boxes import Table, box_settings, boxes_per_cell
+from ssd.settings import BoxSettings, NetworkSettings, Settings
+
+log = logging.getLogger(__name__)
+
+# The backbones with a name of their own here; beyond them, every name of timm's with feature taps.
+BACKBONES = (*vgg.NAMES, *backbones.NAMES)
+
+
+def ssd300(class_names: tuple[str, ...], *, table: Table = "voc", **numbers: Any) -> Settings:
+    """Settings of SSD300 with VGG16: 8732 default boxes. `numbers` go to `settings_for`."""
+    return settings_for(class_names, input_size=300, table=table, **numbers)
+
+
+def ssd512(class_names: tuple[str, ...], *, table: Table = "voc", **numbers: Any) -> Settings:
+    """Settings of SSD512 with VGG16: 24564 default boxes. `numbers` go to `settings_for`."""
+    return settings_for(class_names, input_size=512, table=table, **numbers)
+
+
+def settings_for(
+    class_names: tuple[str, ...],
+    *,
+    input_size: int,
+    backbone: str = "vgg16",
+    width: float = 1.0,
+    atrous: bool = True,
+    fc_norm: Norm = "none",
+    extras_norm: Norm = "none",
+    levels: tuple[int, ...] | None = None,
+    **box_numbers: Any,
+) -> Settings:
+    """Settings for any input size; the levels, and so the default boxes, follow from it.
+
+    `levels` are the grids that are predicted from, if not all. `box_numbers` go to `box_settings`: `table`,
+    `truncate`, `clip`, `min_sizes`, `max_sizes`, `ratios`, `variances`.
+
+    Raises:
+        ConfigError: no such backbone, one that these numbers do not fit, or an input too small for it.
+    """
+    network = NetworkSettings(backbone, input_size, width, extras_norm, fc_norm=fc_norm, atrous=atrous)
+    given, grids = backbone_levels(network), level_grids(network)
+    if levels is not None:
+        _check_levels(levels, grids, given, place="model.levels")
+    boxes = box_settings(input_size, grids, levels=levels, **box_numbers)
+    # L2 normalisation tames the first level's features, where no normalisation has done so already.
+    loud = boxes.grids[0] == grids[0] and not given.normalised
+    network = dataclasses.replace(network, first_level_norm="l2" if loud else "none")
+    if not _covers(given, input_size):
+        boxes = dataclasses.replace(boxes, steps=tuple(input_size / grid for grid in boxes.grids))
+    return Settings(network, boxes, class_names)
+
+
+def level_grids(network: NetworkSettings) -> tuple[int, ...]:
+    """Side of each level's feature map, fine first.
+
+    Raises:
+        ConfigError: no such backbone, or an input it cannot take.
+    """
+    given = backbone_levels(network).grids
+    return (*given, *extras.grids(given[-1]))
+
+
+def backbone_levels(network: NetworkSettings) -> Levels:
+    """The levels that the backbone itself gives.
+
+    Raises:
+        ConfigError: no such backbone, an input it cannot take, or a width or layers that it does not have.
+        MissingExtraError: the backbone is timm's, and timm is not installed.
+    """
+    name, size = network.backbone, network.input_size
+    _check_layers(network)
+    if name not in vgg.NAMES:
+        return library_levels(name, size)
+    if size < vgg.SMALLEST_INPUT:
+        problem, remedy = f"{size} pixels are too few for {name}", f"Use {vgg.SMALLEST_INPUT} or more."
+        raise ConfigError(problem, place="model.input_size", remedy=remedy)
+    grids = vgg.grids(size, atrous=network.atrous)
+    channels = vgg.out_channels(network.width, atrous=network.atrous)
+    return Levels(grids, channels, (8, 16, 32)[: len(grids)], normalised=name.endswith("_bn"))
+
+
+def _check_layers(network: NetworkSettings) -> None:
+    """Refuse what changes layers that this backbone does not have."""
+    name = network.backbone
+    if name not in vgg.NAMES:
+        if network.width != 1:
+            problem = f"{network.width}: {name} comes in its own width alone"
+            raise ConfigError(problem, place="model.width", remedy="Set it to 1, or take a VGG.")
+        if not network.atrous:
+            problem = f"false: {name} has no fc6 and fc7"
+            raise ConfigError(problem, place="model.atrous", remedy="Set it to true, or take a VGG.")
+    if network.fc_norm != "none" and (name not in vgg.NAMES or name.endswith("_bn")):
+        why = "normalises conv6 and conv7 already" if name in vgg.NAMES else "has no conv6 and conv7"
+        raise ConfigError(f"{network.fc_norm}: {name} {why}", place="model.fc_norm", remedy="Set it to none.")
+
+
+def _check_levels(wanted: tuple[int, ...], grids: tuple[int, ...], given: Levels, *, place: str) -> None:
+    """The wanted grids are some of the network's in its order, down to the backbone's last, which is built whole."""
+    if not wanted or wanted != tuple(grid for grid in grids if grid in wanted):
+        problem = f"{list(wanted)}: the network's grids are {list(grids)}"
+        raise ConfigError(problem, place=place, remedy="Name some of these, fine first.")
+    if wanted[-1] > given.grids[-1]:
+        problem = f"{list(wanted)}: the backbone goes down to {given.grids[-1]} cells, and nothing would see them"
+        raise ConfigError(problem, place=place, remedy=f"Name {given.grids[-1]} or a smaller one too.")
+
+
+def from_settings(settings: Settings, *, auxiliary: bool = False) -> SSD:
+    """Build the network these settings describe, new layers initialised as Caffe does (fan-in Xavier).
+
+    A library's backbone starts as its library has it. `auxiliary` adds GoogLeNet's heads, which train and do nothing
+    else, to backbones that have them.
+
+    Raises:
+        ConfigError: the settings do not fit together, or the backbone has no such heads.
+        MissingExtraError: the backbone is timm's, and timm is not installed.
+    """
+    network = _assemble(settings.network, settings.boxes, settings.num_classes, auxiliary)
+    for part in (network.backbone, network.extras, network.head):
+        if part is not network.backbone or isinstance(part, VGG):
+            caffe_(part)
+    return network
+
+
+def _assemble(network: NetworkSettings, boxes: BoxSettings, num_classes: int, auxiliary: bool) -> SSD:
+    given, grids = backbone_levels(network), level_grids(network)
+    _check_levels(boxes.grids, grids, given, place="default boxes")
+    seen = tuple(grids.index(grid) for grid in boxes.grids)
+    if network.backbone in vgg.NAMES and not auxiliary:
+        backbone: nn.Module = _vgg(network)
+    else:
+        presence_classes = num_classes if auxiliary else None
+        backbone = backbones.backbone(network.backbone, network.input_size, presence_classes=presence_classes)
+    extra_layers = Extras(
+        given.channels[-1],
+        given.grids[-1],
+        norm=network.extras_norm,
+        width=network.width,
+        first=8 if network.atrous else 9,  # conv7 stands where conv8_2 did
+        count=seen[-1] + 1 - len(given.grids),
+    )
+    channels = [*given.channels, *extra_layers.out_channels]
+    head = MultiBoxHead([channels[place] for place in seen], boxes_per_cell(boxes), num_classes)
+    return SSD(backbone, _first_norm(network, channels[0]), extra_layers, head, seen)
+
+
+def _vgg(network: NetworkSettings) -> VGG:
+    name, _, norm = network.backbone.partition("_")
+    return VGG(name, batch_norm=norm == "bn", width=network.width, atrous=network.atrous, fc_norm=network.fc_norm)
+
+
+def _covers(given: Levels, input_size: int) -> bool:
+    """Whether cells a stride apart cover the picture; without padding they would leave its right and lower border."""
+    pairs = zip(given.grids, given.strides, strict=True)
+    return all(input_size // stride <= grid <= math.ceil(input_size / stride) for grid, stride in pairs)
+
+
+def _first_norm(network: NetworkSettings, channels: int) -> nn.Module:
+    if network.first_level_norm == "batch":
+        return nn.BatchNorm2d(channels)
+    return L2Norm(channels, eps=network.l2_eps) if network.first_level_norm == "l2" else nn.Identity()

@@ -1,0 +1,180 @@
+"""From a name to a network that can be counted and timed: detectors, classifiers, and what came before them."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ssd.errors import ArgumentError
+from ssd.model import backbones, timm_backbones, vgg
+from ssd.model.factory import from_settings, settings_for
+from ssd.multibox.default_boxes import boxes_per_cell
+from ssd.report.run_log import read_rows
+from ssd.settings import Settings
+from ssd.summary import classics
+from ssd.summary.layers import Survey, survey
+from ssd.weights.native import is_ours, load_weights
+from ssd.weights.resolve import read_weights
+
+_DETECTOR = "ssd-"
+# Name -> (how to build it from classes and channels, input size, classes, channels).
+_HISTORY: dict[str, tuple[Callable[..., nn.Module], int, int, int]] = {
+    "lenet": (classics.lenet, 28, 10, 1),
+    "nin": (classics.network_in_network, 224, 1000, 3),
+    "vgg11_lrn": (classics.vgg11_lrn, 224, 1000, 3),
+    "yolov1": (classics.YOLOv1, 448, 20, 3),
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network by name at one input size, and what is known of it without counting."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    size: int
+    channels: int = 3
+    boxes: int | None = None  # how many a detector says
+    published: int | None = None  # parameters, as the library that keeps it says
+    measured: Mapping[str, float] = field(default_factory=dict)  # AP, AP50 and images per second of its training run
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of one picture."""
+        return (1, self.channels, self.size, self.size)
+
+    def survey(self) -> Survey:
+        """Count it.
+
+        Raises:
+            ArgumentError: it cannot take pictures of this size.
+        """
+        with torch.device("meta"):
+            network = self.build().to("meta")
+        try:
+            return survey(network, self.shape)
+        except (RuntimeError, AssertionError, ValueError) as error:
+            reason = " ".join(str(error).split())[:160]
+            problem = f"{self.name} cannot take {self.size} pixels ({reason})"
+            raise ArgumentError(problem, place="--size", remedy="Leave it out for the size it was made for.") from None
+
+
+def find(name: str, *, size: int | None = None, classes: int | None = None, channels: int | None = None) -> Network:
+    """The network of this name; what is None is as it was published.
+
+    Raises:
+        SSDError: no such network or weights, or a size or number of channels that it does not take.
+    """
+    for place, value in (("--size", size), ("--classes", classes), ("--channels", channels)):
+        if value is not None and value < 1:
+            raise ArgumentError(f"{value} is too small", place=place, remedy="Use 1 or more.")
+    if name in _HISTORY:
+        return _of_history(name, size, classes, channels)
+    if name in vgg.NAMES:
+        return _vgg(name, size or 224, classes, channels or 3)
+    if name.startswith(_DETECTOR) or Path(name).exists():
+        if channels not in (None, 3):
+            raise ArgumentError(f"{channels}: detectors take RGB", place="--channels", remedy="Leave it out.")
+        return _detector(name, size, classes)
+    return _of_library(name, size, classes, channels)
+
+
+def latencies(networks: Sequence[Network], repeat: int) -> list[float | None]:
+    """Milliseconds of one picture on this machine's CPU in fp32, the median of `repeat` passes taken in turn.
+
+    Taken in turn, a machine that is busy for a moment is busy for all of them.
+    """
+    if repeat < 1:
+        return [None] * len(networks)
+    built = [network.build().eval().to(memory_format=torch.channels_last) for network in networks]
+    pictures = [torch.zeros(network.shape).to(memory_format=torch.channels_last) for network in networks]
+    times: list[list[float]] = [[] for _ in networks]
+    with torch.inference_mode():
+        for turn in range(repeat + 1):
+            for network, picture, seconds in zip(built, pictures, times, strict=True):
+                start = time.perf_counter()
+                network(picture)
+                if turn:  # the first pass of each warms up
+                    seconds.append(time.perf_counter() - start)
+    return [round(1000 * statistics.median(seconds), 2) for seconds in times]
+
+
+def _of_history(name: str, size: int | None, classes: int | None, channels: int | None) -> Network:
+    make, usual_size, usual_classes, usual_channels = _HISTORY[name]
+    size, channels = size or usual_size, channels or usual_channels
+    if name != "yolov1":
+        return Network(name, partial(make, classes or usual_classes, channels), size, channels)
+    build = partial(classics.YOLOv1, classes or usual_classes, channels, input_size=size)
+    with torch.device("meta"):
+        boxes = build().boxes
+    return Network(name, build, size, channels, boxes=boxes)
+
+
+def _vgg(name: str, size: int, classes: int | None, channels: int) -> Network:
+    kind, _, norm = name.partition("_")
+    build = partial(vgg.classifier, kind, batch_norm=bool(norm), num_classes=classes or 1000, channels=channels)
+    published = None if kind in vgg.POINTWISE or classes or channels != 3 else _published(name)
+    return Network(name, build, size, channels, published=published)
+
+
+def _detector(name: str, size: int | None, classes: int | None) -> Network:
+    if not name.startswith(_DETECTOR):
+        settings = read_weights(name)[1]
+        if size not in (None, settings.network.input_size) or classes is not None:
+            place, remedy = "--classes" if classes else "--size", f"Leave it out: {name} has its own."
+            raise ArgumentError("weights are of one size and one list of classes", place=place, remedy=remedy)
+    else:
+        names = tuple(f"class_{index}" for index in range(classes or 20))
+        settings = settings_for(names, input_size=size or 300, backbone=name.removeprefix(_DETECTOR))
+    measured = {} if name.startswith(_DETECTOR) else _measured(Path(name))
+    build = partial(from_settings, settings)
+    return Network(name, build, settings.network.input_size, boxes=count_boxes(settings), measured=measured)
+
+
+def _measured(path: Path) -> dict[str, float]:
+    """What a run of ours wrote beside and into its weights; nothing for the weights of others."""
+    weights = path / "best.safetensors" if path.is_dir() else path
+    if not is_ours(weights):
+        return {}
+    validation = load_weights(weights)[2].get("validation", {})
+    measured = {name: validation[name] for name in ("AP", "AP50") if validation.get(name) is not None}
+    rows = read_rows(weights.parent / "train.jsonl") if (weights.parent / "train.jsonl").is_file() else []
+    rates = [row["images_per_second"] for row in rows if "images_per_second" in row]
+    return measured | ({"images_per_second": statistics.median(rates)} if rates else {})
+
+
+def count_boxes(settings: Settings) -> int:
+    """How many default boxes are tiled."""
+    pairs = zip(settings.boxes.grids, boxes_per_cell(settings.boxes), strict=True)
+    return sum(grid**2 * each for grid, each in pairs)
+
+
+def _of_library(name: str, size: int | None, classes: int | None, channels: int | None) -> Network:
+    real = backbones.ALIASES.get(name, name)
+    if backbones.library(real) == "timm":
+        timm = timm_backbones.module(real)
+        options = {"num_classes": classes or 1000, "in_chans": channels or 3}
+        usual = timm.get_pretrained_cfg(real)
+        build = partial(timm.create_model, real, **options)
+        return Network(name, build, size or (usual.input_size[-1] if usual else 224), channels or 3)
+    from torchvision.models import get_model, get_model_weights
+
+    if channels not in (None, 3):
+        raise ArgumentError(f"{channels}: {name} takes RGB", place="--channels", remedy="Leave it out, or take a VGG.")
+    # Their auxiliary heads train and go; torchvision counts GoogLeNet without them, and Inception v3 with its one.
+    options = {"aux_logits": False, "init_weights": False} if backbones.TORCHVISION[real].auxiliary else {}
+    usual_size = get_model_weights(real).IMAGENET1K_V1.transforms().crop_size[0]
+    build = partial(get_model, real, num_classes=classes or 1000, **options)
+    return Network(name, build, size or usual_size, published=None if classes else _published(real))
+
+
+def _published(name: str) -> int:
+    from torchvision.models import get_model_weights
+
+    count: int = get_model_weights(name).IMAGENET1K_V1.meta["num_params"]
+    return count

@@ -1,0 +1,39 @@
+"""Accuracy against latency, one point a trained detector."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ssd.errors import ArgumentError
+from ssd.summary.networks import Network
+
+
+def draw(networks: Sequence[Network], latencies: Sequence[float | None], path: str | Path) -> None:
+    """Write the plot; networks that no run has evaluated are left out.
+
+    Raises:
+        ArgumentError: no network has both figures, or the file's ending is not a picture's.
+    """
+    pairs = zip(networks, latencies, strict=True)
+    points = [(n.name, ms, n.measured["AP"]) for n, ms in pairs if ms is not None and "AP" in n.measured]
+    if not points:
+        remedy = "Name folders of runs, without --repeat 0."
+        raise ArgumentError("nothing to draw: no trained network with a latency", place="--plot", remedy=remedy)
+    if Path(path).suffix not in (".svg", ".png"):
+        raise ArgumentError(f"{path}: unknown kind of picture", place="--plot", remedy="Let it end in .svg or .png.")
+    from matplotlib.figure import Figure  # slow to import
+
+    figure = Figure(figsize=(6.5, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for name, latency, ap in points:
+        axes.plot(latency, ap, "o", color="#00695c")
+        axes.annotate(
+            Path(name).stem if Path(name).is_file() else Path(name).name,
+            (latency, ap),
+            (6, 4),
+            textcoords="offset points",
+            fontsize=9,
+        )
+    axes.margins(0.2)
+    axes.set(xlabel="latency of one picture, ms (CPU, fp32)", ylabel="AP (COCO)", xlim=(0, None), ylim=(0, None))
+    axes.grid(alpha=0.3)
+    figure.savefig(path)

@@ -1,0 +1,1 @@
+"""The machine: devices, files, downloads, processes. Knows nothing of detection."""

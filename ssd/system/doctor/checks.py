@@ -1,0 +1,210 @@
+"""What the `doctor` looks at. Every check works where what it looks at is missing or broken: it then says so."""
+
+import importlib
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ssd.system.doctor.declared import DISTRIBUTION, declared, extra_names, installed, missing
+from ssd.system.python_environment import other_python
+
+_OPENCV = ("opencv-python", "opencv-python-headless")
+_OTHER_OPENCV = ("opencv-contrib-python", "opencv-contrib-python-headless")
+_SMALL_SHM = 256 * 2**20  # a few batches of two workers
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: how it is, and the command that mends it where it is wrong."""
+
+    what: str
+    state: Literal["ok", "note", "problem"]
+    text: str
+    remedy: str = ""
+
+
+def examine() -> Iterator[Finding]:
+    """Every check, from the ground up."""
+    yield python()
+    yield from requirements()
+    yield opencv_wheels()
+    yield opencv_import()
+    yield from torch_and_devices()
+    yield from extras()
+    yield from folders()
+
+
+def python() -> Finding:
+    """Which Python this is; without the packages, it is most likely not the one that was meant."""
+    text = f"{platform.python_version()} on {platform.platform()}, {sys.executable}"
+    lacking = installed("torch") is None
+    return Finding("python", "note" if lacking else "ok", text, other_python() if lacking else "")
+
+
+def requirements() -> Iterator[Finding]:
+    """This package's version, and what it requires that is missing or of another version."""
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:  # which compares versions; what is missing can be said without it
+        yield Finding(DISTRIBUTION, "problem", f"missing: {', '.join(missing())}", _install(missing()))
+        return
+    version, wanted = installed(DISTRIBUTION), list(declared())
+    wrong = []
+    for requirement in wanted:
+        if "extra" in str(requirement.marker or ""):
+            continue
+        found = installed(requirement.name)
+        if found is None or not requirement.specifier.contains(found, prereleases=True):
+            wrong.append(f"{requirement.name}{requirement.specifier} ({found or 'missing'})")
+    if wrong:
+        text = f"{version or 'never installed'}; wrong: {', '.join(wrong)}"
+        remedy = _install([str(Requirement(item.split(" (")[0])) for item in wrong])
+        yield Finding(DISTRIBUTION, "problem", text, remedy)
+    elif version is None:
+        text = "runs from a folder and was never installed; what it requires is there"
+        yield Finding(DISTRIBUTION, "note", text, "pip install --config-settings editable_mode=compat -e .")
+    else:
+        shown = ", ".join(f"{name} {installed(name)}" for name in ("torch", "torchvision", "numpy", "albumentations"))
+        yield Finding(DISTRIBUTION, "ok", f"{version}; {shown}")
+
+
+def opencv_wheels() -> Finding:
+    """Whether the wheels that share the folder `cv2/` have one version.
+
+    opencv-python is required here, albumentations brings opencv-python-headless, and whichever is installed last
+    overwrites the other's files: of different versions, a half-initialised `cv2` remains.
+    """
+    found = {name: version for name in (*_OPENCV, *_OTHER_OPENCV) if (version := installed(name)) is not None}
+    shown = ", ".join(f"{name} {version}" for name, version in found.items()) or "no wheel of OpenCV is installed"
+    newest = max(found.values(), key=_numbers, default="")
+    names = " ".join(found or _OPENCV)
+    pinned = " ".join(f"{name}=={newest}" for name in found) if newest else " ".join(_OPENCV)
+    remedy = f"pip uninstall -y {names} && pip install {pinned}"
+    if not found or len(set(found.values())) > 1:
+        return Finding("opencv wheels", "problem", f"{shown}: they share one folder and must be of one version", remedy)
+    if any(name in found for name in _OTHER_OPENCV):
+        text = f"{shown}: a contrib wheel owns the same folder; it works as long as the versions stay equal"
+        return Finding("opencv wheels", "note", text, f"pip uninstall -y {' '.join(_OTHER_OPENCV)}")
+    return Finding("opencv wheels", "ok", shown)
+
+
+def opencv_import() -> Finding:
+    """Whether `cv2` imports, which wheel's files it is made of, and whether they are of the version installed."""
+    try:
+        cv2 = importlib.import_module("cv2")
+        version, headless = cv2.__version__, bool(cv2.version.headless)
+    except (ImportError, AttributeError) as error:
+        return Finding("cv2", "problem", f"cannot be imported: {error}", _opencv_remedy(str(error)))
+    winner = _OPENCV[headless]
+    text = f"{version}, the files of {winner}"
+    promised = installed(winner) or next(filter(None, map(installed, (*_OPENCV, *_OTHER_OPENCV))), version)
+    if _numbers(version)[:3] != _numbers(promised)[:3]:
+        pinned = " ".join(f"{name}=={promised}" for name in _OPENCV)
+        remedy = f"pip uninstall -y {' '.join(_OPENCV)} && pip install {pinned}"
+        return Finding("cv2", "problem", f"{text}, but {promised} is what is recorded as installed", remedy)
+    return Finding("cv2", "ok", text)
+
+
+def torch_and_devices() -> Iterator[Finding]:
+    """PyTorch, the processor's instructions, and the precision that `auto` means here."""
+    try:
+        import torch
+
+        from ssd.system.device import choose_device
+        from ssd.system.precision import choose_dtype, cpu_features
+    except (ImportError, OSError) as error:
+        yield Finding("torch", "problem", f"cannot be imported: {error}", 'pip install --force-reinstall "torch>=2.10"')
+        return
+    cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "built for CPUs alone"
+    yield Finding("torch", "ok", f"{torch.__version__}, {cuda}, {torch.get_num_threads()} threads")
+    has = [name for name, there in cpu_features().items() if there]
+    precision = str(choose_dtype("auto", torch.device("cpu"))).removeprefix("torch.")
+    yield Finding("processor", "ok", f"{os.cpu_count()} cores; {', '.join(has) or 'no AVX2'}; auto means {precision}")
+    if not torch.cuda.is_available():
+        state: Literal["ok", "note"] = "note" if shutil.which("nvidia-smi") else "ok"
+        remedy = "Install the CUDA build of torch that fits the driver." if state == "note" else ""
+        text = "none for PyTorch, though nvidia-smi is there" if state == "note" else "none; everything runs on the CPU"
+        yield Finding("gpu", state, text, remedy)
+        return
+    names = ", ".join(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
+    precision = str(choose_dtype("auto", choose_device("cuda"))).removeprefix("torch.")
+    yield Finding("gpu", "ok", f"{names}; auto means {precision}")
+
+
+def extras() -> Iterator[Finding]:
+    """Each optional feature: its packages, or the command that brings them."""
+    wanted: dict[str, list[tuple[str, bool]]] = defaultdict(list)
+    try:
+        known = list(declared())
+    except ImportError:  # of `packaging`, which `requirements` has said by now
+        known = []
+    for requirement in known:
+        for extra in extra_names():
+            if requirement.marker is not None and requirement.marker.evaluate({"extra": extra}):
+                found = installed(requirement.name)
+                good = found is not None and requirement.specifier.contains(found, prereleases=True)
+                wanted[extra].append((f"{requirement.name} {found}" if good else requirement.name, good))
+    for extra, packages in wanted.items():
+        missing = [name for name, good in packages if not good]
+        text = ", ".join(name for name, good in packages if good) or "not installed"
+        remedy = f'pip install "{DISTRIBUTION}[{extra}]"' if missing else ""
+        if missing and len(missing) < len(packages):
+            text += f"; without {', '.join(missing)}"
+        yield Finding(f"extra {extra}", "note" if missing else "ok", text, remedy)
+    strict = installed("simplejpeg")
+    text = f"simplejpeg {strict}" if strict else "simplejpeg is not installed: damage inside JPEG files stays unseen"
+    yield Finding("check-data --deep", "ok" if strict else "note", text, "" if strict else "pip install simplejpeg")
+
+
+def folders() -> Iterator[Finding]:
+    """Where files will be written, whether they can be, and how much room there is."""
+    from ssd.system.download import cache_folder
+
+    yield _writable("cache", cache_folder(), "Set SSD_HOME to a folder of yours.")
+    yield _writable("runs", Path("runs").absolute(), "Change to a folder of yours, or set output=FOLDER.")
+    shared = Path("/dev/shm")
+    if shared.is_dir():
+        size = shutil.disk_usage(shared).total
+        text = f"{size / 2**20:,.0f} MB, through which data workers hand over batches"
+        small = size < _SMALL_SHM
+        remedy = "Start the container with --shm-size=1g, or set data.workers=0." if small else ""
+        yield Finding("/dev/shm", "note" if small else "ok", text, remedy)
+
+
+def _install(wanted: list[str]) -> str:
+    return "pip install " + " ".join(f'"{text}"' for text in wanted)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("+")[0].split(".") if part.isdigit())
+
+
+def _opencv_remedy(reason: str) -> str:
+    """What to do about an import that failed for want of a system library, as in slim containers and on servers."""
+    if "libGL" in reason or "libxcb" in reason or "libgthread" in reason or "libSM" in reason:
+        headless = installed(_OPENCV[1])
+        pinned = f"{_OPENCV[1]}{f'=={headless}' if headless else ''}"
+        return (
+            "apt-get install libgl1 libglib2.0-0 libxcb1; or, without a screen: "
+            f"pip uninstall -y {' '.join(_OPENCV)} && pip install {pinned}"
+        )
+    return f"pip uninstall -y {' '.join(_OPENCV)} && pip install {' '.join(_OPENCV)}"
+
+
+def _writable(what: str, folder: Path, remedy: str) -> Finding:
+    """Try to write where there is a folder already, or where it would be made."""
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        return Finding(what, "problem", f"{folder} cannot be written to ({error.strerror})", remedy)
+    free = shutil.disk_usage(place).free / 1e9
+    return Finding(what, "ok", f"{folder}{'' if folder.exists() else ' (not made yet)'}, {free:.1f} GB free")

@@ -1,0 +1,143 @@
+"""Files that are whole or not there: written beside their place, forced to disk, then renamed."""
+
+import errno
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ssd.errors import SSDError
+
+if sys.platform != "win32":
+    import fcntl
+
+log = logging.getLogger(__name__)
+
+# A full disk, a file-size limit and a quota reach the user as the same thing.
+NO_SPACE = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+_LEFTOVER = re.compile(r"\..+\.tmp-(\d{1,7})")
+
+
+def write_atomic(path: str | Path, *chunks: bytes | bytearray | memoryview) -> None:
+    """Put `chunks`, one after another, into `path`; killed at any moment, the old file stays as it was.
+
+    Raises:
+        SSDError: no space left, or the folder cannot be written; nothing is left behind.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            # Without this the rename can reach the disk before the bytes do.
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _explain(error, path, sum(memoryview(chunk).nbytes for chunk in chunks)) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def alone(path: str | Path) -> Iterator[None]:
+    """Work on `path` while no other process does: ranks, or two runs started together, wait for each other here.
+
+    The lock is a file beside `path`; the system lets go of it when its holder dies, however that happens.
+
+    Raises:
+        SSDError: the lock cannot be made, because the folder cannot be written.
+    """
+    path = Path(path)
+    lock = path.with_name(f".{path.name}.lock")
+    if sys.platform == "win32":  # no such lock there, and no ranks to wait for
+        yield
+        return
+    try:
+        descriptor = _lock(lock, path)
+    except OSError as error:
+        raise _explain(error, path, 0) from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)  # before letting go: who waits sees that its file is gone, and asks again
+        os.close(descriptor)
+
+
+def _lock(lock: Path, path: Path) -> int:
+    """Wait until the lock is ours, and still the one that others would ask for."""
+    told = False
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if told else fcntl.LOCK_NB))
+            if _is_still(descriptor, lock):
+                return descriptor
+        except BlockingIOError:
+            log.info("%s: another process is at it; waiting", path)
+            told = True
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _is_still(descriptor: int, path: Path) -> bool:
+    """Whether `path` is the file that was opened, and not one made since by somebody else."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def clean_leftovers(folder: str | Path) -> tuple[Path, ...]:
+    """Remove what killed writers left in `folder`, and say what it was; files of writers still alive stay."""
+    removed = []
+    for path in sorted(Path(folder).glob(".*.tmp-*")):
+        match = _LEFTOVER.fullmatch(path.name)
+        if match and path.is_file() and not _belongs_to_another(int(match.group(1))):
+            path.unlink(missing_ok=True)
+            removed.append(path)
+    return tuple(removed)
+
+
+def _belongs_to_another(process: int) -> bool:
+    """Whether `process` is alive and not this one; in a container this one often has the number of the one killed."""
+    if process == os.getpid() or os.name != "posix":  # elsewhere `kill` with 0 is not a question
+        return process != os.getpid()
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable; Windows has no such call and needs none."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _explain(error: OSError, path: Path, size: int) -> SSDError:
+    if error.errno in NO_SPACE:
+        return SSDError(
+            f"no space left writing {path.name} (needs {size / 1e6:.1f} MB)",
+            place=path,
+            remedy="Free some space or choose another folder; the file that was there before is unharmed.",
+        )
+    reason = error.strerror or str(error)
+    return SSDError(f"cannot be written ({reason})", place=path, remedy="Check that the folder exists and is yours.")

@@ -1,0 +1,1 @@
+"""The training loop, what a step does, what a run keeps."""

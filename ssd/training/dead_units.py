@@ -1,0 +1,77 @@
+"""Signs that a network will learn nothing: units that never fire, and a first loss far above a plain guess."""
+
+import logging
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+_DEAD_SHARE = 0.5
+_FIRST_LOSS = 4.0
+
+
+class DeadUnits:
+    """Counts the channels of some layers that are zero in every cell of every picture of the passes seen."""
+
+    def __init__(self) -> None:
+        self._alive: dict[str, Tensor] = {}
+
+    def see(self, name: str, output: Tensor) -> None:
+        """Take one layer's activations (B, channels, h, w)."""
+        alive = (output.detach() > 0).flatten(2).any(2).any(0)
+        self._alive[name] = alive | self._alive[name] if name in self._alive else alive
+
+    @property
+    def share(self) -> float | None:
+        """Dead channels among all that were watched, 0 to 1; None where nothing was."""
+        total = sum(alive.numel() for alive in self._alive.values())
+        dead = sum(int((~alive).sum()) for alive in self._alive.values())
+        return dead / total if total else None
+
+
+@contextmanager
+def watching(network: nn.Module, convolutions: Iterable[str]) -> Iterator[DeadUnits]:
+    """Count dead channels behind these convolutions during the forward passes inside the `with`.
+
+    A convolution `...conv8_1` is read behind its ReLU, `...relu8_1`; those without one (the head) are left out.
+    """
+    modules = dict(network.named_modules())
+    units = DeadUnits()
+    behind = (name.replace("conv", "relu") for name in convolutions if "conv" in name)
+    handles = [
+        modules[name].register_forward_hook(lambda _layer, _inputs, output, name=name: units.see(name, output))
+        for name in behind
+        if name in modules
+    ]
+    try:
+        yield units
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def plain_guess(num_classes: int, negative_ratio: int) -> float:
+    """Confidence loss per positive of a network that gives every class the same score: (1 + ratio) ln(classes + 1)."""
+    return (1 + negative_ratio) * math.log(num_classes + 1)
+
+
+def warn_about_start(first_loss: float, dead: float, num_classes: int, negative_ratio: int) -> list[str]:
+    """Say, once, what in the first step tells that little will be learned; gives what was said."""
+    found = []
+    guess = plain_guess(num_classes, negative_ratio)
+    if first_loss > _FIRST_LOSS * guess:
+        found.append(
+            f"the first loss is {first_loss:.3g}, and guessing would be {guess:.3g}: the new layers start too large. "
+            "Use model.initialisation=data, or a lower optim.lr"
+        )
+    if dead > _DEAD_SHARE:
+        found.append(
+            f"{dead:.0%} of the new layers' units never fire: they cannot learn any more. "
+            "Use model.initialisation=data, a longer optim.warmup or a lower optim.lr"
+        )
+    for text in found:
+        log.warning("%s", text)
+    return found

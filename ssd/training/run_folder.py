@@ -1,0 +1,202 @@
+"""A run's folder: what it was told, what it measured, the states it can resume from, and its weights.
+
+config.yaml  environment.json  train.jsonl/.csv  val.jsonl/.csv  state-00000900.pt  last.safetensors  best.safetensors
+"""
+
+import json
+import logging
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ssd.errors import CheckpointError, ConfigError
+from ssd.experiment import config as configs
+from ssd.experiment.config import Config
+from ssd.system.files import write_atomic
+from ssd.weights.native import clean_leftovers, load_state, newest_whole, prune, save_state
+
+log = logging.getLogger(__name__)
+
+STATES = "state-*.pt"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run, and what is read from and written to them."""
+
+    path: Path
+
+    @property
+    def best(self) -> Path:
+        """Weights with the best AP so far."""
+        return self.path / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """Weights of the newest evaluation."""
+        return self.path / "last.safetensors"
+
+    def describe(self, config: Config, class_names: tuple[str, ...]) -> None:
+        """Write the config, and what this run ran on: versions, git commit, classes, command."""
+        write_atomic(self.path / "config.yaml", configs.to_yaml(config).encode())
+        facts = {"class_names": class_names, "command": sys.argv, "seed": config.seed, **environment()}
+        write_atomic(self.path / "environment.json", json.dumps(facts, indent=2).encode())
+
+    def save_state(self, state: dict[str, Any], step: int, keep: int) -> None:
+        """Commit a state to disk, then let go of the oldest ones."""
+        save_state(self.path / f"state-{step:08d}.pt", state)
+        prune(self.path, keep, STATES)
+
+    def find_state(self, resume: str | None) -> dict[str, Any] | None:
+        """The state to go on from: `auto` takes the newest whole one of this folder, a path takes that file.
+
+        Raises:
+            CheckpointError: the named file is missing or damaged, or every state of the folder is.
+        """
+        if resume is None:
+            return None
+        if resume != "auto":
+            named = Path(resume)
+            return load_state(_newest(named) if named.is_dir() else named)
+        path = newest_whole(self.path, STATES)
+        if path is None:
+            if any(self.path.glob(STATES)):
+                raise CheckpointError("every saved state is damaged", place=self.path, remedy="Start a new run.")
+            log.info("nothing to resume in %s: starting fresh", self.path)
+            return None
+        return load_state(path)
+
+
+def _newest(folder: Path) -> Path:
+    found = newest_whole(folder, STATES)
+    if found is None:
+        raise CheckpointError("holds no saved state", place=folder, remedy="Name a folder of a run, or a state-*.pt.")
+    return found
+
+
+def open_folder(config: Config, *, resume: str | None) -> RunFolder:
+    """`<output>/<name>`; a new run never writes into an old one's folder but takes the next free number.
+
+    With `resume` the folder to go on in: for `auto` that of the newest run of this name, for a path the run it is of.
+    """
+    name = Path(config.name)
+    if name.is_absolute() or ".." in name.parts or not name.parts:
+        raise ConfigError(f"{config.name!r} is not a name for a folder", place="name", remedy="Use letters and digits.")
+    base = Path(config.output) / name
+    if resume is None:
+        path = _free(base)
+        if path != base:
+            log.info("%s is there already; this run is %s", base, path)
+    else:
+        path = _newest_of_name(base, config.name) if resume == "auto" else _run_of(Path(resume)) or _free(base)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"the run's folder cannot be made ({error.strerror})"
+        raise ConfigError(problem, place=path, remedy="Set output=FOLDER to a folder of yours.") from None
+    clean_leftovers(path)
+    return RunFolder(path)
+
+
+def _free(base: Path) -> Path:
+    path, number = base, 2
+    while path.exists() and any(path.iterdir()):
+        path = base.with_name(f"{base.name}-{number}")
+        number += 1
+    return path
+
+
+def _newest_of_name(base: Path, name: str) -> Path:
+    """The highest number among runs that were started under this name, which is not always their folder's."""
+    numbered = ((path, path.name.removeprefix(f"{base.name}-")) for path in base.parent.glob(f"{base.name}-*"))
+    ours = [(int(number), path) for path, number in numbered if number.isdecimal() and _name_of(path) == name]
+    return max(ours)[1] if base.exists() and ours else base
+
+
+def _name_of(run: Path) -> str | None:
+    try:
+        return configs.load(run / "config.yaml").name
+    except ConfigError:
+        return None
+
+
+def _run_of(named: Path) -> Path | None:
+    """The run that a folder is, or that a state lies in."""
+    folder = named if named.is_dir() else named.parent
+    return folder if named.exists() and (folder / "config.yaml").exists() else None
+
+
+def newest_run(output: str | Path = "runs") -> RunFolder | None:
+    """The run whose weights were written last, if there is one."""
+    weights = list(Path(output).glob("*/best.safetensors"))
+    return RunFolder(max(weights, key=lambda p: p.stat().st_mtime).parent) if weights else None
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for whoever wants to repeat a run."""
+    packages = ("ssd-vgg", "torch", "torchvision", "numpy", "albumentations", "opencv-python", "pycocotools")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    here = Path(__file__).resolve().parent
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+@dataclass
+class StopRequest:
+    """Whether somebody asked the run to stop, and how. The handler sets a flag; the loop acts on it."""
+
+    signal: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """143 for SIGTERM, 130 for SIGINT, as shells expect."""
+        return 128 + (self.signal or 0)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            # Asked twice: at once. The state on disk is whole whatever happens.
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.signal = number
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Turn SIGTERM and SIGINT into a request for the time of the block; a second one ends the process at once."""
+    request = StopRequest()
+    before = {number: signal.signal(number, request._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

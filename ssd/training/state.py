@@ -1,0 +1,134 @@
+"""What a run's checkpoint restores, and nothing else."""
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ssd.errors import CheckpointError
+from ssd.experiment import config as configs
+from ssd.experiment.config import Config
+from ssd.settings import Settings
+from ssd.structures import Record
+from ssd.training.optim import AveragedNetwork
+
+log = logging.getLogger(__name__)
+
+_HARMLESS = ("name", "output", "data.folder", "data.workers")  # keys that do not change what is learned
+
+# Settings that say how the network is used, not what it learns.
+_USED_AFTER_TRAINING = ("postprocessing.", "preprocessing.resize")
+
+
+@dataclass
+class TrainState:
+    """Everything a checkpoint restores. Sample order and augmentation follow from seed, epoch and index."""
+
+    network: nn.Module
+    average: AveragedNetwork
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    config: Config
+    settings: Settings
+    data: str = ""  # `fingerprint` of the training pictures
+    step: int = 0  # batches done
+    best: float | None = None
+    evaluated: int = 0  # the step of the last evaluation
+    since_best: int = 0  # evaluations since `best`
+    missed_best_box: int = 0  # objects so far that had to take a second choice
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types and tensors only, so that loading executes nothing."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.network.state_dict() if self.average.decay else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "config": configs.to_dict(self.config),
+            "settings": self.settings.to_dict(),
+            "data": self.data,
+            "step": self.step,
+            "best": self.best,
+            "evaluated": self.evaluated,
+            "since_best": self.since_best,
+            "missed_best_box": self.missed_best_box,
+            "torch_rng": torch.get_rng_state(),
+        }
+
+    def restore(self, saved: dict[str, Any], place: object) -> None:
+        """Take over a saved state.
+
+        Raises:
+            CheckpointError: it was trained on other classes or pictures, with another network or other default boxes,
+                or by an older version.
+        """
+        if "settings" not in saved:
+            remedy = "Start another run from its weights: model.weights=FILE, without --resume."
+            raise CheckpointError("was written by an older version of this package", place=place, remedy=remedy)
+        names = tuple(saved["settings"]["class_names"])
+        if names != self.settings.class_names:
+            raise CheckpointError(
+                f"was trained on {', '.join(names)}; the data has {', '.join(self.settings.class_names)}",
+                place=place,
+                remedy="To start from its weights with other classes, use model.weights=FILE without --resume.",
+            )
+        if self.data and saved.get("data", self.data) != self.data:
+            raise CheckpointError(
+                f"was trained on other pictures or objects ({saved['config']['data']['folder']})",
+                place=place,
+                remedy="Resume with that data; to go on with other data, use model.weights=FILE without --resume.",
+            )
+        started = Settings.from_dict(saved["settings"], str(place)).to_dict()  # with what older versions had no key for
+        for key, before, now in _changes(started, self.settings.to_dict()):
+            if key.startswith(_USED_AFTER_TRAINING):
+                log.warning("changed since the run was started: %s was %s, is %s", key, before, now)
+                continue
+            raise CheckpointError(
+                f"was trained with {key} {before}, not {now}",
+                place=place,
+                remedy="Resume with the config the run was started with, and with the same weights to start from.",
+            )
+        for key, before, now in _changes(saved["config"], configs.to_dict(self.config)):
+            log.warning("changed since the run was started: %s was %s, is %s", key, before, now)
+        try:
+            self.network.load_state_dict(saved["network"])
+        except RuntimeError as error:
+            detail = str(error).splitlines()[-1].strip()
+            raise CheckpointError(
+                f"belongs to another network ({detail})",
+                place=place,
+                remedy="Resume with the config the run was started with.",
+            ) from None
+        if self.average.decay:
+            self.average.network.load_state_dict(saved["average"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.scaler.load_state_dict(saved["scaler"])
+        self.step, self.evaluated = saved["step"], saved["evaluated"]
+        self.best, self.since_best = saved["best"], saved["since_best"]
+        self.missed_best_box = saved["missed_best_box"]
+        torch.set_rng_state(saved["torch_rng"])
+
+
+def fingerprint(records: Iterable[Record]) -> str:
+    """One line that other pictures, or other objects in them, would change; the folder they lie in does not."""
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(repr((Path(record.path).name, record.width, record.height, record.labels.tolist())).encode())
+        digest.update(np.ascontiguousarray(record.boxes).tobytes())
+    return digest.hexdigest()
+
+
+def _changes(before: Any, now: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Keys with their old and new values; those that do not change what is learned are passed over."""
+    for key in now:
+        name = f"{prefix}{key}"
+        if isinstance(now[key], dict):
+            yield from _changes(before.get(key, {}), now[key], f"{name}.")
+        elif name not in _HARMLESS and key in before and before[key] != now[key]:
+            yield name, before[key], now[key]

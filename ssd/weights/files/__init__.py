@@ -1,0 +1,1 @@
+"""Readers of weights file formats that execute nothing."""

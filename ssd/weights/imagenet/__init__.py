@@ -1,0 +1,1 @@
+"""Backbone weights trained on ImageNet."""

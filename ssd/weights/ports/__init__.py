@@ -1,0 +1,1 @@
+"""Checkpoints of other SSD implementations, recognised by their keys and converted."""

@@ -1,0 +1,156 @@
+"""What the layers of SSD with VGG16 are called and shaped here; foreign names are mapped onto these."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from torch import Tensor
+
+from ssd.errors import CheckpointError
+from ssd.settings import BoxSettings, Settings
+from ssd.weights.ports.box_tables import BoxTable
+
+# Convolutions in each of the five stages, table 1 of the VGG paper.
+DEPTHS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+CHANNELS = (64, 128, 256, 512, 512)
+
+# Output channels of the extra layers after conv7, by their number; the first is wider.
+_EXTRAS = {8: (256, 512)}
+_NARROW = (128, 256)
+
+_CHANGED = "Was the network changed? Only the published architecture can be read."
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A foreign checkpoint, translated: our names, and the settings its weights were trained with."""
+
+    state_dict: dict[str, Tensor]
+    settings: Settings
+    format: str
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What is known of a checkpoint besides its tensors: its file, what the caller says, and what lies in the file."""
+
+    place: object
+    class_names: Sequence[str] | None = None
+    box_table: BoxTable | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Port:
+    """One code whose checkpoints can be read: its name, its keys in words, and the two questions it answers."""
+
+    name: str
+    keys: str
+    recognises: Callable[[Mapping[str, Tensor]], bool]
+    read: Callable[[Mapping[str, Tensor], Hints], Foreign]
+
+
+def convolutions(backbone: str = "vgg16", *, batch_norm: bool = False) -> dict[str, int]:
+    """Names of a VGG's 3x3 convolutions and their places in torchvision's `features`, which other ports share.
+
+    A convolution is followed by its BatchNorm if there is one, and its ReLU; a stage ends with a pool.
+    """
+    places: dict[str, int] = {}
+    place = 0
+    for stage, depth in enumerate(DEPTHS[backbone], start=1):
+        for index in range(1, depth + 1):
+            places[f"{stage}_{index}"] = place
+            place += 3 if batch_norm else 2
+        place += 1
+    return places
+
+
+def extras(levels: int) -> list[str]:
+    """Names of the convolutions behind conv7 of a network with that many levels: 8_1, 8_2, 9_1 and so on."""
+    return [f"{number}_{half}" for number in range(8, 8 + levels - 2) for half in (1, 2)]
+
+
+def with_bias(theirs: str, ours: str) -> Iterator[tuple[str, str]]:
+    """Both parameters of a convolution: `(theirs.weight, ours.weight)` and the same for the bias."""
+    return ((f"{theirs}.{part}", f"{ours}.{part}") for part in ("weight", "bias"))
+
+
+def rename(state: Mapping[str, Tensor], names: Mapping[str, str], place: object, kind: str) -> dict[str, Tensor]:
+    """Give every tensor our name; the two sets of names must match exactly.
+
+    Raises:
+        CheckpointError: names what is lacking or left over.
+    """
+    lacking = [name for name in names if name not in state]
+    left = [name for name in state if name not in names]
+    for found, verb in ((lacking, "lacks"), (left, "also has")):
+        if found:
+            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            raise CheckpointError(f"looks like {kind}, but {verb} {found[0]!r}{more}", place=place, remedy=_CHANGED)
+    return {ours: state[theirs] for theirs, ours in names.items()}
+
+
+def count_classes(state: Mapping[str, Tensor], boxes: BoxSettings, place: object) -> int:
+    """Foreground classes of a renamed SSD, after checking every shape against `boxes`.
+
+    Raises:
+        CheckpointError: names the tensor whose shape does not fit.
+    """
+    per_cell = [2 + 2 * len(ratios) for ratios in boxes.aspect_ratios]
+    columns = state["head.classes.0.bias"].numel() // per_cell[0]
+    expected = dict(_shapes(per_cell, columns))
+    for name, tensor in state.items():
+        shape = expected[name] if name in expected else _norm_shape(name)
+        if tuple(tensor.shape) != shape:
+            raise CheckpointError(f"{name} has shape {tuple(tensor.shape)}, not {shape}", place=place, remedy=_CHANGED)
+    if columns < 2:
+        raise CheckpointError("has no class besides the background", place=place, remedy=_CHANGED)
+    return columns - 1
+
+
+def as_float(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every tensor as float32, except BatchNorm's counter of batches; call it when the shapes are known to be right."""
+    return {
+        name: (tensor.long() if name.endswith("num_batches_tracked") else tensor.float()).contiguous()
+        for name, tensor in state.items()
+    }
+
+
+def convolution_shapes(
+    backbone: str = "vgg16", *, atrous: bool = True
+) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
+    """Name and weight shape of each convolution of the changed VGG, conv6 and conv7 last: thinned out if `atrous`."""
+    inputs = 3
+    for name in convolutions(backbone):
+        outputs = CHANNELS[int(name[0]) - 1]
+        yield f"conv{name}", (outputs, inputs, 3, 3)
+        inputs = outputs
+    units, side = (1024, 3) if atrous else (4096, 7)
+    yield "conv6", (units, 512, side, side)
+    yield "conv7", (units, units, 1, 1)
+
+
+def _shapes(per_cell: Sequence[int], columns: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of every parameter of SSD with VGG16, but for the first level's normalisation."""
+    weights = [(f"backbone.{name}", shape) for name, shape in convolution_shapes()]
+    sources = [512, 1024]
+    for number in range(8, 8 + len(per_cell) - 2):
+        narrow, wide = _EXTRAS.get(number, _NARROW)
+        # The twelfth is the only 4x4: it takes SSD512 from two cells to one.
+        side = 4 if number == 12 else 3
+        weights.append((f"extras.conv{number}_1", (narrow, sources[-1], 1, 1)))
+        weights.append((f"extras.conv{number}_2", (wide, narrow, side, side)))
+        sources.append(wide)
+    for level, boxes, source in zip(count(), per_cell, sources, strict=False):
+        weights.append((f"head.boxes.{level}", (boxes * 4, source, 3, 3)))
+        weights.append((f"head.classes.{level}", (boxes * columns, source, 3, 3)))
+    for name, shape in weights:
+        yield f"{name}.weight", shape
+        yield f"{name}.bias", shape[:1]
+
+
+def _norm_shape(name: str) -> tuple[int, ...]:
+    """Of the first level's normalisation: L2's scale, or BatchNorm's five tensors."""
+    assert name.startswith("first_norm."), name
+    return () if name.endswith("num_batches_tracked") else (512,)

@@ -1,0 +1,85 @@
+"""lufficc/SSD with VGG16, 300 and 512, in both of its key layouts: where its layers are, what it was trained with."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ssd.settings import BoxSettings, NetworkSettings, Postprocessing, Preprocessing, Settings
+from ssd.weights.ports import class_names as known_classes
+from ssd.weights.ports import layout
+from ssd.weights.ports.amdegroot import vgg_names
+from ssd.weights.ports.box_tables import BoxTable, box_settings, table_for
+from ssd.weights.ports.layout import Foreign, Hints, Port
+
+NAME = "lufficc/SSD"
+
+# Its release of 2018, and everything since: (backbone, offsets, logits).
+_LAYOUTS = (
+    ("backbone.", "box_head.predictor.reg_headers", "box_head.predictor.cls_headers"),
+    ("", "regression_headers", "classification_headers"),
+)
+_INPUT_SIZES = {6: 300, 7: 512}  # by the number of levels
+_CLASSES = {20: known_classes.VOC, 80: known_classes.COCO}
+
+
+def recognises(state: Mapping[str, Tensor]) -> bool:
+    """Whether these are its keys; its MobileNet and EfficientNet have others."""
+    return _layout(state) is not None
+
+
+def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
+    """Translate. Its default boxes stand in a configuration file; 20 and 80 classes tell which one it was.
+
+    It suppresses over every box above the threshold; here over the 400 best of each class, as in the paper.
+    """
+    found = _layout(state)
+    assert found is not None, "recognises() comes first"
+    backbone, offsets, logits = found
+    levels = sum(f"{offsets}.{level}.weight" in state for level in range(max(_INPUT_SIZES) + 1))
+    renamed = layout.rename(state, _names(backbone, offsets, logits, levels), hints.place, NAME)
+    outputs = renamed["head.classes.0.bias"].numel() // 4
+    size = _INPUT_SIZES.get(levels, 300)
+    boxes = _boxes(table_for(hints.box_table, outputs - 1, hints.place), size)
+    count = layout.count_classes(renamed, boxes, hints.place)
+    settings = Settings(
+        network=NetworkSettings(backbone="vgg16", input_size=size, l2_eps=1e-20),
+        boxes=boxes,
+        class_names=known_classes.choose(hints.class_names, count, _CLASSES, hints.place),
+        preprocessing=Preprocessing(mean=(123.0, 117.0, 104.0), std=(1.0, 1.0, 1.0), channels="rgb", resize="uint8"),
+        postprocessing=Postprocessing(score_threshold=0.01, top_k=400, iou_threshold=0.45, max_detections=100),
+    )
+    return Foreign(layout.as_float(renamed), settings, NAME)
+
+
+def _boxes(table: BoxTable, size: int) -> BoxSettings:
+    boxes = box_settings(table, size, clip="centre")
+    if (table, size) != ("voc", 512):
+        return boxes
+    # 537.65, not 537.6: so it stands in its configuration, and so its weights were trained.
+    return dataclasses.replace(boxes, max_sizes=(*boxes.max_sizes[:-1], 537.65))
+
+
+def _layout(state: Mapping[str, Tensor]) -> tuple[str, str, str] | None:
+    for backbone, offsets, logits in _LAYOUTS:
+        wanted = (f"{backbone}vgg.0.weight", f"{backbone}l2_norm.weight", f"{offsets}.0.weight", f"{logits}.0.weight")
+        if all(key in state for key in wanted):
+            return backbone, offsets, logits
+    return None
+
+
+def _names(backbone: str, offsets: str, logits: str, levels: int) -> dict[str, str]:
+    """Their name of each parameter -> ours."""
+    pairs = vgg_names(f"{backbone}vgg")
+    for index, name in enumerate(layout.extras(levels)):
+        pairs[f"{backbone}extras.{index}"] = f"extras.conv{name}"
+    for level in range(levels):
+        pairs[f"{offsets}.{level}"] = f"head.boxes.{level}"
+        pairs[f"{logits}.{level}"] = f"head.classes.{level}"
+    parameters = {f"{backbone}l2_norm.weight": "first_norm.scale"}
+    for theirs, ours in pairs.items():
+        parameters.update(layout.with_bias(theirs, ours))
+    return parameters
+
+
+PORT = Port(NAME, "backbone.vgg.*, backbone.extras.*, box_head.predictor.*", recognises, read)

@@ -1,0 +1,144 @@
+"""A trained detector as other people get it: weights, a model card, and both in a Hugging Face repository.
+
+What is published tells nothing of the machine it was trained on: folders in the config shrink to their last name.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import yaml
+
+from ssd.errors import CheckpointError
+from ssd.settings import Settings
+from ssd.system.files import write_atomic
+from ssd.weights.hub import DEFAULT_FILE, HubAddress, parse_address, push_to_hub
+from ssd.weights.native import load_weights, save_weights
+
+CARD = "README.md"
+
+# Figures of a validation row worth a line of the card, with their meaning.
+_FIGURES = {
+    "AP": "mean over IoU 0.50 to 0.95",
+    "AP50": "IoU 0.50",
+    "AP75": "IoU 0.75",
+    "APs": "small objects",
+    "APm": "medium objects",
+    "APl": "large objects",
+    "mAP": "VOC",
+}
+_PATHS = (("data", "folder"), ("model", "weights"), ("model", "backbone_weights"), ("", "output"))
+
+
+def publish(source: str | Path, address: str, *, private: bool = False, license: str | None = None) -> str:
+    """Put a run's best weights (or a weights file) and a model card into `hf://owner/name`; the page's address.
+
+    A repository that is not there is made, `private` if asked for. `ssd.load(address)` then gives the detector.
+
+    Raises:
+        ArgumentError: no such kind of address.
+        CheckpointError: not a whole weights file of this package.
+        DownloadError: not logged in, not allowed, or no network.
+        MissingExtraError: huggingface_hub is not installed.
+    """
+    where = parse_address(address)
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(source, Path(folder), address, license=license)
+        return push_to_hub(Path(folder), where, private=private, message=f"Publish {DEFAULT_FILE} and its card")
+
+
+def prepare(source: str | Path, folder: Path, address: str, *, license: str | None = None) -> None:
+    """Write into `folder` what `publish` uploads: the weights and the card."""
+    where = parse_address(address)
+    path = Path(source)
+    path = path / "best.safetensors" if path.is_dir() else path
+    try:
+        state, settings, extra = load_weights(path)
+    except CheckpointError as error:
+        remedy = "Convert a checkpoint of another code with `ssd convert` first." if path.is_file() else error.remedy
+        raise CheckpointError(error.problem, place=path, remedy=remedy) from None
+    extra = without_paths(extra)
+    save_weights(folder / DEFAULT_FILE, state, settings, extra=extra)
+    digest = hashlib.sha256((folder / DEFAULT_FILE).read_bytes()).hexdigest()
+    write_atomic(folder / CARD, card(where, settings, extra, digest, license).encode())
+
+
+def without_paths(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """`extra` of a weights file with every folder and file of its config cut down to its last name."""
+    config = {key: dict(value) if isinstance(value, dict) else value for key, value in extra.get("config", {}).items()}
+    for group, key in _PATHS:
+        values = config.get(group) if group else config
+        if isinstance(values, dict) and isinstance(values.get(key), str):
+            values[key] = PurePath(values[key]).name
+    return {**extra, "config": config} if config else dict(extra)
+
+
+def card(address: HubAddress, settings: Settings, extra: Mapping[str, Any], digest: str, license: str | None) -> str:
+    """Write the model card: what it detects, how to use it, how good it was, how it was trained."""
+    network = settings.network
+    head: dict[str, Any] = {
+        "library_name": "ssd-vgg",
+        "pipeline_tag": "object-detection",
+        "tags": ["object-detection", "ssd", network.backbone],
+    }
+    if license:
+        head["license"] = license
+    names = settings.class_names
+    return "\n".join(
+        [
+            f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
+            f"# {address.repository.partition('/')[2]}\n",
+            f"SSD{network.input_size} ([Liu et al., 2016](https://arxiv.org/abs/1512.02325)) with {network.backbone}; "
+            f"finds {len(names)} {'class' if len(names) == 1 else 'classes'} of objects: {', '.join(names)}.\n",
+            "## Use\n",
+            '```sh\npip install "ssd-vgg[hub]"\n```\n',
+            f'```python\nimport ssd\n\ndetector = ssd.load("{address}")\n'
+            'detector.detect("picture.jpg", score_threshold=0.5).save("picture.boxes.jpg")\n```\n',
+            *_figures(extra.get("validation", {})),
+            *_training(extra),
+            "## File\n",
+            f"`{DEFAULT_FILE}`: weights, class names, default boxes, the way pictures are scaled. "
+            f"SHA-256 `{digest}`. Loading it executes nothing.\n",
+        ]
+    )
+
+
+def _figures(validation: Mapping[str, Any]) -> Iterator[str]:
+    rows = [
+        f"| {name} | {float(validation[name]):.3f} | {meaning} |"
+        for name, meaning in _FIGURES.items()
+        if isinstance(validation.get(name), int | float)
+    ]
+    if not rows:
+        return
+    yield "## Figures\n"
+    yield "\n".join(["| figure | value | |", "| --- | --- | --- |", *rows]) + "\n"
+    counts = [f"{int(validation[key]):,} {key}" for key in ("images", "objects") if key in validation]
+    if counts:
+        yield (
+            f"On the run's own validation set: {' with '.join(counts)}. These pictures also decided which epoch was "
+            "kept, so that other pictures give somewhat less.\n"
+        )
+
+
+def _training(extra: Mapping[str, Any]) -> Iterator[str]:
+    config, origin = extra.get("config", {}), extra.get("converted_from")
+    if origin:
+        yield "## Origin\n"
+        yield f"Converted from `{origin['file']}` ({origin['format']}), SHA-256 `{origin['sha256']}`.\n"
+    if not config:
+        return
+    data, train, model = (config.get(group, {}) for group in ("data", "train", "model"))
+    facts = {
+        "data": data.get("folder") or data.get("format"),
+        "start": model.get("weights") or model.get("backbone_weights"),
+        "epochs": train.get("epochs"),
+        "batch size": train.get("batch_size"),
+        "mode": config.get("mode"),
+    }
+    yield "## Training\n"
+    rows = [f"| {name} | {value} |" for name, value in facts.items() if value is not None]
+    yield "\n".join(["| | |", "| --- | --- |", *rows]) + "\n"
+    yield "The whole configuration is in the file's metadata.\n"

@@ -1,0 +1,81 @@
+"""A detector's weights, whoever wrote them and wherever they are: ours, or one of the known ports'."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from ssd.errors import CheckpointError
+from ssd.settings import Settings
+from ssd.weights.fetch import fetch_default
+from ssd.weights.files.tensors import read_checkpoint
+from ssd.weights.hub import fetch_from_hub, is_hub_address
+from ssd.weights.native import is_ours, load_weights
+from ssd.weights.ports.box_tables import BoxTable
+from ssd.weights.ports.layout import Foreign
+from ssd.weights.ports.registry import read_foreign
+
+DEFAULT = "coco"
+OURS = "ssd-vgg"
+
+
+def read_weights(source: str | Path, class_names: Sequence[str] | None = None) -> tuple[dict[str, Tensor], Settings]:
+    """The state dict of `ssd.model.factory.from_settings(settings)`, and those settings.
+
+    `source` is a file, a run's folder (its best weights), `hf://owner/name` (a Hugging Face repository), or "coco", the
+    default: SSD300 with VGG16 trained on COCO, published by torchvision and fetched once. `class_names` names the
+    classes of a checkpoint that does not say.
+
+    Raises:
+        CheckpointError: missing, damaged, of an unknown kind, or with another number of classes.
+        DownloadError: weights that are not on this machine cannot be fetched.
+    """
+    found = recognise(source, class_names)
+    return found.state_dict, found.settings
+
+
+def recognise(
+    source: str | Path, class_names: Sequence[str] | None = None, box_table: BoxTable | None = None
+) -> Foreign:
+    """Like `read_weights`, and says which code's file it was; our own count as `ssd-vgg`.
+
+    `box_table` names the default boxes of a port's checkpoint that cannot tell them.
+    """
+    path = find_weights(source)
+    if not is_ours(path):
+        tensors, notes = read_checkpoint(path)
+        return read_foreign(tensors, path, class_names, box_table, notes)
+    state, settings, _ = load_weights(path)
+    if class_names is not None:
+        if len(class_names) != settings.num_classes:
+            raise CheckpointError(
+                f"has {settings.num_classes} classes, {len(class_names)} names were given",
+                place=path,
+                remedy="Leave class_names out: the file knows its own.",
+            )
+        settings = dataclasses.replace(settings, class_names=tuple(class_names))
+    return Foreign(state, settings, OURS)
+
+
+def find_weights(source: str | Path) -> Path:
+    """The file that `source` stands for, fetched if need be.
+
+    Raises:
+        CheckpointError: there is no such file.
+        DownloadError: it cannot be fetched.
+    """
+    if is_hub_address(source):
+        return fetch_from_hub(str(source))
+    path = Path(source)
+    if path.is_dir():
+        path = path / "best.safetensors"
+    if source == DEFAULT and not path.exists():
+        return fetch_default()
+    if not path.is_file():
+        raise CheckpointError(
+            "no such weights file",
+            place=source,
+            remedy=f"Name a file, a run's folder, hf://owner/name, or {DEFAULT!r}.",
+        )
+    return path

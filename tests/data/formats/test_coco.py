@@ -1,0 +1,159 @@
+import json
+
+import pytest
+
+from ssd.data.dataset import open_dataset, scan
+from ssd.data.formats.registry import splits
+from ssd.errors import AnnotationError
+from tests.data.made import coco_content, coco_folder, write_picture, write_text
+
+
+def change(kind, number, **changes):
+    """The usual content with some keys of one entry changed, or removed where the value is None."""
+    content = coco_content()
+    entry = content[kind][number] | changes
+    content[kind][number] = {key: value for key, value in entry.items() if value is not None}
+    return content
+
+
+def test_ids_with_gaps_become_labels_in_the_order_of_the_ids(tmp_path):
+    dataset = open_dataset(coco_folder(tmp_path, coco_content()), "train")
+    assert dataset.class_names == ("car", "toothbrush")
+    assert dataset.category_ids == (3, 90)
+    first, second = dataset.records
+    assert (first.image_id, first.labels.tolist(), first.boxes.tolist()) == (7, [1], [[2, 3, 12, 13]])
+    assert (second.image_id, second.labels.tolist(), second.crowd.tolist()) == (9, [0], [True])
+    assert first.areas.tolist() == [60.5]
+
+
+def test_missing_keys_are_filled_in(tmp_path):
+    content = coco_content()
+    content["annotations"][0] = {"image_id": 7, "category_id": 90, "bbox": [2, 3, 10, 10]}
+    del content["images"][0]["width"]
+    record = open_dataset(coco_folder(tmp_path, content), "train").records[0]
+    assert record.areas.tolist() == [100]
+    assert record.crowd.tolist() == [False]
+    assert (record.width, record.height) == (40, 20)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (change("annotations", 1, id=1), "annotation 1: this annotation id is used more than once"),
+        (change("images", 1, id=7), "image id 7 is used by a.jpg and b.jpg"),
+        (change("categories", 1, id=90), "category id 90 is used by 'toothbrush' and 'car'"),
+        (change("categories", 1, name="toothbrush"), "two categories have the name 'toothbrush'"),
+        (change("annotations", 0, image_id=8), "annotation 1: belongs to image 8, which the file does not list"),
+        (change("annotations", 0, image_id="7"), "annotation 1: belongs to image '7'"),
+        (change("annotations", 0, id="one"), "annotation 1 has the id 'one', not a whole number"),
+        (change("images", 0, id="7"), "image 1 has the id '7', not a whole number"),
+        (change("categories", 0, id="90"), "category 1 has the id '90', not a whole number"),
+        (change("images", 0, file_name=None), "image 7 has no file_name"),
+        (change("images", 0, file_name="c.jpg"), "instances_train.json, c.jpg: no such picture in"),
+        (change("images", 0, file_name="../../s.jpg"), "names a picture outside the data folder"),
+        (coco_content(images=[3]), "image 1 is int, not an object"),
+        ([], "has no list 'images'"),
+        ({"images": [], "annotations": []}, "has no list 'categories'"),
+    ],
+)
+def test_what_is_wrong_with_the_file_cannot_be_dropped(tmp_path, content, message):
+    with pytest.raises(AnnotationError) as caught:
+        open_dataset(coco_folder(tmp_path / "set", content), "train", bad_objects="drop")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bbox": [2, 3, 0, 10]}, "annotation 1 (toothbrush): box 2 3 2 13 has no area"),
+        ({"bbox": [2, 3, -4, 10]}, "box 2 3 -2 13 has its corners swapped"),
+        ({"bbox": [float("nan"), 3, 4, 10]}, "is not finite"),
+        ({"bbox": [2, 3, float("inf"), 10]}, "is not finite"),
+        ({"bbox": [90, 3, 4, 10]}, "lies outside the picture of 40x20"),
+        ({"bbox": [2, 3, 4]}, "has bbox [2, 3, 4], not four numbers"),
+        ({"bbox": ["2", 3, 4, 5]}, "not four numbers"),
+        ({"bbox": None}, "has bbox None"),
+        ({"category_id": 4}, "annotation 1: has category_id 4, which the file does not list"),
+    ],
+)
+def test_a_bad_object_is_named_and_may_be_dropped(tmp_path, changes, message):
+    folder = coco_folder(tmp_path, change("annotations", 0, **changes))
+    with pytest.raises(AnnotationError) as caught:
+        open_dataset(folder, "train")
+    assert message in str(caught.value)
+    assert len(open_dataset(folder, "train", bad_objects="drop").dropped) == 1
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\x00"])
+def test_broken_json_is_one_error(tmp_path, text):
+    folder = coco_folder(tmp_path, {})
+    path = write_text(folder / "annotations" / "instances_train.json", text)
+    with pytest.raises(AnnotationError, match=r"not valid JSON") as caught:
+        open_dataset(folder, "train")
+    assert str(path) in str(caught.value)
+
+
+def test_ten_missing_pictures_are_named_and_the_rest_counted(tmp_path):
+    images = [{"id": n, "file_name": f"{n}.jpg", "width": 4, "height": 4} for n in range(13)]
+    folder = coco_folder(tmp_path, coco_content(images=images, annotations=[]))
+    with pytest.raises(AnnotationError, match="13 bad files") as caught:
+        open_dataset(folder, "train")
+    assert str(caught.value).count("no such picture") == 10
+    assert "... and 3 more" in str(caught.value)
+
+
+def test_roboflow_root_category_is_no_class(tmp_path):
+    content = coco_content()
+    content["categories"] = [
+        {"id": 0, "name": "things", "supercategory": "none"},
+        {"id": 3, "name": "car", "supercategory": "things"},
+        {"id": 90, "name": "toothbrush", "supercategory": "things"},
+    ]
+    for split in ("train", "valid"):
+        write_text(tmp_path / split / "_annotations.coco.json", json.dumps(content))
+        write_picture(tmp_path / split / "a.jpg")
+        write_picture(tmp_path / split / "b.jpg")
+    assert splits(tmp_path) == ("train", "valid")
+    dataset = open_dataset(tmp_path, "valid")
+    assert dataset.class_names == ("car", "toothbrush")
+    assert dataset.category_ids == (3, 90)
+    assert dataset.load(1).boxes.tolist() == [[0, 0, 40, 20]]
+
+
+def test_a_class_that_is_its_own_supercategory_stays(tmp_path):
+    content = coco_content(categories=[{"id": 3, "name": "car"}, {"id": 90, "name": "toothbrush"}])
+    content["categories"].append({"id": 1, "name": "person", "supercategory": "person"})
+    assert open_dataset(coco_folder(tmp_path, content), "train").class_names == ("person", "car", "toothbrush")
+
+
+@pytest.mark.parametrize("place", ["train", "images/train", "images", ""])
+def test_pictures_are_found_in_the_usual_places(tmp_path, place):
+    write_text(tmp_path / "annotations" / "instances_train.json", json.dumps(coco_content()))
+    for name in ("a.jpg", "b.jpg"):
+        write_picture(tmp_path / place / name)
+    assert open_dataset(tmp_path, "train").load(1).image.shape == (20, 40, 3)
+
+
+def test_a_single_file_without_splits_is_divided(tmp_path):
+    write_text(tmp_path / "annotations.json", json.dumps(coco_content()))
+    for name in ("a.jpg", "b.jpg"):
+        write_picture(tmp_path / name)
+    parts = [open_dataset(tmp_path, split) for split in ("train", "val", "all")]
+    assert [len(part) for part in parts] == [1, 1, 2]
+    assert sum(len(record.boxes) for part in parts[:2] for record in part.records) == 2
+
+
+def test_captions_are_no_split(tmp_path):
+    folder = coco_folder(tmp_path, coco_content())
+    write_text(folder / "annotations" / "captions_train.json", "{}")
+    assert splits(folder) == ("train",)
+
+
+def test_tiny_coco_opens_whole(tiny_coco):
+    dataset, problems = scan(tiny_coco, "val2017", check_pictures=True)
+    assert problems == []
+    assert len(dataset) == 50
+    assert len(dataset.class_names) == 80
+    assert dataset.category_ids[-1] == 90
+    assert sum(len(record.boxes) for record in dataset.records) == 382
+    assert sum(record.crowd.sum() for record in dataset.records) == 5

@@ -1,0 +1,215 @@
+import time
+
+import pytest
+
+from ssd.data.dataset import open_dataset, scan
+from ssd.data.formats.registry import splits
+from ssd.errors import AnnotationError, DatasetError
+from tests.data.made import voc_folder, write_picture, write_text, xml, xml_object
+
+
+def boxes_of(folder, **options):
+    return open_dataset(folder, "train", **options).records[0].boxes.tolist()
+
+
+def test_offset_1_moves_all_four_corners(tmp_path):
+    assert boxes_of(voc_folder(tmp_path, {"a": xml(xml_object(box=(2, 3, 12, 13)))})) == [[1, 2, 11, 12]]
+
+
+def test_offset_0_takes_the_numbers_as_they_are(tmp_path):
+    assert boxes_of(voc_folder(tmp_path, {"a": xml(xml_object())}), voc_offset="0") == [[2, 3, 12, 13]]
+
+
+def test_a_file_that_counts_from_0_is_cut_at_0(tmp_path):
+    assert boxes_of(voc_folder(tmp_path, {"a": xml(xml_object(box=(0, 0, 12, 13)))})) == [[0, 0, 11, 12]]
+
+
+@pytest.mark.parametrize(("other", "expected"), [((0, 3, 5, 5), [2, 3, 12, 13]), ((1, 3, 5, 5), [1, 2, 11, 12])])
+def test_offset_auto_looks_at_the_whole_folder(tmp_path, other, expected):
+    folder = voc_folder(tmp_path, {"a": xml(xml_object())})
+    voc_folder(tmp_path, {"b": xml(xml_object(box=other))}, split="val")
+    assert boxes_of(folder, voc_offset="auto") == [expected]
+
+
+@pytest.mark.parametrize(("text", "value"), [("5.7", 5.7), (" 5 ", 5.0), ("1e0", 1.0)])
+def test_coordinates_may_be_any_number(tmp_path, text, value):
+    folder = voc_folder(tmp_path, {"a": xml(xml_object(box=(text, 3, 12, 13)))})
+    assert boxes_of(folder, voc_offset="0")[0][0] == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (xml_object(box=("12,5", 3, 12, 13)), "object 1 (cat): <xmin> is '12,5', not a number"),
+        (xml_object(box=("nan", 3, 12, 13)), "object 1 (cat): box nan 2 11 12 is not finite"),
+        (xml_object(box=(2, 3, "1e400", 13)), "object 1 (cat): box 1 2 inf 12 is not finite"),
+        (xml_object(box=(9, 3, 9, 13)), "object 1 (cat): box 8 2 8 12 has no area"),
+        (xml_object(box=(9, 3, 4, 13)), "object 1 (cat): box 8 2 3 12 has its corners swapped"),
+        ("<object><name>cat</name></object>", "object 1 (cat): has no <bndbox>"),
+        ("<object><bndbox/></object>", "object 1: has no <name>"),
+        ("<object><name>cat</name><polygon/></object>", "object 1 (cat): has no <bndbox>"),
+        ("<object><name>cat</name><bndbox><xmin>1</xmin></bndbox></object>", "object 1 (cat): has no <ymin>"),
+    ],
+)
+def test_a_bad_object_is_named_and_may_be_dropped(tmp_path, part, message):
+    folder = voc_folder(tmp_path, {"a": xml(part, xml_object())})
+    with pytest.raises(AnnotationError, match="bad_objects=drop") as caught:
+        open_dataset(folder, "train")
+    assert f"Annotations/a.xml: {message}" in str(caught.value)
+    dataset = open_dataset(folder, "train", bad_objects="drop")
+    assert len(dataset.records[0].boxes) == 1
+    assert len(dataset.dropped) == 1
+
+
+def test_missing_difficult_is_0_and_missing_size_comes_from_the_picture(tmp_path):
+    folder = voc_folder(tmp_path, {"a": xml(xml_object(), xml_object(extra="<difficult>1</difficult>"), size=None)})
+    (record,) = open_dataset(folder, "train").records
+    assert record.difficult.tolist() == [False, True]
+    assert (record.width, record.height) == (40, 20)
+    assert len(open_dataset(folder, "train", difficult="drop").records[0].boxes) == 1
+
+
+def test_size_0_comes_from_the_picture(tmp_path):
+    (record,) = open_dataset(voc_folder(tmp_path, {"a": xml(xml_object(), size=(0, 0))}), "train").records
+    assert (record.width, record.height) == (40, 20)
+
+
+BOMB = '<!DOCTYPE a [<!ENTITY x "xx"><!ENTITY y "&x;&x;">]><annotation>&y;</annotation>'
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'<!DOCTYPE annotation SYSTEM "http://127.0.0.1:9/x.dtd"><annotation/>', "refused for safety"),
+        (b"<!DOCTYPE annotation><annotation/>", "refused for safety"),
+        (BOMB.encode(), "refused for safety"),
+        (b"<annotation><name>a & b</name></annotation>", "not valid XML"),
+        (b"", "not valid XML"),
+        ('<?xml version="1.0" encoding="GBK"?><annotation>\u732b</annotation>'.encode("gbk"), "encoding"),
+        (b"<annotation>" + b" " * (10 * 2**20) + b"</annotation>", "more than 10,485,760"),
+    ],
+    ids=["outside reference", "document type", "entities", "raw ampersand", "empty", "encoding", "too large"],
+)
+def test_a_file_that_cannot_be_trusted_or_read_is_named_at_once(tmp_path, content, message):
+    folder = voc_folder(tmp_path, {"a": xml(xml_object()), "b": ""})
+    (folder / "Annotations" / "b.xml").write_bytes(content)
+    start = time.perf_counter()
+    with pytest.raises(AnnotationError, match=message) as caught:
+        open_dataset(folder, "train", bad_objects="drop")
+    assert time.perf_counter() - start < 1
+    assert "Annotations/b.xml" in str(caught.value)
+
+
+def test_a_byte_order_mark_is_fine(tmp_path):
+    folder = voc_folder(tmp_path, {"a": xml(xml_object())})
+    path = folder / "Annotations" / "a.xml"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(boxes_of(folder)) == 1
+
+
+@pytest.mark.parametrize("name", ["Bild ä 日本.JPG", "x.jpeg", "x.PNG", "two words.jpg"])
+def test_pictures_are_found_under_any_name_and_suffix(tmp_path, name):
+    picture = write_picture(tmp_path / "JPEGImages" / name)
+    write_text(tmp_path / "Annotations" / f"{picture.stem}.xml", xml(xml_object()))
+    write_text(tmp_path / "ImageSets" / "Main" / "train.txt", picture.stem + "\n")
+    dataset = open_dataset(tmp_path, "train")
+    assert dataset.records[0].path == str(picture)
+    assert dataset.load(0).image.shape == (20, 40, 3)
+
+
+def test_a_picture_outside_the_folder_is_refused_unless_allowed(tmp_path):
+    folder = voc_folder(tmp_path / "set", {"a": xml(xml_object(), filename="../../secret.jpg")})
+    (folder / "JPEGImages" / "a.jpg").rename(tmp_path / "secret.jpg")
+    with pytest.raises(AnnotationError, match=r"'../../secret.jpg' outside the data folder"):
+        open_dataset(folder, "train")
+    assert len(open_dataset(folder, "train", allow_outside=True)) == 1
+
+
+def test_a_list_cannot_reach_annotations_outside(tmp_path):
+    folder = voc_folder(tmp_path / "set", {"a": xml(xml_object())})
+    write_text(tmp_path / "b.xml", xml(xml_object()))
+    write_text(folder / "ImageSets" / "Main" / "train.txt", "a\n../../b\n")
+    with pytest.raises(AnnotationError, match="outside the data folder"):
+        open_dataset(folder, "train")
+
+
+def test_missing_pictures_annotations_and_double_names_are_listed_together(tmp_path):
+    folder = voc_folder(tmp_path, {"a": xml(xml_object()), "b": xml(xml_object())})
+    (folder / "JPEGImages" / "b.jpg").unlink()
+    write_text(folder / "ImageSets" / "Main" / "train.txt", "a\na\nb\nc\n")
+    _, problems = scan(folder, "train")
+    assert [(problem.path, problem.kind) for problem in problems] == [
+        ("ImageSets/Main/train.txt", "listed_twice"),
+        ("Annotations/b.xml", "unreadable"),
+        ("Annotations/c.xml", "unreadable"),
+    ]
+
+
+def test_class_names_come_from_every_split(tmp_path):
+    folder = voc_folder(tmp_path, {"a": xml(xml_object("dog"))})
+    voc_folder(tmp_path, {"b": xml(xml_object("cat"))}, split="val")
+    assert open_dataset(folder, "train").class_names == ("cat", "dog")
+    assert open_dataset(folder, "val").class_names == ("cat", "dog")
+
+
+def test_a_list_of_classes_in_the_folder_gives_their_order(tmp_path):
+    folder = voc_folder(tmp_path, {"a": xml(xml_object("dog"))})
+    write_text(folder / "labels.txt", "dog\ncat\n")
+    assert open_dataset(folder, "train").class_names == ("dog", "cat")
+
+
+def test_unknown_classes_are_listed_with_counts_and_the_nearest_known(tmp_path):
+    objects = [xml_object("Dog "), xml_object("perosn"), xml_object("perosn")]
+    folder = voc_folder(tmp_path, {"a": xml(*objects)})
+    with pytest.raises(AnnotationError) as caught:
+        open_dataset(folder, "train", classes=["dog", "person"])
+    assert "'perosn' x2 (nearest known: 'person'), 'Dog' x1 (nearest known: 'dog')" in str(caught.value)
+
+
+def test_lists_of_one_class_are_no_splits(tmp_path):
+    folder = voc_folder(tmp_path, {"a": xml(xml_object())})
+    write_text(folder / "ImageSets" / "Main" / "cat_train.txt", "a  1\nb -1\n")
+    assert splits(folder) == ("train",)
+
+
+def test_a_flat_folder_is_divided_the_same_way_every_time(tmp_path):
+    for number in range(30):
+        write_picture(tmp_path / f"{number:02}.jpg")
+        write_text(tmp_path / f"{number:02}.xml", xml(xml_object()))
+    write_picture(tmp_path / "unlabelled.jpg")
+    train, val = (open_dataset(tmp_path, split) for split in ("train", "val"))
+    ids = [{record.image_id for record in dataset.records} for dataset in (train, val)]
+    assert ids[0].isdisjoint(ids[1])
+    assert len(ids[0] | ids[1]) == len(open_dataset(tmp_path, "all")) == 30
+    assert 1 <= len(val) <= 8
+    _, problems = scan(tmp_path, "train")
+    assert [str(problem) for problem in problems] == ["unlabelled.jpg: has no XML file and is left out of 'train'"]
+
+
+def test_a_folder_for_each_split_is_read(tmp_path):
+    for split in ("train", "valid"):
+        write_picture(tmp_path / split / f"{split}.jpg")
+        write_text(tmp_path / split / f"{split}.xml", xml(xml_object(split)))
+    assert splits(tmp_path) == ("train", "valid")
+    dataset = open_dataset(tmp_path, "valid")
+    assert [record.image_id for record in dataset.records] == ["valid"]
+    assert dataset.class_names == ("train", "valid")
+
+
+def test_a_folder_without_objects_has_no_classes(tmp_path):
+    with pytest.raises(DatasetError, match="no object is annotated"):
+        open_dataset(voc_folder(tmp_path, {"a": xml()}), "train")
+
+
+def test_bccd_has_two_objects_without_area(bccd):
+    with pytest.raises(AnnotationError, match="2 bad objects") as caught:
+        open_dataset(bccd, "trainval")
+    assert "BloodImage_00338.xml: object 13 (RBC)" in str(caught.value)
+    assert "BloodImage_00343.xml: object 4 (RBC)" in str(caught.value)
+    dataset = open_dataset(bccd, "trainval", bad_objects="drop")
+    assert len(dataset) == 292
+    assert len(dataset.dropped) == 2
+    assert dataset.class_names == ("Platelets", "RBC", "WBC")
+    sample = dataset.load(0)
+    assert sample.image.shape == (480, 640, 3)
+    assert min(record.boxes.min() for record in dataset.records) >= 0

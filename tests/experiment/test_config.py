@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+
+from ssd.errors import ConfigError
+from ssd.experiment import config as configs
+
+
+def test_a_saved_config_loads_back_equal(tmp_path: Path) -> None:
+    config = configs.resolve(configs.load(None, ["model.input_size=512", "data.classes=[cat, dog]", "mode=paper"]))
+    path = tmp_path / "config.yaml"
+    path.write_text(configs.to_yaml(config))
+    assert configs.load(path) == config
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_config_loads_and_says_what_it_reproduces(path: Path) -> None:
+    config = configs.load(path)
+    assert config.name == path.stem
+    assert "python tools/train.py" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("model.bakbone=vgg16", ("model.bakbone", "'backbone'")),
+        ("modell.backbone=vgg16", ("modell", "'model'")),
+        ("train.epochs=many", ("train.epochs", "'many'")),
+        ("mode=fast", ("mode", "'fast'")),
+        ("train.epochs", ("train.epochs", "group.key=value")),
+        ("name.deeper=1", ("name",)),
+    ],
+)
+def test_a_wrong_override_names_key_and_value(override: str, named: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as error:
+        configs.load(None, ["name=x", override])
+    for text in named:
+        assert text in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_wrong_file_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "none.yaml"
+    with pytest.raises(ConfigError, match=r"none\.yaml"):
+        configs.load(missing)
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("model: {backbone: [")
+    with pytest.raises(ConfigError, match=r"broken\.yaml.*not valid YAML"):
+        configs.load(broken)
+    scalar = tmp_path / "scalar.yaml"
+    scalar.write_text("42")
+    with pytest.raises(ConfigError, match=r"scalar\.yaml"):
+        configs.load(scalar)
+    with pytest.raises(ConfigError, match=r"is a folder, not a config file\. If it holds pictures, write --data"):
+        configs.load(tmp_path)
+
+
+def test_a_mistake_is_placed_where_it_was_made(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("train: {epochs: 3}")
+    with pytest.raises(ConfigError, match=r"^the command line: unknown key 'train.epoch'"):
+        configs.load(path, ["train.epoch=5"])
+    path.write_text("train: {epoch: 3}")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: unknown key 'train.epoch'"):
+        configs.load(path, ["train.batch_size=5"])
+
+
+def test_numbers_people_write_are_numbers() -> None:
+    config = configs.load(None, ["optim.lr=1e-3", "optim.clip_norm=null"])
+    assert config.optim.lr == 0.001
+    assert config.optim.clip_norm is None
+
+
+def test_paper_mode_is_the_papers_and_each_switch_can_be_overruled() -> None:
+    paper = configs.resolve(configs.load(None, ["mode=paper", "train.batch_size=32"]))
+    assert paper.optim.lr == pytest.approx(1e-3)
+    assert (paper.optim.bias_lr_factor, paper.optim.bias_decay) == (2.0, False)
+    assert paper.loss.negatives_per_empty_image == 0
+    assert paper.loss.negative_iou == 1
+    assert paper.model.truncate_sizes is True
+    assert configs.resolve(configs.load()).loss.negative_iou == 0.4
+    assert paper.optim.schedule == "steps"
+    assert (paper.optim.warmup, paper.optim.ema) == (0, 0.0)
+    mixed = configs.resolve(configs.load(None, ["mode=paper", "optim.ema=0.99"]))
+    assert mixed.optim.ema == 0.99
+    assert mixed.optim.schedule == "steps"
+
+
+def test_the_learning_rate_follows_the_pictures_of_a_step() -> None:
+    def lr(*words: str) -> float:
+        rate = configs.resolve(configs.load(None, words)).optim.lr
+        assert rate is not None
+        return rate
+
+    assert lr("train.batch_size=16") == pytest.approx(2 * lr("train.batch_size=8"))
+    assert lr("train.batch_size=8", "optim.accumulate=2") == pytest.approx(lr("train.batch_size=16"))
+    assert lr("train.batch_size=64") == lr("train.batch_size=16") == 0.012
+    assert lr("mode=paper", "train.batch_size=64") == pytest.approx(2e-3)
+    assert lr("train.batch_size=64", "optim.max_lr=0.02") == 0.02
+    for mode in ("default", "paper"):
+        assert lr(f"mode={mode}", "optim.lr_per_picture=1e-3") == pytest.approx(8e-3)
+        assert lr(f"mode={mode}", "optim.max_lr=1e-5") == 1e-5
+    assert lr("optim.lr=0.5") == 0.5

@@ -1,0 +1,418 @@
+import io
+import resource
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from ssd.errors import ImageDecodeError, ImageError
+from ssd.images.decode import (
+    as_image,
+    decode,
+    load_image,
+    load_shrunk,
+    mean_colour,
+    normalise,
+    preprocess,
+    preprocess_batch,
+    read_size,
+    resize_8bit,
+)
+from ssd.settings import Preprocessing
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+
+def photo(width: int = 80, height: int = 40) -> Image.Image:
+    """Smooth colours, so that a lossy format changes little; red in the upper left quarter."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    pixels = np.stack([rows * 255 // height, columns * 255 // width, 128 + 0 * rows], axis=-1).astype(np.uint8)
+    pixels[: height // 2, : width // 2] = (255, 0, 0)
+    return Image.fromarray(pixels)
+
+
+def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+# Decoding
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_known_format_decodes_to_the_same_picture(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes(encoded(photo(), kind))
+    image = load_image(path)
+    assert image.shape == (40, 80, 3)
+    assert image.dtype == np.uint8
+    assert image.flags["C_CONTIGUOUS"]
+    assert abs(image.astype(int) - np.asarray(photo()).astype(int)).mean() < 6
+    assert read_size(path) == (80, 40)
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, "progressive"])
+@pytest.mark.parametrize("keep", [0.1, 0.5, -2])
+def test_a_cut_picture_is_an_error_that_names_the_file(kind: str, keep: float, tmp_path: Path) -> None:
+    picture = Image.fromarray(noise(60, 90))
+    whole = encoded(picture, "JPEG", progressive=True) if kind == "progressive" else encoded(picture, kind)
+    path = tmp_path / "cut picture"
+    path.write_bytes(whole[: keep if keep < 0 else int(len(whole) * keep)])
+    with pytest.raises(ImageDecodeError, match="cut picture"):
+        load_image(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty"),
+        (b"<!DOCTYPE html><html>404</html>", "text or HTML"),
+        (b"\x00\x01\x02 nothing that anybody knows", "not a picture"),
+        (b"\xff\xd8\xff\xe0", "not a picture"),
+        (encoded(photo(), "PPM"), "not a picture"),
+    ],
+)
+def test_what_is_no_picture_is_an_error_with_its_reason(content: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    for read in (load_image, read_size):
+        with pytest.raises(ImageDecodeError, match=f"a.jpg.*{reason}"):
+            read(path)
+
+
+@pytest.mark.parametrize("read", [load_image, read_size])
+def test_missing_files_and_folders_are_errors(read: object, tmp_path: Path) -> None:
+    with pytest.raises(ImageDecodeError, match="no such picture file"):
+        read(tmp_path / "none.png")  # type: ignore[operator]
+    with pytest.raises(ImageDecodeError, match=r"cannot be read|not a picture"):
+        read(tmp_path)  # type: ignore[operator]
+    with pytest.raises(ImageDecodeError, match="cannot be read"):
+        read("a\0b.png")  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize(
+    ("orientation", "size", "red"),
+    [(1, (80, 40), (0, 0)), (3, (80, 40), (39, 79)), (6, (40, 80), (0, 39)), (8, (40, 80), (79, 0))],
+)
+def test_pixels_are_upright(
+    kind: str, orientation: int, size: tuple[int, int], red: tuple[int, int], tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "turned"
+    path.write_bytes(encoded(photo(), kind, exif=exif))
+    image = load_image(path)
+    assert read_size(path) == size == (image.shape[1], image.shape[0])
+    pixel = image[red].astype(int)
+    assert pixel[0] > 240
+    assert pixel[1:].max() < 20
+    assert np.array_equal(as_image(Image.open(path)).shape, image.shape)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
+def test_every_mode_becomes_rgb_as_pil_sees_it(mode: str) -> None:
+    picture = photo().convert(mode)
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+    image = decode(encoded(picture, kind))
+    assert image.shape == (40, 80, 3)
+    assert abs(image.mean() - np.asarray(picture.convert("RGB")).mean()) < 2
+    assert abs(as_image(picture).astype(int) - image.astype(int)).mean() < 2
+
+
+def test_alpha_is_dropped() -> None:
+    picture = photo()
+    picture.putalpha(7)
+    assert np.array_equal(decode(encoded(picture, "PNG")), np.asarray(photo()))
+
+
+def test_sixteen_bits_are_scaled_to_eight() -> None:
+    ramp = np.tile(np.arange(256, dtype=np.uint16) * 257, (4, 1))
+    picture = Image.fromarray(ramp)
+    expected = (ramp >> 8).mean()
+    assert abs(decode(encoded(picture, "PNG")).mean() - expected) < 1
+    assert abs(as_image(picture).mean() - expected) < 1
+
+
+def test_a_float_tiff_is_an_error() -> None:
+    with pytest.raises(ImageDecodeError, match="mode F"):
+        decode(encoded(photo().convert("L").convert("F"), "TIFF"))
+
+
+def test_a_png_chunk_that_declares_gigabytes_takes_no_memory() -> None:
+    data = bytearray(encoded(photo(), "PNG"))
+    place = data.index(b"IDAT") - 4
+    data[place : place + 4] = (0xF9000000).to_bytes(4, "big")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageDecodeError, match="cannot be decoded: PNG of 80x40 pixels"):
+        decode(bytes(data))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
+
+
+def test_what_follows_the_end_of_a_png_is_not_read() -> None:
+    data = encoded(photo(), "PNG")
+    assert np.array_equal(decode(data + b"\xff\xff\xff\xffIDAT"), decode(data))
+    early = data.index(b"IDAT") - 4
+    data = data[:early] + b"\0\0\0\0IEND" + data[early:].replace(b"IEND", b"IDAT")
+    start = time.process_time()  # a chunk of 4 GB behind an early end once took seconds
+    with pytest.raises(ImageDecodeError, match="cannot be decoded: PNG of 80x40 pixels"):
+        decode(data + b"\xff\xff\xff\xffIEND")
+    assert time.process_time() - start < 1
+
+
+def test_any_file_name_works(tmp_path: Path) -> None:
+    path = tmp_path / "Bild ä 日本.JPG"
+    path.write_bytes(encoded(photo(), "JPEG"))
+    assert load_image(str(path)).shape == (40, 80, 3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("shrink", [1, 2, 4, 8])
+def test_a_jpeg_can_be_decoded_at_a_fraction_of_its_size(mode: str, shrink: int, tmp_path: Path) -> None:
+    smooth = cv2.resize(noise(5, 9), (161, 83), interpolation=cv2.INTER_CUBIC)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded(Image.fromarray(smooth).convert(mode), "JPEG"))
+    image, shrunk = load_shrunk(path, shrink)
+    assert shrunk == shrink
+    assert image.shape == (-(-83 // shrink), -(-161 // shrink), 3)
+    whole = load_image(path)
+    height, width = 83 // shrink, 161 // shrink  # pixels that are whole in both
+    blocks = whole[: height * shrink, : width * shrink].reshape(height, shrink, width, shrink, 3).mean(axis=(1, 3))
+    assert np.abs(image[:height, :width] - blocks).mean() < 2
+
+
+def test_what_is_no_jpeg_comes_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(photo(), "PNG"))
+    image, shrunk = load_shrunk(path, 4)
+    assert shrunk == 1
+    assert np.array_equal(image, load_image(path))
+
+
+def test_a_jpeg_decoded_smaller_is_upright_and_no_less_strict(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(noise(100, 60)).save(file, "JPEG", exif=exif)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(file.getvalue())
+    width, height = read_size(path)
+    assert load_shrunk(path, 2)[0].shape[:2] == (height // 2, width // 2)
+    path.write_bytes(file.getvalue()[: len(file.getvalue()) // 2])
+    with pytest.raises(ImageDecodeError, match="truncated"):
+        load_shrunk(path, 2)
+
+
+def test_too_many_pixels_are_refused() -> None:
+    with pytest.raises(ImageDecodeError, match="too large: 80x40"):
+        decode(encoded(photo(), "PNG"), max_pixels=80 * 40 - 1)
+    assert decode(encoded(photo(), "PNG"), max_pixels=80 * 40).shape == (40, 80, 3)
+
+
+@pytest.mark.parametrize("side", [9_700, 12_000, 20_000, 60_000])
+def test_a_bomb_is_refused_before_memory_is_spent(side: int, tmp_path: Path) -> None:
+    header = bytearray(encoded(Image.new("RGB", (1, 1)), "PNG"))
+    header[16:24] = side.to_bytes(4, "big") * 2
+    header[29:33] = zlib.crc32(bytes(header[12:29])).to_bytes(4, "big")
+    path = tmp_path / "bomb.png"
+    path.write_bytes(header)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reason = "cannot be decoded" if side < 10_000 else "too large"  # below the limit it is only truncated
+    with pytest.raises(ImageDecodeError, match=f"bomb.png.*{reason}"):
+        load_image(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000 or side < 10_000
+
+
+def test_importing_images_reads_no_dataset_library() -> None:
+    heavy = {"albumentations", "pycocotools", "matplotlib"}
+    code = f"import sys, ssd.images.decode; print(sorted({heavy} & set(sys.modules)))"
+    root = Path(__file__).resolve().parents[2]
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert run.stdout.strip() == "[]"
+
+
+# What people pass to detect()
+
+
+def test_everything_people_call_a_picture_is_accepted(tmp_path: Path) -> None:
+    pixels = np.asarray(photo())
+    path = tmp_path / "a.png"
+    photo().save(path)
+    floats = pixels.transpose(2, 0, 1).astype(np.float32) / 255
+    rgba = np.dstack([pixels, np.full((40, 80), 9, np.uint8)])
+    sources = [path, str(path), path.read_bytes(), bytearray(path.read_bytes()), photo(), pixels, rgba]
+    sources += [floats, floats.astype(np.float64), torch.from_numpy(floats), torch.from_numpy(pixels.copy())]
+    for source in sources:
+        image = as_image(source)
+        assert np.array_equal(image, pixels), type(source)
+        assert image.dtype == np.uint8
+        assert image.flags["C_CONTIGUOUS"]
+
+
+def test_grey_pictures_get_three_channels() -> None:
+    grey = np.asarray(photo().convert("L"))
+    for source in (grey, grey[..., None], (grey / 255)[None].astype(np.float32), photo().convert("L")):
+        assert np.array_equal(as_image(source), np.dstack([grey] * 3))
+
+
+def test_bgr_says_that_an_array_comes_from_opencv() -> None:
+    pixels = np.asarray(photo())
+    assert np.array_equal(as_image(pixels[..., ::-1], bgr=True), pixels)
+    assert np.array_equal(as_image(np.dstack([pixels[..., ::-1], pixels[..., :1]]), bgr=True), pixels)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (None, "NoneType"),
+        (7, "int"),
+        ([noise(4, 4)], "list"),
+        (noise(4, 4).astype(np.int64), r"int64 array of shape \(4, 4, 3\)"),
+        (noise(4, 4).astype(np.uint16), "uint16"),
+        (noise(8, 8).transpose(2, 0, 1), r"uint8 array of shape \(3, 8, 8\)"),
+        (noise(4, 4).astype(np.float32), r"float32 array of shape \(4, 4, 3\)"),
+        (noise(4, 4).transpose(2, 0, 1).astype(np.float32), "from 0|from [0-9]+ to [0-9]+"),
+        (torch.full((3, 4, 4), -0.1), "values from -0.1"),
+        (torch.full((3, 4, 4), torch.nan), "nan"),
+        (torch.zeros(1, 3, 4, 4), r"\(1, 3, 4, 4\)"),
+        (np.zeros((0, 4, 3), np.uint8), "no pixels"),
+        (np.zeros((4, 4, 2), np.uint8), r"\(4, 4, 2\)"),
+        (np.zeros((4, 4, 3), bool), "bool"),
+        (Image.new("F", (4, 4)), "mode F"),
+    ],
+)
+def test_anything_else_is_an_error_that_says_what_came(source: object, said: str) -> None:
+    with pytest.raises(ImageError, match=said):
+        as_image(source)
+
+
+def test_a_truncated_pil_image_is_an_error() -> None:
+    whole = encoded(Image.fromarray(noise(60, 90)), "JPEG")
+    with pytest.raises(ImageDecodeError, match="PIL image"):
+        as_image(Image.open(io.BytesIO(whole[: len(whole) // 2])))
+
+
+def test_a_palette_with_transparency_is_accepted_without_a_warning() -> None:
+    picture = photo().convert("P")
+    picture.info["transparency"] = bytes(range(256))
+    assert as_image(picture).shape == (40, 80, 3)
+
+
+# Towards the network
+
+TORCHVISION = Preprocessing(
+    (0.48235 * 255, 0.45882 * 255, 0.40784 * 255), (1.0, 1.0, 1.0), channels="rgb", resize="float"
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([32, 300]), st.booleans())
+def test_the_float_rule_is_torchvisions(height: int, width: int, size: int, imagenet: bool) -> None:
+    mean, std = (
+        ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if imagenet else ((0.48235, 0.45882, 0.40784), (1 / 255,) * 3)
+    )
+    theirs = GeneralizedRCNNTransform(
+        size, size, list(mean), list(std), size_divisible=1, fixed_size=(size, size)
+    ).eval()
+    image = noise(height, width, seed=height)
+    rule = Preprocessing(tuple(255 * m for m in mean), tuple(255 * s for s in std), resize="float")  # type: ignore[arg-type]
+    expected = theirs([torch.from_numpy(image).permute(2, 0, 1).contiguous() / 255])[0].tensors[0]
+    # Values go up to 255; the order of the sums moves their last bits.
+    torch.testing.assert_close(preprocess(image, rule, size), expected, rtol=1e-6, atol=5e-5)
+
+
+def test_a_large_picture_is_resized_by_the_same_rule_from_the_pixels_that_count() -> None:
+    rule = Preprocessing((110.0, 120.0, 130.0), (1.0, 2.0, 3.0), channels="bgr", resize="float")
+    for height, width in ((900, 1200), (1201, 907), (3000, 301)):
+        image = noise(height, width)
+        floats = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)[None].float()
+        small = F.interpolate(floats, size=(300, 300), mode="bilinear", align_corners=False)[0]
+        mean, std = torch.tensor(rule.mean).view(3, 1, 1), torch.tensor(rule.std).view(3, 1, 1)
+        torch.testing.assert_close(preprocess(image, rule, 300), (small - mean) / std, rtol=1e-6, atol=1e-4)
+
+
+def test_the_uint8_rule_is_a_bilinear_resize_and_then_mean_and_std() -> None:
+    image = noise(37, 91)
+    rule = Preprocessing((1.0, 2.0, 3.0), (2.0, 4.0, 8.0), resize="uint8")
+    small = cv2.resize(image, (20, 20), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    expected = ((small - [1, 2, 3]) / [2, 4, 8]).transpose(2, 0, 1)
+    assert np.allclose(preprocess(image, rule, 20).numpy(), expected)
+
+
+def test_the_antialias_rule_is_pils_bilinear_and_then_mean_and_std() -> None:
+    image = noise(90, 130)
+    small = np.asarray(Image.fromarray(image).resize((20, 20), Image.Resampling.BILINEAR), np.float32)
+    expected = ((small - [1, 2, 3]) / [2, 4, 8]).transpose(2, 0, 1)
+    rule = Preprocessing((1.0, 2.0, 3.0), (2.0, 4.0, 8.0), resize="antialias")
+    assert np.allclose(preprocess(image, rule, 20).numpy(), expected)
+    assert not np.allclose(preprocess(image, Preprocessing((1.0, 2.0, 3.0), (2.0, 4.0, 8.0)), 20).numpy(), expected)
+
+
+def test_the_area_rule_leaves_no_grain_where_it_shrinks_and_is_bilinear_where_it_grows() -> None:
+    grain = noise(400, 600)  # of a spread of 74; a new pixel covers 150
+    assert resize_8bit(grain, 40, "area").std() < 8
+    assert resize_8bit(grain, 40, "uint8").std() > 30
+    small = noise(30, 20)
+    assert np.array_equal(resize_8bit(small, 40, "area"), resize_8bit(small, 40, "uint8"))
+
+
+@pytest.mark.parametrize("resize", ["uint8", "float", "antialias", "area"])
+def test_channels_say_which_comes_first_and_the_mean_follows_them(resize: str) -> None:
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[..., 0] = 200  # red
+    rgb = preprocess(image, Preprocessing((1.0, 2.0, 3.0), (1.0, 1.0, 1.0), "rgb", resize), 4)  # type: ignore[arg-type]
+    bgr = preprocess(image, Preprocessing((3.0, 2.0, 1.0), (1.0, 1.0, 1.0), "bgr", resize), 4)  # type: ignore[arg-type]
+    assert torch.allclose(rgb[:, 0, 0], torch.tensor([199.0, -2, -3]))
+    assert torch.allclose(bgr[:, 0, 0], torch.tensor([-3.0, -2, 199]))
+
+
+@pytest.mark.parametrize("resize", ["uint8", "float", "antialias", "area"])
+def test_a_batch_is_its_pictures_in_either_memory_layout(resize: str) -> None:
+    images = [noise(30, 50), noise(64, 64, 1), noise(1, 1, 2), noise(3, 500, 3)]
+    rule = Preprocessing(resize=resize)  # type: ignore[arg-type]
+    batch = preprocess_batch(images, rule, 32)
+    assert batch.is_contiguous()
+    assert torch.equal(batch, torch.stack([preprocess(image, rule, 32) for image in images]))
+    last = preprocess_batch(images, rule, 32, channels_last=True)
+    assert torch.equal(last, batch)
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert preprocess_batch([], rule, 32).shape == (0, 3, 32, 32)
+
+
+def test_a_read_only_picture_is_left_alone() -> None:
+    image = noise(10, 10)
+    image.flags.writeable = False
+    for resize in ("uint8", "float"):
+        preprocess(image, Preprocessing(resize=resize), 8)  # type: ignore[arg-type]
+    assert np.array_equal(image, noise(10, 10))
+
+
+def test_normalising_keeps_the_layout_and_agrees_with_preprocessing() -> None:
+    rule = Preprocessing(channels="bgr")
+    image = noise(32, 32)
+    pixels = torch.from_numpy(image.copy())[None].permute(0, 3, 1, 2)
+    result = normalise(pixels, rule)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(result, preprocess_batch([image], rule, 32))
+    assert torch.equal(pixels, torch.from_numpy(image)[None].permute(0, 3, 1, 2))  # not in place
+
+
+def test_the_mean_as_a_colour_is_rgb() -> None:
+    assert mean_colour(Preprocessing((123.0, 117.0, 104.0))) == (123, 117, 104)
+    assert mean_colour(Preprocessing((104.0, 117.0, 123.0), channels="bgr")) == (123, 117, 104)

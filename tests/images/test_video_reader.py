@@ -1,0 +1,131 @@
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssd.errors import ImageDecodeError
+from ssd.images.video_reader import VideoReader
+from tests.commands.small_detector import write_video
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    return write_video(tmp_path_factory.mktemp("video") / "clip ä.avi", frames=30)
+
+
+def square_left(image: np.ndarray) -> int:
+    """Where the red square begins."""
+    return int(np.flatnonzero(image[20, :, 0] > 150)[0])
+
+
+def test_frames_come_in_order_as_rgb_with_their_time(clip):
+    with VideoReader(str(clip)) as video:
+        frames = list(video)
+        assert (video.fps, video.frame_count, video.live, video.read) == (10, 30, False, 30)
+    assert [frame.index for frame in frames] == list(range(30))
+    np.testing.assert_allclose([frame.seconds for frame in frames], np.arange(30) / 10, atol=1e-3)
+    assert frames[0].image.shape == (48, 64, 3)
+    assert frames[0].image[20, 5, 0] > 200 > 100 > frames[0].image[20, 5, 2]
+    assert [square_left(frame.image) for frame in frames[:4]] == pytest.approx([0, 4, 8, 12], abs=1)
+
+
+def test_every_nth_frame_keeps_its_number_and_time(clip):
+    with VideoReader(str(clip), every=7) as video:
+        frames = list(video)
+    assert [frame.index for frame in frames] == [0, 7, 14, 21, 28]
+    assert frames[2].seconds == pytest.approx(1.4, abs=1e-3)
+    assert square_left(frames[1].image) == pytest.approx(28, abs=1)
+
+
+def test_few_frames_are_decoded_before_they_are_asked_for(tmp_path):
+    clip = write_video(tmp_path / "long.avi", frames=300)
+    with VideoReader(str(clip)) as video:
+        first = next(iter(video))
+        time.sleep(0.5)
+        assert first.index == 0
+        assert video.read < 25
+
+
+def test_leaving_early_ends_the_thread(clip):
+    before = threading.active_count()
+    with VideoReader(str(clip)) as video:
+        next(iter(video))
+    assert threading.active_count() == before
+
+
+def test_a_file_that_breaks_off_is_named_after_its_last_frame(clip, tmp_path):
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    frames = []
+    with (
+        pytest.raises(ImageDecodeError, match=r"cut\.avi: ended after \d+ of 30 frames"),
+        VideoReader(str(cut)) as video,
+    ):
+        frames.extend(iter(video))
+    # extend keeps what came before the error
+    assert 2 < len(frames) < 25
+
+
+@pytest.mark.parametrize("content", [b"", b"not a video", b"RIFF" + bytes(100)])
+def test_what_is_no_video_is_named_and_nothing_else_is_printed(content, tmp_path, capfd):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    with pytest.raises(ImageDecodeError, match=r"clip\.mp4: cannot be opened as a video"):
+        VideoReader(str(path))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_camera_that_is_not_there_is_named(capfd):
+    with pytest.raises(ImageDecodeError, match="camera 77: cannot be opened"):
+        VideoReader(77)
+    assert capfd.readouterr() == ("", "")
+
+
+class FakeCamera:
+    """Gives a frame every 5 milliseconds, whether it is asked for or not."""
+
+    def __init__(self, frames: int) -> None:
+        self.left = frames
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's names
+        return True
+
+    def get(self, _: int) -> float:
+        return -1.0
+
+    def grab(self) -> bool:
+        time.sleep(0.005)
+        self.left -= 1
+        return self.left >= 0
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        return True, np.zeros((4, 4, 3), np.uint8)
+
+    def release(self) -> None:
+        pass
+
+
+def test_a_live_source_leaves_out_what_came_too_late(monkeypatch):
+    monkeypatch.setattr("ssd.images.video_reader.cv2.VideoCapture", lambda _: FakeCamera(60))
+    with VideoReader(0) as video:
+        assert video.live
+        assert video.frame_count is None
+        frames = []
+        for frame in video:
+            frames.append(frame)
+            time.sleep(0.05)
+    indices = [frame.index for frame in frames]
+    assert indices == sorted(set(indices))
+    assert len(frames) < 30
+    assert indices[1] > 3  # the first look away took ten frames; two old ones may still be under way
+    assert frames[-1].seconds >= 0.2
+
+
+def test_an_error_while_decoding_reaches_who_iterates(monkeypatch):
+    camera = FakeCamera(5)
+    camera.retrieve = lambda: (False, None)
+    monkeypatch.setattr("ssd.images.video_reader.cv2.VideoCapture", lambda _: camera)
+    with pytest.raises(ImageDecodeError, match="frame 0 cannot be decoded"), VideoReader(0) as video:
+        list(video)

@@ -1,0 +1,162 @@
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import ssd.inference.runtime.convert as convert
+from ssd.errors import ArgumentError, MissingExtraError
+from ssd.inference.runtime import ir
+from ssd.inference.runtime.open import Runtime, choose_backend, open_runtime
+from ssd.model import factory
+
+SETTINGS = factory.settings_for(("cat", "dog"), input_size=64, width=0.125, backbone="vgg11")
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return factory.from_settings(SETTINGS).train()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache folder of these tests' own; what the first one converts serves the others."""
+    pytest.importorskip("openvino")
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSD_HOME", str(folder))
+        yield folder / "openvino"
+
+
+def opened(network: torch.nn.Module, **options) -> Runtime:
+    return open_runtime(network, **{"input_size": 64, "backend": "openvino", "precision": "fp32"} | options)
+
+
+def copy_of(path: Path, folder: Path) -> object:
+    """Read a model from copies of its files, because it stays connected to the files that it was read from."""
+    for part in (path, path.with_suffix(".bin")):
+        shutil.copy(part, folder)
+    return ir.read(folder / path.name)
+
+
+@pytest.fixture
+def no_conversion(monkeypatch):
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("converted again")
+
+    monkeypatch.setattr(convert, "convert", refused)
+
+
+def test_predictions_are_the_networks_own(network, cache):
+    runtime = opened(network)
+    assert isinstance(runtime, Runtime)
+    assert (runtime.backend, runtime.precision, runtime.device) == ("openvino", "fp32", "cpu")
+    assert network.training
+    network.eval()
+    for count in (1, 3, 2):
+        images = torch.randn(count, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            expected = network(images)
+        found = runtime.predict(images)
+        torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found.offsets, expected.offsets, rtol=1e-4, atol=1e-4)
+
+
+def test_later_predictions_leave_earlier_ones_alone(network, cache):
+    runtime = opened(network)
+    first = runtime.predict(torch.zeros(1, 3, 64, 64))
+    kept = first.logits.clone()
+    runtime.predict(torch.ones(1, 3, 64, 64))
+    assert torch.equal(first.logits, kept)
+
+
+def test_bf16_predictions_come_in_fp32_and_close_by(network, cache):
+    images = torch.randn(2, 3, 64, 64)
+    exact, fast = (opened(network, precision=precision).predict(images) for precision in ("fp32", "bf16"))
+    assert fast.logits.dtype == torch.float32
+    assert (exact.logits - fast.logits).abs().max() < 0.05 * exact.logits.abs().max()
+
+
+def test_a_network_is_converted_once(network, cache, no_conversion):
+    assert len(list(cache.glob("*.xml"))) == 1
+    opened(network)
+
+
+def test_other_weights_or_sizes_are_another_network(network):
+    key = convert._key(network, 64, "1")
+    assert convert._key(network, 64, "1") == key
+    others = [convert._key(network, 64, "2"), convert._key(network, 96, "1")]
+    state = network.state_dict()
+    state["head.boxes.0.bias"] = state["head.boxes.0.bias"] + 1
+    changed = factory.from_settings(SETTINGS)
+    changed.load_state_dict(state)
+    assert len({key, *others, convert._key(changed, 64, "1")}) == 4
+
+
+def test_a_damaged_kept_network_is_converted_again(network, cache, caplog, monkeypatch, tmp_path):
+    (kept,) = cache.glob("*.bin")
+    model, good = copy_of(kept.with_suffix(".xml"), tmp_path), kept.read_bytes()
+    monkeypatch.setattr(convert, "convert", lambda *_: model)
+    middle = len(good) // 2
+    kept.write_bytes(good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :])
+    opened(network)
+    assert "SHA-256 does not match" in caplog.text
+    assert "converting again" in caplog.text
+    assert kept.read_bytes() == good
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(network, cache, monkeypatch, tmp_path, caplog):
+    model = copy_of(next(cache.glob("*.xml")), tmp_path)
+    monkeypatch.setattr(convert, "convert", lambda *_: model)
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("SSD_HOME", str(tmp_path / "file"))
+    assert opened(network).predict(torch.zeros(1, 3, 64, 64)).logits.shape[0] == 1
+    assert "cannot be kept" in caplog.text
+
+
+def test_only_the_last_used_networks_are_kept(tmp_path):
+    for number in range(12):
+        for suffix in (".xml", ".bin"):
+            (tmp_path / f"{number:02}{suffix}").touch()
+            os.utime(tmp_path / f"{number:02}{suffix}", (number, number))
+    convert._prune(tmp_path)
+    assert sorted(path.stem for path in tmp_path.glob("*.xml")) == [f"{number:02}" for number in range(4, 12)]
+    assert len(list(tmp_path.iterdir())) == 16
+
+
+def test_what_openvino_cannot_do_is_named(network, monkeypatch):
+    with pytest.raises(ArgumentError, match=r"8 bits.*tools/export\.py"):
+        opened(network, precision="int8")
+    monkeypatch.setattr("ssd.inference.runtime.open.choose_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr("ssd.inference.runtime.open.choose_dtype", lambda *_: torch.float32)
+    with pytest.raises(ArgumentError, match="OpenVINO does not run on 'cuda'"):
+        opened(network, device="cuda")
+
+
+def test_without_openvino_the_extra_is_named(network, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match=r'openvino is not installed.*pip install "ssd-vgg\[openvino\]"'):
+        opened(network)
+
+
+def test_auto_takes_openvino_for_large_networks_on_the_cpu_where_it_is_installed(network, monkeypatch):
+    monkeypatch.delenv("SSD_BACKEND")
+    large = torch.nn.Linear(5000, 1001, device="meta")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert choose_backend(large, device="cpu") == "openvino"
+    assert choose_backend(network, device="cpu") == "torch"
+    assert choose_backend(network, device="cpu", backend="openvino") == "openvino"
+    monkeypatch.setenv("SSD_BACKEND", "openvino")
+    assert choose_backend(network, device="cpu") == "openvino"
+    assert choose_backend(large, device="cpu", backend="torch") == "torch"
+    monkeypatch.setenv("SSD_BACKEND", "abacus")
+    with pytest.raises(ArgumentError, match="SSD_BACKEND: 'abacus' is unknown"):
+        choose_backend(large, device="cpu")
+    monkeypatch.delenv("SSD_BACKEND")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert choose_backend(large, device="cpu") == "torch"
+    monkeypatch.setattr("ssd.inference.runtime.open.choose_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert choose_backend(large) == "torch"

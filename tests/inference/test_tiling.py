@@ -1,0 +1,243 @@
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssd.errors import ArgumentError
+from ssd.inference import tiling
+from ssd.inference.detector import Detector
+from ssd.inference.tiling import FoundIn, Window
+from ssd.model import factory
+
+
+def found(*rows: tuple[float, float, float, float, float, int]) -> FoundIn:
+    """Rows of x1, y1, x2, y2, score, label."""
+    table = np.array(rows, np.float32).reshape(-1, 6)
+    return FoundIn(table[:, :4], table[:, 4], table[:, 5].astype(np.int64))
+
+
+def in_window(window: Window, *rows: tuple[float, float, float, float, float, int]) -> FoundIn:
+    """The same, with boxes given in pixels of the picture."""
+    left, top, right, bottom = window
+    width, height = right - left, bottom - top
+    return found(
+        *(
+            ((x1 - left) / width, (y1 - top) / height, (x2 - left) / width, (y2 - top) / height, score, label)
+            for x1, y1, x2, y2, score, label in rows
+        )
+    )
+
+
+def side_by_side() -> list[Window]:
+    """A picture of 180 x 100 pixels and two tiles that share the columns from 80 to 100."""
+    plan = tiling.windows(100, 180, (1, 2), 0.2, 300)
+    assert plan == [Window(0, 0, 180, 100), Window(0, 0, 100, 100), Window(80, 0, 180, 100)]
+    return plan
+
+
+def merged(plan: list[Window], *parts: FoundIn, iou_threshold: float = 0.45, most: int = 200) -> list[tuple]:
+    result = tiling.merge(plan, parts, iou_threshold, most)
+    pixels = result.boxes * np.array([plan[0].right, plan[0].bottom] * 2)
+    return [
+        (*np.rint(box).astype(int).tolist(), round(float(score), 3), int(label))
+        for box, score, label in zip(pixels, result.scores, result.labels, strict=True)
+    ]
+
+
+def test_tiles_lie_row_by_row_after_the_whole_picture():
+    plan = tiling.windows(100, 200, (2, 3), 0.0, 300)
+    assert plan[0] == Window(0, 0, 200, 100)
+    assert plan[1] == Window(0, 0, 67, 50)
+    assert plan[-1] == Window(133, 50, 200, 100)
+    assert len(plan) == 7
+
+
+def test_one_tile_is_the_whole_picture():
+    assert tiling.windows(100, 200, 1, 0.2, 300) == [Window(0, 0, 200, 100)]
+    assert tiling.windows(100, 200, (1, 1), 0.2, 300) == [Window(0, 0, 200, 100)]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "tiles"),
+    [(480, 640, 1), (750, 750, 1), (751, 750, 2), (1080, 1920, 2 * 3), (3000, 4000, 5 * 7), (6000, 8000, 10 * 14)],
+)
+def test_auto_takes_as_few_tiles_as_keep_each_within_two_and_a_half_inputs(height, width, tiles):
+    plan = tiling.windows(height, width, "auto", 0.2, 300)
+    assert len(plan) == (1 if tiles == 1 else 1 + tiles)
+    assert all(w.right - w.left <= 750 and w.bottom - w.top <= 750 for w in plan[1:])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 500), st.integers(1, 500), st.integers(1, 9), st.integers(1, 9), st.floats(0, 0.9))
+def test_tiles_cover_every_pixel_and_share_what_was_asked_for(height, width, rows, columns, overlap):
+    plan = tiling.windows(height, width, (rows, columns), overlap, 300)
+    seen = np.zeros((height, width), bool)
+    for left, top, right, bottom in plan[1:] or plan:
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
+        seen[top:bottom, left:right] = True
+    assert seen.all()
+    spans = sorted({(w.left, w.right) for w in plan[1:]})
+    for (_, end), (start, last) in pairwise(spans):
+        assert end - start >= overlap * (last - start) - 2  # whole pixels
+
+
+@pytest.mark.parametrize("tiles", [0, -1, 33, 2.0, (2,), (2, 0), (1, 2, 3), "many", True, None])
+def test_what_is_no_number_of_tiles_is_named(tiles):
+    with pytest.raises(ArgumentError, match=r"tiles: .* is not a number of tiles"):
+        tiling.check_tiles(tiles)
+
+
+@pytest.mark.parametrize("overlap", [-0.1, 0.95])
+def test_an_overlap_out_of_range_is_named(overlap):
+    with pytest.raises(ArgumentError, match="tile_overlap"):
+        tiling.windows(10, 10, 2, overlap, 300)
+
+
+def test_boxes_of_tiles_come_out_in_the_picture_with_the_best_first():
+    plan = side_by_side()
+    whole = in_window(plan[0], (10, 10, 20, 20, 0.5, 0))
+    left = in_window(plan[1], (40, 50, 50, 60, 0.7, 1))
+    right = in_window(plan[2], (150, 30, 170, 60, 0.9, 0))
+    assert merged(plan, whole, left, right) == [
+        (150, 30, 170, 60, 0.9, 0),
+        (40, 50, 50, 60, 0.7, 1),
+        (10, 10, 20, 20, 0.5, 0),
+    ]
+
+
+def test_an_object_that_several_windows_see_is_kept_once():
+    plan = side_by_side()
+    seen = [(84, 40, 94, 50, score, 1) for score in (0.3, 0.6, 0.8)]
+    parts = [in_window(window, row) for window, row in zip(plan, seen, strict=True)]
+    assert merged(plan, *parts) == [(84, 40, 94, 50, 0.8, 1)]
+
+
+def test_classes_do_not_suppress_each_other():
+    plan = side_by_side()
+    parts = [found(), in_window(plan[1], (10, 10, 30, 30, 0.5, 0)), found()]
+    parts[0] = in_window(plan[0], (10, 10, 30, 30, 0.9, 1))
+    assert len(merged(plan, *parts)) == 2
+
+
+def test_a_box_cut_by_a_border_gives_way_to_the_neighbour_that_sees_the_whole_object():
+    plan = side_by_side()
+    # The object spans 85 to 110. The left tile sees it up to its border at 100, and is surer of what it saw.
+    left, right = in_window(plan[1], (85, 40, 100, 60, 0.9, 0)), in_window(plan[2], (85, 40, 110, 60, 0.6, 0))
+    assert merged(plan, found(), left, right) == [(85, 40, 110, 60, 0.6, 0)]
+
+
+def test_an_object_in_the_corner_of_four_tiles_is_seen_whole_by_one():
+    plan = tiling.windows(180, 180, 2, 0.2, 300)  # borders at 80 and 100
+    cut = [
+        in_window(w, (max(85, w.left), max(85, w.top), min(105, w.right), min(105, w.bottom), 0.9 - n / 10, 0))
+        for n, w in enumerate(plan[1:])
+    ]
+    assert [row[:4] for row in merged(plan, found(), *cut)] == [(85, 85, 105, 105)]
+
+
+def test_parts_of_an_object_larger_than_the_overlap_give_way_to_the_whole_picture():
+    plan = side_by_side()
+    whole = in_window(plan[0], (30, 20, 150, 80, 0.6, 0))
+    left, right = in_window(plan[1], (30, 20, 100, 80, 0.9, 0)), in_window(plan[2], (80, 20, 150, 80, 0.8, 0))
+    assert merged(plan, whole, left, right) == [(30, 20, 150, 80, 0.6, 0)]
+
+
+def test_without_a_sure_box_around_them_parts_are_better_than_nothing():
+    plan = side_by_side()
+    left = in_window(plan[1], (30, 20, 100, 80, 0.9, 0))
+    for other in (
+        found(),
+        in_window(plan[0], (30, 20, 150, 80, 0.1, 0)),  # a guess
+        in_window(plan[0], (30, 20, 150, 80, 0.9, 1)),  # another class
+    ):
+        assert (30, 20, 100, 80, 0.9, 0) in merged(plan, other, left, found())
+
+
+def test_a_box_at_the_picture_s_own_border_is_not_cut():
+    plan = side_by_side()
+    left, right = in_window(plan[1], (0, 0, 15, 100, 0.9, 0)), in_window(plan[2], (165, 0, 180, 100, 0.8, 0))
+    assert merged(plan, found(), left, right) == [(0, 0, 15, 100, 0.9, 0), (165, 0, 180, 100, 0.8, 0)]
+
+
+def test_no_more_than_asked_for_are_kept_and_nothing_stays_nothing():
+    plan = side_by_side()
+    rows = [(10 * n, 10, 10 * n + 8, 20, n / 10, 0) for n in range(1, 6)]
+    assert [row[4] for row in merged(plan, in_window(plan[0], *rows), found(), found(), most=2)] == [0.5, 0.4]
+    assert merged(plan, found(), found(), found()) == []
+
+
+def test_windows_of_several_pictures_are_searched_in_batches():
+    sizes = []
+
+    def find(parts):
+        sizes.append(len(parts))
+        return [found((0.4, 0.4, 0.6, 0.6, part.shape[1] / 1000, 0)) for part in parts]
+
+    images = [np.zeros((100, 180, 3), np.uint8), np.zeros((50, 60, 3), np.uint8)]
+    plans = [
+        tiling.windows(*image.shape[:2], tiles, 0.2, 300) for image, tiles in zip(images, [(1, 2), 1], strict=True)
+    ]
+    first, second = tiling.search(find, images, plans, 3, iou_threshold=0.45, max_detections=10)
+    assert sizes == [3, 1]
+    assert len(first.scores) == 3
+    assert second.scores.tolist() == pytest.approx([0.06])
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    """Loud random weights that find something in every picture."""
+    import torch
+
+    torch.manual_seed(0)
+    chosen = factory.settings_for(("cat", "dog"), input_size=64, width=0.125)
+    network = factory.from_settings(chosen)
+    for level in network.head.classes:
+        torch.nn.init.normal_(level.weight, std=0.05)
+        level.bias.data.view(-1, 3)[:, 0] = 5  # background
+    return Detector(network, chosen, device="cpu", precision="fp32")
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    small = np.random.default_rng(0).integers(0, 255, (6, 6, 3), np.uint8)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def test_one_tile_finds_what_no_tiles_find(detector):
+    image = picture(120, 150)
+    plain = detector.detect(image)
+    for tiles in (1, (1, 1), "auto"):
+        tiled = detector.detect(image, tiles=tiles)
+        assert (tiled.boxes == plain.boxes).all()
+        assert (tiled.scores == plain.scores).all()
+        assert (tiled.labels == plain.labels).all()
+
+
+def test_tiles_find_smaller_boxes_and_keep_the_thresholds(detector):
+    image = picture(400, 500)
+    plain = detector.detect(image, score_threshold=0.1, max_detections=50)
+    tiled = detector.detect(image, score_threshold=0.1, max_detections=50, tiles=3)
+    area = [((d.boxes[:, 2:] - d.boxes[:, :2]).prod(axis=1)).min() for d in (plain, tiled)]
+    assert area[1] < area[0] / 3
+    assert len(tiled) == 50
+    assert (np.diff(tiled.scores) <= 0).all()
+    assert tiled.scores.min() >= 0.1
+    assert (tiled.boxes >= 0).all()
+    assert (tiled.boxes <= [500, 400, 500, 400]).all()
+
+
+def test_pictures_of_several_sizes_are_tiled_in_one_batch(detector):
+    images = [picture(400, 500), picture(60, 70), picture(90, 300)]
+    together = detector.detect_batch(images, batch_size=3, tiles="auto")
+    for image, found_in_batch in zip(images, together, strict=True):
+        alone = detector.detect(image, tiles="auto")
+        np.testing.assert_allclose(found_in_batch.boxes, alone.boxes, atol=1e-2)
+        assert found_in_batch.image_size == image.shape[:2]
+
+
+def test_wrong_tiles_are_named_before_a_picture_is_read(detector):
+    with pytest.raises(ArgumentError, match="tiles"):
+        detector.detect_stream(iter([b"never read"]), tiles=0)

@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from ssd.errors import ArgumentError, ConfigError
+from ssd.system import precision
+from ssd.system.device import choose_device
+from ssd.system.precision import choose_dtype, cpu_features, cpu_has_bf16
+
+CPU, CUDA, OTHER = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
+
+
+@pytest.mark.parametrize(
+    ("flags", "bf16"),
+    [
+        ((), False),
+        (("_is_avx512_supported",), False),
+        (("_is_avx512_bf16_supported",), True),
+        (("_is_amx_tile_supported",), True),
+    ],
+)
+def test_auto_on_a_cpu_is_bf16_where_there_are_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], bf16: bool
+) -> None:
+    monkeypatch.setattr(precision, "_cpu_flag", lambda name: name in flags)
+    assert cpu_has_bf16() is bf16
+    assert choose_dtype("auto", CPU) == (torch.bfloat16 if bf16 else torch.float32)
+    assert choose_dtype("auto", OTHER) == torch.float32
+
+
+@pytest.mark.parametrize(("bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_auto_on_a_gpu_is_bf16_or_else_fp16(monkeypatch: pytest.MonkeyPatch, bf16: bool, dtype: torch.dtype) -> None:
+    # Emulated bf16 is slower than fp16: it does not count.
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16 or including_emulation)
+    assert choose_dtype("auto", CUDA) == dtype
+
+
+def test_a_named_precision_is_taken_at_its_word() -> None:
+    assert choose_dtype("fp32", CUDA) == torch.float32
+    assert choose_dtype("bf16", CPU) == torch.bfloat16
+    assert choose_dtype("fp16", CUDA) == torch.float16
+
+
+@pytest.mark.parametrize(("name", "device"), [("fp16", CPU), ("fp8", CUDA), ("", CPU)])
+def test_a_precision_that_does_not_work_is_an_error(name: str, device: torch.device) -> None:
+    with pytest.raises(ConfigError, match=f"{name!r} does not work on {device.type}"):
+        choose_dtype(name, device)
+
+
+def test_a_pytorch_that_does_not_know_a_feature_lacks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
+    assert cpu_features()["amx"] is False
+    assert set(cpu_features()) == {"avx2", "avx512", "vnni", "avx512_bf16", "amx"}
+
+
+def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for available, kind in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
+        assert choose_device().type == kind
+
+
+@pytest.mark.parametrize("name", ["toaster", "cuda:99"])
+def test_a_device_that_is_not_there_is_an_error(name: str) -> None:
+    with pytest.raises(ArgumentError, match=f"there is no '{name}' here"):
+        choose_device(name)

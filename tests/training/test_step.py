@@ -1,0 +1,135 @@
+"""One training step against the same step in plain PyTorch."""
+
+import copy
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from ssd.model import factory
+from ssd.model.ssd import SSD
+from ssd.multibox.default_boxes import default_boxes
+from ssd.multibox.loss import multibox_loss
+from ssd.multibox.matcher import match
+from ssd.settings import Preprocessing, Settings
+from ssd.structures import Targets
+from ssd.training.optim import AveragedNetwork
+from ssd.training.step import LossRules, TrainStep, network_input
+from tests.multibox.made import random_targets
+
+SIZE = 64
+SETTINGS = factory.settings_for(("a", "b"), input_size=SIZE, width=0.1)
+PREPROCESSING = Preprocessing(mean=(100.0, 110.0, 120.0), std=(50.0, 51.0, 52.0))
+
+
+def network(settings: Settings = SETTINGS) -> SSD:
+    torch.manual_seed(0)
+    return factory.from_settings(settings).to(memory_format=torch.channels_last)
+
+
+def batch(seed: int = 0) -> tuple[torch.Tensor, Targets]:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (3, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
+    return pixels, random_targets(3, 4, generator, num_classes=2)
+
+
+def make(net: nn.Module, *, ema: float = 0.9, compiled: bool = False, **changes: object) -> TrainStep:
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4, fused=True)
+    return TrainStep(
+        net,
+        AveragedNetwork(net, ema),
+        optimizer,
+        torch.amp.GradScaler("cpu", enabled=False),
+        default_boxes=default_boxes(SETTINGS.boxes),
+        preprocessing=PREPROCESSING,
+        compiled=compiled,
+        **({"rules": LossRules()} | changes),  # type: ignore[arg-type]
+    )
+
+
+def plain_loss(
+    net: nn.Module, pixels: torch.Tensor, targets: Targets, negative_iou: float = 1.0, negative_ratio: int = 3
+) -> torch.Tensor:
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (PREPROCESSING.mean, PREPROCESSING.std))
+    boxes = default_boxes(SETTINGS.boxes)
+    predictions, matches = net((pixels.float() - mean) / std), match(boxes, targets, 0.5, negative_iou)
+    return multibox_loss(predictions, targets, matches, boxes, negative_ratio=negative_ratio).total
+
+
+def test_boxes_that_nearly_match_are_no_negatives_of_a_step() -> None:
+    net = network()
+    pixels, targets = batch()
+    all_of_them = 100_000
+    losses = [float(plain_loss(net, pixels, targets, limit, all_of_them).detach()) for limit in (0.4, 1.0)]
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
+    for limit, expected in zip((0.4, 1.0), losses, strict=True):
+        parts, _ = make(net, rules=LossRules(negative_iou=limit, negative_ratio=all_of_them)).backward(pixels, targets)
+        assert float(parts.total.detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_steps_equal_those_written_out_in_plain_pytorch() -> None:
+    net = network()
+    twin, average = copy.deepcopy(net), copy.deepcopy(net)
+    step = make(net, clip_norm=0.5, accumulate=2)
+    optimizer = torch.optim.SGD(twin.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
+    for update in (1, 2, 3):
+        for part in (0, 1):
+            pixels, targets = batch(2 * update + part)
+            parts, _ = step.backward(pixels, targets, sync=part == 1)
+            loss = plain_loss(twin, pixels, targets)
+            (loss / 2).backward()
+            assert float(parts.total.detach()) == pytest.approx(float(loss.detach()), rel=1e-5)
+        step.update(update)
+        nn.utils.clip_grad_norm_(twin.parameters(), 0.5)
+        optimizer.step()
+        optimizer.zero_grad()
+        weight = 1 - min(0.9, (1 + update) / (10 + update))
+        for mine, theirs in zip(average.parameters(), twin.parameters(), strict=True):
+            mine.data.lerp_(theirs.data, weight)
+    for ours, theirs in ((net, twin), (step.average.network, average)):
+        for name, parameter in ours.named_parameters():
+            torch.testing.assert_close(parameter, theirs.get_parameter(name), rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_low_precision_is_for_layers_alone() -> None:
+    net = network()
+    step = make(net, dtype=torch.bfloat16)
+    parts, _ = step.backward(*batch())
+    exact = plain_loss(net, *batch())
+    assert parts.total.dtype == torch.float32
+    assert float(parts.total.detach()) == pytest.approx(float(exact.detach()), rel=0.03)
+    assert {p.dtype for p in net.parameters()} == {torch.float32}
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in net.parameters())
+
+
+def test_pictures_reach_the_network_normalised_and_channels_last() -> None:
+    pixels, _ = batch()
+    images = network_input(pixels, torch.device("cpu"), PREPROCESSING)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert images[1, 2, 3, 4] == pytest.approx((float(pixels[1, 2, 3, 4]) - 120) / 52)
+
+
+def test_without_an_update_nothing_moves() -> None:
+    net = network()
+    before = copy.deepcopy(net.state_dict())
+    make(net).backward(*batch())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="asks for a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # torch.compile warns of much that is its own affair
+def test_a_compiled_step_is_the_same_step() -> None:
+    net = network()
+    twin = copy.deepcopy(net)
+    compiled, plain = make(net, compiled=True), make(twin)
+    for update in (1, 2):
+        losses = []
+        for step in (compiled, plain):
+            parts, _ = step.backward(*batch(update))
+            step.update(update)
+            losses.append(float(parts.total.detach()))
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    for name, parameter in net.named_parameters():
+        torch.testing.assert_close(parameter, twin.get_parameter(name), rtol=1e-3, atol=1e-5, msg=name)
