@@ -28,8 +28,8 @@ from ssd.data.augment.transforms import TrainTransform
 from ssd.data.dataset import Dataset, open_dataset
 from ssd.data.loading.batches import collate
 from ssd.experiment.config import Config, resolve
-from ssd.images.decode import mean_colour
 from ssd.images.drawing import class_color
+from ssd.images.preprocess import mean_colour
 from ssd.model.factory import from_settings
 from ssd.multibox.default_boxes import boxes_per_cell
 from ssd.multibox.loss import hard_negatives

@@ -1,7 +1,7 @@
 """Pages that MkDocs makes from the project itself, so that they cannot go stale.
 
-The config reference comes from `ssd/experiment/config.py`, the command reference from the commands' own `--help`, the notebook
-from its cells; the pages of the checkout (RESULTS.md and others) are taken as they are.
+The config reference comes from `ssd/experiment/config.py`, the command reference from the commands' own `--help`,
+the notebook from its cells; the pages of the checkout (RESULTS.md and others) are taken as they are.
 """
 
 import ast
@@ -119,7 +119,7 @@ def modules_of(room: str) -> list[str]:
 
 def config_page() -> str:
     """Every key of `ssd/experiment/config.py`: default, default of `mode: paper`, meaning."""
-    source = (ROOT / "ssd" / "config.py").read_text(encoding="utf-8")
+    source = (ROOT / "ssd" / "experiment" / "config.py").read_text(encoding="utf-8")
     classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
     comments = comments_by_line(source)
     groups = {

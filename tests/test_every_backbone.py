@@ -13,7 +13,8 @@ from ssd.model import backbones, vgg
 from ssd.model.factory import BACKBONES, from_settings
 from ssd.report.run_log import read_rows
 from ssd.training import trainer
-from ssd.weights.native import load_state, load_weights
+from ssd.training.checkpoints import load_state
+from ssd.weights.native import load_weights
 
 HAVE_TIMM = importlib.util.find_spec("timm") is not None
 HAVE_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))

@@ -8,39 +8,21 @@ the first step of training. Crowd regions are never matched and not counted.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ssd.data.dataset import Dataset
 from ssd.data.formats import paths as folders
+from ssd.data.objects import SIZES, _fractions, gather
 from ssd.multibox.best_overlaps import REACHED, best_overlaps
 from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.matcher import match
 from ssd.settings import BoxSettings
 from ssd.structures import Record, Targets
 
-Size = Literal["small", "medium", "large"]
-SIZES: tuple[Size, ...] = ("small", "medium", "large")
-_SMALL, _LARGE = 32**2, 96**2  # COCO's limits, in pixels of the picture
 _MATCHED_PICTURES = 500  # enough for a share; the matcher overlaps everything with everything
-
-
-@dataclass(frozen=True)
-class Objects:
-    """Every object that default boxes should reach, of all pictures of a split."""
-
-    boxes: Float[Tensor, "N 4"]  # fractions of the picture, as the network sees them
-    areas: Float32[np.ndarray, "N"]  # in pixels of the picture
-    labels: Int[np.ndarray, "N"]
-    records: Int[np.ndarray, "N"]  # which picture each is in
-
-    def sizes(self) -> Int[np.ndarray, "N"]:
-        """Place in `SIZES` of every object."""
-        return np.asarray(np.digitize(self.areas, [_SMALL, _LARGE]))
 
 
 @dataclass(frozen=True)
@@ -84,23 +66,6 @@ class Reach:
     def recall(self) -> float | None:
         """The share of all objects that is reached."""
         return self.buckets["all"].recall
-
-
-def gather(dataset: Dataset) -> Objects:
-    """Collect the objects of a split."""
-    boxes, areas, labels, places = [], [], [], []
-    for place, record in enumerate(dataset.records):
-        real = ~record.crowd
-        boxes.append(_fractions(record)[real])
-        areas.append(record.areas[real])
-        labels.append(record.labels[real])
-        places.append(np.full(int(real.sum()), place, np.int64))
-    return Objects(
-        torch.from_numpy(np.concatenate([np.zeros((0, 4), np.float32), *boxes])),
-        np.concatenate([np.zeros(0, np.float32), *areas]),
-        np.concatenate([np.zeros(0, np.int64), *labels]),
-        np.concatenate([np.zeros(0, np.int64), *places]),
-    )
 
 
 def measure(dataset: Dataset, settings: BoxSettings) -> Reach:
@@ -163,7 +128,3 @@ def _targets(record: Record) -> Targets:
         crowd=torch.from_numpy(record.crowd)[None],
         valid=torch.ones(1, len(record.boxes), dtype=torch.bool),
     )
-
-
-def _fractions(record: Record) -> Float32[np.ndarray, "N 4"]:
-    return np.asarray(record.boxes / np.array([record.width, record.height] * 2, np.float32), np.float32)

@@ -8,12 +8,13 @@ from pathlib import Path
 from ssd.audit.box_presets import BoxChoice, box_choices
 from ssd.audit.decoding import Copies, Seen, StrictDecoder, find_copies, see
 from ssd.audit.fit_boxes import Shapes, fit
-from ssd.audit.recall import Bucket, Hard, Reach, SecondChoices, bucket, count_second_choices, gather, hardest, measure
+from ssd.audit.recall import Bucket, Hard, Reach, SecondChoices, bucket, count_second_choices, hardest, measure
 from ssd.audit.splits import Opened, Reading, Split, boxes_from_zero, open_splits
 from ssd.audit.statistics import ClassCount, ObjectSizes, count_classes, empty_pictures, measure_sizes, repeated_objects
 from ssd.data.dataset import Dataset
 from ssd.data.formats.annotations import Problem
 from ssd.data.loading.loader import BAD_IMAGES_LIMIT
+from ssd.data.objects import gather
 from ssd.multibox.best_overlaps import best_overlaps
 from ssd.settings import BoxSettings
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from ssd.audit.recall import SIZES, Objects
 from ssd.data.dataset import Dataset
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem
+from ssd.data.objects import SIZES, Objects
 
 _PERCENTILES = (5, 25, 50, 75, 95)
 _ELONGATED = 3.0  # the largest aspect ratio of the default boxes

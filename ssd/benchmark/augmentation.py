@@ -11,7 +11,8 @@ from ssd.benchmark import torchvision_baseline
 from ssd.benchmark.fixtures import Bench
 from ssd.benchmark.timing import Contest, DisagreementError
 from ssd.data.augment.transforms import TrainTransform
-from ssd.images.decode import decode, decode_shrunk, mean_colour, normalise
+from ssd.images.decode import decode, decode_shrunk
+from ssd.images.preprocess import mean_colour, normalise
 from ssd.structures import Sample
 
 _DRAWS = 20  # looked at before anything is timed; and timed together, since one may take ten times another

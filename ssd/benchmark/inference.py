@@ -13,7 +13,7 @@ from ssd.errors import ArgumentError, ConfigError, MissingExtraError
 from ssd.images import decode as pictures
 from ssd.inference.detections import Detections
 from ssd.structures import Found, Predictions
-from ssd.system.precision import cpu_has_bf16
+from ssd.system.device import cpu_has_bf16
 
 _ONE_LEVEL = 1.0  # of 255: decoders may round differently
 

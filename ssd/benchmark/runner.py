@@ -12,12 +12,12 @@ import torchvision
 
 from ssd.benchmark import memory
 from ssd.benchmark.fixtures import Bench
+from ssd.benchmark.stage_names import STAGES
 from ssd.benchmark.stages import CONTESTS
 from ssd.benchmark.timing import DisagreementError, Timing, UnavailableError, hold
 from ssd.benchmark.worker import Sides
-from ssd.commands.benchmark import STAGES
-from ssd.system.precision import choose_dtype, cpu_features
-from ssd.training.run_folder import environment
+from ssd.system.device import choose_dtype, cpu_features
+from ssd.system.environment import environment
 
 _HEADING = f"{'stage':22}{'ours ms':>10}{'torchvision':>13}{'ratio':>8}   {'of all pairs':>13}{'pairs':>7}   checked"
 

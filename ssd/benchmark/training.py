@@ -17,7 +17,7 @@ from ssd.model.factory import from_settings
 from ssd.multibox.loss import multibox_loss
 from ssd.multibox.matcher import match
 from ssd.structures import Predictions, Targets
-from ssd.system.precision import choose_dtype
+from ssd.system.device import choose_dtype
 from ssd.training.optim import AveragedNetwork, parameter_groups, set_lr
 from ssd.training.step import LossRules, TrainStep
 from ssd.weights.resolve import read_weights
@@ -64,7 +64,7 @@ def train_step(bench: Bench, *, peer_at_its_best: bool) -> Contest:
 
 
 def our_step(bench: Bench, pixels: Tensor, targets: Targets) -> Callable[[], Tensor]:
-    """One step as `ssd.training.trainer` does it by default, clipping and averaging included, but for the rule of negatives."""
+    """A training step as the trainer takes it, clipping and averaging included, but for the rule of negatives."""
     state, settings = read_weights(bench.weights)
     network = from_settings(settings)
     network.load_state_dict(state)

@@ -4,28 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
+from ssd.benchmark.stage_names import MEMORY, STAGES
 from ssd.commands._shared import add_force, guarded, refuse_existing
 from ssd.errors import ArgumentError, SSDError
-
-# What is measured, in this order. `contests.CONTESTS` says how.
-STAGES = {
-    "decode": "a JPEG to the network's input",
-    "network": "the network alone, in the precision ours chooses by itself",
-    "network_fp32": "the network alone, in fp32",
-    "detect_fp32": "a JPEG to detections, ours in fp32",
-    "detect_bf16": "a JPEG to detections, ours in bf16",
-    "detect_openvino_bf16": "a JPEG to detections, ours by OpenVINO",
-    "detect_openvino_int8": "a JPEG to detections, ours by OpenVINO in 8 bits",
-    "detect_batch8": "eight JPEGs to detections, ours in the precision it chooses by itself",
-    "postprocess_typical": "predictions of a trained network to detections, 8 pictures",
-    "postprocess_worst": "predictions of an untrained network to detections, 8 pictures",
-    "loss": "matching, loss and its gradient, 32 pictures",
-    "augmentation": "a JPEG to an augmented input, on one core",
-    "train_step": "8 pictures, ours as it trains, theirs as it comes (fp32)",
-    "train_step_best": "8 pictures, ours as it trains, theirs in bf16 and channels last",
-    "coco_eval": "COCO's figures, faster-coco-eval against pycocotools",
-}
-MEMORY = "memory"
 
 EPILOG = """Ours and torchvision's take turns, each in a process of its own; each pair gives a ratio, and the table
 shows medians and the middle half of the ratios. Before anything is timed both sides get the same weights and the

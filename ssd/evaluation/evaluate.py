@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from ssd.errors import SSDError
 from ssd.evaluation.class_map import ClassMap, make_targets, match_classes
-from ssd.evaluation.metrics import sanity_check
 from ssd.evaluation.metrics.accumulator import Metric
+from ssd.evaluation.metrics.sanity_check import sanity_check
 from ssd.structures import Found, Predictions, Record, Sample, Targets
 from ssd.system import distributed
 

@@ -42,7 +42,7 @@ def as_text(evaluation: "Evaluation", dataset: "Dataset", weights: str) -> str:
 def as_dict(evaluation: "Evaluation", dataset: "Dataset", detector: "Detector", weights: str) -> dict[str, Any]:
     """All of it in plain JSON types, with what someone needs to repeat it."""
     from ssd.evaluation.metrics.accumulator import annotation_hash
-    from ssd.training.run_folder import environment
+    from ssd.system.environment import environment
 
     return {
         "weights": weights,

@@ -20,7 +20,7 @@ from ssd.evaluation.metrics.accumulator import Metric
 from ssd.evaluation.metrics.coco import CocoMetric
 from ssd.evaluation.metrics.voc import VocMetric
 from ssd.experiment.config import Config, resolve
-from ssd.images.decode import mean_colour
+from ssd.images.preprocess import mean_colour
 from ssd.settings import Preprocessing, Settings
 from ssd.system import distributed
 

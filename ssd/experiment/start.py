@@ -24,7 +24,6 @@ from ssd.settings import (
     Settings,
     can_be_sigma,
 )
-from ssd.training.optim import Schedule
 from ssd.weights.imagenet.library import library_backbone_state
 from ssd.weights.imagenet.vgg import vgg16_backbone_state
 from ssd.weights.resolve import read_weights
@@ -167,16 +166,6 @@ def _without_auto(model: ModelConfig, trained_fc_norm: Norm | None) -> ModelConf
     fc_norm = (trained_fc_norm or "group") if plain_vgg else "none"
     chosen: dict[str, Any] = {"extras_norm": "group", "fc_norm": fc_norm, "box_table": "fine"}
     return dataclasses.replace(model, **{key: value for key, value in chosen.items() if getattr(model, key) == "auto"})
-
-
-def build_schedule(config: Config, total: int) -> Schedule:
-    """The learning-rate schedule over `total` optimizer steps; `config` is resolved."""
-    optim = config.optim
-    assert optim.lr is not None, "resolve the config first"
-    assert optim.schedule is not None
-    # A short run warms up for a tenth of itself at most.
-    warmup = min(optim.warmup, max(1, total // 10)) if optim.warmup else 0
-    return Schedule(optim.lr, total, warmup, optim.schedule, optim.steps, optim.final_lr)
 
 
 def _fresh_convolutions(network: SSD, loaded: frozenset[str] | set[str]) -> tuple[str, ...]:

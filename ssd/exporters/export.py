@@ -7,7 +7,6 @@ settings travel in the file: `ssd.load` makes a detector of it.
 """
 
 import copy
-import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -68,19 +67,3 @@ def check(format: str, precision: str) -> None:
     if precision not in PRECISIONS[format]:
         known = ", ".join(PRECISIONS[format])
         raise ArgumentError(f"{format} is not exported in {precision!r}", place="precision", remedy=f"Use {known}.")
-
-
-def example(settings: Settings) -> torch.Tensor:
-    """Two black pictures, as a graph of these settings takes them."""
-    side = Facts(settings).side or settings.network.input_size + 20
-    return torch.zeros(2, side, side, 3, dtype=torch.uint8)
-
-
-def free_sides(settings: Settings) -> tuple[int, ...]:
-    """The dimensions of the pictures that may have any size."""
-    return () if Facts(settings).side else (1, 2)
-
-
-def with_version(facts: Facts, **versions: str) -> Facts:
-    """Note what else had a hand in it."""
-    return dataclasses.replace(facts, versions=facts.versions | versions)

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from ssd.errors import ExportError
-from ssd.exporters.export import example, free_sides, with_version
 from ssd.exporters.graph import OUTPUTS, DetectionGraph
+from ssd.exporters.inputs import example, free_sides, with_version
 from ssd.inference.runtime.checksum import OPEN, seal
 from ssd.inference.runtime.facts import Facts
 from ssd.inference.runtime.program import record

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ssd.exporters.export import example, free_sides, with_version
 from ssd.exporters.graph import OUTPUTS, Decoded, Prepared, Voted
+from ssd.exporters.inputs import example, free_sides, with_version
 from ssd.inference.runtime import ir
 from ssd.inference.runtime.convert import convert
 from ssd.inference.runtime.facts import Facts

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ssd.exporters.export import example, free_sides, with_version
 from ssd.exporters.graph import DetectionGraph, suppress_by_torchvision
+from ssd.exporters.inputs import example, free_sides, with_version
 from ssd.inference.runtime.facts import Facts
 from ssd.inference.runtime.program import record
 from ssd.system.files import write_atomic

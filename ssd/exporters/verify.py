@@ -20,8 +20,8 @@ from ssd.exporters.pictures import Pictures
 from ssd.inference.detections import Detections
 from ssd.inference.detector import Detector, load
 from ssd.settings import Settings
+from ssd.system.environment import environment
 from ssd.system.files import write_atomic
-from ssd.training.run_folder import environment
 
 _AT_ONCE = 4  # pictures: the batch is dynamic, and the last one smaller
 

@@ -7,20 +7,15 @@ returns nothing for a truncated file, and it applies the EXIF orientation, drops
 
 import io
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from ssd.errors import ImageDecodeError, ImageError
-from ssd.settings import Preprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 100_000_000
@@ -133,109 +128,6 @@ def as_image(source: object, *, bgr: bool = False) -> UInt8[np.ndarray, "H W 3"]
         raise ImageError(f"{type(source).__name__} is not a picture", place="image", remedy=_ACCEPTED)
     image = _from_array(source)
     return np.ascontiguousarray(image[..., ::-1] if bgr else image)
-
-
-def preprocess(
-    image: UInt8[np.ndarray, "H W 3"], preprocessing: Preprocessing, size: int
-) -> Float32[Tensor, "3 {size} {size}"]:
-    """Warp one picture to the network's square input and normalise it."""
-    return preprocess_batch([image], preprocessing, size)[0]
-
-
-def preprocess_batch(
-    images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-    preprocessing: Preprocessing,
-    size: int,
-    *,
-    channels_last: bool = False,
-) -> Float32[Tensor, "B 3 {size} {size}"]:
-    """Warp pictures of any sizes to the network's square input and normalise them.
-
-    `preprocessing.resize` travels with the weights: "uint8" resizes the 8-bit picture, as Caffe does, which is fast;
-    "float" normalises first and resizes floats, as torchvision does, and moves most boxes by more than 0.1 pixel
-    against the other. Both are plain bilinear without a filter. "antialias" is PIL's bilinear of the 8-bit picture,
-    which averages over all pixels that a new one covers, and so does "area", as training does by default: without a
-    filter the grain of a large photograph stays, and the network has never seen any.
-    """
-    if preprocessing.resize == "float":
-        rows = [_normalise_then_resize(image, preprocessing, size) for image in images]
-        batch = torch.cat(rows) if rows else torch.empty(0, 3, size, size)
-    else:
-        pixels = np.empty((len(images), size, size, 3), np.uint8)
-        for image, row in zip(images, pixels, strict=True):
-            row[:] = resize_8bit(image, size, preprocessing.resize)
-        batch = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), preprocessing)
-    return batch.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-
-
-def resize_8bit(
-    image: UInt8[np.ndarray, "_ _ 3"], size: int, rule: Literal["uint8", "float", "antialias", "area"] = "uint8"
-) -> UInt8[np.ndarray, "{size} {size} 3"]:
-    """Warp one 8-bit picture to a square as `preprocess_batch` does; "float" is no rule for 8 bits and is "uint8"."""
-    if rule == "antialias":
-        return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
-    if rule == "area":
-        image = shrink_by_area(image, (size, size))
-    return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR))
-
-
-def shrink_by_area(image: UInt8[np.ndarray, "H W 3"], target: tuple[int, int]) -> UInt8[np.ndarray, "H2 W2 3"]:
-    """Filter and shrink to the (width, height) of `target` in each direction that shrinks; the others stay."""
-    height, width = image.shape[:2]
-    smaller = min(width, max(1, target[0])), min(height, max(1, target[1]))
-    return image if smaller == (width, height) else np.asarray(cv2.resize(image, smaller, interpolation=cv2.INTER_AREA))
-
-
-def normalise(images: UInt8[Tensor, "B 3 S S"], preprocessing: Preprocessing) -> Float32[Tensor, "B 3 S S"]:
-    """`(pixel - mean) / std` on whichever device the pictures are; the memory layout stays."""
-    if preprocessing.channels == "bgr":
-        images = images.flip(1)
-    mean, std = (
-        images.new_tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (preprocessing.mean, preprocessing.std)
-    )
-    return images.float().sub_(mean).div_(std)
-
-
-def mean_colour(preprocessing: Preprocessing) -> tuple[int, int, int]:
-    """The mean as an RGB colour: what the expanded border of a training picture is filled with."""
-    red, green, blue = preprocessing.mean if preprocessing.channels == "rgb" else preprocessing.mean[::-1]
-    return round(red), round(green), round(blue)
-
-
-def _normalise_then_resize(
-    image: UInt8[np.ndarray, "H W 3"], preprocessing: Preprocessing, size: int
-) -> Float32[Tensor, "1 3 {size} {size}"]:
-    if preprocessing.channels == "bgr":
-        image = image[..., ::-1]
-    if image.shape[0] * image.shape[1] > 4 * size**2:
-        # Most pixels of a large picture are nobody's neighbour. Both steps are linear: they may change places.
-        resized = _resize_as_floats(image, size)
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preprocessing.mean, preprocessing.std))
-        return resized.sub_(mean).div_(std)
-    # The division by 255 changes nothing but the last bits, which then are torchvision's.
-    pixels = torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32, order="C"))[None].div_(255)
-    mean, std = (torch.tensor([x / 255 for x in v]).view(3, 1, 1) for v in (preprocessing.mean, preprocessing.std))
-    return F.interpolate(pixels.sub_(mean).div_(std), size=(size, size), mode="bilinear", align_corners=False)
-
-
-def _resize_as_floats(image: UInt8[np.ndarray, "H W 3"], size: int) -> Float32[Tensor, "1 3 {size} {size}"]:
-    """Bilinear, from the four neighbours of each pixel of the result alone, and from no other pixel."""
-    (top, bottom, down), (left, right, across) = (_neighbours(count, size) for count in image.shape[:2])
-    near = image.take(np.concatenate([top, bottom]), axis=0).take(np.concatenate([left, right]), axis=1)
-    pixels = torch.from_numpy(near).float()
-    rows = torch.lerp(pixels[:, :size], pixels[:, size:], torch.from_numpy(across)[:, None])
-    return torch.lerp(rows[:size], rows[size:], torch.from_numpy(down)[:, None, None]).permute(2, 0, 1)[None]
-
-
-def _neighbours(
-    count: int, size: int
-) -> tuple[Int[np.ndarray, "{size}"], Int[np.ndarray, "{size}"], Float32[np.ndarray, "{size}"]]:
-    """For each of `size` pixels along a side of `count`: the pixel before its centre, the one after, and how far."""
-    # A float32 ratio, and one rounding at the end: PyTorch's numbers, to the last bit.
-    centre = (np.arange(size) + 0.5) * float(np.float32(count) / np.float32(size)) - 0.5
-    centre = centre.astype(np.float32).clip(0, count - 1)
-    before = centre.astype(np.int64)
-    return before, (before + 1).clip(max=count - 1), centre - before.astype(np.float32)
 
 
 def _read_bytes(path: str | Path) -> bytes:

@@ -214,22 +214,31 @@ class Detections:
         Raises:
             ArgumentError: not one id for each class.
         """
-        return converters.coco_rows(self, image_id, category_ids)
+        return converters.coco_rows(
+            self.boxes,
+            self.scores,
+            self.labels,
+            num_classes=len(self.class_names),
+            image_id=image_id,
+            category_ids=category_ids,
+        )
 
     def to_yolo(self, *, scores: bool = False) -> str:
         """One line a detection: label, centre x, centre y, width, height as fractions of the picture.
 
         That is what YOLO folders are labelled with; `scores` adds the score as a sixth number.
         """
-        return converters.yolo_text(self, scores=scores)
+        return converters.yolo_text(
+            self.boxes, self.scores, self.labels, image_size=self.image_size, with_scores=scores
+        )
 
     def to_supervision(self) -> Any:
         """Return `supervision.Detections`; needs the package `supervision`."""
-        return converters.supervision_detections(self)
+        return converters.supervision_detections(self.boxes, self.scores, self.labels, self.names)
 
     def to_pandas(self) -> Any:
         """Return a data frame with the columns x1, y1, x2, y2, score, label, name; needs the package `pandas`."""
-        return converters.data_frame(self)
+        return converters.data_frame(self.boxes, self.scores, self.labels, self.names)
 
     def __repr__(self) -> str:
         height, width = self.image_size
@@ -248,7 +257,10 @@ class Detections:
 
     def _repr_html_(self) -> str | None:
         """Show a table in a notebook; None, so that the picture is shown, where there is one."""
-        return None if self.source is not None else converters.html_table(self)
+        if self.source is not None:
+            return None
+        caption = repr(self)[1:-1].split(": ")[0]
+        return converters.html_table(self.boxes, self.scores, self.names, caption)
 
 
 def _short(number: np.float32) -> float:

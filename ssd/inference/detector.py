@@ -13,11 +13,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from ssd.errors import ArgumentError, CheckpointError
-from ssd.images import decode as pictures
+from ssd.images.decode import as_image
+from ssd.images.preprocess import preprocess_batch
 from ssd.inference import tiling
 from ssd.inference.detections import READABLE_SCORE, Detections
-from ssd.inference.runtime.facts import Graph, is_graph, join, narrow, open_graph, stack
-from ssd.inference.runtime.open import Runtime, choose_backend, open_runtime
+from ssd.inference.runtime.facts import Graph, is_graph, join, narrow, stack
+from ssd.inference.runtime.open import Runtime, choose_backend, open_graph, open_runtime
 from ssd.inference.tiling import FoundIn, Tiles
 from ssd.model.factory import from_settings
 from ssd.multibox.default_boxes import default_boxes
@@ -68,7 +69,7 @@ class Detector:
 
     def preprocess(self, images: Sequence[Image]) -> Float[Tensor, "B 3 S S"]:
         """Resize and normalise pictures (uint8 RGB, any sizes) as these weights expect it."""
-        return pictures.preprocess_batch(images, self.settings.preprocessing, self.input_size)
+        return preprocess_batch(images, self.settings.preprocessing, self.input_size)
 
     def predict(self, images: Float[Tensor, "B 3 S S"]) -> Predictions:
         """Offsets and logits of every default box, float32, on the detector's device."""
@@ -206,7 +207,7 @@ class Detector:
         bgr: bool,
     ) -> Iterator[Detections]:
         while sources := list(islice(images, batch_size)):
-            arrays = [pictures.as_image(source, bgr=bgr) for source in sources]
+            arrays = [as_image(source, bgr=bgr) for source in sources]
             for source, array, found in zip(sources, arrays, search(arrays), strict=True):
                 height, width = array.shape[:2]
                 yield Detections(

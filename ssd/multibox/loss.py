@@ -16,7 +16,7 @@ from ssd.errors import AnnotationError
 from ssd.multibox.coder import Variances, encode
 from ssd.multibox.matcher import Matches
 from ssd.structures import Predictions, Targets
-from ssd.system.readable import on_cpu
+from ssd.system.device import on_cpu
 
 # Rows of logits softened at once on the CPU: 0.75 MB of 91 columns.
 _ROWS_AT_ONCE = 2048

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ssd.boxes import area, intersection, iou
 from ssd.structures import Targets
-from ssd.system.readable import on_cpu
+from ssd.system.device import on_cpu
 
 # Overlaps held at once off the CPU, where few large launches are best: 128 MiB a temporary.
 _OVERLAPS_AT_ONCE = 2**25

@@ -23,7 +23,7 @@ from ssd.boxes import REACH
 from ssd.multibox.coder import Variances, decode
 from ssd.multibox.voting import LEAST_SCORE, VOTERS, vote
 from ssd.structures import Found, Predictions
-from ssd.system.readable import on_cpu
+from ssd.system.device import on_cpu
 
 # Boxes suppressed in one launch: the bits it needs are their square, 50 MB.
 _BOXES_AT_ONCE = 20_000

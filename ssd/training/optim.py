@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ssd.experiment.config import Config
+
 
 def parameter_groups(
     network: nn.Module,
@@ -97,3 +99,13 @@ class AveragedNetwork:
 
 def _tensors(network: nn.Module) -> Iterable[Tensor]:
     return network.state_dict().values()
+
+
+def build_schedule(config: Config, total: int) -> Schedule:
+    """The learning-rate schedule over `total` optimizer steps; `config` is resolved."""
+    optim = config.optim
+    assert optim.lr is not None, "resolve the config first"
+    assert optim.schedule is not None
+    # A short run warms up for a tenth of itself at most.
+    warmup = min(optim.warmup, max(1, total // 10)) if optim.warmup else 0
+    return Schedule(optim.lr, total, warmup, optim.schedule, optim.steps, optim.final_lr)

@@ -5,23 +5,17 @@ config.yaml  environment.json  train.jsonl/.csv  val.jsonl/.csv  state-00000900.
 
 import json
 import logging
-import platform
-import signal
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from ssd.errors import CheckpointError, ConfigError
 from ssd.experiment import config as configs
 from ssd.experiment.config import Config
-from ssd.system.files import write_atomic
-from ssd.weights.native import clean_leftovers, load_state, newest_whole, prune, save_state
+from ssd.system.environment import environment
+from ssd.system.files import clean_leftovers, write_atomic
+from ssd.training.checkpoints import load_state, newest_whole, prune, save_state
 
 log = logging.getLogger(__name__)
 
@@ -138,65 +132,3 @@ def newest_run(output: str | Path = "runs") -> RunFolder | None:
     """The run whose weights were written last, if there is one."""
     weights = list(Path(output).glob("*/best.safetensors"))
     return RunFolder(max(weights, key=lambda p: p.stat().st_mtime).parent) if weights else None
-
-
-def environment() -> dict[str, Any]:
-    """Versions and machine, for whoever wants to repeat a run."""
-    packages = ("ssd-vgg", "torch", "torchvision", "numpy", "albumentations", "opencv-python", "pycocotools")
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return {
-        "versions": versions,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "git_commit": _git_commit(),
-    }
-
-
-def _git_commit() -> str | None:
-    here = Path(__file__).resolve().parent
-    try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
-
-
-@dataclass
-class StopRequest:
-    """Whether somebody asked the run to stop, and how. The handler sets a flag; the loop acts on it."""
-
-    signal: int | None = None
-
-    def __bool__(self) -> bool:
-        return self.signal is not None
-
-    @property
-    def exit_code(self) -> int:
-        """143 for SIGTERM, 130 for SIGINT, as shells expect."""
-        return 128 + (self.signal or 0)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
-            # Asked twice: at once. The state on disk is whole whatever happens.
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self.signal = number
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn SIGTERM and SIGINT into a request for the time of the block; a second one ends the process at once."""
-    request = StopRequest()
-    before = {number: signal.signal(number, request._handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

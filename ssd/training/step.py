@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ssd.images.decode import normalise
+from ssd.images.preprocess import normalise
 from ssd.model.backbones import TorchvisionBackbone
 from ssd.multibox.auxiliary_loss import presence_loss
 from ssd.multibox.loss import LossParts, multibox_loss

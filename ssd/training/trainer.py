@@ -34,12 +34,13 @@ from ssd.report.page import made_by
 from ssd.report.run_log import RunLog, tensorboard_writer
 from ssd.structures import Batch, Predictions, Targets
 from ssd.system import distributed
-from ssd.system.precision import choose_dtype
+from ssd.system.device import choose_dtype
 from ssd.training.dead_units import DeadUnits, warn_about_start, watching
 from ssd.training.loss_monitor import LossWatch
-from ssd.training.optim import AveragedNetwork, parameter_groups, set_lr
+from ssd.training.optim import AveragedNetwork, build_schedule, parameter_groups, set_lr
 from ssd.training.page import write_training_page
-from ssd.training.run_folder import RunFolder, StopRequest, open_folder, stop_on_signals
+from ssd.training.run_folder import RunFolder, open_folder
+from ssd.training.signals import StopRequest, stop_on_signals
 from ssd.training.state import TrainState, fingerprint
 from ssd.training.step import LossRules, TrainStep, network_input
 from ssd.weights.native import save_weights
@@ -94,7 +95,7 @@ class Trainer:
         self.loader = experiment_data.train_loader(config, self.train_set, begin.settings)
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.updates_per_epoch = -(-self.steps_per_epoch // config.optim.accumulate)
-        self.schedule = starting.build_schedule(config, self.updates_per_epoch * config.train.epochs)
+        self.schedule = build_schedule(config, self.updates_per_epoch * config.train.epochs)
         network = begin.network.to(device).to(memory_format=torch.channels_last)
         if saved is None and config.model.initialisation == "data":
             pictures = network_input(self.loader.first_pictures(16), device, begin.settings.preprocessing)

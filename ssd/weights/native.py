@@ -5,12 +5,8 @@ Neither executes anything when loaded.
 """
 
 import hashlib
-import io
 import json
-import re
-import warnings
-from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +17,11 @@ from torch import Tensor
 
 from ssd.errors import CheckpointError
 from ssd.settings import Settings
-from ssd.system.files import clean_leftovers as clean_leftovers
 from ssd.system.files import write_atomic
 
 # One key, because safetensors writes several in an order that changes from run to run.
 _KEY = "ssd"
 _VERSION = 1
-_MAGIC = b"SSDSTATE"
-_FOOTER = len(_MAGIC) + hashlib.sha256().digest_size
-# What `torch.load(weights_only=True)` takes back; exact types, since numpy's float64 is a float and is refused.
-_PLAIN = (str, int, float, bool, bytes, type(None))
-_TENSORS = (Tensor, torch.nn.Parameter)
 
 
 def save_weights(
@@ -60,7 +50,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], Settings, dict[st
     Raises:
         CheckpointError: not such a file, of a newer version, or its bytes are not those that were written.
     """
-    data = _read(path)
+    data = read_file(path)
     facts = _facts(data)
     if facts is None:
         raise CheckpointError(
@@ -74,9 +64,9 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], Settings, dict[st
     try:
         tensors = safetensors.torch.load(data)
     except SafetensorError as error:
-        raise _damaged(path, str(error)) from None
+        raise damaged(path, str(error)) from None
     if _digest(tensors, facts) != promised:
-        raise _damaged(path, "its SHA-256 does not match")
+        raise damaged(path, "its SHA-256 does not match")
     return tensors, Settings.from_dict(facts.get("settings", {}), str(path)), facts.get("extra", {})
 
 
@@ -86,71 +76,6 @@ def is_ours(path: str | Path) -> bool:
         length = int.from_bytes(file.read(8), "little")
         # safetensors allows headers of up to 100 MB; anything larger is another kind of file.
         return length < 100_000_000 and _facts(length.to_bytes(8, "little") + file.read(length)) is not None
-
-
-def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
-    """Write a run's state: dicts, lists, numbers, strings and tensors, nothing else, with its digest behind it.
-
-    Raises:
-        CheckpointError: a value would not load back safely; names it.
-        SSDError: no space left; the old file is unharmed.
-    """
-    _check_plain(dict(state), "state")
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    payload = buffer.getbuffer()
-    # A zip reader looks for its directory from the end and steps over the footer: the file stays an ordinary .pt.
-    write_atomic(path, payload, _MAGIC + hashlib.sha256(payload).digest())
-
-
-def load_state(path: str | Path) -> dict[str, Any]:
-    """Read a file of `save_state` back, onto the CPU.
-
-    Raises:
-        CheckpointError: missing, cut short, changed, or not a run state.
-    """
-    payload = _verified(path)
-    try:
-        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except Exception as error:
-        # The digest was right, so these are the bytes someone wrote: but not `save_state`.
-        raise CheckpointError(f"is not a run state ({type(error).__name__})", place=path) from None
-    if not isinstance(state, dict):
-        raise CheckpointError(f"holds {type(state).__name__}, not a run state", place=path)
-    return state
-
-
-def newest_whole(folder: str | Path, pattern: str = "*.pt") -> Path | None:
-    """Path of the newest undamaged run state, or None; each damaged one on the way is named in a warning.
-
-    Newest is the highest number in the file's name (`state-000120.pt`), and the later file among equals.
-    """
-    for path in _newest_first(folder, pattern):
-        try:
-            _verified(path)
-        except CheckpointError as error:
-            warnings.warn(f"{error} Falling back to the one before it.", stacklevel=2)
-        else:
-            return path
-    return None
-
-
-def prune(folder: str | Path, keep: int, pattern: str = "*.pt") -> tuple[Path, ...]:
-    """Delete all but the `keep` newest run states; call it after the new one is written. Says what it deleted.
-
-    A file that cannot be deleted is a warning: training must not stop for it.
-    """
-    if keep < 1:
-        raise CheckpointError(f"keep = {keep} would delete every run state", place=folder, remedy="Keep 1 or more.")
-    deleted = []
-    for path in _newest_first(folder, pattern)[keep:]:
-        try:
-            path.unlink()
-        except OSError as error:
-            warnings.warn(f"{path}: cannot be deleted ({error.strerror})", stacklevel=2)
-        else:
-            deleted.append(path)
-    return tuple(deleted)
 
 
 def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
@@ -179,18 +104,12 @@ def _facts(data: bytes) -> dict[str, Any] | None:
     return facts if isinstance(facts, dict) else None
 
 
-def _verified(path: str | Path) -> memoryview:
-    """Return the payload of a run state whose digest is right."""
-    data = memoryview(_read(path))
-    payload, footer = data[:-_FOOTER], bytes(data[-_FOOTER:])
-    if not footer.startswith(_MAGIC):
-        raise _damaged(path, "it is cut short, or no run state")
-    if hashlib.sha256(payload).digest() != footer[len(_MAGIC) :]:
-        raise _damaged(path, "its SHA-256 does not match")
-    return payload
+def read_file(path: str | Path) -> bytes:
+    """The bytes of a weights file or run state.
 
-
-def _read(path: str | Path) -> bytes:
+    Raises:
+        CheckpointError: missing, or cannot be read.
+    """
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
@@ -199,29 +118,6 @@ def _read(path: str | Path) -> bytes:
         raise CheckpointError(f"cannot be read ({error.strerror})", place=path) from None
 
 
-def _damaged(path: str | Path, how: str) -> CheckpointError:
+def damaged(path: str | Path, how: str) -> CheckpointError:
+    """The error for a file whose bytes are not those that were written."""
     return CheckpointError(f"is damaged: {how}", place=path, remedy="Copy it again, or use another one.")
-
-
-def _newest_first(folder: str | Path, pattern: str) -> list[Path]:
-    def age(path: Path) -> tuple[int, int, str]:
-        numbers = re.findall(r"\d+", path.stem)
-        return (int(numbers[-1]) if numbers else -1, path.stat().st_mtime_ns, path.name)
-
-    return sorted((path for path in Path(folder).glob(pattern) if path.is_file()), key=age, reverse=True)
-
-
-def _check_plain(value: Any, place: str) -> None:
-    """Refuse, at the time of saving, what could not be loaded without executing code."""
-    items: Iterable[tuple[Any, Any]] = ()
-    if type(value) in (dict, OrderedDict, Counter):
-        items = value.items()
-        for key in value:
-            _check_plain(key, f"{place}: key {key!r}")
-    elif type(value) in (list, tuple, set):
-        items = enumerate(value)
-    elif type(value) not in (*_PLAIN, *_TENSORS):
-        kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        raise CheckpointError(f"a {kind} cannot be stored", place=place, remedy="Store plain types and tensors.")
-    for key, item in items:
-        _check_plain(item, f"{place}.{key}")

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from ssd.audit.recall import bucket, count_second_choices, gather, hardest, measure
+from ssd.audit.recall import bucket, count_second_choices, hardest, measure
 from ssd.boxes import iou
 from ssd.data.dataset import Dataset
+from ssd.data.objects import gather
 from ssd.multibox.default_boxes import default_boxes
 from ssd.structures import Record
 from tests.audit.made import boxes, split

@@ -1,7 +1,7 @@
 import pytest
 
-from ssd.audit.recall import gather
 from ssd.audit.statistics import ClassCount, count_classes, empty_pictures, measure_sizes, repeated_objects
+from ssd.data.objects import gather
 from tests.audit.made import split, voc_splits
 from tests.data.made import coco_content, coco_folder, xml, xml_object
 

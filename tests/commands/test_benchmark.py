@@ -14,10 +14,11 @@ import torch
 from ssd.benchmark import fixtures, memory, runner, stages, timing
 from ssd.benchmark.agreement import EXACT, LOW_PRECISION, Answer, same_detections, same_numbers
 from ssd.benchmark.fixtures import Bench, Sizes, draw_jpeg
+from ssd.benchmark.stage_names import STAGES
 from ssd.benchmark.timing import Contest, DisagreementError, Timing, UnavailableError, clock, hold
 from ssd.benchmark.worker import Side, Sides
 from ssd.boxes import iou
-from ssd.commands.benchmark import STAGES, main
+from ssd.commands.benchmark import main
 from ssd.errors import SSDError
 
 CPU = torch.device("cpu")
@@ -39,19 +40,19 @@ def answer(*rows):
 def test_the_sides_take_turns_and_who_begins_alternates(monkeypatch):
     monkeypatch.setattr(timing, "_LEAST_SECONDS", 0)
     calls = []
-    timing = hold(clock(lambda: calls.append("o"), CPU), clock(lambda: calls.append("t"), CPU), 3)
+    took = hold(clock(lambda: calls.append("o"), CPU), clock(lambda: calls.append("t"), CPU), 3)
     warm_up = "oott"
     assert "".join(calls) == warm_up + "ot" + "to" + "ot"
-    assert len(timing.ours) == len(timing.theirs) == 3
+    assert len(took.ours) == len(took.theirs) == 3
 
 
 def test_short_calls_are_repeated_and_the_time_is_of_one(monkeypatch):
     ticks = iter(range(10**6))
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(ticks) / 1000)  # every look at it costs 1 ms
     calls = []
-    timing = hold(clock(lambda: calls.append(0), CPU), clock(lambda: None, CPU), 2)
+    took = hold(clock(lambda: calls.append(0), CPU), clock(lambda: None, CPU), 2)
     assert len(calls) == 2 + 2 * 50
-    assert timing.ours == pytest.approx((1 / 50, 1 / 50))
+    assert took.ours == pytest.approx((1 / 50, 1 / 50))
 
 
 def test_on_cuda_the_devices_own_clock_counts_from_idle_to_the_last_kernel(monkeypatch):

@@ -21,9 +21,9 @@ from ssd.data.dataset import Dataset, open_dataset
 from ssd.errors import EvaluationError, ImageDecodeError
 from ssd.evaluation.class_map import make_targets, match_classes
 from ssd.evaluation.evaluate import Evaluation, evaluate
-from ssd.evaluation.metrics import sanity_check
 from ssd.evaluation.metrics.coco import CocoMetric
 from ssd.evaluation.metrics.error_breakdown import ErrorBreakdown
+from ssd.evaluation.metrics.sanity_check import sanity_check
 from ssd.evaluation.metrics.voc import VocMetric
 from ssd.structures import Found, Predictions, Record, Sample, Targets
 from tests.evaluation.metrics.made import record
@@ -204,11 +204,11 @@ def test_no_objects_anywhere_still_make_targets() -> None:
 
 _ON_TWO = """
 import json, torch
-from ssd import distributed
-from ssd.evaluation import evaluate
-from ssd.metrics import CocoMetric
+from ssd.system import distributed
+from ssd.evaluation.evaluate import evaluate
+from ssd.evaluation.metrics.coco import CocoMetric
 from ssd.errors import SSDError
-from tests.test_evaluation import NAMES, Oracle, seven
+from tests.evaluation.test_evaluate import NAMES, Oracle, seven
 
 def answer(score=0.9, stop=None):
     data = seven()

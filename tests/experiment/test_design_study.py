@@ -14,6 +14,7 @@ from ssd.model.factory import from_settings
 from ssd.multibox.default_boxes import default_boxes
 from ssd.settings import Preprocessing
 from ssd.training import trainer
+from ssd.training.optim import build_schedule
 from ssd.weights.native import load_weights, save_weights
 
 RECIPES = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
@@ -44,7 +45,7 @@ def test_the_schedule_of_the_study_is_60_000_steps_with_drops_after_40_000_and_5
     made = config([])
     steps = 16_551 // made.train.batch_size * made.train.epochs
     assert steps == pytest.approx(60_000, rel=0.01)
-    schedule = starting.build_schedule(made, steps)
+    schedule = build_schedule(made, steps)
     assert schedule.at(0) == pytest.approx(1e-3)
     drops = [step for step in range(1, steps) if schedule.at(step) != schedule.at(step - 1)]
     assert drops == pytest.approx([40_000, 50_000], rel=0.01)

@@ -17,18 +17,8 @@ from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from ssd.errors import ImageDecodeError, ImageError
-from ssd.images.decode import (
-    as_image,
-    decode,
-    load_image,
-    load_shrunk,
-    mean_colour,
-    normalise,
-    preprocess,
-    preprocess_batch,
-    read_size,
-    resize_8bit,
-)
+from ssd.images.decode import as_image, decode, load_image, load_shrunk, read_size
+from ssd.images.preprocess import mean_colour, normalise, preprocess, preprocess_batch, resize_8bit
 from ssd.settings import Preprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")

@@ -25,6 +25,7 @@ from ssd.experiment import config
 from ssd.images.decode import decode
 from ssd.inference.detector import load
 from ssd.model.factory import from_settings, settings_for
+from ssd.training import checkpoints
 from ssd.weights import native
 from ssd.weights.files.tensors import read_tensors
 from ssd.weights.resolve import read_weights
@@ -146,7 +147,7 @@ def run_state(folder: Path) -> tuple[list[bytes], Call]:
     """A run's state: damaged, and as a stranger would write it, with the right checksum."""
     path = folder / "state-1.pt"
     state = {"step": 3, "network": {"a": torch.ones(3)}, "rng": torch.arange(9, dtype=torch.uint8), "best": None}
-    native.save_state(path, state)
+    checkpoints.save_state(path, state)
     whole = path.read_bytes()
     payload = whole[: -len(b"SSDSTATE") - 32]
 
@@ -154,7 +155,7 @@ def run_state(folder: Path) -> tuple[list[bytes], Call]:
         if data.startswith(b"SIGN"):
             data = data[4:] + b"SSDSTATE" + hashlib.sha256(data[4:]).digest()
         path.write_bytes(data)
-        return native.load_state(path)
+        return checkpoints.load_state(path)
 
     return [whole, b"SIGN" + payload], call
 

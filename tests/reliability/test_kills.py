@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from ssd.report.run_log import read_rows
-from ssd.weights.native import load_state, load_weights, newest_whole
+from ssd.training.checkpoints import load_state, newest_whole
+from ssd.weights.native import load_weights
 from tests.reliability.nursery import Nursery
 from tests.training.runs import TINY, assert_same
 
@@ -22,7 +23,7 @@ HARD = (*TINY, "optim.accumulate=2", "optim.ema=0.9", "train.eval_every=2", "tra
 HARD += ("data.shapes_val=12",)  # an evaluation of three batches
 KILL_AT = """
 import os, signal
-from ssd import losswatch
+from ssd.training import loss_monitor as losswatch
 real = losswatch.LossWatch.add
 def add(self, step, *rest):
     if step == {}:
@@ -33,7 +34,7 @@ losswatch.LossWatch.add = add
 # The evaluation's first batch says that it is under way, and takes its time.
 SLOW_EVALUATION = """
 import pathlib, time
-from ssd import detector
+from ssd.inference import detector
 real = detector.Detector.predict
 def predict(self, images):
     pathlib.Path({!r}).touch()
@@ -43,7 +44,7 @@ detector.Detector.predict = predict
 """
 SLOW_STEP = """
 import pathlib, time
-from ssd import losswatch
+from ssd.training import loss_monitor as losswatch
 def add(self, *rest):
     pathlib.Path({!r}).touch()
     time.sleep(60)

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from ssd.report.run_log import read_rows
-from ssd.weights.native import load_state
+from ssd.training.checkpoints import load_state
 from tests.reliability.nursery import Nursery
 from tests.training.runs import TINY
 
 # Executed by every rank before the command; `rank` is its number.
 AT_STEP_2 = """
 import os, signal
-from ssd import losswatch
+from ssd.training import loss_monitor as losswatch
 from ssd.errors import DataWorkerError
 real = losswatch.LossWatch.add
 def add(self, step, lr, parts, *rest):
@@ -89,7 +89,7 @@ def test_a_process_that_never_comes_is_told(nursery: Nursery, tmp_path: Path) ->
 
 
 def test_ranks_with_different_configs_stop_on_all(nursery: Nursery, tmp_path: Path) -> None:
-    first = "import sys, ssd.experiment.config as c\nreal = c.load\nc.load = lambda p, o=(): real(p, [*o, f'seed={rank}'])\n"
+    first = "import ssd.experiment.config as c\nreal = c.load\nc.load = lambda p, o=(): real(p, [*o, f'seed={rank}'])\n"
     ended = nursery.run("train", *words(tmp_path, *THREE), ranks=3, first=first, timeout=30)
     assert [rank.code for rank in ended] == [2] * 3
     assert all("disagree on the config or the data" in rank.err for rank in ended)
@@ -123,7 +123,7 @@ def test_evaluation_counts_each_image_once_and_equals_one_process(nursery: Nurse
 @pytest.mark.slow
 def test_a_rank_that_fails_in_evaluation_ends_the_others(nursery: Nursery, tmp_path: Path) -> None:
     first = """
-from ssd import detector
+from ssd.inference import detector
 def broken(self, images):
     raise KeyError("a bug")
 if rank == 1:

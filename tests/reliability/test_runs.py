@@ -7,14 +7,15 @@ import pytest
 
 from ssd.experiment import config as configs
 from ssd.report.run_log import read_rows
-from ssd.weights.native import load_state, load_weights
+from ssd.training.checkpoints import load_state
+from ssd.weights.native import load_weights
 from tests.reliability.nursery import Nursery
 from tests.training.runs import TINY
 
 # Replaces the headline figure of each evaluation by the next of a list.
 FIGURES = """
 import dataclasses
-from ssd import training
+from ssd.training import trainer as training
 real, figures = training.evaluate, iter({})
 def evaluate(*args, **keywords):
     answer = real(*args, **keywords)
@@ -61,7 +62,7 @@ def test_the_best_figure_survives_a_resume(nursery: Nursery, tmp_path: Path) -> 
 
 
 def test_without_an_evaluation_there_are_no_best_weights(nursery: Nursery, tmp_path: Path) -> None:
-    first = "import os, signal\nfrom ssd import run\nreal = run.RunFolder.describe\ndef describe(self, *rest):\n"
+    first = "import os, signal\nfrom ssd.training import run_folder as run\nreal = run.RunFolder.describe\ndef describe(self, *rest):\n"
     first += "    real(self, *rest); os.kill(os.getpid(), signal.SIGTERM)\nrun.RunFolder.describe = describe\n"
     (ended,) = nursery.run("train", *words(tmp_path), first=first)
     assert ended.code == 143

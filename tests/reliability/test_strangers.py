@@ -97,7 +97,7 @@ def test_the_package_makes_no_call_that_trusts_a_file() -> None:
             if name in ("np.load", "numpy.load"):
                 assert words.get("allow_pickle") == "False", f"{place} loads pickles"
             if name == "yaml.load":
-                assert path.name == "yamltext.py", f"{place} parses YAML of its own"
+                assert path.name == "yaml.py", f"{place} parses YAML of its own"
 
 
 def bombs() -> Iterator[tuple[str, object]]:
@@ -151,7 +151,7 @@ def test_files_that_declare_a_terabyte_are_refused_in_little_memory(nursery: Nur
 import resource, ssd
 from pathlib import Path
 from ssd.errors import CheckpointError
-from ssd.detector import load
+from ssd.inference.detector import load
 resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
 for path in sorted(Path({str(tmp_path)!r}).glob("bomb.*")):
     try:

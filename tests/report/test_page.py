@@ -98,16 +98,3 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path) -> None:
 def test_the_foot_names_the_version() -> None:
     assert made_by("1.2").startswith("ssd 1.2, 20")
     check(render(page()))
-
-
-def test_the_template_and_the_style_sheet_are_in_the_wheel() -> None:
-    import tomllib
-    from pathlib import Path
-
-    import ssd.report
-
-    folder = Path(ssd.report.__file__).parent
-    declared = tomllib.loads((folder.parents[1] / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    assert sorted(declared["ssd.report"]) == sorted(
-        path.name for path in folder.iterdir() if path.suffix in (".html", ".css")
-    )

@@ -2,9 +2,8 @@ import pytest
 import torch
 
 from ssd.errors import ArgumentError, ConfigError
-from ssd.system import precision
-from ssd.system.device import choose_device
-from ssd.system.precision import choose_dtype, cpu_features, cpu_has_bf16
+from ssd.system import device
+from ssd.system.device import choose_device, choose_dtype, cpu_features, cpu_has_bf16
 
 CPU, CUDA, OTHER = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 
@@ -21,7 +20,7 @@ CPU, CUDA, OTHER = torch.device("cpu"), torch.device("cuda"), torch.device("mps"
 def test_auto_on_a_cpu_is_bf16_where_there_are_instructions_for_it(
     monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], bf16: bool
 ) -> None:
-    monkeypatch.setattr(precision, "_cpu_flag", lambda name: name in flags)
+    monkeypatch.setattr(device, "_cpu_flag", lambda name: name in flags)
     assert cpu_has_bf16() is bf16
     assert choose_dtype("auto", CPU) == (torch.bfloat16 if bf16 else torch.float32)
     assert choose_dtype("auto", OTHER) == torch.float32

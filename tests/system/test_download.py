@@ -112,7 +112,7 @@ def test_another_file_in_the_way_is_never_replaced(server, tmp_path):
 def test_processes_that_want_the_same_file_fetch_it_once(server, tmp_path):
     server.delay = 0.5  # longer than the second needs to come to the lock
     program = f"""
-from ssd.download import download
+from ssd.system.download import download
 print(download({url_of(server)!r}, {str(tmp_path / "file.bin")!r}, md5={MD5!r}, progress=False))
 """
     processes = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) for _ in range(3)]

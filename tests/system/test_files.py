@@ -64,7 +64,7 @@ def test_leftovers_of_the_dead_and_of_oneself_go_and_all_else_stays(tmp_path):
 _TAKES_TURNS = """
 import sys, time
 from pathlib import Path
-from ssd.files import alone
+from ssd.system.files import alone
 target = Path(sys.argv[1])
 for _ in range(20):
     with alone(target):
@@ -86,7 +86,7 @@ def test_the_lock_of_a_killed_process_is_nobodys(tmp_path):
     path = tmp_path / "file"
     program = f"""
 import os, signal
-from ssd.files import alone
+from ssd.system.files import alone
 with alone({str(path)!r}):
     os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -17,7 +17,8 @@ from ssd.experiment.config import Config
 from ssd.report.run_log import read_rows
 from ssd.settings import Settings
 from ssd.training import trainer
-from ssd.weights.native import load_state, load_weights
+from ssd.training.checkpoints import load_state
+from ssd.weights.native import load_weights
 from tests.training.runs import TINY, assert_same, environment, run_training, train_command
 
 
@@ -68,9 +69,9 @@ def test_a_run_leaves_config_environment_rows_states_and_weights(finished: Path)
 
 
 def test_a_page_that_cannot_be_written_is_no_reason_to_lose_a_run(caplog: pytest.LogCaptureFixture) -> None:
-    trainer = mock.Mock(folder=mock.Mock(path="run"))
+    stand_in = mock.Mock(folder=mock.Mock(path="run"))
     with mock.patch.object(trainer, "write_training_page", side_effect=OSError("disk full")):
-        trainer.Trainer._write_page(trainer)
+        trainer.Trainer._write_page(stand_in)
     assert "the page of the run could not be written" in caplog.text
     assert "disk full" in caplog.text
 

@@ -15,6 +15,7 @@ import torch
 from ssd.errors import CheckpointError, SSDError
 from ssd.settings import BoxSettings, NetworkSettings, Settings
 from ssd.system import files
+from ssd.training import checkpoints
 from ssd.weights import native
 
 SETTINGS = Settings(
@@ -144,13 +145,13 @@ def test_extra_that_json_cannot_carry_is_an_error(tmp_path):
 
 def test_a_run_state_comes_back_as_it_was(tmp_path):
     state = some_state()
-    native.save_state(tmp_path / "last.pt", state)
-    assert_same(native.load_state(tmp_path / "last.pt"), state)
+    checkpoints.save_state(tmp_path / "last.pt", state)
+    assert_same(checkpoints.load_state(tmp_path / "last.pt"), state)
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
 
 
 def test_a_run_state_is_an_ordinary_torch_file(tmp_path):
-    native.save_state(tmp_path / "last.pt", some_state())
+    checkpoints.save_state(tmp_path / "last.pt", some_state())
     plain = torch.load(tmp_path / "last.pt", weights_only=True)
     assert plain["epoch"] == 3
 
@@ -167,24 +168,24 @@ def test_a_run_state_is_an_ordinary_torch_file(tmp_path):
 )
 def test_what_could_not_be_loaded_safely_is_refused_at_saving_and_named(tmp_path, value, kind):
     with pytest.raises(CheckpointError, match=r"state\.rng\.1: a .*" + kind):
-        native.save_state(tmp_path / "last.pt", {"rng": [0, value]})
+        checkpoints.save_state(tmp_path / "last.pt", {"rng": [0, value]})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_flipped_byte_anywhere_in_a_run_state_is_an_error(tmp_path):
     path = tmp_path / "last.pt"
-    native.save_state(path, {"a": torch.arange(20.0), "epoch": 1})
+    checkpoints.save_state(path, {"a": torch.arange(20.0), "epoch": 1})
     whole = path.read_bytes()
     for position in range(0, len(whole), 7):
         damaged = bytearray(whole)
         damaged[position] ^= 64
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError, match="damaged"):
-            native.load_state(path)
+            checkpoints.load_state(path)
     for length in (0, 10, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(CheckpointError, match="damaged"):
-            native.load_state(path)
+            checkpoints.load_state(path)
 
 
 class _Evil:
@@ -207,7 +208,7 @@ def test_a_malicious_run_state_executes_nothing(tmp_path, monkeypatch, forced):
         path = tmp_path / "last.pt"
         path.write_bytes(payload + b"SSDSTATE" + hashlib.sha256(payload).digest())
         with pytest.raises(CheckpointError, match="is not a run state"):
-            native.load_state(path)
+            checkpoints.load_state(path)
     assert not (tmp_path / "executed").exists()
 
 
@@ -222,35 +223,35 @@ def test_every_torch_load_of_the_package_is_weights_only():
 
 def test_the_newest_whole_state_is_found_past_damaged_ones(tmp_path):
     for step in (9, 10, 120):
-        native.save_state(tmp_path / f"state-{step}.pt", {"step": step})
-    assert native.newest_whole(tmp_path).name == "state-120.pt"
+        checkpoints.save_state(tmp_path / f"state-{step}.pt", {"step": step})
+    assert checkpoints.newest_whole(tmp_path).name == "state-120.pt"
     (tmp_path / "state-120.pt").write_bytes((tmp_path / "state-120.pt").read_bytes()[:-9])
     with pytest.warns(UserWarning, match=r"state-120\.pt: is damaged"):
-        assert native.newest_whole(tmp_path).name == "state-10.pt"
-    assert native.newest_whole(tmp_path, "*.safetensors") is None
-    assert native.newest_whole(tmp_path / "nothing") is None
+        assert checkpoints.newest_whole(tmp_path).name == "state-10.pt"
+    assert checkpoints.newest_whole(tmp_path, "*.safetensors") is None
+    assert checkpoints.newest_whole(tmp_path / "nothing") is None
 
 
 def test_the_later_of_two_states_without_numbers_is_the_newest(tmp_path):
     for name, when in (("a.pt", 2000), ("b.pt", 1000)):
-        native.save_state(tmp_path / name, {})
+        checkpoints.save_state(tmp_path / name, {})
         os.utime(tmp_path / name, (when, when))
-    assert native.newest_whole(tmp_path).name == "a.pt"
+    assert checkpoints.newest_whole(tmp_path).name == "a.pt"
 
 
 def test_prune_keeps_the_newest_and_only_those(tmp_path):
     for step in range(5):
-        native.save_state(tmp_path / f"state-{step:06d}.pt", {"step": step})
-        native.prune(tmp_path, keep=2)
+        checkpoints.save_state(tmp_path / f"state-{step:06d}.pt", {"step": step})
+        checkpoints.prune(tmp_path, keep=2)
         assert (tmp_path / f"state-{step:06d}.pt").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["state-000003.pt", "state-000004.pt"]
     with pytest.raises(CheckpointError, match="keep = 0"):
-        native.prune(tmp_path, keep=0)
+        checkpoints.prune(tmp_path, keep=0)
 
 
 def test_a_failed_delete_is_a_warning(tmp_path, monkeypatch):
     for step in range(3):
-        native.save_state(tmp_path / f"state-{step}.pt", {"step": step})
+        checkpoints.save_state(tmp_path / f"state-{step}.pt", {"step": step})
     unlink = Path.unlink
 
     def refuse(self, *arguments, **keywords):
@@ -260,7 +261,7 @@ def test_a_failed_delete_is_a_warning(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.warns(UserWarning, match=r"state-0\.pt: cannot be deleted \(Permission denied\)"):
-        deleted = native.prune(tmp_path, keep=1)
+        deleted = checkpoints.prune(tmp_path, keep=1)
     assert [p.name for p in deleted] == ["state-1.pt"]
 
 
@@ -270,7 +271,7 @@ def test_a_failed_delete_is_a_warning(tmp_path, monkeypatch):
 _KILLER = """
 import os, random, signal, sys, time
 import torch
-from ssd import checkpoint
+from ssd.training import checkpoints as checkpoint
 path, kills = sys.argv[1], int(sys.argv[2])
 random.seed(0)
 torch.set_num_threads(1)
@@ -315,10 +316,10 @@ def test_a_state_killed_thirty_times_while_saving_is_always_whole(tmp_path):
 
 def test_a_full_disk_leaves_the_old_state_and_no_litter(tmp_path):
     path = tmp_path / "last.pt"
-    native.save_state(path, {"step": 1})
+    checkpoints.save_state(path, {"step": 1})
     program = f"""
 import resource, torch
-from ssd import checkpoint
+from ssd.training import checkpoints as checkpoint
 from ssd.errors import SSDError
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 try:
@@ -328,10 +329,10 @@ except SSDError as error:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "no space left writing last.pt (needs 4.0 MB)" in done.stdout
-    assert native.load_state(path) == {"step": 1}
+    assert checkpoints.load_state(path) == {"step": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
 
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(SSDError, match=r"nowhere/last\.pt: cannot be written \(No such file or directory\)"):
-        native.save_state(tmp_path / "nowhere" / "last.pt", {})
+        checkpoints.save_state(tmp_path / "nowhere" / "last.pt", {})

@@ -13,11 +13,11 @@ from ssd import __version__
 from ssd.audit.page.distributions import ClassRow, SplitFigures, Wrong
 from ssd.audit.page.page import DatasetFigures, Fitted, Reached, dataset_page
 from ssd.audit.readiness import Verdict
-from ssd.audit.recall import gather
 from ssd.audit.report import Fit, Report, SplitReport
 from ssd.audit.text import fit_is_worth_it, fit_worth
 from ssd.data.dataset import Dataset
 from ssd.data.formats.annotations import Problem
+from ssd.data.objects import gather
 from ssd.errors import SSDError
 from ssd.evaluation.page.pictures import as_jpeg, draw_mistake
 from ssd.images.decode import load_image

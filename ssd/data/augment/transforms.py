@@ -44,7 +44,7 @@ class TrainTransform:
 
     `order="paper"` does every step on the big picture, `order="warp"` resamples once and distorts the small one; both
     make the same draws and the same boxes. `fill` is the colour around an expanded picture, the network's mean. `extra`
-    are albumentations transforms of one's own, applied last. The other switches are `ssd.experiment.config.AugmentConfig`'s.
+    are albumentations transforms of one's own, applied last. The other switches are those of `AugmentConfig`.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ class Curve:
 
     scores: Float[np.ndarray, "P"]
     recall: Float[np.ndarray, "P"]
-    average_precision: Float[np.ndarray, "P"]
+    precision: Float[np.ndarray, "P"]
     area: float | None  # average precision, precision made monotone; None without objects
 
     @property
@@ -35,9 +35,9 @@ class Curve:
     def at(self, threshold: float) -> tuple[float | None, float | None]:
         """Precision and recall from a score on; None without detections, and without objects."""
         kept = int((self.scores >= threshold).sum())
-        average_precision = float(self.precision[kept - 1]) if kept else None
+        precision = float(self.precision[kept - 1]) if kept else None
         recall = float(self.recall[kept - 1]) if kept else 0.0
-        return average_precision, None if self.area is None else recall
+        return precision, None if self.area is None else recall
 
 
 def curve(scores: Float[np.ndarray, "D"], hits: Bool[np.ndarray, "D"], positives: int) -> Curve:

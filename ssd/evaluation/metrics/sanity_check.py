@@ -7,7 +7,7 @@ from ssd.evaluation.metrics.accumulator import Metric
 from ssd.structures import Record
 
 
-def self_test(metric: Metric, images: int = 50) -> None:
+def sanity_check(metric: Metric, images: int = 50) -> None:
     """Give a metric its own ground truth, on a few images, and see that its headline is 1.
 
     Catches boxes in the wrong form, labels shifted by one and ids that do not meet, at the start of an evaluation

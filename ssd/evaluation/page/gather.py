@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ssd import __version__
-from ssd.audit.recall import SIZES, gather
+from ssd.data.objects import SIZES, gather
 from ssd.evaluation.metrics.details import Details, FalseAlarm, Miss
 from ssd.evaluation.page.page import EvaluationFigures, SizeRow, evaluation_page
 from ssd.evaluation.page.pictures import Drawn, as_jpeg, draw_mistake, side_by_side

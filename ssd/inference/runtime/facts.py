@@ -12,12 +12,12 @@ import torch
 from jaxtyping import UInt8
 
 from ssd.errors import ArgumentError, CheckpointError
-from ssd.images.decode import resize_8bit
+from ssd.images.preprocess import resize_8bit
 from ssd.settings import Settings
 from ssd.structures import Found
 
 # What computes a graph, by the suffix of its file.
-BACKENDS = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch"}
+GRAPH_ENGINES = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch"}
 _VERSION = 1
 _NOT_OURS = "Export one: python tools/export.py WEIGHTS --format onnx (or openvino)"
 
@@ -92,37 +92,7 @@ class Graph(Protocol):
 
 def is_graph(path: str | Path) -> bool:
     """Whether a file's name says that it is an exported graph."""
-    return Path(path).suffix.lower() in BACKENDS
-
-
-def open_graph(
-    path: str | Path, *, device: str = "auto", precision: str = "auto", backend: str = "auto", trust: bool = False
-) -> Graph:
-    """Make an exported graph ready. `trust` is needed for a `.pt2`, whose loading can run code.
-
-    Raises:
-        ArgumentError: another backend's file, or a device or precision that this graph does not have.
-        CheckpointError: missing, damaged, or not exported by this package.
-        MissingExtraError: the engine is not installed.
-    """
-    path = Path(path)
-    kind = BACKENDS[path.suffix.lower()]
-    if backend not in ("auto", kind):
-        problem = f"{backend!r} does not compute a {path.suffix} file"
-        raise ArgumentError(problem, place="backend", remedy=f"Use auto or {kind}.")
-    if not path.is_file():
-        raise CheckpointError("no such file", place=path, remedy="Check the path.")
-    if kind == "onnx":
-        from ssd.inference.runtime.onnx import OnnxGraph
-
-        return OnnxGraph(path, device, precision)
-    if kind == "openvino":
-        from ssd.inference.runtime.openvino_graph import OpenVINOGraph
-
-        return OpenVINOGraph(path, device, precision)
-    from ssd.inference.runtime.pt2 import ProgramGraph
-
-    return ProgramGraph(path, device, precision, trust=trust)
+    return Path(path).suffix.lower() in GRAPH_ENGINES
 
 
 def stack(images: Sequence[np.ndarray], facts: Facts) -> list[UInt8[np.ndarray, "B H W 3"]]:

@@ -6,16 +6,17 @@ preprocessing and post-processing too.
 
 import importlib.util
 import os
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, bfloat16, nn  # not `import torch`: here that name is the module beside this file
 
-from ssd.errors import ArgumentError
+from ssd.errors import ArgumentError, CheckpointError
+from ssd.inference.runtime.facts import GRAPH_ENGINES, Graph
 from ssd.inference.runtime.torch import TorchRuntime
 from ssd.structures import Predictions
-from ssd.system.device import choose_device
-from ssd.system.precision import choose_dtype
+from ssd.system.device import choose_device, choose_dtype
 
 BACKENDS = ("auto", "torch", "openvino")
 # Conversion for OpenVINO takes seconds, once; below this many parameters there is too little to win.
@@ -88,3 +89,33 @@ def choose_backend(network: nn.Module, *, device: str = "auto", backend: str = "
 def _check_backend(backend: str, place: str = "backend") -> None:
     if backend not in BACKENDS:
         raise ArgumentError(f"{backend!r} is unknown", place=place, remedy=f"Choose from {', '.join(BACKENDS)}.")
+
+
+def open_graph(
+    path: str | Path, *, device: str = "auto", precision: str = "auto", backend: str = "auto", trust: bool = False
+) -> Graph:
+    """Make an exported graph ready. `trust` is needed for a `.pt2`, whose loading can run code.
+
+    Raises:
+        ArgumentError: another backend's file, or a device or precision that this graph does not have.
+        CheckpointError: missing, damaged, or not exported by this package.
+        MissingExtraError: the engine is not installed.
+    """
+    path = Path(path)
+    kind = GRAPH_ENGINES[path.suffix.lower()]
+    if backend not in ("auto", kind):
+        problem = f"{backend!r} does not compute a {path.suffix} file"
+        raise ArgumentError(problem, place="backend", remedy=f"Use auto or {kind}.")
+    if not path.is_file():
+        raise CheckpointError("no such file", place=path, remedy="Check the path.")
+    if kind == "onnx":
+        from ssd.inference.runtime.onnx import OnnxGraph
+
+        return OnnxGraph(path, device, precision)
+    if kind == "openvino":
+        from ssd.inference.runtime.openvino_graph import OpenVINOGraph
+
+        return OpenVINOGraph(path, device, precision)
+    from ssd.inference.runtime.pt2 import ProgramGraph
+
+    return ProgramGraph(path, device, precision, trust=trust)

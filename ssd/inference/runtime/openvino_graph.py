@@ -9,7 +9,7 @@ from ssd.inference.runtime import ir
 from ssd.inference.runtime.facts import Facts, as_found, refuse_device, refuse_precision
 from ssd.inference.runtime.openvino import CompiledModel
 from ssd.structures import Found
-from ssd.system.precision import cpu_has_bf16
+from ssd.system.device import cpu_has_bf16
 
 
 class OpenVINOGraph:

@@ -117,8 +117,7 @@ def torch_and_devices() -> Iterator[Finding]:
     try:
         import torch
 
-        from ssd.system.device import choose_device
-        from ssd.system.precision import choose_dtype, cpu_features
+        from ssd.system.device import choose_device, choose_dtype, cpu_features
     except (ImportError, OSError) as error:
         yield Finding("torch", "problem", f"cannot be imported: {error}", 'pip install --force-reinstall "torch>=2.10"')
         return

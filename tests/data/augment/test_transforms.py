@@ -18,7 +18,7 @@ from ssd.data.augment.photometric import Colours, distort, draw_colours
 from ssd.data.augment.transforms import TrainTransform
 from ssd.data.augment.warp import Geometry, by_steps, in_one_warp, move_boxes
 from ssd.errors import ConfigError
-from ssd.images.decode import resize_8bit
+from ssd.images.preprocess import resize_8bit
 from ssd.structures import Sample
 
 FILL = (124, 116, 104)

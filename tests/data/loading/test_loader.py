@@ -203,7 +203,7 @@ def test_a_program_with_a_hanging_worker_ends(tmp_path: Path) -> None:
     program.write_text(
         textwrap.dedent("""
         import sys
-        from tests.data.test_loader import Drawn, an_epoch
+        from tests.data.loading.test_loader import Drawn, an_epoch
         from ssd.errors import DataWorkerError
         if __name__ == "__main__":
             try:

@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from ssd.evaluation.metrics import sanity_check
 from ssd.evaluation.metrics.details import Details
 from ssd.evaluation.metrics.error_breakdown import ErrorBreakdown
+from ssd.evaluation.metrics.sanity_check import sanity_check
 from ssd.evaluation.metrics.voc import VocMetric
 from tests.evaluation.metrics.made import found, hand_in, random_case, record
 

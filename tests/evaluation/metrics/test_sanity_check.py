@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from ssd.errors import EvaluationError
-from ssd.evaluation.metrics import sanity_check
 from ssd.evaluation.metrics.accumulator import Metric, annotation_hash
 from ssd.evaluation.metrics.coco import CocoMetric
 from ssd.evaluation.metrics.error_breakdown import ErrorBreakdown
+from ssd.evaluation.metrics.sanity_check import sanity_check
 from ssd.evaluation.metrics.voc import VocMetric
 from ssd.structures import Record
 from tests.evaluation.metrics.made import random_case, record

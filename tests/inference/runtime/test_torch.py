@@ -36,7 +36,7 @@ def test_bf16_predictions_come_in_fp32(network):
 
 def test_auto_takes_bf16_where_the_cpu_has_it(network, monkeypatch):
     for has, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr("ssd.system.precision.cpu_has_bf16", lambda has=has: has)
+        monkeypatch.setattr("ssd.system.device.cpu_has_bf16", lambda has=has: has)
         assert open_runtime(network, device="cpu").precision == expected
 
 

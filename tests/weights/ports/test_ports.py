@@ -11,7 +11,7 @@ from ssd.weights.ports.class_names import COCO, VOC
 from ssd.weights.ports.layout import Foreign
 from ssd.weights.ports.registry import read_foreign
 from tests.weights import made
-from tests.weights.ports import made
+from tests.weights.ports import foreign_forward
 
 
 def assert_same_numbers(foreign: Foreign, theirs: dict[str, torch.Tensor], table: str, outputs: int) -> None:
@@ -21,13 +21,13 @@ def assert_same_numbers(foreign: Foreign, theirs: dict[str, torch.Tensor], table
     images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1)) * 60
     with torch.inference_mode():
         predictions = network(images)
-        offsets, logits = made.forward(theirs, images, outputs, size)
+        offsets, logits = foreign_forward.forward(theirs, images, outputs, size)
     assert logits.std() > 0.05, "the comparison would be empty"
     torch.testing.assert_close(predictions.offsets, offsets, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(predictions.logits, logits, rtol=1e-4, atol=1e-4)
     offsets = offsets / offsets.std()  # of a size where nothing is clamped
     boxes = decode(offsets, default_boxes(foreign.settings.boxes), foreign.settings.boxes.variances)
-    expected = made.decoded(offsets, made.priors_of(table, size))
+    expected = foreign_forward.decoded(offsets, foreign_forward.priors_of(table, size))
     assert (boxes - expected).abs().max() * size < 0.02  # pixels
 
 
@@ -87,7 +87,9 @@ def test_lufficc_512_has_the_boxes_of_its_configurations():
     for outputs, table in ((21, "voc"), (81, "coco")):
         boxes = default_boxes(read_foreign(made.lufficc(outputs, 512), "x").settings.boxes)
         assert boxes.shape == (24564, 4)
-        torch.testing.assert_close(boxes, made.decoded(torch.zeros(24564, 4), made.priors_of(table, 512)))
+        torch.testing.assert_close(
+            boxes, foreign_forward.decoded(torch.zeros(24564, 4), foreign_forward.priors_of(table, 512))
+        )
 
 
 @pytest.mark.slow
