@@ -1,8 +1,8 @@
-"""Draw the pictures of `how.md` with the package's own functions: default boxes, matches, hard negatives, detections.
+"""Draw the images of `how.md` with the package's own functions: default boxes, matches, hard negatives, detections.
 
     python docs/draw.py BCCD --weights runs/bccd/best.safetensors
 
-BCCD is the folder of blood-cell pictures (github.com/Shenggan/BCCD_Dataset, MIT licence); the weights are those of
+BCCD is the folder of blood-cell images (github.com/Shenggan/BCCD_Dataset, MIT licence); the weights are those of
 `python tools/train.py --data BCCD data.bad_objects=drop data.train=trainval data.val=test`. Any folder and any weights
 trained on it serve as well.
 """
@@ -37,11 +37,11 @@ from ssd.multibox.matcher import Matches, match
 from ssd.structures import Predictions, Sample, Targets
 
 RED = (0.85, 0.1, 0.1)
-SHOWN_NEGATIVES = 60  # more would hide the picture
+SHOWN_NEGATIVES = 60  # more would hide the image
 
 
 class Scene:
-    """One picture with its objects, and the detector that looks at it."""
+    """One image with its objects, and the detector that looks at it."""
 
     def __init__(self, detector: ssd.Detector, sample: Sample, data_names: Sequence[str]) -> None:
         self.detector, self.sample = detector, sample
@@ -57,7 +57,7 @@ class Scene:
         self.sides = np.array([width, height, width, height])
 
     def pixels(self, rows: torch.Tensor) -> np.ndarray:
-        """Some default boxes, in pixels of the picture."""
+        """Some default boxes, in pixels of the image."""
         return self.default_boxes[rows].numpy() * self.sides
 
     def _targets(self) -> Targets:
@@ -66,7 +66,7 @@ class Scene:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write every picture into a folder."""
+    """Write every image into a folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", metavar="FOLDER", help="a VOC, COCO or YOLO folder")
     parser.add_argument("--weights", required=True, help="weights trained on it")
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     detector = ssd.load(args.weights, precision="fp32", backend="torch")
     args.output.mkdir(parents=True, exist_ok=True)
     scene = Scene(detector, dataset.load(_find(dataset, args.picture)), dataset.class_names)
-    for name, draw in PICTURES.items():
+    for name, draw in IMAGES.items():
         figure = draw(scene)
         quality = {"quality": 82, "optimize": True}
         figure.savefig(args.output / f"{name}.jpg", dpi=110, bbox_inches="tight", pad_inches=0.05, pil_kwargs=quality)
@@ -169,7 +169,7 @@ def draw_suppression(scene: Scene) -> Figure:
 
 
 def draw_augmentation(scene: Scene) -> Figure:
-    """One picture as eight epochs of training see it."""
+    """One image as eight epochs of training see it."""
     detector = scene.detector
     transform = TrainTransform(scene.size, fill=mean_colour(detector.settings.preprocessing))
     figure, grid = plt.subplots(2, 4, figsize=(12, 6.1), layout="constrained")
@@ -183,7 +183,7 @@ def draw_augmentation(scene: Scene) -> Figure:
 
 
 def _panels(scene: Scene, rows: int, columns: int) -> tuple[Figure, list[Axes]]:
-    """Panels that all show the picture, pale, so that boxes stand out."""
+    """Panels that all show the image, pale, so that boxes stand out."""
     height, width = scene.sample.image.shape[:2]
     across = 13 / columns
     figure, axes = plt.subplots(
@@ -211,12 +211,12 @@ def _write(axis: Axes, box: np.ndarray, text: str, color: tuple[float, float, fl
 
 
 def _rgb(label: int) -> tuple[float, float, float]:
-    """The colour of a class, dark enough for a pale picture."""
+    """The colour of a class, dark enough for a pale image."""
     red, green, blue = class_color(label)
     return 0.8 * red / 255, 0.8 * green / 255, 0.8 * blue / 255
 
 
-PICTURES: dict[str, Callable[[Scene], Figure]] = {
+IMAGES: dict[str, Callable[[Scene], Figure]] = {
     "levels": draw_levels,
     "matches": draw_matches,
     "negatives": draw_negatives,

@@ -44,7 +44,7 @@ ROOMS = {
         "Training",
         (
             *("training", "trainstep", "evaluation", "build", "build_data", "config", "optim", "trainstate"),
-            *("losswatch", "vitals", "run", "distributed"),
+            *("loss_monitor", "vitals", "run", "distributed"),
         ),
     ),
     "metrics": ("Metrics", ("metrics",)),
@@ -65,7 +65,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def made_pages() -> dict[str, str | bytes]:
-    """Every page and picture that is not on disk, under its place in the site."""
+    """Every page and image that is not on disk, under its place in the site."""
     pages: dict[str, str | bytes] = {
         "reference/config.md": config_page(),
         "reference/commands.md": commands_page(),
@@ -76,7 +76,7 @@ def made_pages() -> dict[str, str | bytes]:
 
 
 def taken_page(path: Path) -> str:
-    """A file of the checkout; what it links to is no page here, so only names are left, and pictures of docs/."""
+    """A file of the checkout; what it links to is no page here, so only names are left, and images of docs/."""
     pages = {Path(name).name: page for page, name in TAKEN.items()}
 
     def relink(link: re.Match[str]) -> str:
@@ -241,7 +241,7 @@ def help_of(name: str) -> str:
 
 
 def notebook_pages(path: Path) -> dict[str, str | bytes]:
-    """The notebook as a page, and the pictures among its outputs as files."""
+    """The notebook as a page, and the images among its outputs as files."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     parts: list[str] = []
     pages: dict[str, str | bytes] = {}
@@ -255,9 +255,9 @@ def notebook_pages(path: Path) -> dict[str, str | bytes]:
             data = output.get("data", {})
             kind = next((kind for kind in ("png", "jpeg") if f"image/{kind}" in data), None)
             if kind is not None:
-                picture = f"images/quickstart-{len(pages) + 1}.{kind}"
-                pages[picture] = base64.b64decode("".join(data[f"image/{kind}"]))
-                parts.append(f"![what the cell above shows]({picture})")
+                image = f"images/quickstart-{len(pages) + 1}.{kind}"
+                pages[image] = base64.b64decode("".join(data[f"image/{kind}"]))
+                parts.append(f"![what the cell above shows]({image})")
             elif text := "".join(output.get("text", data.get("text/plain", []))).rstrip():
                 parts.append(f"```text\n{text}\n```")
     return {"quickstart.md": "\n\n".join(parts) + "\n", **pages}

@@ -1,12 +1,12 @@
-"""Detect in more pictures than one machine likes: a folder or Parquet files in, Parquet files out, with Ray Data.
+"""Detect in more images than one machine likes: a folder or Parquet files in, Parquet files out, with Ray Data.
 
     pip install "ssd-vgg[ray]"
     python examples/ray_detect.py photos/ found/ --weights runs/finetune
-    python examples/ray_detect.py s3://bucket/pictures/ s3://bucket/found/ --actors 16   # on a Ray cluster
-    python examples/ray_detect.py pictures.parquet found/ --column image                 # encoded pictures in a column
+    python examples/ray_detect.py s3://bucket/images/ s3://bucket/found/ --actors 16   # on a Ray cluster
+    python examples/ray_detect.py images.parquet found/ --column image                 # encoded images in a column
 
-Each actor holds one detector; Ray moves the pictures to them and keeps its memory bounded. A row of the output is one
-picture: path, width, height, detections (as in a line of detections.jsonl), and error, which is null for those that
+Each actor holds one detector; Ray moves the images to them and keeps its memory bounded. A row of the output is one
+image: path, width, height, detections (as in a line of detections.jsonl), and error, which is null for those that
 could be read. Without a cluster a local one is started, for as long as it takes. On a cluster the package must be
 installed on every node, and weights that are no URL must lie in a folder that all of them share.
 """
@@ -28,7 +28,7 @@ SUFFIXES = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"]
 
 
 class Search:
-    """One actor: a detector, and what it does with a batch of encoded pictures."""
+    """One actor: a detector, and what it does with a batch of encoded images."""
 
     def __init__(self, weights: str, score_threshold: float, column: str, threads: int) -> None:
         import torch
@@ -39,22 +39,22 @@ class Search:
         self.column = column
 
     def __call__(self, table: Any) -> Any:
-        """A table of pictures as a table of detections, with the types spelled out: a batch may hold no object."""
+        """A table of images as a table of detections, with the types spelled out: a batch may hold no object."""
         import pyarrow
 
         paths = table.column("path").to_pylist() if "path" in table.column_names else [None] * len(table)
-        pictures = [_bytes_of(value) for value in table.column(self.column).to_pylist()]
-        return pyarrow.Table.from_pylist(self._rows(paths, pictures), schema=_schema())
+        images = [_bytes_of(value) for value in table.column(self.column).to_pylist()]
+        return pyarrow.Table.from_pylist(self._rows(paths, images), schema=_schema())
 
-    def _rows(self, paths: Sequence[str | None], pictures: Sequence[bytes]) -> list[dict[str, Any]]:
+    def _rows(self, paths: Sequence[str | None], images: Sequence[bytes]) -> list[dict[str, Any]]:
         from ssd.images.decode import decode
 
         rows: list[dict[str, Any]] = []
         images = []
-        for path, data in zip(paths, pictures, strict=True):
+        for path, data in zip(paths, images, strict=True):
             rows.append({"path": path})
             try:
-                images.append(decode(data, path or "a picture"))
+                images.append(decode(data, path or "a image"))
             except ImageError as error:
                 rows[-1] |= {"error": str(error), "detections": []}
         found = iter(self.detector.detect_batch(images, score_threshold=self.score_threshold))
@@ -80,7 +80,7 @@ def _schema() -> Any:
 
 
 def read(source: str, column: str) -> Any:
-    """The pictures of a folder (also below it), or of Parquet files."""
+    """The images of a folder (also below it), or of Parquet files."""
     ray = load_extra("ray", "ray")
     if "://" not in source and not Path(source).exists():
         raise ArgumentError("no such file or folder", place=source, remedy="Check the path.")
@@ -94,12 +94,12 @@ def read(source: str, column: str) -> Any:
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the example."""
-    p = argparse.ArgumentParser(description="Detect in many pictures with Ray Data.")
-    p.add_argument("source", help="a folder of pictures, or Parquet files with encoded pictures; any URL Ray reads")
+    p = argparse.ArgumentParser(description="Detect in many images with Ray Data.")
+    p.add_argument("source", help="a folder of images, or Parquet files with encoded images; any URL Ray reads")
     p.add_argument("output", help="a folder for Parquet files")
     p.add_argument("--weights", default="coco", help="as for detect.py, default: coco")
     p.add_argument("--score-threshold", type=float, default=0.5)
-    p.add_argument("--column", default="bytes", help="where Parquet files have the pictures, default: bytes")
+    p.add_argument("--column", default="bytes", help="where Parquet files have the images, default: bytes")
     p.add_argument("--actors", type=int, default=1, help="how many detectors work at once, default: 1")
     p.add_argument("--cpus-per-actor", type=int, default=2)
     p.add_argument("--gpus-per-actor", type=float, default=0, help="0.5 lets two share one")
@@ -109,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Detect; the exit code is 2 for a mistake of the user's and when a picture could not be read."""
+    """Detect; the exit code is 2 for a mistake of the user's and when a image could not be read."""
     args = parser().parse_args(argv)
     if "://" not in args.output and Path(args.output).is_dir() and any(Path(args.output).iterdir()):
         raise ArgumentError("is not empty", place=args.output, remedy="Name a new folder.")
@@ -135,11 +135,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _summary(written: Any, output: str) -> int:
-    """Say how many pictures there were, and which could not be read."""
+    """Say how many images there were, and which could not be read."""
     failed = written.select_columns(["path", "error"]).filter(lambda row: row["error"] is not None).materialize()
     for row in failed.take(20):
         print(f"error: {row['error']}", file=sys.stderr)
-    print(json.dumps({"pictures": written.count(), "failed": failed.count(), "output": output}))
+    print(json.dumps({"images": written.count(), "failed": failed.count(), "output": output}))
     return USER_ERROR if failed.count() else 0
 
 

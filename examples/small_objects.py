@@ -1,10 +1,10 @@
-"""What tiles are worth: pictures of a VOC folder pasted to large sheets, where objects are small, searched in parts.
+"""What tiles are worth: images of a VOC folder pasted to large sheets, where objects are small, searched in parts.
 
     python examples/small_objects.py my_voc --split test --weights runs/finetune --grid 4
 
-Pictures are set side by side, `--grid` to a row and as many rows. On such a sheet, shrunk to the network's input,
+Images are set side by side, `--grid` to a row and as many rows. On such a sheet, shrunk to the network's input,
 objects have a quarter of the size (for 4) that the network was trained for. Printed are recall and precision on the
-sheets for several `tiles`, and those of the pictures one by one, which is about what tiles can win back.
+sheets for several `tiles`, and those of the images one by one, which is about what tiles can win back.
 """
 
 import argparse
@@ -28,7 +28,7 @@ MATCH_IOU = 0.5
 
 @dataclass
 class Sheet:
-    """A picture with the boxes (N, 4) and class names of its objects."""
+    """A image with the boxes (N, 4) and class names of its objects."""
 
     image: np.ndarray
     boxes: np.ndarray
@@ -66,11 +66,11 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def sheets(data: Path, split: str, grid: int, limit: int) -> Iterator[Sheet]:
-    """`limit` sheets of `grid` x `grid` pictures; every cell is as large as the first picture."""
+    """`limit` sheets of `grid` x `grid` images; every cell is as large as the first image."""
     dataset = open_dataset(data, split, format="auto", bad_objects="drop")
     height, width = load_image(dataset.records[0].path).shape[:2]
     if len(dataset.records) < grid * grid:
-        raise ArgumentError(f"has {len(dataset.records)} pictures in {split!r}", place=data, remedy="Lower --grid.")
+        raise ArgumentError(f"has {len(dataset.records)} images in {split!r}", place=data, remedy="Lower --grid.")
     for first in range(0, len(dataset.records) - grid * grid + 1, grid * grid)[:limit]:
         canvas = np.zeros((height * grid, width * grid, 3), np.uint8)
         boxes, names = [], []
@@ -98,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("data", type=Path, help="a VOC, COCO or YOLO folder")
     p.add_argument("--split", default="test", help="default: test")
     p.add_argument("--weights", default="coco", help="as for detect.py, default: coco")
-    p.add_argument("--grid", type=int, default=4, metavar="N", help="N x N pictures to a sheet, default: 4")
+    p.add_argument("--grid", type=int, default=4, metavar="N", help="N x N images to a sheet, default: 4")
     p.add_argument("--limit", type=int, default=4, metavar="N", help="sheets at most, default: 4")
     p.add_argument("--score-threshold", type=float, default=0.5, metavar="S", help="default: 0.5")
     return p
@@ -113,9 +113,9 @@ def main(argv: list[str] | None = None) -> int:
     singles = list(sheets(args.data, args.split, 1, args.limit * args.grid**2))
     height, width = pages[0].image.shape[:2]
     print(f"{len(pages)} sheets of {width} x {height}, {sum(len(page.names) for page in pages)} objects\n")
-    print("| tiles | recall | precision | s a picture |\n| --- | --- | --- | --- |")
+    print("| tiles | recall | precision | s a image |\n| --- | --- | --- | --- |")
     rows = [(str(tiles), tiles, pages) for tiles in (None, 2, 3, 4, "auto")]
-    for title, tiles, searched in [*rows, ("the pictures one by one", None, singles)]:
+    for title, tiles, searched in [*rows, ("the images one by one", None, singles)]:
         count, seconds = measure(detector, searched, args.score_threshold, tiles)
         recall = count.found / max(1, count.objects)
         precision = count.found / max(1, count.detections)

@@ -1,4 +1,4 @@
-"""SSD: the Single Shot MultiBox Detector. `ssd.detect(picture)`, `ssd.load(weights).detect(picture)`.
+"""SSD: the Single Shot MultiBox Detector. `ssd.detect(image)`, `ssd.load(weights).detect(image)`.
 
 Names are loaded when they are first used, so that `import ssd` and `ssd --help` cost nothing.
 """

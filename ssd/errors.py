@@ -35,11 +35,11 @@ class ArgumentError(SSDError, ValueError):
 
 
 class ImageError(SSDError, ValueError):
-    """A picture given to the detector is not one: wrong kind, dtype, shape or range."""
+    """A image given to the detector is not one: wrong kind, dtype, shape or range."""
 
 
 class ImageDecodeError(ImageError):
-    """A picture file cannot be decoded whole: missing, empty, truncated, too large, or not a picture."""
+    """A image file cannot be decoded whole: missing, empty, truncated, too large, or not a image."""
 
 
 class DatasetError(SSDError, ValueError):
@@ -63,7 +63,7 @@ class MissingExtraError(SSDError, ImportError):
 
 
 class NonFiniteLossError(SSDError):
-    """The loss became NaN or infinite; the message names the step, the parts and the pictures."""
+    """The loss became NaN or infinite; the message names the step, the parts and the images."""
 
 
 class DataWorkerError(SSDError):

@@ -1,6 +1,6 @@
 """The facts that make a set of weights a detector, as plain frozen dataclasses that travel in the weights file.
 
-A network's numbers mean nothing without them: which default boxes its offsets refer to, how pictures were resized and
+A network's numbers mean nothing without them: which default boxes its offsets refer to, how images were resized and
 scaled, which class each column is. `Settings.to_dict` and `from_dict` are exact inverses over plain JSON types.
 """
 
@@ -55,7 +55,7 @@ class BoxSettings:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From a uint8 RGB picture to the network's input: `(pixel - mean) / std`, with pixels 0..255."""
+    """From a uint8 RGB image to the network's input: `(pixel - mean) / std`, with pixels 0..255."""
 
     __pydantic_config__ = _STRICT
 

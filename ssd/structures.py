@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Record:
-    """One annotated picture on disk, checked but not decoded. Boxes are pixels of the upright picture."""
+    """One annotated image on disk, checked but not decoded. Boxes are pixels of the upright image."""
 
     path: str
     image_id: int | str
@@ -29,7 +29,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Sample:
-    """One annotated picture, decoded: uint8 RGB, boxes in pixels, labels from 0."""
+    """One annotated image, decoded: uint8 RGB, boxes in pixels, labels from 0."""
 
     image: UInt8[np.ndarray, "H W 3"]
     boxes: Float32[np.ndarray, "N 4"]
@@ -38,12 +38,12 @@ class Sample:
     crowd: Bool[np.ndarray, "N"]
     path: str
     image_id: int | str
-    shrink: int = 1  # the boxes are pixels of a picture so many times as large: it was decoded at a reduced size
+    shrink: int = 1  # the boxes are pixels of a image so many times as large: it was decoded at a reduced size
 
 
 @dataclass(frozen=True)
 class Target:
-    """The objects of one picture as the loss sees them: boxes as fractions of the image, labels from 0."""
+    """The objects of one image as the loss sees them: boxes as fractions of the image, labels from 0."""
 
     boxes: Float[Tensor, "N 4"]
     labels: Int[Tensor, "N"]
@@ -52,7 +52,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Targets:
-    """The objects of a batch, padded to the fullest picture. `valid` marks the real rows.
+    """The objects of a batch, padded to the fullest image. `valid` marks the real rows.
 
     Padding rows have box 0 0 0 0 and label 0.
     """
@@ -74,13 +74,13 @@ class Targets:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures ready for the network, with what is needed to score and to name them."""
+    """Images ready for the network, with what is needed to score and to name them."""
 
     images: Float[Tensor, "B 3 S S"] | UInt8[Tensor, "B 3 S S"]
     targets: Targets
     ids: tuple[int | str, ...]
     paths: tuple[str, ...]
-    sizes: tuple[tuple[int, int], ...]  # (height, width) of each original picture, in pixels
+    sizes: tuple[tuple[int, int], ...]  # (height, width) of each original image, in pixels
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,7 +95,7 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Found:
+class BatchDetections:
     """Detections of a batch at a fixed shape, best first. Rows from `counts[b]` on are padding (score 0)."""
 
     boxes: Float[Tensor, "B D 4"]  # fractions of the image

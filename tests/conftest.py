@@ -21,7 +21,7 @@ def _find_test_data() -> Path | None:
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    """The folder of real pictures and weights that lies beside the project."""
+    """The folder of real images and weights that lies beside the project."""
     folder = _find_test_data()
     if folder is None:
         pytest.skip("no real test data: set SSD_TEST_DATA or put a folder shared/ next to the checkout")
@@ -30,7 +30,7 @@ def test_data() -> Path:
 
 @pytest.fixture(scope="session")
 def bccd(test_data: Path) -> Path:
-    """Blood-cell pictures, a VOC folder with two zero-area objects."""
+    """Blood-cell images, a VOC folder with two zero-area objects."""
     return _require(test_data / "data" / "bccd")
 
 

@@ -153,7 +153,7 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(hooks: ModuleType
     assert "Seconds a worker" not in pages["how.html"]
 
 
-# The notebook and the pictures
+# The notebook and the images
 
 
 def _run_notebook(folder: Path, size: str | None) -> list[dict[str, object]]:
@@ -171,7 +171,7 @@ def _run_notebook(folder: Path, size: str | None) -> list[dict[str, object]]:
 
 @pytest.mark.filterwarnings("default")  # the kernel's own: a process beside this one, and sockets it closes late
 def test_the_notebook_runs_from_first_cell_to_last(tmp_path: Path) -> None:
-    outputs = _run_notebook(tmp_path, "PICTURES, EPOCHS = 16, 1")
+    outputs = _run_notebook(tmp_path, "IMAGES, EPOCHS = 16, 1")
     shown = [kind for output in outputs for kind in output.get("data", {}) if kind.startswith("image/")]
     assert shown == ["image/jpeg", "image/png", "image/png"]
     assert "'AP50'" in outputs[-1]["data"]["text/plain"]
@@ -195,7 +195,7 @@ def test_the_stored_notebook_was_run_to_its_end_without_an_error(hooks: ModuleTy
 
 
 @pytest.mark.slow
-def test_the_pictures_of_the_page_are_drawn_by_the_code(bccd: Path, tmp_path: Path) -> None:
+def test_the_images_of_the_page_are_drawn_by_the_code(bccd: Path, tmp_path: Path) -> None:
     from ssd.model.factory import from_settings, settings_for
     from ssd.weights.native import save_weights
 

@@ -27,7 +27,7 @@ NOT_EXPORTED = (
     *("mobilenet_v3_small", "resnet34", "resnet101", "resnet152"),
     *backbones.ALIASES,
 )
-# Drawn pictures, one a step; VGGs at an eighth of their width, which others do not have.
+# Drawn images, one a step; VGGs at an eighth of their width, which others do not have.
 TINY = (
     "data.format=shapes",
     "data.shapes_train=3",
@@ -83,22 +83,22 @@ def test_it_trains_three_steps_evaluates_saves_loads_and_exports(
     _, settings, _ = load_weights(weights)
     assert settings.network.backbone == name
     detector = ssd.load(weights, device="cpu", precision="fp32", backend="torch")
-    picture = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
-    found = detector.detect(picture)
+    image = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    found = detector.detect(image)
     assert np.isfinite(found.boxes).all()
     assert np.isfinite(found.scores).all()
     if exported and HAVE_ONNX:
-        assert_its_graph_agrees(detector, picture, tmp_path / "graph.onnx", load_weights(weights))
+        assert_its_graph_agrees(detector, image, tmp_path / "graph.onnx", load_weights(weights))
 
 
-def assert_its_graph_agrees(detector, picture: np.ndarray, path: Path, saved) -> None:
+def assert_its_graph_agrees(detector, image: np.ndarray, path: Path, saved) -> None:
     from ssd.exporters.export import export
 
     state, settings, _ = saved
     network = from_settings(settings)
     network.load_state_dict(state)
     export(network.eval(), settings, path, "onnx")
-    ours, theirs = detector.detect(picture).scores, ssd.load(path).detect(picture).scores
+    ours, theirs = detector.detect(image).scores, ssd.load(path).detect(image).scores
     # Three steps leave many equal scores, and which of two equals suppresses the other is anybody's guess.
     assert abs(len(ours) - len(theirs)) <= 0.03 * len(ours) + 1
     distances = np.abs(theirs[:, None] - ours).min(axis=1)

@@ -11,7 +11,7 @@ _INPUTS = (300, 512)
 
 
 @dataclass(frozen=True)
-class BoxChoice:
+class BoxPreset:
     """One set of default boxes, and the config values that ask for it."""
 
     name: str
@@ -19,10 +19,10 @@ class BoxChoice:
     boxes: BoxSettings
 
 
-def box_choices(own: BoxSettings) -> tuple[BoxChoice, ...]:
+def box_presets(own: BoxSettings) -> tuple[BoxPreset, ...]:
     """The tables at 300 and 512 pixels, the config's own default boxes first."""
     tables = [
-        BoxChoice(
+        BoxPreset(
             f"SSD{size} {table}",
             f"model.input_size={size} model.box_table={table}",
             settings_for(("object",), input_size=size, table=table).boxes,
@@ -30,5 +30,5 @@ def box_choices(own: BoxSettings) -> tuple[BoxChoice, ...]:
         for size in _INPUTS
         for table in _TABLES
     ]
-    ours = next((choice for choice in tables if choice.boxes == own), BoxChoice("config", "", own))
+    ours = next((choice for choice in tables if choice.boxes == own), BoxPreset("config", "", own))
     return ours, *(choice for choice in tables if choice != ours)

@@ -1,6 +1,6 @@
-"""Every picture of a split really decoded, in threads: what cannot be read, and which files are the same.
+"""Every image of a split really decoded, in threads: what cannot be read, and which files are the same.
 
-The usual decoder accepts a JPEG with damaged bytes in its middle, and part of the picture is grey; a strict one,
+The usual decoder accepts a JPEG with damaged bytes in its middle, and part of the image is grey; a strict one,
 simplejpeg, refuses it.
 """
 
@@ -28,7 +28,7 @@ StrictDecoder = Callable[[bytes], None]
 
 @dataclass(frozen=True)
 class Seen:
-    """One picture, once it was read: the SHA-256 of its file, and what is wrong with it."""
+    """One image, once it was read: the SHA-256 of its file, and what is wrong with it."""
 
     path: str  # relative to the data folder
     digest: str | None  # None where it cannot be used
@@ -43,16 +43,16 @@ class Copies:
 
     @property
     def leaks(self) -> bool:
-        """Whether more than one split has the picture."""
+        """Whether more than one split has the image."""
         return len({split for split, _ in self.places}) > 1
 
 
 def see(
     dataset: Dataset, *, strict: StrictDecoder | None = None, workers: int = 2, progress: bool = False
 ) -> list[Seen]:
-    """Decode every picture of a split, in the order of its records."""
+    """Decode every image of a split, in the order of its records."""
     look = partial(_look, dataset=dataset, strict=strict)
-    bar = partial(tqdm, total=len(dataset), desc=f"decoding {dataset.split}", unit="picture", disable=not progress)
+    bar = partial(tqdm, total=len(dataset), desc=f"decoding {dataset.split}", unit="image", disable=not progress)
     with ThreadPoolExecutor(max(1, workers)) as pool:
         return list(bar(pool.map(look, dataset.records)))
 
@@ -79,10 +79,10 @@ def strict_decoder() -> StrictDecoder:
 def find_copies(seen: Iterable[tuple[Split, Sequence[Seen]]]) -> list[Copies]:
     """Group the files that are equal byte by byte, leaks between splits first."""
     places: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for split, pictures in seen:
-        for picture in pictures:
-            if picture.digest is not None:
-                places[picture.digest].append((split.name, picture.path))
+    for split, images in seen:
+        for image in images:
+            if image.digest is not None:
+                places[image.digest].append((split.name, image.path))
     copies = [Copies(tuple(group)) for group in places.values() if len(group) > 1]
     return sorted(copies, key=lambda group: (not group.leaks, group.places))
 
@@ -93,7 +93,7 @@ def _look(record: Record, *, dataset: Dataset, strict: StrictDecoder | None) -> 
         dataset.read(record)  # also compares the annotated size
     except (ImageDecodeError, AnnotationError) as error:
         kind = "undecodable" if isinstance(error, ImageDecodeError) else "size_differs"
-        return Seen(path, None, Problem(path, kind, error.problem, "file", picture=record.path))
+        return Seen(path, None, Problem(path, kind, error.problem, "file", image=record.path))
     data = Path(record.path).read_bytes()
     problem = None
     if strict is not None:
@@ -101,5 +101,5 @@ def _look(record: Record, *, dataset: Dataset, strict: StrictDecoder | None) -> 
             strict(data)
         except ValueError as error:
             # Training reads it all the same, grey part and all.
-            problem = Problem(path, "damaged", f"is damaged inside ({error})", "note", picture=record.path)
+            problem = Problem(path, "damaged", f"is damaged inside ({error})", "note", image=record.path)
     return Seen(path, hashlib.sha256(data).hexdigest(), problem)

@@ -3,7 +3,7 @@
 Levels, cells and the number of boxes in a cell stay, so the network keeps its shape and its speed. As in the paper, a
 level's larger square reaches for the next level's size. The search walks from the better of the two tables and from
 the quantiles of the object sizes, one number at a time, as long as the training objects are reached better. They are
-measured as annotated; training also crops and shrinks pictures, so a fit that gains little is not worth having.
+measured as annotated; training also crops and shrinks images, so a fit that gains little is not worth having.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from ssd.settings import BoxSettings
 
 _FACTORS = (0.7, 0.85, 0.93, 1.07, 1.18, 1.4)
 _RATIOS = (1.5, 2.0, 2.5, 3.0, 4.0)
-_SMALLEST, _LARGEST = 0.02, 1.05  # fractions of the picture
+_SMALLEST, _LARGEST = 0.02, 1.05  # fractions of the image
 _ROUNDS = 6
 _ENOUGH = 1e-3  # a step that gains less is noise
 _SAMPLE = 3000  # objects
@@ -28,7 +28,7 @@ _SAMPLE = 3000  # objects
 
 @dataclass(frozen=True)
 class Shapes:
-    """What is fitted: one size more than there are levels, as fractions of the picture, and each level's ratios."""
+    """What is fitted: one size more than there are levels, as fractions of the image, and each level's ratios."""
 
     sizes: tuple[float, ...]
     ratios: tuple[tuple[float, ...], ...]
@@ -50,7 +50,7 @@ class Shapes:
 
 
 def fit(boxes: Float[Tensor, "N 4"], *starts: BoxSettings) -> Shapes:
-    """Find sizes and ratios that reach these boxes (fractions of the picture, one at least) best.
+    """Find sizes and ratios that reach these boxes (fractions of the image, one at least) best.
 
     `starts` are default boxes of the same levels; the search also starts from the sizes of the objects themselves.
     Nothing is drawn at random.

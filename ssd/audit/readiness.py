@@ -11,23 +11,23 @@ from ssd.multibox.best_overlaps import REACHED
 _WELL_REACHED = 0.9  # a recall below it is worth a look
 _BETTER = 0.03  # and so are other default boxes that reach so many more
 _REMEDIES = {
-    "undecodable": "replace or remove those pictures (data.bad_images=skip passes over a few in training)",
-    "size_differs": "correct the sizes in the annotations, or turn the pictures upright",
+    "undecodable": "replace or remove those images (data.bad_images=skip passes over a few in training)",
+    "size_differs": "correct the sizes in the annotations, or turn the images upright",
     "no_split": "name the splits with data.train and data.val",
-    "empty_split": "choose splits that have pictures, with data.train and data.val",
+    "empty_split": "choose splits that have images, with data.train and data.val",
     "no_objects": "annotate objects",
 }
 _NOTES = {
-    "clipped": "boxes reached over the picture's edge and were cut; check that boxes and pictures belong together",
+    "clipped": "boxes reached over the image's edge and were cut; check that boxes and images belong together",
     "repeated": "the same object is annotated again; remove the copies",
     "damaged": "the JPEG is damaged inside and decodes with grey parts; replace it",
-    "no_annotation": "pictures without annotation are left out; annotate them, empty if they are",
+    "no_annotation": "images without annotation are left out; annotate them, empty if they are",
 }
 _NAMED = 10  # classes without objects that are named
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Readiness:
     """What to do."""
 
     stops: bool  # whether training, or evaluation on one of the splits, would stop
@@ -35,21 +35,21 @@ class Verdict:
     cautions: tuple[str, ...]  # what stops nothing and may still spoil the result
 
 
-def judge(report: Report) -> Verdict:
+def judge(report: Report) -> Readiness:
     """Weigh a report."""
     folder = report.opened.problems
     stopping = [split for split in report.splits if split.stopping]
     cautions = tuple(_cautions(report))
     if not folder and not stopping:
         more = f"; {len(cautions)} things are worth a look" if len(cautions) > 1 else "; one thing is worth a look"
-        return Verdict(False, f"training can start{more if cautions else ''}", cautions)
+        return Readiness(False, f"training can start{more if cautions else ''}", cautions)
     trained = [split for split in stopping if split.name in (report.opened.train, report.opened.val)]
     # One split asked for by name may be any.
     what = "training" if folder or trained else f"evaluation on {', '.join(split.name for split in stopping)}"
     problems = [*folder, *(p for split in stopping for p in split.stopping)]
     counts = Counter(problem.kind for problem in problems)
     found = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
-    return Verdict(True, f"{what} would stop: {found}. To do: {'; '.join(_remedies(problems))}", cautions)
+    return Readiness(True, f"{what} would stop: {found}. To do: {'; '.join(_remedies(problems))}", cautions)
 
 
 def _remedies(problems: list[Problem]) -> list[str]:
@@ -64,9 +64,9 @@ def _remedies(problems: list[Problem]) -> list[str]:
 def _cautions(report: Report) -> Iterator[str]:
     leaks = sum(copies.leaks for copies in report.copies)
     if leaks:
-        yield f"{_count(leaks, 'picture')} in more than one split: evaluation will flatter; keep each in one split"
+        yield f"{_count(leaks, 'image')} in more than one split: evaluation will flatter; keep each in one split"
     if len(report.copies) > leaks:
-        copies = _count(len(report.copies) - leaks, "picture")
+        copies = _count(len(report.copies) - leaks, "image")
         yield f"{copies} more than once within a split: remove the copies, or their weight doubles"
     if report.boxes_from_zero:
         boxes = _count(report.boxes_from_zero, "box", "boxes")

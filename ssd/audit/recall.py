@@ -1,7 +1,7 @@
 """What the default boxes can and cannot reach: the best overlap of every object, by its size.
 
 An object whose best default box overlaps it by less than 0.5 is matched to that one box alone (section 2.2), which has
-to learn a long way; objects of the same picture that want the same default box get another one. Both are known before
+to learn a long way; objects of the same image that want the same default box get another one. Both are known before
 the first step of training. Crowd regions are never matched and not counted.
 """
 
@@ -22,7 +22,7 @@ from ssd.multibox.matcher import match
 from ssd.settings import BoxSettings
 from ssd.structures import Record, Targets
 
-_MATCHED_PICTURES = 500  # enough for a share; the matcher overlaps everything with everything
+_MATCHED_IMAGES = 500  # enough for a share; the matcher overlaps everything with everything
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Hard:
 
 
 @dataclass(frozen=True)
-class SecondChoices:
-    """Objects that do not get their best default box, because another object of the picture does."""
+class MissedBestBox:
+    """Objects that do not get their best default box, because another object of the image does."""
 
     count: int
     objects: int  # among how many that was counted
@@ -108,20 +108,20 @@ def hardest(dataset: Dataset, overlaps: Float[Tensor, "N"], input_size: int, cou
     return found
 
 
-def count_second_choices(dataset: Dataset, settings: BoxSettings) -> SecondChoices:
-    """Match the objects of a split to the default boxes, on an even sample where there are many pictures."""
+def count_missed_best_box(dataset: Dataset, settings: BoxSettings) -> MissedBestBox:
+    """Match the objects of a split to the default boxes, on an even sample where there are many images."""
     tiled = default_boxes(settings)
     count = objects = 0
-    for record in dataset.records[:: -(-len(dataset) // _MATCHED_PICTURES) or 1]:
+    for record in dataset.records[:: -(-len(dataset) // _MATCHED_IMAGES) or 1]:
         here = int((~record.crowd).sum())
         objects += here
         if here > 1:  # a lone object always gets its best
-            count += int(match(tiled, _targets(record), REACHED).second_choices)
-    return SecondChoices(count, objects)
+            count += int(match(tiled, _targets(record), REACHED).missed_best_box)
+    return MissedBestBox(count, objects)
 
 
 def _targets(record: Record) -> Targets:
-    """A picture's objects as a batch of one."""
+    """A image's objects as a batch of one."""
     return Targets(
         boxes=torch.from_numpy(_fractions(record))[None],
         labels=torch.from_numpy(record.labels)[None],

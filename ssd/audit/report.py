@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ssd.audit.box_presets import BoxChoice, box_choices
+from ssd.audit.box_presets import BoxPreset, box_presets
 from ssd.audit.decoding import Copies, Seen, StrictDecoder, find_copies, see
 from ssd.audit.fit_boxes import Shapes, fit
-from ssd.audit.recall import Bucket, Hard, Reach, SecondChoices, bucket, count_second_choices, hardest, measure
+from ssd.audit.recall import Bucket, Hard, MissedBestBox, Reach, bucket, count_missed_best_box, hardest, measure
 from ssd.audit.splits import Opened, Reading, Split, boxes_from_zero, open_splits
-from ssd.audit.statistics import ClassCount, ObjectSizes, count_classes, empty_pictures, measure_sizes, repeated_objects
+from ssd.audit.statistics import ClassCount, ObjectSizes, count_classes, empty_images, measure_sizes, repeated_objects
 from ssd.data.dataset import Dataset
 from ssd.data.formats.annotations import Problem
 from ssd.data.loading.loader import BAD_IMAGES_LIMIT
@@ -26,13 +26,13 @@ class SplitReport:
     """What was found in one split."""
 
     name: str
-    pictures: int
+    images: int
     problems: tuple[Problem, ...]
     classes: tuple[ClassCount, ...]
     empty: tuple[str, ...]
     sizes: ObjectSizes | None
     reach: dict[str, Reach]  # by the name of the default boxes, the config's own first
-    second_choices: SecondChoices  # with the config's own default boxes, as are
+    missed_best_box: MissedBestBox  # with the config's own default boxes, as are
     hardest: tuple[Hard, ...]  # the objects farthest from any
     forgiven: dict[str, str]  # problems that stop nothing: level or kind -> the config value that leaves them out
 
@@ -84,7 +84,7 @@ class Report:
     splits: tuple[SplitReport, ...]
     copies: tuple[Copies, ...]
     boxes_from_zero: int
-    choices: tuple[BoxChoice, ...]
+    choices: tuple[BoxPreset, ...]
     fit: Fit | None
     usable: Dataset | None = field(repr=False)  # the first split without what cannot be decoded
 
@@ -104,24 +104,24 @@ def examine(
 ) -> Report:
     """Check every split of a folder, or `only` one; nothing is ever written.
 
-    `own_boxes` are those that training would use; `drop` and `skip` say that bad objects, and training pictures that
+    `own_boxes` are those that training would use; `drop` and `skip` say that bad objects, and training images that
     cannot be decoded, would be left out.
 
     Raises:
         DatasetError: no such folder or split, or an unknown format.
     """
     opened = open_splits(folder, reading, only)
-    choices = box_choices(own_boxes)
+    choices = box_presets(own_boxes)
     seen = [(split, see(split.dataset, strict=strict, workers=workers, progress=progress)) for split in opened.splits]
     # The split that is trained on meets every set of default boxes, the others only the one that would be used.
     reports = [
         _report(
             split,
-            pictures,
+            images,
             choices if place == 0 else choices[:1],
-            _forgiven(pictures, drop=drop, skip=skip and split.name == opened.train),
+            _forgiven(images, drop=drop, skip=skip and split.name == opened.train),
         )
-        for place, (split, pictures) in enumerate(seen)
+        for place, (split, images) in enumerate(seen)
     ]
     return Report(
         folder=opened.splits[0].dataset.name if opened.splits else str(folder),
@@ -137,32 +137,32 @@ def examine(
 
 def _forgiven(seen: Sequence[Seen], *, drop: bool, skip: bool) -> dict[str, str]:
     forgiven = {"object": "data.bad_objects=drop"} if drop else {}
-    undecodable = sum(picture.problem is not None and picture.problem.kind == "undecodable" for picture in seen)
+    undecodable = sum(image.problem is not None and image.problem.kind == "undecodable" for image in seen)
     if skip and undecodable <= max(1.0, BAD_IMAGES_LIMIT * len(seen)):  # the loader gives up above it
         forgiven["undecodable"] = "data.bad_images=skip"
     return forgiven
 
 
-def _report(split: Split, seen: Sequence[Seen], choices: Sequence[BoxChoice], forgiven: dict[str, str]) -> SplitReport:
+def _report(split: Split, seen: Sequence[Seen], choices: Sequence[BoxPreset], forgiven: dict[str, str]) -> SplitReport:
     dataset = split.dataset
-    pictures = tuple(picture.problem for picture in seen if picture.problem is not None)
+    images = tuple(image.problem for image in seen if image.problem is not None)
     reach = {choice.name: measure(dataset, choice.boxes) for choice in choices}
     own = choices[0]
     return SplitReport(
         name=split.name,
-        pictures=len(dataset),
-        problems=(*split.problems, *pictures, *repeated_objects(dataset)),
+        images=len(dataset),
+        problems=(*split.problems, *images, *repeated_objects(dataset)),
         classes=tuple(count_classes(dataset)),
-        empty=tuple(empty_pictures(dataset)),
+        empty=tuple(empty_images(dataset)),
         sizes=measure_sizes(gather(dataset), own.boxes.input_size, own.boxes.steps[0]),
         reach=reach,
-        second_choices=count_second_choices(dataset, own.boxes),
+        missed_best_box=count_missed_best_box(dataset, own.boxes),
         hardest=tuple(hardest(dataset, reach[own.name].overlaps, own.boxes.input_size)),
         forgiven=forgiven,
     )
 
 
-def _fit(datasets: Sequence[Dataset], choices: Sequence[BoxChoice]) -> Fit | None:
+def _fit(datasets: Sequence[Dataset], choices: Sequence[BoxPreset]) -> Fit | None:
     """Fit to the first split, and hold the second against it."""
     parts = [(dataset.split, gather(dataset).boxes) for dataset in datasets[:2]]
     if not parts or not len(parts[0][1]):
@@ -179,5 +179,5 @@ def _fit(datasets: Sequence[Dataset], choices: Sequence[BoxChoice]) -> Fit | Non
 
 def _usable(split: Split, seen: Sequence[Seen]) -> Dataset:
     records = split.dataset.records
-    good = tuple(record for record, picture in zip(records, seen, strict=True) if picture.digest is not None)
+    good = tuple(record for record, image in zip(records, seen, strict=True) if image.digest is not None)
     return dataclasses.replace(split.dataset, records=good)

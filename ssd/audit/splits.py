@@ -1,6 +1,6 @@
 """Every split of a data folder opened without stopping, with the list of what is wrong in each.
 
-What would stop `open_dataset` becomes a `Problem` here: a file that cannot be parsed, a split without pictures, no
+What would stop `open_dataset` becomes a `Problem` here: a file that cannot be parsed, a split without images, no
 split to validate on. Only a folder that is not there, or is no data set, still raises.
 """
 
@@ -18,7 +18,7 @@ from ssd.errors import DatasetError
 
 @dataclass(frozen=True)
 class Split:
-    """One split: its good pictures and objects, and the problems of the others."""
+    """One split: its good images and objects, and the problems of the others."""
 
     dataset: Dataset
     problems: tuple[Problem, ...]
@@ -118,7 +118,7 @@ def _open(folder: str | Path | None, name: str, reading: Reading, classes: Seque
         dataset = Dataset((), (), (), str(folder or reading.format), name)
         return Split(dataset, (Problem(error.place or name, "unreadable", error.problem, "file"),))
     if not dataset.records and not any(problem.level == "file" for problem in problems):
-        problems.append(Problem(f"split {name}", "empty_split", "has no pictures", "file"))
+        problems.append(Problem(f"split {name}", "empty_split", "has no images", "file"))
     elif not dataset.class_names:
         problems.append(
             Problem(f"split {name}", "no_objects", "no object is annotated, so there are no classes", "file")
@@ -127,14 +127,14 @@ def _open(folder: str | Path | None, name: str, reading: Reading, classes: Seque
 
 
 def _unions(found: Sequence[Split], keep: set[str | None]) -> tuple[str, ...]:
-    """Splits whose pictures are exactly those of smaller splits together; never the two that training uses.
+    """Splits whose images are exactly those of smaller splits together; never the two that training uses.
 
-    A split that is only *part* of another, or equal to it, is kept: its pictures leak.
+    A split that is only *part* of another, or equal to it, is kept: its images leak.
     """
-    pictures = {split.name: {record.path for record in split.dataset.records} for split in found}
+    images = {split.name: {record.path for record in split.dataset.records} for split in found}
     unions = []
-    for name, own in pictures.items():
-        smaller = [other for other in pictures.values() if other < own]
+    for name, own in images.items():
+        smaller = [other for other in images.values() if other < own]
         if name not in keep and own and set().union(*smaller) == own:
             unions.append(name)
     return tuple(unions)

@@ -1,4 +1,4 @@
-"""What is in a split: classes, pictures without objects, the sizes of objects as the network will see them."""
+"""What is in a split: classes, images without objects, the sizes of objects as the network will see them."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -22,16 +22,16 @@ class ClassCount:
 
     name: str
     objects: int  # crowd regions apart
-    pictures: int
+    images: int
     difficult: int
     crowd: int
 
 
 @dataclass(frozen=True)
 class ObjectSizes:
-    """Sizes of a split's objects: by COCO's limits in the picture, and once the picture is resized to the input."""
+    """Sizes of a split's objects: by COCO's limits in the image, and once the image is resized to the input."""
 
-    buckets: dict[str, int]  # small, medium, large, by the area in the picture
+    buckets: dict[str, int]  # small, medium, large, by the area in the image
     input_size: int
     sides: dict[int, float]  # percentile -> square root of the area at the network's input, in pixels
     below_cell: int  # objects narrower or lower than a cell of the finest level (8 pixels)
@@ -39,27 +39,27 @@ class ObjectSizes:
 
 
 def count_classes(dataset: Dataset) -> list[ClassCount]:
-    """Count objects and pictures of every class, in the order of the labels."""
-    tallies = {kind: Counter[int]() for kind in ("objects", "pictures", "difficult", "crowd")}
+    """Count objects and images of every class, in the order of the labels."""
+    tallies = {kind: Counter[int]() for kind in ("objects", "images", "difficult", "crowd")}
     for record in dataset.records:
         tallies["objects"].update(record.labels[~record.crowd].tolist())
         tallies["difficult"].update(record.labels[record.difficult & ~record.crowd].tolist())
         tallies["crowd"].update(record.labels[record.crowd].tolist())
-        tallies["pictures"].update(set(record.labels.tolist()))
+        tallies["images"].update(set(record.labels.tolist()))
     return [
         ClassCount(name, **{kind: tally[label] for kind, tally in tallies.items()})
         for label, name in enumerate(dataset.class_names)
     ]
 
 
-def empty_pictures(dataset: Dataset) -> list[str]:
-    """Paths of the pictures without any object."""
+def empty_images(dataset: Dataset) -> list[str]:
+    """Paths of the images without any object."""
     root = Path(dataset.name)
     return [folders.relative(Path(record.path), root) for record in dataset.records if not len(record.boxes)]
 
 
 def repeated_objects(dataset: Dataset) -> list[Problem]:
-    """Objects annotated more than once: the same class and the same box in one picture."""
+    """Objects annotated more than once: the same class and the same box in one image."""
     problems = []
     for record in dataset.records:
         rows = Counter((int(label), *box) for label, box in zip(record.labels, record.boxes.tolist(), strict=True))
@@ -68,7 +68,7 @@ def repeated_objects(dataset: Dataset) -> list[Problem]:
             if count > 1:
                 message = f"box {x1:g} {y1:g} {x2:g} {y2:g} is annotated {count} times"
                 name, box = dataset.class_names[int(label)], (x1, y1, x2, y2)
-                problems.append(Problem(path, "repeated", message, "note", name=name, picture=record.path, box=box))
+                problems.append(Problem(path, "repeated", message, "note", name=name, image=record.path, box=box))
     return problems
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ssd.evaluation.text import aligned, number
 
 if TYPE_CHECKING:
-    from ssd.audit.readiness import Verdict
+    from ssd.audit.readiness import Readiness
     from ssd.audit.recall import Bucket, Reach
     from ssd.audit.report import Fit, Report, SplitReport
     from ssd.data.formats.annotations import Problem
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _WORTH = 0.02  # of held-out objects: what a fit has to reach more than the best table
 
 
-def as_text(report: "Report", verdict: "Verdict", *, show: int) -> str:
+def as_text(report: "Report", verdict: "Readiness", *, show: int) -> str:
     """A section for every split, then what concerns all of them; the verdict is the last line."""
     parts = [_opening(report)]
     if report.opened.problems:
@@ -36,7 +36,7 @@ def as_text(report: "Report", verdict: "Verdict", *, show: int) -> str:
     return "\n\n".join(parts)
 
 
-def as_dict(report: "Report", verdict: "Verdict") -> dict[str, Any]:
+def as_dict(report: "Report", verdict: "Readiness") -> dict[str, Any]:
     """All of it in plain JSON types, every list whole."""
     return {
         "data": report.folder,
@@ -53,17 +53,17 @@ def as_dict(report: "Report", verdict: "Verdict") -> dict[str, Any]:
 
 
 def _opening(report: "Report") -> str:
-    names = ", ".join(f"{split.name} {split.pictures} pictures" for split in report.splits)
-    unions = [f"; {name} holds the same pictures and is not checked again" for name in report.opened.unions]
+    names = ", ".join(f"{split.name} {split.images} images" for split in report.splits)
+    unions = [f"; {name} holds the same images and is not checked again" for name in report.opened.unions]
     return f"{report.folder}: {names}{''.join(unions)}"
 
 
 def _split(split: "SplitReport", show: int, *, first: bool) -> Iterator[str]:
-    yield f"== {split.name}: {split.pictures} pictures, {split.objects} objects"
+    yield f"== {split.name}: {split.images} images, {split.objects} objects"
     if split.problems:
         yield _problems(split, show)
     if split.empty:
-        yield "\n".join([f"pictures without objects: {len(split.empty)}", *_shown(split.empty, show)])
+        yield "\n".join([f"images without objects: {len(split.empty)}", *_shown(split.empty, show)])
     if split.sizes is not None:
         yield _sizes(split)
     if split.objects:
@@ -94,12 +94,12 @@ def _classes(report: "Report") -> str:
     columns = [
         (split, kind)
         for split in report.splits
-        for kind in ("objects", "pictures", "difficult", "crowd")
-        if kind in ("objects", "pictures") or any(getattr(row, kind) for row in split.classes)
+        for kind in ("objects", "images", "difficult", "crowd")
+        if kind in ("objects", "images") or any(getattr(row, kind) for row in split.classes)
     ]
     counts = {(split.name, row.name): row for split in report.splits for row in split.classes}
     names = list(dict.fromkeys(name for _, name in counts))
-    present = [name for name in names if any(counts[key].pictures for key in counts if key[1] == name)]
+    present = [name for name in names if any(counts[key].images for key in counts if key[1] == name)]
     rows = [
         [name, *(str(getattr(counts.get((split.name, name)), kind, 0)) for split, kind in columns)] for name in present
     ]
@@ -125,7 +125,7 @@ def _sizes(split: "SplitReport") -> str:
 
 def _reach(split: "SplitReport") -> str:
     own, reach = next(iter(split.reach.items()))
-    seconds = split.second_choices
+    seconds = split.missed_best_box
     rows = [
         [name, str(one.default_boxes), *(_pair(bucket) for bucket in one.buckets.values())]
         for name, one in split.reach.items()
@@ -150,7 +150,7 @@ def _copies(report: "Report", show: int) -> str:
         ("in several splits: " if copies.leaks else "in one split: ") + " = ".join(f"{s}/{p}" for s, p in copies.places)
         for copies in report.copies
     ]
-    return "\n".join([f"pictures with the same content: {len(lines)}", *_shown(lines, show)])
+    return "\n".join([f"images with the same content: {len(lines)}", *_shown(lines, show)])
 
 
 def _fit(fit: "Fit") -> str:
@@ -206,7 +206,7 @@ def _in_config(name: str) -> str:
 
 def _split_dict(split: "SplitReport") -> dict[str, Any]:
     return {
-        "pictures": split.pictures,
+        "images": split.images,
         "objects": split.objects,
         "problems": [{**_problem_dict(problem), "fate": split.fate(problem)} for problem in split.problems],
         "counts": dict(Counter(problem.kind for problem in split.problems)),
@@ -214,14 +214,14 @@ def _split_dict(split: "SplitReport") -> dict[str, Any]:
         "without_objects": list(split.empty),
         "sizes": None if split.sizes is None else dataclasses.asdict(split.sizes),
         "default_boxes": {name: _reach_dict(reach) for name, reach in split.reach.items()},
-        "second_choices": dataclasses.asdict(split.second_choices),
+        "missed_best_box": dataclasses.asdict(split.missed_best_box),
         "hardest": [dataclasses.asdict(hard) for hard in split.hardest],
     }
 
 
 def _problem_dict(problem: "Problem") -> dict[str, Any]:
-    """A problem without its picture: `path` says where to look."""
-    return {key: value for key, value in dataclasses.asdict(problem).items() if key != "picture"}
+    """A problem without its image: `path` says where to look."""
+    return {key: value for key, value in dataclasses.asdict(problem).items() if key != "image"}
 
 
 def _reach_dict(reach: "Reach") -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ssd.boxes import iou
 
 @dataclass(frozen=True)
 class Answer:
-    """Detections of one picture, from either side: boxes in any unit, labels from 0."""
+    """Detections of one image, from either side: boxes in any unit, labels from 0."""
 
     boxes: Float[Tensor, "D 4"]
     scores: Float[Tensor, "D"]
@@ -48,7 +48,7 @@ def same_numbers(ours: Tensor, theirs: Tensor, tolerance: float, what: str) -> s
 def same_detections(ours: list[Answer], theirs: list[Answer], tolerance: Tolerance) -> str:
     """Look for a twin of every detection on the other side: same label, nearly the same box and score."""
     if len(ours) != len(theirs):
-        raise DisagreementError(f"{len(ours)} and {len(theirs)} pictures")
+        raise DisagreementError(f"{len(ours)} and {len(theirs)} images")
     twins = total = 0
     for mine, other in zip(ours, theirs, strict=True):
         for some, all_ in ((mine, other), (other, mine)):

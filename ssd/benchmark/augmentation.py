@@ -86,7 +86,7 @@ class _Theirs:
 
 
 def _objects(bench: Bench) -> tuple[Tensor, Tensor]:
-    """Boxes as fractions and labels: of the made-up pictures, the one whose number of objects is nearest the mean."""
+    """Boxes as fractions and labels: of the made-up images, the one whose number of objects is nearest the mean."""
     targets = bench.targets(bench.sizes.batch)
     counts = targets.valid.sum(dim=1)
     row = int((counts - bench.sizes.objects).abs().argmin())
@@ -97,7 +97,7 @@ def _objects(bench: Bench) -> tuple[Tensor, Tensor]:
 def _check_one(name: str, prepared: Prepared, side: int) -> None:
     image, boxes = prepared
     if image.shape != (3, side, side) or not torch.isfinite(image).all():
-        raise DisagreementError(f"{name} made a picture of shape {tuple(image.shape)}, or one that is not finite")
+        raise DisagreementError(f"{name} made a image of shape {tuple(image.shape)}, or one that is not finite")
     inside = (boxes >= -1e-3).all() and (boxes <= side + 1e-3).all()
     if not inside or not (boxes[:, 2:] > boxes[:, :2]).all():
         raise DisagreementError(f"{name} made boxes that are empty or outside: {boxes.tolist()}")
@@ -113,6 +113,6 @@ def _same_without_draws(ours: _Ours, theirs: _Theirs) -> str:
     pixels = float((boxes - other_boxes).abs().max())
     if not (levels < 2 and pixels < 0.01):
         raise DisagreementError(
-            f"without draws pictures differ by {levels:.2g} grey levels, boxes by {pixels:.2g} pixels"
+            f"without draws images differ by {levels:.2g} grey levels, boxes by {pixels:.2g} pixels"
         )
     return f"without draws {levels:.1g} grey levels and {pixels:.0g} pixels apart"

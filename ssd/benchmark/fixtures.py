@@ -1,4 +1,4 @@
-"""What all stages share: one picture, one set of weights on both sides, made-up objects and predictions."""
+"""What all stages share: one image, one set of weights on both sides, made-up objects and predictions."""
 
 import contextlib
 import functools
@@ -34,13 +34,13 @@ class Sizes:
     columns: int = 91  # classes with background
     batch: int = 8
     loss_batch: int = 32
-    objects: int = 7  # in a picture, on average
+    objects: int = 7  # in a image, on average
     eval_images: int = 5000
 
 
 @dataclass(frozen=True)
 class Bench:
-    """The device, the picture and the weights. What is built from them is built once."""
+    """The device, the image and the weights. What is built from them is built once."""
 
     device: torch.device
     jpeg: bytes
@@ -78,7 +78,7 @@ class Bench:
         return load(self.weights, device=str(self.device), precision=precision, backend=backend)
 
     def inputs(self, count: int) -> UInt8[Tensor, "B 3 S S"]:
-        """Pictures of the network's size, all different, in the memory layout that data workers deliver."""
+        """Images of the network's size, all different, in the memory layout that data workers deliver."""
         side = self.settings.network.input_size
         image = cv2.resize(decode(self.jpeg), (side, side), interpolation=cv2.INTER_AREA)
         shifted = np.stack([np.roll(image, 17 * index, axis=(0, 1)) for index in range(count)])
@@ -132,7 +132,7 @@ def prepared(
 
 
 def draw_jpeg(width: int = 640, height: int = 480) -> bytes:
-    """Encode a picture with edges and texture at all scales; as many bytes as a photograph of its size."""
+    """Encode a image with edges and texture at all scales; as many bytes as a photograph of its size."""
     generator = np.random.default_rng(0)
     image = np.full((height, width, 3), 110, np.float32)
     for cell in (4, 16, 64, 256):

@@ -10,9 +10,9 @@ from ssd.benchmark.agreement import EIGHT_BITS, EXACT, LOW_PRECISION, Answer, sa
 from ssd.benchmark.fixtures import Bench
 from ssd.benchmark.timing import Contest, UnavailableError
 from ssd.errors import ArgumentError, ConfigError, MissingExtraError
-from ssd.images import decode as pictures
+from ssd.images.decode import decode as decode_jpeg
 from ssd.inference.detections import Detections
-from ssd.structures import Found, Predictions
+from ssd.structures import BatchDetections, Predictions
 from ssd.system.device import cpu_has_bf16
 
 _ONE_LEVEL = 1.0  # of 255: decoders may round differently
@@ -23,7 +23,7 @@ def decode(bench: Bench) -> Contest:
     detector, transform = bench.detector("fp32"), bench.peer.transform
 
     def ours() -> Tensor:
-        return detector.preprocess([pictures.decode(bench.jpeg)])
+        return detector.preprocess([decode_jpeg(bench.jpeg)])
 
     def theirs() -> Tensor:
         images: Tensor = transform([torchvision_baseline.as_float(torchvision_baseline.decode(bench.jpeg))])[0].tensors
@@ -39,7 +39,7 @@ def decode(bench: Bench) -> Contest:
 def network(bench: Bench, precision: str) -> Contest:
     """Backbone and head."""
     detector = bench.detector(precision)
-    images = detector.preprocess([pictures.decode(bench.jpeg)]).to(bench.device)
+    images = detector.preprocess([decode_jpeg(bench.jpeg)]).to(bench.device)
 
     def ours() -> Predictions:
         return detector.predict(images)
@@ -57,7 +57,7 @@ def network(bench: Bench, precision: str) -> Contest:
     return Contest(ours, theirs, check)
 
 
-def detect(bench: Bench, precision: str, backend: str = "torch", pictures_at_once: int = 1) -> Contest:
+def detect(bench: Bench, precision: str, backend: str = "torch", images_at_once: int = 1) -> Contest:
     """JPEGs to detections in pixels."""
     if precision == "bf16" and bench.device.type == "cpu" and not cpu_has_bf16():
         raise UnavailableError("this CPU has no instructions for bf16")
@@ -65,7 +65,7 @@ def detect(bench: Bench, precision: str, backend: str = "torch", pictures_at_onc
         detector = bench.detector(precision, backend)
     except (ArgumentError, ConfigError, MissingExtraError) as error:
         raise UnavailableError(str(error)) from None
-    jpegs = [bench.jpeg] * pictures_at_once
+    jpegs = [bench.jpeg] * images_at_once
 
     def ours() -> list[Detections]:
         return detector.detect_batch(jpegs, len(jpegs))
@@ -81,7 +81,7 @@ def detect(bench: Bench, precision: str, backend: str = "torch", pictures_at_onc
         text = same_detections([_answer(found) for found in ours()], _answers(theirs()), tolerance)
         return f"{detector.runtime.backend} {detector.runtime.precision}: {text}"
 
-    return Contest(ours, theirs, check, pairs=9 if pictures_at_once > 1 else 21)
+    return Contest(ours, theirs, check, pairs=9 if images_at_once > 1 else 21)
 
 
 def postprocess_typical(bench: Bench) -> Contest:
@@ -113,7 +113,7 @@ def _postprocess(bench: Bench, offsets: Tensor, logits: Tensor) -> Contest:
     detector = bench.detector("fp32")
 
     @torch.inference_mode()
-    def ours() -> Found:
+    def ours() -> BatchDetections:
         return detector.postprocess(predictions)
 
     @torch.inference_mode()
@@ -126,7 +126,7 @@ def _postprocess(bench: Bench, offsets: Tensor, logits: Tensor) -> Contest:
     return Contest(ours, theirs, lambda: same_detections(_from_found(ours(), side), _answers(theirs()), EXACT))
 
 
-def _from_found(found: Found, side: int) -> list[Answer]:
+def _from_found(found: BatchDetections, side: int) -> list[Answer]:
     rows = zip(found.boxes.cpu() * side, found.scores.cpu(), found.labels.cpu(), found.counts.tolist(), strict=True)
     return [Answer(boxes[:count], scores[:count], labels[:count]) for boxes, scores, labels, count in rows]
 

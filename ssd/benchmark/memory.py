@@ -19,7 +19,7 @@ from ssd.errors import SSDError
 from ssd.system.malloc import keep_freed_memory
 
 CASES = {
-    "train_batch8": "training steps of 8 pictures",
+    "train_batch8": "training steps of 8 images",
     "detect_12mpixel": "a JPEG of 4000 x 3000 pixels to detections",
 }
 _STEPS = 2  # the second finds the optimizer's momentum in place
@@ -48,7 +48,7 @@ def _in_a_process(case: str, side: str, bench: Bench, jpeg: Path) -> float:
 
 
 def run_case(case: str, side: str, bench: Bench) -> None:
-    """Do what is measured; `bench.jpeg` is the large picture."""
+    """Do what is measured; `bench.jpeg` is the large image."""
     if case == "detect_12mpixel":
         if side == "ours":
             bench.detector().detect(bench.jpeg)

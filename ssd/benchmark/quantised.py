@@ -1,4 +1,4 @@
-"""Ours in 8 bits: exported for OpenVINO like anybody's weights, measured on the benchmark's own picture."""
+"""Ours in 8 bits: exported for OpenVINO like anybody's weights, measured on the benchmark's own image."""
 
 import contextlib
 import io
@@ -10,20 +10,20 @@ from ssd.exporters.export import export
 from ssd.images.decode import decode
 from ssd.inference.detector import Detector, load, load_network
 
-_PICTURES = 10
+_IMAGES = 10
 
 
 def int8_detector(weights: Path, jpeg: bytes) -> Detector:
     """Export the weights in 8 bits, beside them, and load the graph: preprocessing and suppression are inside.
 
-    Calibrated on the picture, shifted: what it costs in AP is measured elsewhere, on real pictures.
+    Calibrated on the image, shifted: what it costs in AP is measured elsewhere, on real images.
 
     Raises:
         MissingExtraError: OpenVINO or nncf is not installed.
     """
     path = weights.with_name("int8.xml")
     image = decode(jpeg)
-    shifted = (np.roll(image, (17 * index, 29 * index), axis=(0, 1)) for index in range(_PICTURES))
+    shifted = (np.roll(image, (17 * index, 29 * index), axis=(0, 1)) for index in range(_IMAGES))
     network, settings = load_network(weights)
     with contextlib.redirect_stdout(io.StringIO()):  # nncf draws progress bars
         export(network, settings, path, "openvino", precision="int8", calibration=shifted)

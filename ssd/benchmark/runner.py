@@ -121,7 +121,7 @@ def machine_text(facts: dict[str, Any]) -> str:
     lines = [
         f"{facts['cpu']}, {facts['threads']} threads on {facts['cores']} cores, device {facts['device']}",
         f"has {' '.join(has) or 'none'}; lacks {' '.join(lacks) or 'none'}; auto precision is {facts['precision']}",
-        f"torch {versions['torch']}, torchvision {versions['torchvision']}, its pictures by {facts['peer_decoder']}",
+        f"torch {versions['torch']}, torchvision {versions['torchvision']}, its images by {facts['peer_decoder']}",
     ]
     keeper = "both sides keep" if facts.get("same_allocator") else "ours keeps, as `ssd train` does,"
     lines.append(f"each side in a process of its own; in stages of training {keeper} freed memory")

@@ -10,12 +10,12 @@ STAGES = {
     "detect_openvino_bf16": "a JPEG to detections, ours by OpenVINO",
     "detect_openvino_int8": "a JPEG to detections, ours by OpenVINO in 8 bits",
     "detect_batch8": "eight JPEGs to detections, ours in the precision it chooses by itself",
-    "postprocess_typical": "predictions of a trained network to detections, 8 pictures",
-    "postprocess_worst": "predictions of an untrained network to detections, 8 pictures",
-    "loss": "matching, loss and its gradient, 32 pictures",
+    "postprocess_typical": "predictions of a trained network to detections, 8 images",
+    "postprocess_worst": "predictions of an untrained network to detections, 8 images",
+    "loss": "matching, loss and its gradient, 32 images",
     "augmentation": "a JPEG to an augmented input, on one core",
-    "train_step": "8 pictures, ours as it trains, theirs as it comes (fp32)",
-    "train_step_best": "8 pictures, ours as it trains, theirs in bf16 and channels last",
+    "train_step": "8 images, ours as it trains, theirs as it comes (fp32)",
+    "train_step_best": "8 images, ours as it trains, theirs in bf16 and channels last",
     "coco_eval": "COCO's figures, faster-coco-eval against pycocotools",
 }
 

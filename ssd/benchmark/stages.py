@@ -17,7 +17,7 @@ CONTESTS: dict[str, Callable[[Bench], Contest]] = {
     "detect_bf16": partial(inference.detect, precision="bf16"),
     "detect_openvino_bf16": partial(inference.detect, precision="bf16", backend="openvino"),
     "detect_openvino_int8": partial(inference.detect, precision="int8", backend="openvino"),
-    "detect_batch8": partial(inference.detect, precision="auto", backend="auto", pictures_at_once=8),
+    "detect_batch8": partial(inference.detect, precision="auto", backend="auto", images_at_once=8),
     "postprocess_typical": inference.postprocess_typical,
     "postprocess_worst": inference.postprocess_worst,
     "loss": training.loss,

@@ -61,8 +61,8 @@ def make_plausible_(model: Any, image: Float[Tensor, "3 H W"]) -> None:
 def decode(data: bytes) -> UInt8[Tensor, "3 H W"]:
     """Decode a JPEG with torchvision's own decoder, the fastest it has, while it has one; afterwards PIL's."""
     if not hasattr(torchvision.io, "decode_jpeg"):
-        picture: Tensor = pil_to_tensor(Image.open(io.BytesIO(data)).convert("RGB"))
-        return picture
+        pixels: Tensor = pil_to_tensor(Image.open(io.BytesIO(data)).convert("RGB"))
+        return pixels
     with warnings.catch_warnings():
         # Deprecated in 0.29 in favour of TorchCodec: twice as fast as PIL all the same.
         warnings.simplefilter("ignore", DeprecationWarning)

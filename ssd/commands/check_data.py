@@ -14,16 +14,16 @@ from ssd.errors import ArgumentError, MissingExtraError
 
 if TYPE_CHECKING:
     from ssd.audit.decoding import StrictDecoder
-    from ssd.audit.readiness import Verdict
+    from ssd.audit.readiness import Readiness
     from ssd.audit.report import Report
     from ssd.experiment.config import Config
 
 EPILOG = """examples:
-  check_data.py my_pictures                         every split: annotations, pictures, copies, classes, sizes
-  check_data.py my_pictures --fix drop              what training with data.bad_objects=drop would leave out
-  check_data.py my_pictures --fit-boxes --set model.input_size=512
-  check_data.py my_pictures --preview augmented.png --json report.json
-  check_data.py my_pictures --report data.html      a page to look at: balance, sizes, problems with their pictures
+  check_data.py my_images                         every split: annotations, images, copies, classes, sizes
+  check_data.py my_images --fix drop              what training with data.bad_objects=drop would leave out
+  check_data.py my_images --fit-boxes --set model.input_size=512
+  check_data.py my_images --preview augmented.png --json report.json
+  check_data.py my_images --report data.html      a page to look at: balance, sizes, problems with their images
   check_data.py --set data.format=coco2017          a named set
 
 Nothing in the data folder is ever changed. The exit code is 1 where training, or evaluation on a split, would stop."""
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--fix", choices=("drop",), help="drop: judge as if bad objects were left out (data.bad_objects)")
     p.add_argument("--deep", action="store_true", help="find damage inside JPEG files too; needs simplejpeg")
     p.add_argument("--fit-boxes", action="store_true", help="fit the default boxes to the training split")
-    p.add_argument("--preview", type=Path, metavar="FILE.png", help="draw augmented pictures with their boxes to FILE")
+    p.add_argument("--preview", type=Path, metavar="FILE.png", help="draw augmented images with their boxes to FILE")
     p.add_argument("--report", type=Path, metavar="FILE.html", help="write a page to look at")
     p.add_argument("--json", metavar="FILE", help="write everything as JSON; - prints it instead of the text")
     p.add_argument("--show", type=int, default=10, metavar="N", help="lines of each list, default %(default)s")
@@ -132,13 +132,13 @@ def _preview(config: "Config", path: Path, report: "Report") -> None:
     from ssd.experiment.data import preview
 
     if report.usable is None or not len(report.usable):
-        print("no picture can be drawn", file=sys.stderr)
+        print("no image can be drawn", file=sys.stderr)
         return
     preview(config, path, report.usable)
-    print(f"augmented pictures: {path}", file=sys.stderr)
+    print(f"augmented images: {path}", file=sys.stderr)
 
 
-def _write_page(config: "Config", path: Path, report: "Report", verdict: "Verdict") -> None:
+def _write_page(config: "Config", path: Path, report: "Report", verdict: "Readiness") -> None:
     from ssd.audit.page.gather import write_dataset_page
     from ssd.experiment.data import augmented_sheet
 

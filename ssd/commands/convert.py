@@ -10,7 +10,7 @@ from ssd.commands._shared import add_force, guarded, refuse_existing
 from ssd.errors import ArgumentError, CheckpointError
 
 if TYPE_CHECKING:
-    from ssd.weights.ports.layout import Foreign
+    from ssd.weights.ports.layout import ConvertedCheckpoint
 
 EPILOG = """examples:
   convert ssd300_mAP_77.43_v2.pth voc.safetensors                       amdegroot/ssd.pytorch
@@ -22,7 +22,7 @@ qfgaohao/pytorch-ssd (vgg16-ssd), mmdetection SSD300 and SSD512, chainercv (.npz
 blobs as .npz), and our own files, to give their classes other names. `ssd.load` reads all of them as they
 are, too; converted, a file says by itself what it needs, and a changed byte in it is noticed.
 
-The new file is read back and compared on a picture before it gets its name. Exit code 2: nothing was written."""
+The new file is read back and compared on a image before it gets its name. Exit code 2: nothing was written."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("out", metavar="OUT", type=Path, help="the file to write, ending in .safetensors")
     p.add_argument("--names", metavar="FILE|a,b,c", help="class names in the order of training, background left out")
     p.add_argument("--boxes", choices=("voc", "coco"), help="its default boxes, where the checkpoint cannot tell them")
-    p.add_argument("--image", metavar="PICTURE", help="compare on this picture; default: coloured noise")
+    p.add_argument("--image", metavar="PICTURE", help="compare on this image; default: coloured noise")
     add_force(p)
     return p
 
@@ -76,16 +76,20 @@ def _check_out(out: Path, source: str, *, force: bool) -> None:
     refuse_existing(out, force=force)
 
 
-def _describe(source: str, found: "Foreign") -> str:
+def _describe(source: str, found: "ConvertedCheckpoint") -> str:
     """What was recognised, in the lines a user would check."""
     from ssd.multibox.default_boxes import boxes_per_cell
 
     settings = found.settings
-    boxes, pictures, names = settings.boxes, settings.preprocessing, settings.class_names
+    boxes, preprocessing, names = settings.boxes, settings.preprocessing, settings.class_names
     count = sum(grid * grid * each for grid, each in zip(boxes.grids, boxes_per_cell(boxes), strict=True))
     shown = ", ".join(names) if len(names) <= 8 else f"{', '.join(names[:5])} ... {names[-1]}"
-    numbers = ", ".join(f"{value:.6g}" for value in pictures.mean)
-    spread = "" if set(pictures.std) == {1.0} else f", divided by {', '.join(f'{value:.6g}' for value in pictures.std)}"
+    numbers = ", ".join(f"{value:.6g}" for value in preprocessing.mean)
+    spread = (
+        ""
+        if set(preprocessing.std) == {1.0}
+        else f", divided by {', '.join(f'{value:.6g}' for value in preprocessing.std)}"
+    )
     size = settings.network.input_size
     parameters = sum(tensor.numel() for name, tensor in found.state_dict.items() if "running" not in name)
     return "\n".join(
@@ -94,12 +98,12 @@ def _describe(source: str, found: "Foreign") -> str:
             f"  network        SSD{size} with {settings.network.backbone}, {parameters:,} parameters",
             f"  classes        {len(names)}: {shown}",
             f"  default boxes  {count}, from {boxes.min_sizes[0]:g} to {boxes.max_sizes[-1]:g} pixels of {size}",
-            f"  pictures       {pictures.channels.upper()} minus {numbers}{spread}; resize rule {pictures.resize!r}",
+            f"  images         {preprocessing.channels.upper()} minus {numbers}{spread}; resize {preprocessing.resize!r}",
         ]
     )
 
 
-def _write(path: Path, source: Path, found: "Foreign") -> None:
+def _write(path: Path, source: Path, found: "ConvertedCheckpoint") -> None:
     from ssd.weights.native import load_weights, save_weights
     from ssd.weights.resolve import OURS
 
@@ -112,7 +116,7 @@ def _write(path: Path, source: Path, found: "Foreign") -> None:
     save_weights(path, found.state_dict, found.settings, extra=extra)
 
 
-def _compare(found: "Foreign", path: Path, image: str | None) -> int:
+def _compare(found: "ConvertedCheckpoint", path: Path, image: str | None) -> int:
     """Number of detections, which are the same from the tensors in memory and from the file.
 
     Raises:
@@ -125,11 +129,11 @@ def _compare(found: "Foreign", path: Path, image: str | None) -> int:
     from ssd.model.factory import from_settings
 
     noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8).repeat(6, axis=0).repeat(6, axis=1)
-    picture = load_image(image) if image else noise
+    probe = load_image(image) if image else noise
     network = from_settings(found.settings)
     network.load_state_dict(found.state_dict)
-    before = Detector(network, found.settings, device="cpu", precision="fp32", backend="torch").detect(picture)
-    after = load(path, device="cpu", precision="fp32", backend="torch").detect(picture)
+    before = Detector(network, found.settings, device="cpu", precision="fp32", backend="torch").detect(probe)
+    after = load(path, device="cpu", precision="fp32", backend="torch").detect(probe)
     same = all(np.array_equal(getattr(before, key), getattr(after, key)) for key in ("boxes", "scores", "labels"))
     if not same or before.class_names != after.class_names:
         raise CheckpointError("the file that was written detects something else", place=path, remedy="Report this.")

@@ -1,4 +1,4 @@
-"""`demo [WEIGHTS ...]`: a web page on this machine; drop a picture, see the boxes."""
+"""`demo [WEIGHTS ...]`: a web page on this machine; drop a image, see the boxes."""
 
 import argparse
 import ipaddress
@@ -21,11 +21,11 @@ EPILOG = """examples:
   demo.py runs/bccd model.onnx     these, and the same
   demo.py --port 8080 --browser    opens the page, too
 
-The page is for this machine alone unless --host says otherwise; whoever reaches it can use it. Pictures stay
+The page is for this machine alone unless --host says otherwise; whoever reaches it can use it. Images stay
 on this machine, are deleted after ten minutes and when the program ends, and nothing is fetched from
 elsewhere. Ctrl-C ends it."""
 
-KEPT_SECONDS = 600.0  # for which a picture is kept: as long as somebody may look at it
+KEPT_SECONDS = 600.0  # for which a image is kept: as long as somebody may look at it
 _NO_REMOTE = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_RUN_HISTORY": "False",
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     p = argparse.ArgumentParser(
         prog="demo",
-        description="A web page that finds objects in a picture.",
+        description="A web page that finds objects in a image.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("weights", nargs="*", metavar="WEIGHTS", help=text)
     p.add_argument("--host", default="127.0.0.1", help="address to listen at, default %(default)s: this machine alone")
     p.add_argument("--port", type=int, help="default: the first that is free from 7860 on")
-    p.add_argument("--max-upload", type=int, default=20, metavar="MB", help="largest picture file, default %(default)s")
+    p.add_argument("--max-upload", type=int, default=20, metavar="MB", help="largest image file, default %(default)s")
     p.add_argument("--browser", action="store_true", help="open the page in the browser")
     p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
     p.add_argument("--precision", default="auto", help="auto (default), fp32, bf16, fp16")

@@ -1,4 +1,4 @@
-"""`detect SOURCE ...`: pictures, folders, videos, cameras in; drawn pictures and videos, JSON lines, COCO, YOLO out."""
+"""`detect SOURCE ...`: images, folders, videos, cameras in; drawn images and videos, JSON lines, COCO, YOLO out."""
 
 import argparse
 import sys
@@ -12,9 +12,9 @@ from tqdm import tqdm
 from ssd.commands._shared import INTERRUPTED, USER_ERROR, guarded
 from ssd.errors import ArgumentError
 from ssd.inference.bulk.coco_ids import ids_of_file, own_ids
+from ssd.inference.bulk.image_files import detect_images
 from ssd.inference.bulk.journal import JOURNAL, Done, Tally, take_up, write_options
 from ssd.inference.bulk.output_folder import output_folder
-from ssd.inference.bulk.pictures import detect_pictures
 from ssd.inference.bulk.results import Results, parse_formats
 from ssd.inference.bulk.sources import Source, find_sources, output_names, parse_shard, share
 from ssd.inference.bulk.video import detect_video
@@ -26,12 +26,12 @@ EPILOG = """examples:
   detect.py street.jpg                                    SSD300 trained on COCO, fetched once
   detect.py photos/ more/*.png --weights runs/run         a run's best weights
   detect.py clip.mp4                                      draws the video; so do 0 (a camera) and rtsp://...
-  detect.py photos/ --format yolo                         labels for the pictures, no drawings
-  detect.py aerial.tif --tiles auto                       small objects in large pictures
+  detect.py photos/ --format yolo                         labels for the images, no drawings
+  detect.py aerial.tif --tiles auto                       small objects in large images
   detect.py photos/ --output found --resume               goes on where it was interrupted, or starts
   detect.py photos/ --output found --shard 2/8            this machine's eighth, into found/shard-2-of-8
 
-Each line of detections.jsonl is one picture: path, width, height, and detections (box as x1 y1 x2 y2 in
+Each line of detections.jsonl is one image: path, width, height, and detections (box as x1 y1 x2 y2 in
 pixels, score, label, name), best first. A frame of a video also has frame and seconds; after its last one
 comes a line with path and frames. What cannot be read has path and error instead; the others go on, and the
 exit code at the end is 2, as for every mistake. After Ctrl-C it is 130."""
@@ -41,11 +41,11 @@ def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     p = argparse.ArgumentParser(
         prog="detect",
-        description="Find objects in pictures and videos.",
+        description="Find objects in images and videos.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = "a picture, a folder, a glob, a video, a camera's number, or a stream's address"
+    what = "a image, a folder, a glob, a video, a camera's number, or a stream's address"
     p.add_argument("sources", nargs="+", metavar="SOURCE", help=what)
     p.add_argument("--weights", default="coco", help="weights, an exported graph, a run's folder, or coco (default)")
     found = p.add_argument_group("what is found")
@@ -53,9 +53,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--iou-threshold", type=float, metavar="IOU", help="of the suppression; default: the weights' own"
     )
-    found.add_argument("--max-detections", type=int, metavar="N", help="per picture; default: the weights' own")
+    found.add_argument("--max-detections", type=int, metavar="N", help="per image; default: the weights' own")
     found.add_argument("--box-voting", type=float, metavar="SIGMA", help="0: none; default: the weights' own")
-    found.add_argument("--tiles", metavar="N|RxC|auto", help="search parts of large pictures too, for small objects")
+    found.add_argument("--tiles", metavar="N|RxC|auto", help="search parts of large images too, for small objects")
     found.add_argument("--tile-overlap", type=float, default=0.2, metavar="PART", help="default %(default)s of a tile")
     read = p.add_argument_group("what is read")
     read.add_argument("--recursive", action="store_true", help="look into folders within folders")
@@ -69,10 +69,10 @@ def parser() -> argparse.ArgumentParser:
     write.add_argument("--output", type=Path, metavar="FOLDER", help="new or empty; default: runs/detect/1, 2, ...")
     write.add_argument("--force", action="store_true", help="write into an --output folder that holds files already")
     write.add_argument("--resume", action="store_true", help="go on in --output, or in the newest of runs/detect")
-    write.add_argument("--show", action="store_true", help="show each picture in a window; q or Esc ends")
+    write.add_argument("--show", action="store_true", help="show each image in a window; q or Esc ends")
     write.add_argument("--quiet", action="store_true", help="no progress bar")
     how = p.add_argument_group("how")
-    how.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures at a time, default %(default)s")
+    how.add_argument("--batch-size", type=int, default=8, metavar="N", help="images at a time, default %(default)s")
     how.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
     how.add_argument("--precision", default="auto", help="auto (default), fp32, bf16, fp16")
     how.add_argument("--backend", default="auto", help="auto (default), torch, openvino")
@@ -106,9 +106,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _search(args, detector, waiting, results, options, show, len(sources))
         if "coco" in formats and (unknown := results.write_coco(ids)):
-            print(f"{unknown} pictures are not in {args.coco_ids} and not in coco.json", file=sys.stderr)
+            print(f"{unknown} images are not in {args.coco_ids} and not in coco.json", file=sys.stderr)
     except KeyboardInterrupt:
-        finished = results.tally.pictures + results.tally.videos
+        finished = results.tally.images + results.tally.videos
         remedy = f"Go on with the same command and --output {folder} --resume"
         print(f"interrupted after {finished} of {len(sources)}. {remedy}", file=sys.stderr)
         return INTERRUPTED
@@ -181,16 +181,16 @@ def _search(
     show: Any,
     total: int,
 ) -> None:
-    pictures = [source for source in sources if source.kind == "picture"]
-    searched = detect_pictures(detector, pictures, results, args.batch_size, options, show)
+    images = [source for source in sources if source.kind == "image"]
+    searched = detect_images(detector, images, results, args.batch_size, options, show)
     begun = total - len(sources)
     bar = tqdm(
-        searched, initial=begun, total=begun + len(pictures), unit="img", disable=args.quiet or None, dynamic_ncols=True
+        searched, initial=begun, total=begun + len(images), unit="img", disable=args.quiet or None, dynamic_ncols=True
     )
-    for _ in bar if pictures else ():
+    for _ in bar if images else ():
         pass
     for source in sources:
-        if source.kind != "picture":
+        if source.kind != "image":
             detect_video(
                 detector, source, results, args.batch_size, options, show,
                 every=args.every, max_frames=args.max_frames, quiet=args.quiet,
@@ -198,12 +198,12 @@ def _search(
 
 
 def _print_summary(tally: Tally, before: Tally, seconds: float, folder: Path) -> None:
-    pictures, videos = _counted(tally.pictures, "picture"), _counted(tally.videos, "video")
-    where = f"{videos} ({_counted(tally.frames, 'frame')})" if tally.videos else pictures
-    if tally.videos and tally.pictures:
-        where = f"{pictures} and {where}"
-    searched = tally.pictures + tally.frames - before.pictures - before.frames
-    speed = f", {searched / seconds:.1f} {'frames' if tally.videos else 'pictures'} a second" if searched > 1 else ""
+    images, videos = _counted(tally.images, "image"), _counted(tally.videos, "video")
+    where = f"{videos} ({_counted(tally.frames, 'frame')})" if tally.videos else images
+    if tally.videos and tally.images:
+        where = f"{images} and {where}"
+    searched = tally.images + tally.frames - before.images - before.frames
+    speed = f", {searched / seconds:.1f} {'frames' if tally.videos else 'images'} a second" if searched > 1 else ""
     print(f"{_counted(tally.objects, 'object')} in {where}{speed}: {folder}")
     if tally.failed:
         print(f"error: {tally.failed} failed, see above.", file=sys.stderr)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EPILOG = """examples:
   eval.py --coco                                     the newest run on its own validation set
-  eval.py runs/bccd --coco --voc                     both sets of rules, one pass over the pictures
+  eval.py runs/bccd --coco --voc                     both sets of rules, one pass over the images
   eval.py runs/bccd --voc --data bccd --split test
   eval.py runs/bccd --coco --report                  a page to look at: curves, confusions, the worst mistakes
   eval.py coco --coco --format coco2017              torchvision's weights on COCO's val2017, fetched once
@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--set", action="append", default=[], metavar="GROUP.KEY=VALUE", help="change the config, repeatable"
     )
-    p.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures at a time, default %(default)s")
+    p.add_argument("--batch-size", type=int, default=8, metavar="N", help="images at a time, default %(default)s")
     p.add_argument("--workers", type=int, default=2, metavar="N", help="decoding threads, default %(default)s")
     p.add_argument("--score-threshold", type=float, metavar="S", help="default: the weights' own, mostly 0.01")
     p.add_argument("--box-voting", type=float, metavar="SIGMA", help="0: none; default: the weights' own")
@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--results", type=Path, metavar="FILE", help="also write the detections as a COCO results file")
     p.add_argument(
-        "--draw", type=int, default=0, metavar="N", help="draw N pictures, truth beside detections, by the figures"
+        "--draw", type=int, default=0, metavar="N", help="draw N images, truth beside detections, by the figures"
     )
     p.add_argument(
         "--report",
@@ -133,10 +133,10 @@ def _run(args: argparse.Namespace, device: str, *, first: bool) -> int:
     figures = as_dict(evaluation, dataset, detector, weights)
     _write(output, figures)
     if args.draw:
-        from ssd.evaluation.page.pictures import draw_pictures
+        from ssd.evaluation.page.drawn_images import draw_images
 
-        folder = output.parent / f"{output.stem}-pictures"
-        print(f"{draw_pictures(detector, dataset, args.draw, folder)} drawn pictures: {folder}")
+        folder = output.parent / f"{output.stem}-images"
+        print(f"{draw_images(detector, dataset, args.draw, folder)} drawn images: {folder}")
     if args.report is not None:
         from ssd.evaluation.page.gather import write_evaluation_page
 

@@ -14,7 +14,7 @@ from ssd.errors import ArgumentError, MissingExtraError
 if TYPE_CHECKING:
     from torch import nn
 
-    from ssd.exporters.pictures import Pictures
+    from ssd.exporters.sample_images import Images
     from ssd.exporters.verify import Check
     from ssd.settings import Settings
 
@@ -26,11 +26,11 @@ EPILOG = """examples:
   export.py runs/bccd --format openvino --int8 --calibrate bccd
   export.py coco --format onnx --parity photos/ --score-threshold 0.3 --max-detections 50
 
-The graph takes uint8 RGB pictures, any number at once, and gives boxes (as fractions of the picture), scores,
+The graph takes uint8 RGB images, any number at once, and gives boxes (as fractions of the image), scores,
 labels and counts: normalising and suppression are inside. Class names and settings travel in the file, so
 `ssd.load("best.onnx")` makes a detector of it and detect.py and eval.py take it as --weights.
 
-It is checked against PyTorch in fp32 on real pictures: those of --parity, else the validation split of
+It is checked against PyTorch in fp32 on real images: those of --parity, else the validation split of
 --calibrate, else the run's own. Tolerances: box (pixels of the network's input), score, missing (share of
 detections lost or gained), least_score (weaker ones are not compared) and ap (fall of AP where there are
 annotations; for bf16 and int8). Beyond them the file is named *.rejected.*, and the exit code is 1.
@@ -56,15 +56,15 @@ def parser() -> argparse.ArgumentParser:
         help="bf16: numbers of 16 bits (openvino); default fp32",
     )
     p.add_argument("--int8", action="store_true", help="compute in 8 bits (openvino); needs --calibrate")
-    p.add_argument("--calibrate", metavar="DATA", help="a data set (its training split) or a folder of pictures")
-    p.add_argument("--parity", metavar="DATA", help="check on this data set (validation split) or folder of pictures")
+    p.add_argument("--calibrate", metavar="DATA", help="a data set (its training split) or a folder of images")
+    p.add_argument("--parity", metavar="DATA", help="check on this data set (validation split) or folder of images")
     p.add_argument("--split", metavar="NAME", help="another split of the parity's data set")
-    p.add_argument("--limit", type=int, metavar="N", help="pictures checked; default: 32, and all where AP is measured")
+    p.add_argument("--limit", type=int, metavar="N", help="images checked; default: 32, and all where AP is measured")
     p.add_argument("--tolerance", nargs="+", default=[], metavar="NAME=X", help="box, score, missing, least_score, ap")
     p.add_argument("--score-threshold", type=float, metavar="S", help="built in; default: the weights' own")
     p.add_argument("--iou-threshold", type=float, metavar="IOU", help="built in; default: the weights' own")
     p.add_argument("--top-k", type=int, metavar="N", help="candidates of a class, built in; default: the weights' own")
-    p.add_argument("--max-detections", type=int, metavar="N", help="per picture, built in; default: the weights' own")
+    p.add_argument("--max-detections", type=int, metavar="N", help="per image, built in; default: the weights' own")
     p.add_argument("--box-voting", type=float, metavar="SIGMA", help="built in; 0: none; default: the weights' own")
     return p
 
@@ -89,14 +89,14 @@ def main(argv: list[str] | None = None) -> int:
         tolerance = tolerance.changed(text)
     network, settings = load_network(args.weights)
     settings = _with_rules(network, settings, args)
-    pictures, calibration = _pictures(args)
+    images, calibration = _images(args)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
         unchecked = Path(folder) / out.name
         print(f"exporting {args.weights} to {args.format}, {precision}", flush=True)
         export(network, settings, unchecked, args.format, precision=precision, calibration=calibration)
-        limit = args.limit or (32 if precision == "fp32" or pictures.drawn else None)
-        outcome = check(network, settings, unchecked, pictures, limit, tolerance, precision)
+        limit = args.limit or (32 if precision == "fp32" or images.drawn else None)
+        outcome = check(network, settings, unchecked, images, limit, tolerance, precision)
         return _finish(args, outcome, unchecked, out)
 
 
@@ -121,8 +121,8 @@ def _check_arguments(args: argparse.Namespace, precision: str) -> None:
         remedy = "Use --format openvino."
         raise ArgumentError(f"{args.format} is not exported in {precision}", place="--format", remedy=remedy)
     if args.int8 and args.calibrate is None:
-        remedy = "Add --calibrate DATA: pictures like those it will see."
-        raise ArgumentError("needs pictures to measure on", place="--int8", remedy=remedy)
+        remedy = "Add --calibrate DATA: images like those it will see."
+        raise ArgumentError("needs images to measure on", place="--int8", remedy=remedy)
     if args.calibrate is not None and not args.int8:
         raise ArgumentError("is for 8 bits", place="--calibrate", remedy="Add --int8, or use --parity.")
     if args.limit is not None and args.limit < 1:
@@ -166,14 +166,14 @@ def _with_rules(network: "nn.Module", settings: "Settings", args: argparse.Names
     return dataclasses.replace(settings, postprocessing=checked_rules(settings.postprocessing, given))
 
 
-def _pictures(args: argparse.Namespace) -> "tuple[Pictures, Any]":
+def _images(args: argparse.Namespace) -> "tuple[Images, Any]":
     """What to check on, and what to calibrate with, if anything."""
-    from ssd.exporters.pictures import open_pictures, own_pictures
+    from ssd.exporters.sample_images import open_images, own_images
 
     calibration = None
     if args.calibrate is not None:
-        from ssd.exporters.int8 import CALIBRATION_PICTURES
+        from ssd.exporters.int8 import CALIBRATION_IMAGES
 
-        calibration = open_pictures(args.calibrate, "train").some(CALIBRATION_PICTURES)
+        calibration = open_images(args.calibrate, "train").some(CALIBRATION_IMAGES)
     named = args.parity or args.calibrate
-    return (open_pictures(named, "val", args.split) if named else own_pictures(args.weights)), calibration
+    return (open_images(named, "val", args.split) if named else own_images(args.weights)), calibration

@@ -9,10 +9,10 @@ from ssd.system.python_environment import is_missing_package, other_python
 
 # Name -> what it does; each is a module of this folder with `main(argv) -> exit code`.
 COMMANDS = {
-    "train": "train on your pictures, or on pictures the program draws",
+    "train": "train on your images, or on images the program draws",
     "eval": "evaluate weights by the COCO or the VOC rules",
-    "detect": "find the objects in pictures and videos and draw them",
-    "demo": "a web page: drop a picture, see the boxes",
+    "detect": "find the objects in images and videos and draw them",
+    "demo": "a web page: drop a image, see the boxes",
     "check-data": "say what is wrong with a data set, and what the default boxes can reach in it",
     "export": "write an ONNX, OpenVINO or PyTorch graph, checked against the weights",
     "convert": "turn another code's checkpoint into a weights file of this package",

@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("model", nargs="?", default="ssd-vgg16", metavar="MODEL", help="default: ssd-vgg16")
     p.add_argument("--size", type=int, metavar="S", help="side of the input, in pixels; default: what it was made for")
     p.add_argument("--classes", type=int, metavar="N", help="default: 1000 for classifiers, 20 for detectors")
-    p.add_argument("--channels", type=int, default=None, metavar="N", help="1 for grey pictures; default: 3 (lenet: 1)")
+    p.add_argument("--channels", type=int, default=None, metavar="N", help="1 for grey images; default: 3 (lenet: 1)")
     p.add_argument("--all", action="store_true", help="list activations and dropout too")
     p.add_argument("--compare", nargs="+", metavar="MODEL", help="several side by side, their latency measured in turn")
     p.add_argument("--repeat", type=int, default=5, metavar="N", help="forward passes timed for --compare; 0: none")

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 EPILOG = """examples:
   train.py                                        the demo: shapes drawn by the program itself
-  train.py --data my_pictures                     your own VOC, COCO or YOLO folder, with configs/finetune.yaml
+  train.py --data my_images                     your own VOC, COCO or YOLO folder, with configs/finetune.yaml
   train.py configs/ssd300_voc.yaml data.folder=VOCdevkit train.batch_size=16
-  train.py --data my_pictures --resume auto       go on where the run was stopped
-  torchrun --nproc-per-node 2 tools/train.py --data my_pictures"""
+  train.py --data my_images --resume auto       go on where the run was stopped
+  torchrun --nproc-per-node 2 tools/train.py --data my_images"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="auto|PATH",
         help="auto: the newest run of this name, or a fresh start; or a run, or one of its states",
     )
-    p.add_argument("--preview", metavar="FILE.png", help="draw augmented pictures with their boxes to FILE, and stop")
+    p.add_argument("--preview", metavar="FILE.png", help="draw augmented images with their boxes to FILE, and stop")
     add_force(p)
     p.add_argument("--quiet", action="store_true", help="no progress bar")
     return p
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         from ssd.experiment.data import preview
 
         preview(config, Path(args.preview))
-        print(f"augmented pictures: {args.preview}")
+        print(f"augmented images: {args.preview}")
         return 0
     from ssd.system.malloc import keep_freed_memory
     from ssd.training.page import PAGE

@@ -1,4 +1,4 @@
-"""A data set: every annotation parsed and checked at opening, pictures decoded one at a time.
+"""A data set: every annotation parsed and checked at opening, images decoded one at a time.
 
     train = open_dataset("cells", "train")            # the format is recognised
     sample = train.load(0)                            # uint8 RGB, boxes in pixels, labels from 0
@@ -32,8 +32,8 @@ _SHOWN = 10  # problems spelled out in an error; the rest are counted
 _EXIF_ORIENTATION = 0x0112
 
 
-def read_picture(record: Record) -> UInt8[np.ndarray, "H W 3"]:
-    """Decode a record's picture, upright.
+def read_image(record: Record) -> UInt8[np.ndarray, "H W 3"]:
+    """Decode a record's image, upright.
 
     Raises:
         ImageDecodeError: it cannot be decoded whole.
@@ -51,17 +51,17 @@ def _read_shrunk(record: Record, shrink: int) -> tuple[UInt8[np.ndarray, "H W 3"
 
 
 def check_size(record: Record, width: int, height: int) -> None:
-    """Raise `AnnotationError` unless the upright picture has the annotated size."""
+    """Raise `AnnotationError` unless the upright image has the annotated size."""
     if (width, height) == (record.width, record.height):
         return
-    problem = f"the annotation says {record.width}x{record.height}, the upright picture has {width}x{height}"
+    problem = f"the annotation says {record.width}x{record.height}, the upright image has {width}x{height}"
     remedy = "Correct the annotation."
     if (height, width) == (record.width, record.height):
         with Image.open(record.path) as header:
             turned = header.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
         if turned:
             problem += "; it was annotated before EXIF rotation"
-            remedy = "Turn the pictures upright with the tool that annotated them, or annotate again."
+            remedy = "Turn the images upright with the tool that annotated them, or annotate again."
     raise AnnotationError(problem, place=record.path, remedy=remedy)
 
 
@@ -75,18 +75,18 @@ class Dataset:
     name: str
     split: str
     dropped: tuple[Problem, ...] = ()  # the bad objects left out
-    read: Callable[[Record], UInt8[np.ndarray, "_ _ 3"]] = field(default=read_picture, repr=False)
+    read: Callable[[Record], UInt8[np.ndarray, "_ _ 3"]] = field(default=read_image, repr=False)
 
     def __len__(self) -> int:
         return len(self.records)
 
     def load(self, index: int, shrink: int = 1) -> Sample:
-        """Decode one picture and give it with its objects.
+        """Decode one image and give it with its objects.
 
         A JPEG may come at 1/`shrink` of its size (1, 2, 4, 8); `Sample.shrink` says so.
         """
         record = self.records[index]
-        from_file = self.read is read_picture
+        from_file = self.read is read_image
         image, shrunk = _read_shrunk(record, shrink) if from_file else (self.read(record), 1)
         return Sample(
             image=image,
@@ -139,7 +139,7 @@ def open_dataset(
         log.warning("%s: left out %d bad objects%s", dataset.name, len(bad), _listing(bad))
     _log_notes(dataset, [problem for problem in problems if problem.level == "note"])
     if not dataset.records:
-        raise DatasetError(f"split {split!r} has no pictures", place=dataset.name, remedy="Choose another split.")
+        raise DatasetError(f"split {split!r} has no images", place=dataset.name, remedy="Choose another split.")
     if not dataset.class_names:
         raise DatasetError("no object is annotated, so there are no classes", place=dataset.name, remedy="Annotate.")
     return dataset
@@ -154,11 +154,11 @@ def scan(
     difficult: Literal["train", "drop"] = "train",
     voc_offset: Offset = "1",
     allow_outside: bool = False,
-    check_pictures: bool = False,
+    check_images: bool = False,
 ) -> tuple[Dataset, list[Problem]]:
     """Open one split without its bad objects and files, and list all that is wrong with it.
 
-    `check_pictures` reads every picture's header too and compares its size.
+    `check_images` reads every image's header too and compares its size.
 
     Raises:
         DatasetError: no such folder or split, or an unknown format.
@@ -167,13 +167,13 @@ def scan(
     raw = read_split(root, kind, split, classes=classes, offset=voc_offset, allow_outside=allow_outside)
     built = build_records(raw, classes, difficult)
     problems = list(built.problems)
-    if check_pictures:
-        problems += [problem for record in built.records for problem in _check_picture(record, root)]
+    if check_images:
+        problems += [problem for record in built.records for problem in _check_image(record, root)]
     dropped = tuple(problem for problem in problems if problem.level == "object")
     return Dataset(built.records, built.class_names, built.category_ids, str(root), split, dropped), problems
 
 
-def _check_picture(record: Record, root: Path) -> list[Problem]:
+def _check_image(record: Record, root: Path) -> list[Problem]:
     try:
         check_size(record, *read_size(record.path))
     except (ImageDecodeError, AnnotationError) as error:

@@ -22,12 +22,12 @@ SIZES: tuple[Size, ...] = ("small", "medium", "large")
 
 @dataclass(frozen=True)
 class Objects:
-    """Every object that default boxes should reach, of all pictures of a split."""
+    """Every object that default boxes should reach, of all images of a split."""
 
-    boxes: Float[Tensor, "N 4"]  # fractions of the picture, as the network sees them
-    areas: Float32[np.ndarray, "N"]  # in pixels of the picture
+    boxes: Float[Tensor, "N 4"]  # fractions of the image, as the network sees them
+    areas: Float32[np.ndarray, "N"]  # in pixels of the image
     labels: Int[np.ndarray, "N"]
-    records: Int[np.ndarray, "N"]  # which picture each is in
+    records: Int[np.ndarray, "N"]  # which image each is in
 
     def sizes(self) -> Int[np.ndarray, "N"]:
         """Place in `SIZES` of every object."""

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from ssd.data.formats.annotations import Problem, RawObject, RawPicture, RawSplit
+from ssd.data.formats.annotations import Problem, RawImage, RawObject, RawSplit
 from ssd.structures import Record
 
 _Box = tuple[float, float, float, float]
@@ -39,25 +39,25 @@ def build_records(
     labels = {name: label for label, name in enumerate(names)}
     problems = list(raw.problems)
     records = []
-    for picture in raw.pictures:
+    for image in raw.images:
         good: list[tuple[RawObject, _Box]] = []
-        for item in picture.objects:
-            box, problem = check_box(item.box, picture.width, picture.height)
+        for item in image.objects:
+            box, problem = check_box(item.box, image.width, image.height)
             if item.name not in labels:
                 box, problem = None, ("unknown_class", f"unknown class {item.name!r}")
             if problem is not None:
-                problems.append(_problem(picture, item, *problem, mended=box is not None))
+                problems.append(_problem(image, item, *problem, mended=box is not None))
             if box is not None and not (item.difficult and difficult == "drop"):
                 good.append((item, box))
-        records.append(_record(picture, good, labels))
+        records.append(_record(image, good, labels))
     return Built(tuple(records), names, ids, tuple(problems))
 
 
 def check_box(box: _Box, width: int, height: int) -> tuple[_Box | None, tuple[str, str] | None]:
-    """The box cut to the picture, or None; and what is wrong with it as (kind, message), or None.
+    """The box cut to the image, or None; and what is wrong with it as (kind, message), or None.
 
     Up to one pixel outside is cut without a word: the formats disagree on where counting starts. Finiteness comes
-    first, because cutting would turn an infinite box into one of the picture's size.
+    first, because cutting would turn an infinite box into one of the image's size.
     """
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as that
         left, top, right, bottom = np.asarray(box, np.float32).tolist()  # judged as it will be used
@@ -72,9 +72,9 @@ def check_box(box: _Box, width: int, height: int) -> tuple[_Box | None, tuple[st
         return None, ("no_area", f"box {values} has no area")
     cut = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
     if cut[2] <= cut[0] or cut[3] <= cut[1]:
-        return None, ("outside", f"box {values} lies outside the picture of {width}x{height}")
+        return None, ("outside", f"box {values} lies outside the image of {width}x{height}")
     if min(left, top) < -1 or right > width + 1 or bottom > height + 1:
-        return cut, ("clipped", f"box {values} was cut at the edge of the picture of {width}x{height}")
+        return cut, ("clipped", f"box {values} was cut at the edge of the image of {width}x{height}")
     return cut, None
 
 
@@ -103,15 +103,13 @@ def _classes(raw: RawSplit, classes: Sequence[str] | None) -> tuple[tuple[str, .
     return tuple(classes), tuple(ids)
 
 
-def _problem(picture: RawPicture, item: RawObject, kind: str, message: str, *, mended: bool) -> Problem:
+def _problem(image: RawImage, item: RawObject, kind: str, message: str, *, mended: bool) -> Problem:
     level: Literal["note", "object"] = "note" if mended else "object"
     box = item.box if all(map(math.isfinite, item.box)) else None
-    return Problem(
-        picture.source, kind, message, level, item.index, item.name, picture.unit, picture=picture.path, box=box
-    )
+    return Problem(image.source, kind, message, level, item.index, item.name, image.unit, image=image.path, box=box)
 
 
-def _record(picture: RawPicture, good: list[tuple[RawObject, _Box]], labels: dict[str, int]) -> Record:
+def _record(image: RawImage, good: list[tuple[RawObject, _Box]], labels: dict[str, int]) -> Record:
     boxes = np.array([box for _, box in good], np.float32).reshape(-1, 4)
     sides = boxes[:, 2:] - boxes[:, :2]
     areas = (sides[:, 0] * sides[:, 1]).astype(np.float32)
@@ -119,10 +117,10 @@ def _record(picture: RawPicture, good: list[tuple[RawObject, _Box]], labels: dic
         if item.area is not None:
             areas[row] = item.area
     return Record(
-        path=picture.path,
-        image_id=picture.image_id,
-        width=picture.width,
-        height=picture.height,
+        path=image.path,
+        image_id=image.image_id,
+        width=image.width,
+        height=image.height,
         boxes=boxes,
         labels=np.array([labels[item.name] for item, _ in good], np.int64),
         difficult=np.array([item.difficult for item, _ in good], bool),

@@ -1,4 +1,4 @@
-"""The demo's page in Gradio: it fetches nothing from elsewhere, reports to nobody and keeps no picture.
+"""The demo's page in Gradio: it fetches nothing from elsewhere, reports to nobody and keeps no image.
 
 The browser is held to that by a content security policy: whatever Gradio's pages refer to, only this server is asked.
 """
@@ -40,15 +40,15 @@ def build_page(search: Search, folder: Path, kept_seconds: float) -> Any:
     """
     gr = load_extra("gradio", "demo")
     with gr.Blocks(title="SSD", analytics_enabled=False) as page:
-        gr.Markdown("# SSD\nDrop a picture, paste one or take one with the camera. It stays on this machine.")
+        gr.Markdown("# SSD\nDrop a image, paste one or take one with the camera. It stays on this machine.")
         answer = gr.State(time_to_live=kept_seconds)
         with gr.Row():
             weights = gr.Dropdown(list(search.choices), value=search.choices[0], label="Weights", elem_id="weights")
             slider = gr.Slider(0.01, 1, value=0.5, step=0.01, label="Score threshold", elem_id="threshold")
         with gr.Row():
             sources = ["upload", "webcam", "clipboard"]
-            picture = gr.Image(type="filepath", sources=sources, label="Picture", buttons=[], elem_id="picture")
-            picture.preprocess = _uploaded  # Gradio would decode it, by other rules than ours, and encode it again
+            image = gr.Image(type="filepath", sources=sources, label="Image", buttons=[], elem_id="image")
+            image.preprocess = _uploaded  # Gradio would decode it, by other rules than ours, and encode it again
             with gr.Column():
                 buttons = ["download", "fullscreen"]  # and not Gradio's third, which shares with a web site
                 drawn = gr.Image(format="jpeg", show_label=False, interactive=False, buttons=buttons, elem_id="drawn")
@@ -63,9 +63,9 @@ def build_page(search: Search, folder: Path, kept_seconds: float) -> Any:
         download = gr.DownloadButton("Download JSON", interactive=False, elem_id="download")
         shown = [drawn, summary, table, download]
         gr.on(
-            [picture.change, weights.change],
+            [image.change, weights.change],
             _searching(gr, search, folder),
-            [picture, weights, slider],
+            [image, weights, slider],
             [answer, *shown],
             api_visibility="private",
         )
@@ -81,11 +81,11 @@ def _uploaded(payload: Any) -> str | None:
 
 
 def _searching(gr: Any, search: Search, folder: Path) -> Callable[..., list[Any]]:
-    def find(picture: str | None, weights: str, threshold: float) -> list[Any]:
-        if picture is None:
+    def find(image: str | None, weights: str, threshold: float) -> list[Any]:
+        if image is None:
             return [None, *_nothing(gr)]
         try:
-            answer = search.find(Path(picture), weights)
+            answer = search.find(Path(image), weights)
         except SSDError as error:
             return [None, *_nothing(gr, f"Error: {error}")]
         return [answer, *_parts(gr, answer, threshold, folder)]
@@ -101,11 +101,11 @@ def _showing(gr: Any, folder: Path) -> Callable[..., list[Any]]:
 
 
 def _parts(gr: Any, answer: Answer, threshold: float, folder: Path) -> list[Any]:
-    """What the page shows of an answer: the drawn picture, the summary, the table, the file to download."""
+    """What the page shows of an answer: the drawn image, the summary, the table, the file to download."""
     rows = [
         [item.name, round(item.score, 3), *(round(side, 1) for side in item.box)] for item in answer.above(threshold)
     ]
-    # A folder of its own: the file is called as the picture is, and two people may have a picture of one name.
+    # A folder of its own: the file is called as the image is, and two people may have a image of one name.
     path = Path(tempfile.mkdtemp(dir=folder)) / f"{Path(answer.name).stem}.json"
     path.write_text(answer.json(threshold), encoding="utf-8")
     button = gr.DownloadButton(value=str(path), interactive=True)

@@ -1,4 +1,4 @@
-"""Behind the demo's page: weights are loaded, a picture is searched, and the answer is kept for the slider."""
+"""Behind the demo's page: weights are loaded, a image is searched, and the answer is kept for the slider."""
 
 import dataclasses
 import functools
@@ -23,9 +23,9 @@ _SHOWN_SIDE = 1600  # pixels of the longer side on the page
 
 @dataclass(frozen=True)
 class Answer:
-    """One picture's detections, all of them, and a copy of the picture small enough for the page."""
+    """One image's detections, all of them, and a copy of the image small enough for the page."""
 
-    found: Detections  # in pixels of the picture, without the picture
+    found: Detections  # in pixels of the image, without the image
     name: str
     shown: UInt8[np.ndarray, "H W 3"]
     detector: str
@@ -37,7 +37,7 @@ class Answer:
         return self.found.filter(min_score=threshold)
 
     def drawn(self, threshold: float) -> UInt8[np.ndarray, "H W 3"]:
-        """The picture, as large as the page shows it, with the boxes above `threshold`."""
+        """The image, as large as the page shows it, with the boxes above `threshold`."""
         height, width = self.shown.shape[:2]
         factor = np.array([width, height] * 2, np.float32) / np.array(self.found.image_size[::-1] * 2, np.float32)
         boxes = (self.found.boxes * factor).astype(np.float32)
@@ -45,7 +45,7 @@ class Answer:
         return scaled.filter(min_score=threshold).plot(self.shown)
 
     def json(self, threshold: float) -> str:
-        """The detections above `threshold` as JSON, in pixels of the picture."""
+        """The detections above `threshold` as JSON, in pixels of the image."""
         return dataclasses.replace(self.above(threshold), source=Path(self.name)).to_json(indent=2)
 
     def summary(self, threshold: float) -> str:
@@ -86,10 +86,10 @@ class Search:
             return self._loaded[1]
 
     def find(self, path: Path, weights: str) -> Answer:
-        """Search a picture file.
+        """Search a image file.
 
         Raises:
-            SSDError: it is no picture, or the weights cannot be used.
+            SSDError: it is no image, or the weights cannot be used.
         """
         detector = self.load(weights)
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A detector, a data set and metrics: figures and loss in one pass over the pictures, on one process or many."""
+"""A detector, a data set and metrics: figures and loss in one pass over the images, on one process or many."""
 
 import contextlib
 import time
@@ -16,7 +16,7 @@ from ssd.errors import SSDError
 from ssd.evaluation.class_map import ClassMap, make_targets, match_classes
 from ssd.evaluation.metrics.accumulator import Metric
 from ssd.evaluation.metrics.sanity_check import sanity_check
-from ssd.structures import Found, Predictions, Record, Sample, Targets
+from ssd.structures import BatchDetections, Predictions, Record, Sample, Targets
 from ssd.system import distributed
 
 Loss = Callable[[Predictions, Targets], dict[str, float]]
@@ -34,12 +34,12 @@ class EvaluatedDetector(Protocol):
         """The name of each label."""
 
     def preprocess(self, images: Sequence[np.ndarray]) -> Any:
-        """Turn uint8 RGB pictures into the network's input."""
+        """Turn uint8 RGB images into the network's input."""
 
     def predict(self, images: Any) -> Any:
         """Run the network."""
 
-    def postprocess(self, predictions: Any) -> Found:
+    def postprocess(self, predictions: Any) -> BatchDetections:
         """Choose the detections."""
 
 
@@ -49,14 +49,14 @@ class EvaluatedData(Protocol):
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """The annotated pictures."""
+        """The annotated images."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The name of each label."""
 
     def load(self, index: int) -> Sample:
-        """Decode one picture."""
+        """Decode one image."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,15 @@ class Evaluation:
 
     metrics: dict[str, Any]  # figures of the first metric
     by_metric: dict[str, dict[str, Any]]  # figures of all, under their names
-    loss: dict[str, float] | None  # each part, mean over the pictures
+    loss: dict[str, float] | None  # each part, mean over the images
     images: int
-    seconds: float  # from the first picture to the last detection, on the slowest process
+    seconds: float  # from the first image to the last detection, on the slowest process
     dropped: int  # detections of classes that the data does not have
     classes: ClassMap
 
     @property
     def images_per_second(self) -> float:
-        """Pictures through decoding, network and post-processing; the time for the figures is not in it."""
+        """Images through decoding, network and post-processing; the time for the figures is not in it."""
         return self.images / max(self.seconds, 1e-9)
 
 
@@ -82,7 +82,7 @@ class _Share:
     """What one process contributes; it travels to the others whatever happened, so that none waits in vain."""
 
     found: list[tuple[int | str, np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
-    losses: dict[str, float] = field(default_factory=dict)  # sums over pictures
+    losses: dict[str, float] = field(default_factory=dict)  # sums over images
     dropped: int = 0
     seconds: float = 0.0
     stopped: bool = False
@@ -100,9 +100,9 @@ def evaluate(
     stop: Callable[[], bool] | None = None,
     progress: bool = True,
 ) -> Evaluation | None:
-    """Detect in every picture once, and hand the detections to the metrics.
+    """Detect in every image once, and hand the detections to the metrics.
 
-    Each of n processes takes every nth picture; what they found is gathered by image id, rank 0 computes the figures
+    Each of n processes takes every nth image; what they found is gathered by image id, rank 0 computes the figures
     and all get them. `loss` is called with each batch's predictions and objects, whose labels are the detector's.
     None when `stop` said so on any process: figures of half the data would only mislead.
 
@@ -116,8 +116,8 @@ def evaluate(
     indices = range(distributed.rank(), len(dataset.records), distributed.world_size())
     bar = tqdm(total=len(indices), desc="evaluating", unit="img", leave=False, disable=not progress)
     batches = contextlib.closing(_batches(detector, dataset, indices, batch_size, workers))
-    with torch.inference_mode(), bar, batches as pictures:
-        share = _work_through(detector, pictures, classes, bar.update, loss, stop)
+    with torch.inference_mode(), bar, batches as prepared:
+        share = _work_through(detector, prepared, classes, bar.update, loss, stop)
     shares = distributed.gather_objects(share)
     _raise_first(item.error for item in shares)
     if any(item.stopped for item in shares):
@@ -145,7 +145,7 @@ def _work_through(
     loss: Loss | None,
     stop: Callable[[], bool] | None,
 ) -> _Share:
-    """Detect in the pictures of this process; a problem is part of the answer."""
+    """Detect in the images of this process; a problem is part of the answer."""
     share, start = _Share(), time.perf_counter()
     try:
         for samples, images in batches:
@@ -191,7 +191,7 @@ def _batches(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _keep(share: _Share, samples: Sequence[Sample], found: Found, classes: ClassMap) -> None:
+def _keep(share: _Share, samples: Sequence[Sample], found: BatchDetections, classes: ClassMap) -> None:
     """Bring the detections of a batch to pixels and to the data's classes."""
     all_boxes, all_scores, all_labels = (column.cpu().numpy() for column in (found.boxes, found.scores, found.labels))
     for row, (sample, count) in enumerate(zip(samples, found.counts.tolist(), strict=True)):

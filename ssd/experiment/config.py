@@ -43,7 +43,7 @@ class ModelConfig:
         True  # a VGG's dilated conv6; false: fc6 and fc7 whole behind a pool5 that halves, and one level more
     )
     levels: tuple[int, ...] | None = None  # grids predicted from, fine first: [38, 19, 10, 5]; null: all there are
-    resize: Literal["uint8", "area"] | None = None  # pictures to detect in: as Caffe did, or filtered as in training
+    resize: Literal["uint8", "area"] | None = None  # images to detect in: as Caffe did, or filtered as in training
     backbone_weights: str = "imagenet"  # imagenet, imagenet_features (VGG16), none, or a file
     weights: str | None = None  # fine-tune from this detector (file, run, hf://owner/name); head rows by class name
     freeze_stages: int | Literal["auto"] = 0  # VGG stages that keep their weights; auto: 2 if theirs were loaded
@@ -54,12 +54,12 @@ class ModelConfig:
     aspect_ratios: tuple[tuple[float, ...], ...] | None = None  # above 1, a list a level; each brings its inverse
     truncate_sizes: bool | None = None  # cut box sizes to whole pixels, as Caffe does
     box_voting: float | None = None  # boxes found are means of those around them: sigma of the weights; 0: as predicted
-    clip_boxes: bool | None = None  # cut default boxes to the picture; null: no, like Caffe; several ports do
+    clip_boxes: bool | None = None  # cut default boxes to the image; null: no, like Caffe; several ports do
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which pictures, and how they reach the network."""
+    """Which images, and how they reach the network."""
 
     __pydantic_config__ = _STRICT
 
@@ -69,15 +69,15 @@ class DataConfig:
     val: str | None = None  # name of the validation split; null: the usual names
     classes: tuple[str, ...] | None = None  # names in the order of the labels; null: from the data
     bad_objects: Literal["error", "drop"] = "error"  # boxes without area, of unknown classes: stop, or leave them out
-    bad_images: Literal["error", "skip"] = "error"  # pictures that cannot be decoded: stop, or take a neighbour instead
+    bad_images: Literal["error", "skip"] = "error"  # images that cannot be decoded: stop, or take a neighbour instead
     difficult: Literal["train", "drop"] = "train"  # objects that VOC calls difficult: learn them, or leave them out
     voc_offset: Literal["0", "1", "auto"] = "1"  # what is subtracted from VOC corner coordinates
-    allow_outside: bool = False  # may annotations name pictures outside the folder
+    allow_outside: bool = False  # may annotations name images outside the folder
     workers: int = 2  # processes that decode and augment; 0: none but the one that trains
     timeout: float = 120.0  # seconds a worker may take for one batch
-    shapes_train: int = 400  # how many pictures `shapes` draws to train on
+    shapes_train: int = 400  # how many images `shapes` draws to train on
     shapes_val: int = 80  # and to evaluate on
-    shapes_size: int = 160  # side of a drawn picture in pixels
+    shapes_size: int = 160  # side of a drawn image in pixels
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,12 @@ class AugmentConfig:
     __pydantic_config__ = _STRICT
 
     photometric: bool = True  # distort brightness, contrast, saturation and hue
-    expand: bool = True  # every second picture on a larger canvas: small objects
-    max_expand: float = 4.0  # sides of the canvas at most, in sides of the picture
+    expand: bool = True  # every second image on a larger canvas: small objects
+    max_expand: float = 4.0  # sides of the canvas at most, in sides of the image
     crop: bool = True  # cut out a part that holds an object
-    mirror: bool = True  # left and right, every second picture
-    flip_vertical: bool = False  # for pictures without an up, such as microscopy
-    order: Literal["paper", "warp"] | None = None  # steps on the big picture, or one resampling and then colours
+    mirror: bool = True  # left and right, every second image
+    flip_vertical: bool = False  # for images without an up, such as microscopy
+    order: Literal["paper", "warp"] | None = None  # steps on the big image, or one resampling and then colours
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class LossConfig:
     match_iou: float = 0.5  # overlap from which a default box answers for an object
     negative_iou: float | None = None  # overlap from which an unmatched one is no negative; 1: all others are
     negative_ratio: int = 3  # hard negatives for each matched default box
-    negatives_per_empty_image: int | None = None  # hard negatives of a picture without objects
+    negatives_per_empty_image: int | None = None  # hard negatives of a image without objects
     box_weight: float = 1.0  # of the box part against the class part; alpha of equation 1
     label_smoothing: float = 0.0  # share of each target spread over all classes; 0.1 in Inception v3
     auxiliary_weight: float = 0.0  # of the heads of googlenet and inception_v3, which only train; 0.3 in the paper
@@ -120,9 +120,9 @@ class OptimConfig:
 
     __pydantic_config__ = _STRICT
 
-    lr: float | None = None  # null: `lr_per_picture` x pictures per step, but not above `max_lr`
-    lr_per_picture: float | None = None  # null: 7.5e-4, which is 6e-3 at a batch of 8; the linear scaling rule
-    max_lr: float | None = None  # where that rule ends; null: 0.012, at 16 pictures
+    lr: float | None = None  # null: `lr_per_image` x images per step, but not above `max_lr`
+    lr_per_image: float | None = None  # null: 7.5e-4, which is 6e-3 at a batch of 8; the linear scaling rule
+    max_lr: float | None = None  # where that rule ends; null: 0.012, at 16 images
     momentum: float = 0.9  # of SGD
     weight_decay: float = 5e-4  # of weights alone, unless bias_decay
     bias_lr_factor: float | None = None  # rate of biases, in rates of weights
@@ -143,8 +143,8 @@ class TrainConfig:
 
     __pydantic_config__ = _STRICT
 
-    epochs: int = 25  # times through the training pictures
-    batch_size: int = 8  # pictures per batch over all processes together
+    epochs: int = 25  # times through the training images
+    batch_size: int = 8  # images per batch over all processes together
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where the machine is fast in it
     device: str = "auto"  # auto: a GPU where there is one; cpu, cuda, cuda:1
     compile: bool = False  # torch.compile: minutes at the start; for GPUs (on a CPU steps were slower)
@@ -184,7 +184,7 @@ MODE_DEFAULTS: dict[str, tuple[Any, Any]] = {
     "augment.order": ("paper", "warp"),
     "loss.negative_iou": (1.0, 0.4),
     "loss.negatives_per_empty_image": (0, 32),
-    "optim.lr_per_picture": (1e-3 / 32, 7.5e-4),
+    "optim.lr_per_image": (1e-3 / 32, 7.5e-4),
     "optim.max_lr": (1.0, 0.012),  # 1: nowhere
     "optim.bias_lr_factor": (2.0, 1.0),
     "optim.bias_decay": (False, False),
@@ -246,9 +246,9 @@ def resolve(config: Config) -> Config:
 
 
 def _with_lr(optim: OptimConfig, batch_size: int) -> OptimConfig:
-    assert optim.lr_per_picture is not None
+    assert optim.lr_per_image is not None
     assert optim.max_lr is not None
-    by_rule = min(optim.lr_per_picture * batch_size * optim.accumulate, optim.max_lr)
+    by_rule = min(optim.lr_per_image * batch_size * optim.accumulate, optim.max_lr)
     return dataclasses.replace(optim, lr=by_rule if optim.lr is None else optim.lr)
 
 
@@ -258,7 +258,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigError("no such config file", place=path, remedy="See configs/ for examples.") from None
     except IsADirectoryError:
-        remedy = f"If it holds pictures, write --data {path}."
+        remedy = f"If it holds images, write --data {path}."
         raise ConfigError("is a folder, not a config file", place=path, remedy=remedy) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read ({error})", place=path) from None

@@ -52,13 +52,13 @@ def open_split(
     )
 
 
-def check_pictures(*datasets: Dataset, limit: int = 5000) -> None:
-    """Decode every picture once, so that a damaged one stops a run before its first step and not after an epoch.
+def check_images(*datasets: Dataset, limit: int = 5000) -> None:
+    """Decode every image once, so that a damaged one stops a run before its first step and not after an epoch.
 
-    Of data sets with more than `limit` pictures together only the last one, which is evaluated on, is looked through.
+    Of data sets with more than `limit` images together only the last one, which is evaluated on, is looked through.
 
     Raises:
-        ImageError: the first picture that cannot be decoded.
+        ImageError: the first image that cannot be decoded.
     """
     if sum(len(dataset.records) for dataset in datasets) > limit:
         datasets = datasets[-1:]
@@ -69,7 +69,7 @@ def check_pictures(*datasets: Dataset, limit: int = 5000) -> None:
                     pass
             except ImageDecodeError as error:
                 threads.shutdown(cancel_futures=True)
-                remedy = f"{error.remedy} Or pass over a few such pictures in training: data.bad_images=skip.".lstrip()
+                remedy = f"{error.remedy} Or pass over a few such images in training: data.bad_images=skip.".lstrip()
                 raise ImageDecodeError(error.problem, place=error.place, remedy=remedy) from None
 
 
@@ -117,7 +117,7 @@ def metric(config: Config, dataset: Dataset) -> Metric:
 
 
 def preview(config: Config, path: Path, dataset: Dataset | None = None) -> None:
-    """Write a grid of augmented training pictures with their boxes, of `dataset` where one is given."""
+    """Write a grid of augmented training images with their boxes, of `dataset` where one is given."""
     config = resolve(config)
     if dataset is None:
         dataset = open_split(config, "train")

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Start:
+class Initialised:
     """A network about to be trained, and what of it starts from nothing."""
 
     network: SSD
@@ -42,7 +42,7 @@ class Start:
     pretrained: frozenset[str] = frozenset()  # parameters of the backbone that were loaded
 
 
-def start(config: Config, class_names: tuple[str, ...]) -> Start:
+def start(config: Config, class_names: tuple[str, ...]) -> Initialised:
     """Build the network and give it its starting weights; what was initialised is named in the log."""
     torch.manual_seed(config.seed)
     if config.model.weights is not None:
@@ -50,7 +50,7 @@ def start(config: Config, class_names: tuple[str, ...]) -> Start:
     settings = build_settings(config, class_names, Preprocessing())  # a mistake is named before anything is fetched
     if config.model.backbone_weights == "none":
         network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
-        return Start(network, settings, _fresh_convolutions(network, frozenset()))
+        return Initialised(network, settings, _fresh_convolutions(network, frozenset()))
     return _from_backbone(config, class_names)
 
 
@@ -199,7 +199,7 @@ def _stage_prefixes(stages: int) -> tuple[str, ...]:
     return tuple(f"backbone.{kind}{stage}_" for stage in range(1, stages + 1) for kind in ("conv", "norm"))
 
 
-def _from_backbone(config: Config, class_names: tuple[str, ...]) -> Start:
+def _from_backbone(config: Config, class_names: tuple[str, ...]) -> Initialised:
     model = config.model
     if model.backbone not in vgg.NAMES:
         return _from_library(config, class_names)
@@ -212,7 +212,7 @@ def _from_backbone(config: Config, class_names: tuple[str, ...]) -> Start:
     transfer = copy_what_fits(network.state_dict(), imagenet.state)
     network.load_state_dict(transfer.state)
     _report(config.model.backbone_weights, transfer)
-    return Start(network, settings, _fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
+    return Initialised(network, settings, _fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
 
 
 def _fc_norm(state: Mapping[str, Tensor]) -> Norm:
@@ -222,7 +222,7 @@ def _fc_norm(state: Mapping[str, Tensor]) -> Norm:
     return "group" if "backbone.norm6.weight" in state else "none"
 
 
-def _from_library(config: Config, class_names: tuple[str, ...]) -> Start:
+def _from_library(config: Config, class_names: tuple[str, ...]) -> Initialised:
     name = config.model.backbone
     settings = build_settings(config, class_names, Preprocessing())
     network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
@@ -236,10 +236,10 @@ def _from_library(config: Config, class_names: tuple[str, ...]) -> Start:
     network.load_state_dict(transfer.state)
     _report(config.model.backbone_weights, transfer)
     settings = dataclasses.replace(settings, preprocessing=_resized(imagenet.preprocessing, config.model))
-    return Start(network, settings, _fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
+    return Initialised(network, settings, _fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
 
 
-def _from_detector(config: Config, class_names: tuple[str, ...], weights: str) -> Start:
+def _from_detector(config: Config, class_names: tuple[str, ...], weights: str) -> Initialised:
     state, source = read_weights(weights)
     settings = build_settings(config, class_names, source.preprocessing, source=source)
     network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
@@ -255,7 +255,7 @@ def _from_detector(config: Config, class_names: tuple[str, ...], weights: str) -
         raise ConfigError(problem, place=weights, remedy=remedy)
     network.load_state_dict(transfer.state)
     _report(weights, transfer)
-    return Start(network, settings, _fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
+    return Initialised(network, settings, _fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
 
 
 def _named(network: NetworkSettings) -> str:

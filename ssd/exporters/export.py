@@ -1,4 +1,4 @@
-"""A network and its settings -> a file that holds the whole way from pictures to detections.
+"""A network and its settings -> a file that holds the whole way from images to detections.
 
     export(network, settings, Path("model.onnx"), "onnx")
 
@@ -34,7 +34,7 @@ def export(
     """Write the graph of a network; `settings.postprocessing` is built in.
 
     `precision="bf16"` (OpenVINO) stores numbers in 16 bits; `"int8"` (OpenVINO) computes in 8 bits and needs
-    `calibration`: a few hundred pictures, uint8 RGB of any size, like those the detector will see.
+    `calibration`: a few hundred images, uint8 RGB of any size, like those the detector will see.
 
     Raises:
         ArgumentError: an unknown format, or a precision that it does not have.
@@ -44,7 +44,7 @@ def export(
     """
     check(format, precision)
     if precision == "int8" and calibration is None:
-        raise ArgumentError("8 bits need pictures", place="calibration", remedy="Give some that are typical.")
+        raise ArgumentError("8 bits need images", place="calibration", remedy="Give some that are typical.")
     network = copy.deepcopy(network).to("cpu", torch.float32).eval().requires_grad_(False)
     facts = Facts(settings, precision, {"torch": torch.__version__})
     if format == "onnx":

@@ -1,8 +1,8 @@
-"""What an exported graph computes, as PyTorch modules: uint8 pictures in, boxes, scores, labels and counts out.
+"""What an exported graph computes, as PyTorch modules: uint8 images in, boxes, scores, labels and counts out.
 
-    Prepared   pictures -> offsets, logits          resize (where the weights want floats), normalise, network
+    Prepared   images -> offsets, logits          resize (where the weights want floats), normalise, network
     Decoded    offsets, logits -> boxes, scores
-    Chosen     boxes, scores -> detections          suppression, the best of each picture
+    Chosen     boxes, scores -> detections          suppression, the best of each image
     Voted      detections -> detections             box voting, where the settings ask for it
 
 The suppression is the one step that engines do in ways of their own; it is an operator that each exporter translates.
@@ -46,7 +46,7 @@ class DetectionGraph(nn.Module):
 class Prepared(nn.Module):
     """The network with what comes before it.
 
-    Weights that were trained on 8-bit resized pictures want them of the network's size: that resize is arithmetic of
+    Weights that were trained on 8-bit resized images want them of the network's size: that resize is arithmetic of
     OpenCV's or PIL's own. For those that want floats (torchvision) any size will do, and the graph resizes.
     """
 
@@ -62,7 +62,7 @@ class Prepared(nn.Module):
         self.register_buffer("scale", 1 / torch.tensor(preprocessing.std).view(3, 1, 1))
 
     def forward(self, images: UInt8[Tensor, "B H W 3"]) -> tuple[Tensor, Tensor]:
-        """Offsets (B, K, 4) and logits (B, K, C) of RGB pictures."""
+        """Offsets (B, K, 4) and logits (B, K, C) of RGB images."""
         pixels = resize(images, self.side) if self.side is not None else images.float()
         pixels = pixels.permute(0, 3, 1, 2)
         if self.bgr:
@@ -91,7 +91,7 @@ class Decoded(nn.Module):
 
 
 class Chosen(nn.Module):
-    """Non-maximum suppression and the best detections of each picture, at a fixed shape."""
+    """Non-maximum suppression and the best detections of each image, at a fixed shape."""
 
     def __init__(self, rules: Postprocessing, suppress: Suppression) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class Voted(nn.Module):
 def resize(images: UInt8[Tensor, "B H W 3"], side: int) -> Float[Tensor, "B {side} {side} 3"]:
     """Bilinear without a filter, in floats: what `F.interpolate` does, reading only the pixels that count.
 
-    Four pixels weigh in on each result; the rest of a large picture is never turned into floats.
+    Four pixels weigh in on each result; the rest of a large image is never turned into floats.
     """
     top, bottom, down = _neighbours(images.shape[1], side)
     left, right, across = _neighbours(images.shape[2], side)
@@ -198,7 +198,7 @@ def _(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
 
 def suppress_by_torchvision(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """The same with torchvision's operator: all pictures and classes side by side on one plane, too far apart to meet.
+    """The same with torchvision's operator: all images and classes side by side on one plane, too far apart to meet.
 
     Double precision, for the reason that `multibox.postprocess.suppress` gives.
     """
@@ -211,7 +211,7 @@ def suppress_by_torchvision(boxes: Tensor, scores: Tensor, iou_threshold: float)
     chosen = boxes.flatten(0, 1).index_select(0, image * count + pairs % count)
     plane = chosen.double().clamp(-REACH, REACH) + corner
     # Two that nothing meets are always kept and cut off at the end: torchvision tells `torch.export` that two at least
-    # are left, and a program recorded so refuses a picture where nothing was found.
+    # are left, and a program recorded so refuses a image where nothing was found.
     apart = torch.tensor([[-9.0, -9.0, -8.0, -8.0], [-7.0, -7.0, -6.0, -6.0]], dtype=torch.float64) * REACH
     numbers = torch.cat([flat.index_select(0, pairs), flat.new_zeros(2)]).double()
     best = nms(torch.cat([plane, apart]), numbers, iou_threshold)

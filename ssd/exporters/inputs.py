@@ -9,13 +9,13 @@ from ssd.settings import Settings
 
 
 def example(settings: Settings) -> torch.Tensor:
-    """Two black pictures, as a graph of these settings takes them."""
+    """Two black images, as a graph of these settings takes them."""
     side = Facts(settings).side or settings.network.input_size + 20
     return torch.zeros(2, side, side, 3, dtype=torch.uint8)
 
 
 def free_sides(settings: Settings) -> tuple[int, ...]:
-    """The dimensions of the pictures that may have any size."""
+    """The dimensions of the images that may have any size."""
     return () if Facts(settings).side else (1, 2)
 
 

@@ -1,4 +1,4 @@
-"""8 bits: ranges of all activations measured on real pictures, by nncf."""
+"""8 bits: ranges of all activations measured on real images, by nncf."""
 
 import warnings
 from collections.abc import Iterable
@@ -10,26 +10,26 @@ from ssd.errors import ArgumentError
 from ssd.inference.runtime.facts import Facts, stack
 from ssd.system.optional import load_extra
 
-# More pictures change the ranges no further; nncf's own default.
-CALIBRATION_PICTURES = 300
+# More images change the ranges no further; nncf's own default.
+CALIBRATION_IMAGES = 300
 
 
-def quantise(model: Any, pictures: Iterable[np.ndarray], facts: Facts) -> tuple[Any, str]:
+def quantise(model: Any, images: Iterable[np.ndarray], facts: Facts) -> tuple[Any, str]:
     """The network in 8 bits, and nncf's version; what comes after the network (boxes, scores) stays in fp32.
 
-    `pictures` are uint8 RGB of any size.
+    `images` are uint8 RGB of any size.
 
     Raises:
-        ArgumentError: there are no pictures.
+        ArgumentError: there are no images.
         MissingExtraError: nncf is not installed.
     """
     load_extra("openvino", "int8")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nncf's own, about its imports
         nncf = load_extra("nncf", "int8")
-        inputs = [batch for picture in pictures for batch in stack([picture], facts)]
+        inputs = [batch for image in images for batch in stack([image], facts)]
         if not inputs:
-            raise ArgumentError("there are no pictures", place="calibration", remedy="Name some with --calibrate.")
+            raise ArgumentError("there are no images", place="calibration", remedy="Name some with --calibrate.")
         quantised = nncf.quantize(
             model,
             nncf.Dataset(inputs),

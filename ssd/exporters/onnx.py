@@ -63,7 +63,7 @@ def _suppression(onnxscript: Any) -> Callable[..., Any]:
         everything = op.Constant(value_ints=[2**31 - 1])
         overlap = op.Constant(value_floats=[iou_threshold])
         above = op.Constant(value_floats=[0.0])  # scores below the threshold are 0 already
-        # Rows of (picture, class, box). Corners are said to be y before x; to an overlap that is all the same.
+        # Rows of (image, class, box). Corners are said to be y before x; to an overlap that is all the same.
         kept = op.NonMaxSuppression(boxes, scores, everything, overlap, above)
         nothing = op.Mul(scores, op.Constant(value_float=0.0))
         return op.ScatterND(nothing, kept, op.GatherND(scores, kept))

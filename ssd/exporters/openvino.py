@@ -62,7 +62,7 @@ def _with_detections(model: Any, facts: Facts) -> Any:
 
 
 def _choose(boxes: Any, scores: Any, rules: Postprocessing) -> list[Any]:
-    """Suppression and the best of each picture at a fixed shape; `modules.Chosen` in OpenVINO's words, boxes uncut."""
+    """Suppression and the best of each image at a fixed shape; `modules.Chosen` in OpenVINO's words, boxes uncut."""
     op = load_extra("openvino.opset13", "openvino")
     kept = op.multiclass_nms(
         boxes,
@@ -74,7 +74,7 @@ def _choose(boxes: Any, scores: Any, rules: Postprocessing) -> list[Any]:
         nms_top_k=rules.top_k,
         keep_top_k=rules.max_detections,
     )
-    # Rows of (label, score, x1, y1, x2, y2), those of one picture after those of the other; then how many each has.
+    # Rows of (label, score, x1, y1, x2, y2), those of one image after those of the other; then how many each has.
     rows, counts = kept.output(0), kept.output(2)
     zero, last = np.int64(0), np.int64(-1)
     place = op.constant(np.arange(rules.max_detections)[None])

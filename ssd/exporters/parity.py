@@ -1,8 +1,8 @@
-"""How far an exported graph's detections are from those of the weights it was made of, on real pictures.
+"""How far an exported graph's detections are from those of the weights it was made of, on real images.
 
 Every detection has a twin on the other side, of its class and nearly in its place, or is lost (gained, if it is the
 graph's). Weak ones may fall to either side of a limit: one that scores next to the threshold, or to the last of a full
-picture, is no loss.
+image, is no loss.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ _NEXT_TO = 0.05  # of a score: so near to a limit at most may a detection fall t
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What counts as the same. Boxes are compared in pixels of the network's input, so picture size does not matter."""
+    """What counts as the same. Boxes are compared in pixels of the network's input, so image size does not matter."""
 
     box: float  # largest difference of a side's place, in those pixels
     score: float  # largest difference of a score
@@ -47,7 +47,7 @@ class Tolerance:
 
 
 # In 16 and 8 bits weak detections move a lot and hurt nobody: what is drawn is compared, and AP tells of the rest. What
-# BCCD's 72 test pictures showed, with SSD300 trained on it: fp32 4e-5 px and 2e-7, bf16 10 px and 0.02, int8 17 px and
+# BCCD's 72 test images showed, with SSD300 trained on it: fp32 4e-5 px and 2e-7, bf16 10 px and 0.02, int8 17 px and
 # 0.3, none of them anything lost or gained.
 TOLERANCES = {
     "fp32": Tolerance(box=0.1, score=0.001, missing=0.001, least_score=0.0, ap=0.001),
@@ -58,9 +58,9 @@ TOLERANCES = {
 
 @dataclass(frozen=True)
 class Parity:
-    """The worst of all pictures compared."""
+    """The worst of all images compared."""
 
-    pictures: int = 0
+    images: int = 0
     compared: int = 0  # detections of either side that were looked for on the other
     box: float = 0.0
     score: float = 0.0
@@ -70,7 +70,7 @@ class Parity:
     def plus(self, other: "Parity") -> "Parity":
         """The worst of both."""
         return Parity(
-            self.pictures + other.pictures,
+            self.images + other.images,
             self.compared + other.compared,
             max(self.box, other.box),
             max(self.score, other.score),
@@ -96,13 +96,13 @@ class Parity:
 def compare(
     before: Detections, after: Detections, tolerance: Tolerance, *, input_size: int, score_threshold: float, full: int
 ) -> Parity:
-    """Compare one picture's detections by the weights and by the graph.
+    """Compare one image's detections by the weights and by the graph.
 
     Both sides kept scores above `score_threshold`, and `full` detections at most.
     """
     height, width = before.image_size
     to_input = np.array([input_size / width, input_size / height] * 2, np.float32)
-    missing, both = [], Parity(pictures=1)
+    missing, both = [], Parity(images=1)
     for some, others in ((before, after), (after, before)):
         sure_to_be_there = _limit(others, score_threshold, full) + min(tolerance.score, _NEXT_TO)
         chosen = some[some.scores >= max(tolerance.least_score, sure_to_be_there)]

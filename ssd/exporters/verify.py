@@ -1,4 +1,4 @@
-"""The parity report of an export: the graph beside the weights it was made of, picture by picture."""
+"""The parity report of an export: the graph beside the weights it was made of, image by image."""
 
 import dataclasses
 import json
@@ -16,14 +16,14 @@ from ssd.evaluation.class_map import ClassMap, match_classes
 from ssd.evaluation.metrics.coco import CocoMetric
 from ssd.evaluation.text import aligned
 from ssd.exporters.parity import Parity, Tolerance, compare
-from ssd.exporters.pictures import Pictures
+from ssd.exporters.sample_images import Images
 from ssd.inference.detections import Detections
 from ssd.inference.detector import Detector, load
 from ssd.settings import Settings
 from ssd.system.environment import environment
 from ssd.system.files import write_atomic
 
-_AT_ONCE = 4  # pictures: the batch is dynamic, and the last one smaller
+_AT_ONCE = 4  # images: the batch is dynamic, and the last one smaller
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Check:
     parity: Parity
     tolerance: Tolerance
     precision: str
-    pictures: str
+    samples: str
     drawn: bool
     ap: tuple[float, float] | None  # of the weights, of the graph; None where it was not measured
 
@@ -68,11 +68,11 @@ class Check:
             rows.append([f"AP ({before:.4f} by the weights)", f"{after:.4f}", f"{before - tolerance.ap:.4f}"])
         least = f" scoring {tolerance.least_score:g} or more" if tolerance.least_score else ""
         head = [
-            f"{self.precision} against PyTorch in fp32 on {parity.pictures} pictures ({self.pictures}):",
+            f"{self.precision} against PyTorch in fp32 on {parity.images} images ({self.samples}):",
             f"{parity.compared} detections{least} looked for on the other side",
         ]
         if self.drawn:
-            head.append("these are no real pictures: name some with --parity to trust the result")
+            head.append("these are no real images: name some with --parity to trust the result")
         return "\n".join([*head, "", aligned(rows), ""])
 
     def write(self, exported: Path, weights: str, format: str) -> Path:
@@ -83,7 +83,7 @@ class Check:
             "weights": weights,
             "format": format,
             "precision": self.precision,
-            "data": self.pictures,
+            "data": self.samples,
             **dataclasses.asdict(self.parity),
             "tolerance": dataclasses.asdict(self.tolerance),
             "ap": None if self.ap is None else {"before": self.ap[0], "after": self.ap[1]},
@@ -99,23 +99,23 @@ def check(
     network: nn.Module,
     settings: Settings,
     exported: Path,
-    pictures: Pictures,
+    samples: Images,
     limit: int | None,
     tolerance: Tolerance,
     precision: str,
 ) -> Check:
-    """Detect in the pictures with both, and compare; AP too where precision is lost and annotations are at hand."""
+    """Detect in the images with both, and compare; AP too where precision is lost and annotations are at hand."""
     before = Detector(network, settings, device="cpu", precision="fp32", backend="torch")
     after = load(exported, device="cpu", precision=precision, trust=True)  # it was written a moment ago
     rules = settings.postprocessing
-    places = pictures.spread(limit)
-    metrics = _Ap.make(settings, pictures, places) if precision != "fp32" else None
+    places = samples.spread(limit)
+    metrics = _Ap.make(settings, samples, places) if precision != "fp32" else None
     parity = Parity()
     bar = tqdm(total=len(places), desc="checking", unit="img", leave=False, disable=not sys.stderr.isatty())
     with bar:
         for start in range(0, len(places), _AT_ONCE):
             chosen = places[start : start + _AT_ONCE]
-            images = [pictures.load(index) for index in chosen]
+            images = [samples.load(index) for index in chosen]
             found = after.detect_batch(images, _AT_ONCE)
             for index, image, graphs in zip(chosen, images, found, strict=True):
                 weights = before.detect(image)
@@ -133,23 +133,23 @@ def check(
                     metrics.update(index, weights, graphs)
                 bar.update()
     ap = metrics.compute() if metrics is not None else None
-    return Check(parity, tolerance, precision, pictures.title, pictures.drawn, ap)
+    return Check(parity, tolerance, precision, samples.title, samples.drawn, ap)
 
 
 @dataclass(frozen=True)
 class _Ap:
-    """COCO's AP of both sides on the same pictures."""
+    """COCO's AP of both sides on the same images."""
 
-    pictures: Pictures
+    samples: Images
     classes: ClassMap
     before: CocoMetric
     after: CocoMetric
 
     @staticmethod
-    def make(settings: Settings, pictures: Pictures, places: list[int]) -> "_Ap | None":
+    def make(settings: Settings, samples: Images, places: list[int]) -> "_Ap | None":
         """None where there are no annotations, or of other classes alone."""
-        data = pictures.dataset
-        if data is None or pictures.drawn:
+        data = samples.dataset
+        if data is None or samples.drawn:
             return None
         try:
             classes = match_classes(settings.class_names, data.class_names)
@@ -157,12 +157,12 @@ class _Ap:
             return None
         records = [data.records[index] for index in places]
         metrics = (CocoMetric(records, data.class_names, data.category_ids) for _ in range(2))
-        return _Ap(pictures, classes, *metrics)
+        return _Ap(samples, classes, *metrics)
 
     def update(self, index: int, before: Detections, after: Detections) -> None:
-        """Take one picture's detections."""
-        assert self.pictures.dataset is not None
-        image_id = self.pictures.dataset.records[index].image_id
+        """Take one image's detections."""
+        assert self.samples.dataset is not None
+        image_id = self.samples.dataset.records[index].image_id
         for metric, found in ((self.before, before), (self.after, after)):
             labels = np.asarray(self.classes.to_data)[found.labels]
             known = labels >= 0

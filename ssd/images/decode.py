@@ -1,6 +1,6 @@
-"""Pictures: from a file, bytes or array to upright uint8 RGB, and from there to what the network reads.
+"""Images: from a file, bytes or array to upright uint8 RGB, and from there to what the network reads.
 
-A picture is decoded whole or not at all. Its header is read first, so that a file which is no picture, or declares more
+A image is decoded whole or not at all. Its header is read first, so that a file which is no image, or declares more
 pixels than it should, is refused before memory is spent on it. `cv2.imdecode` does the decoding: unlike `cv2.imread` it
 returns nothing for a truncated file, and it applies the EXIF orientation, drops alpha and scales 16 bits to 8.
 """
@@ -26,17 +26,17 @@ _DECODED_AT = {
     4: cv2.IMREAD_REDUCED_COLOR_4 & ~cv2.IMREAD_COLOR | cv2.IMREAD_COLOR_RGB,
     8: cv2.IMREAD_REDUCED_COLOR_8 & ~cv2.IMREAD_COLOR | cv2.IMREAD_COLOR_RGB,
 }
-_ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 turn the picture on its side
+_ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 turn the image on its side
 _ACCEPTED = (
     "Give a path, bytes, a PIL image, a uint8 array HxW or HxWx1/3/4, or a float array or tensor CxHxW in [0, 1]."
 )
 
 
 def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H W 3"]:
-    """Read a picture file: upright, RGB, 8 bits.
+    """Read a image file: upright, RGB, 8 bits.
 
     Raises:
-        ImageDecodeError: the file is missing, empty, no picture, too large, truncated or damaged.
+        ImageDecodeError: the file is missing, empty, no image, too large, truncated or damaged.
     """
     return decode(_read_bytes(path), str(path), max_pixels=max_pixels)
 
@@ -47,7 +47,7 @@ def load_shrunk(path: str | Path, shrink: int) -> tuple[UInt8[np.ndarray, "H W 3
 
 
 def decode(data: bytes, place: str = "image bytes", *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H W 3"]:
-    """Decode the bytes of a picture file; `place` names it in errors."""
+    """Decode the bytes of a image file; `place` names it in errors."""
     return decode_shrunk(data, 1, place, max_pixels=max_pixels)[0]
 
 
@@ -56,7 +56,7 @@ def decode_shrunk(
 ) -> tuple[UInt8[np.ndarray, "H W 3"], int]:
     """Decode a JPEG at 1/`shrink` of its size (1, 2, 4, 8), rounded up; gives the shrink too.
 
-    Pixel i of the result covers `shrink` pixels of the whole picture, from `shrink * i` on. A JPEG's blocks are decoded
+    Pixel i of the result covers `shrink` pixels of the whole image, from `shrink * i` on. A JPEG's blocks are decoded
     small, which takes half the time or less; other formats come whole, with 1.
     """
     if not data:
@@ -67,7 +67,7 @@ def decode_shrunk(
         end = _end_of_png(data) if header.format == "PNG" else len(data)
         shrink = shrink if header.format in ("JPEG", "MPO") else 1
     if width * height > max_pixels:
-        remedy = f"The limit is {max_pixels:,} pixels; make the picture smaller."
+        remedy = f"The limit is {max_pixels:,} pixels; make the image smaller."
         raise ImageDecodeError(f"is too large: {width}x{height} pixels", place=place, remedy=remedy)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8, end), _DECODED_AT[shrink]) if end else None
@@ -94,7 +94,7 @@ def _end_of_png(data: bytes) -> int:
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
-    """Read `(width, height)` of the upright picture from its header alone."""
+    """Read `(width, height)` of the upright image from its header alone."""
     try:
         if Path(path).stat().st_size == 0:
             raise ImageDecodeError("is empty (0 bytes)", place=path, remedy="Replace or remove it.")
@@ -109,7 +109,7 @@ def read_size(path: str | Path) -> tuple[int, int]:
 
 
 def as_image(source: object, *, bgr: bool = False) -> UInt8[np.ndarray, "H W 3"]:
-    """Turn anything that people call a picture into upright uint8 RGB.
+    """Turn anything that people call a image into upright uint8 RGB.
 
     Arrays are RGB; `bgr=True` says that an array comes from OpenCV. It has no meaning for files and PIL images.
 
@@ -125,7 +125,7 @@ def as_image(source: object, *, bgr: bool = False) -> UInt8[np.ndarray, "H W 3"]
     if isinstance(source, Tensor):
         source = source.detach().cpu().numpy()
     if not isinstance(source, np.ndarray):
-        raise ImageError(f"{type(source).__name__} is not a picture", place="image", remedy=_ACCEPTED)
+        raise ImageError(f"{type(source).__name__} is not a image", place="image", remedy=_ACCEPTED)
     image = _from_array(source)
     return np.ascontiguousarray(image[..., ::-1] if bgr else image)
 
@@ -141,7 +141,7 @@ def _unreadable(path: str | Path, error: Exception) -> ImageDecodeError:
     if isinstance(error, ImageDecodeError):
         return error
     if isinstance(error, FileNotFoundError):
-        return ImageDecodeError("no such picture file", place=path, remedy="Check the path.")
+        return ImageDecodeError("no such image file", place=path, remedy="Check the path.")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return ImageDecodeError(f"cannot be read ({reason})", place=path)
 
@@ -153,28 +153,28 @@ def _open_header(file: io.BytesIO | io.BufferedReader, place: str) -> Image.Imag
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `decode` has a limit of its own
             return Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise ImageDecodeError(f"is too large: {error}", place=place, remedy="Make the picture smaller.") from None
+        raise ImageDecodeError(f"is too large: {error}", place=place, remedy="Make the image smaller.") from None
     except Exception as error:  # a damaged header makes PIL's parsers raise nearly anything
         file.seek(0)
         text = file.read(64).lstrip().lower()
-        reason = "is text or HTML, not a picture" if text.startswith((b"<", b"{")) else "is not a picture"
+        reason = "is text or HTML, not a image" if text.startswith((b"<", b"{")) else "is not a image"
         remedy = f"Known formats: {', '.join(FORMATS)}."
         raise ImageDecodeError(f"{reason} ({type(error).__name__})", place=place, remedy=remedy) from None
 
 
-def _from_pil(picture: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+def _from_pil(pil_image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
     try:
-        picture = ImageOps.exif_transpose(picture)
+        pil_image = ImageOps.exif_transpose(pil_image)
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageDecodeError(f"cannot be decoded ({error})", place="PIL image") from None
-    if picture.mode.startswith("I;16"):
-        high_bytes = (np.asarray(picture) >> 8).astype(np.uint8)
+    if pil_image.mode.startswith("I;16"):
+        high_bytes = (np.asarray(pil_image) >> 8).astype(np.uint8)
         return np.repeat(high_bytes[..., None], 3, axis=2)
-    if picture.mode in ("I", "F"):
-        raise ImageError(f"a PIL image of mode {picture.mode} has no known range", place="image", remedy=_ACCEPTED)
-    if "transparency" in picture.info:
-        picture = picture.convert("RGBA")  # PIL warns when a palette's transparency is dropped in one go
-    return np.array(picture.convert("RGB"))
+    if pil_image.mode in ("I", "F"):
+        raise ImageError(f"a PIL image of mode {pil_image.mode} has no known range", place="image", remedy=_ACCEPTED)
+    if "transparency" in pil_image.info:
+        pil_image = pil_image.convert("RGBA")  # PIL warns when a palette's transparency is dropped in one go
+    return np.array(pil_image.convert("RGB"))
 
 
 def _from_array(array: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
@@ -190,4 +190,4 @@ def _from_array(array: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
             raise ImageError(f"{seen} has values from {low:g} to {high:g}", place="image", remedy=_ACCEPTED)
         pixels = np.rint(array.transpose(1, 2, 0) * 255).astype(np.uint8)
         return np.repeat(pixels, 3, axis=2) if shape[0] == 1 else pixels
-    raise ImageError(f"{seen} is not a picture", place="image", remedy=_ACCEPTED)
+    raise ImageError(f"{seen} is not a image", place="image", remedy=_ACCEPTED)

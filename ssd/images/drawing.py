@@ -1,7 +1,7 @@
-"""Boxes with readable labels on a picture of any size, with OpenCV alone.
+"""Boxes with readable labels on a image of any size, with OpenCV alone.
 
-Line width and letters follow the size of the picture, labels never leave it, and a class keeps its colour from one
-picture to the next. Pictures are uint8 RGB, boxes pixels.
+Line width and letters follow the size of the image, labels never leave it, and a class keeps its colour from one
+image to the next. Images are uint8 RGB, boxes pixels.
 """
 
 import colorsys
@@ -20,7 +20,7 @@ Color = tuple[int, int, int]
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX  # OpenCV 5 draws it with a built-in font that knows accents, Cyrillic, Greek and CJK
 _LETTERS_AT_SCALE_1 = 27  # pixels from the baseline to the top of the line
-_MOST_COVERED = 0.1  # of the picture by labels, as long as their letters can be read
+_MOST_COVERED = 0.1  # of the image by labels, as long as their letters can be read
 _GOLDEN_RATIO = 0.6180339887
 
 
@@ -54,7 +54,7 @@ def draw_boxes(
     texts: Sequence[str],
     colors: Iterable[Color],
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Return a copy of the picture with every box outlined and its text beside it; an empty text draws no label.
+    """Return a copy of the image with every box outlined and its text beside it; an empty text draws no label.
 
     The first box is the most important: its label is placed first, and both are drawn last, above the others. Every
     label is above every box, and beside the other labels where there is room; in a crowd the letters are smaller, and a
@@ -77,7 +77,7 @@ def draw_boxes(
 
 
 def _outline(canvas: np.ndarray, box: np.ndarray, color: Color, width: int) -> None:
-    """The line lies inside the box, so that nothing of it is lost at the picture's border."""
+    """The line lies inside the box, so that nothing of it is lost at the image's border."""
     height, length = canvas.shape[:2]
     x1, y1, x2, y2 = np.rint(box).astype(int).tolist()
     inset = width // 2
@@ -136,7 +136,7 @@ def _write(canvas: np.ndarray, label: _Label) -> None:
 
 
 def _letter_height(shape: tuple[int, ...], texts: Sequence[str]) -> float:
-    """A fortieth of the picture, less where all labels together would cover a tenth of it, and at least 12 pixels."""
+    """A fortieth of the image, less where all labels together would cover a tenth of it, and at least 12 pixels."""
     letters = sum(shape[:2]) / 2 / 40
     covered = sum(0.55 * letters * len(text) * 1.4 * letters for text in texts)  # roughly: these letters are narrow
     crowd = covered / (_MOST_COVERED * shape[0] * shape[1])
@@ -166,7 +166,7 @@ def _drawable(text: str) -> str:
 
 
 def shrink(image: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarray, "_ _ 3"]:
-    """Make the longer side at most `side` pixels; a smaller picture stays as it is."""
+    """Make the longer side at most `side` pixels; a smaller image stays as it is."""
     factor = side / max(image.shape[:2])
     if factor >= 1:
         return image
@@ -175,22 +175,22 @@ def shrink(image: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarray, "_
 
 
 def encode_image(image: UInt8[np.ndarray, "H W 3"], suffix: str) -> bytes:
-    """Encode an RGB picture in the format that the suffix names.
+    """Encode an RGB image in the format that the suffix names.
 
     Raises:
         ImageError: OpenCV writes no such format.
     """
-    if not (suffix and cv2.haveImageWriter(f"picture{suffix}")):
-        raise ImageError(f"no picture format has the suffix {suffix!r}", remedy="Use .jpg, .png or .webp.")
+    if not (suffix and cv2.haveImageWriter(f"image{suffix}")):
+        raise ImageError(f"no image format has the suffix {suffix!r}", remedy="Use .jpg, .png or .webp.")
     done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:
-        raise ImageError(f"a picture of shape {image.shape} cannot be written as {suffix}", remedy="Use .png.")
+        raise ImageError(f"a image of shape {image.shape} cannot be written as {suffix}", remedy="Use .png.")
     encoded: bytes = data.tobytes()
     return encoded
 
 
 def write_image(path: Path, image: UInt8[np.ndarray, "H W 3"]) -> None:
-    """Write an RGB picture; the suffix says the format.
+    """Write an RGB image; the suffix says the format.
 
     Raises:
         ImageError: an unknown suffix, or a place that cannot be written to.

@@ -17,7 +17,7 @@ from ssd.settings import Preprocessing
 def preprocess(
     image: UInt8[np.ndarray, "H W 3"], preprocessing: Preprocessing, size: int
 ) -> Float32[Tensor, "3 {size} {size}"]:
-    """Warp one picture to the network's square input and normalise it."""
+    """Warp one image to the network's square input and normalise it."""
     return preprocess_batch([image], preprocessing, size)[0]
 
 
@@ -28,11 +28,11 @@ def preprocess_batch(
     *,
     channels_last: bool = False,
 ) -> Float32[Tensor, "B 3 {size} {size}"]:
-    """Warp pictures of any sizes to the network's square input and normalise them.
+    """Warp images of any sizes to the network's square input and normalise them.
 
-    `preprocessing.resize` travels with the weights: "uint8" resizes the 8-bit picture, as Caffe does, which is fast;
+    `preprocessing.resize` travels with the weights: "uint8" resizes the 8-bit image, as Caffe does, which is fast;
     "float" normalises first and resizes floats, as torchvision does, and moves most boxes by more than 0.1 pixel
-    against the other. Both are plain bilinear without a filter. "antialias" is PIL's bilinear of the 8-bit picture,
+    against the other. Both are plain bilinear without a filter. "antialias" is PIL's bilinear of the 8-bit image,
     which averages over all pixels that a new one covers, and so does "area", as training does by default: without a
     filter the grain of a large photograph stays, and the network has never seen any.
     """
@@ -50,7 +50,7 @@ def preprocess_batch(
 def resize_8bit(
     image: UInt8[np.ndarray, "_ _ 3"], size: int, rule: Literal["uint8", "float", "antialias", "area"] = "uint8"
 ) -> UInt8[np.ndarray, "{size} {size} 3"]:
-    """Warp one 8-bit picture to a square as `preprocess_batch` does; "float" is no rule for 8 bits and is "uint8"."""
+    """Warp one 8-bit image to a square as `preprocess_batch` does; "float" is no rule for 8 bits and is "uint8"."""
     if rule == "antialias":
         return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
     if rule == "area":
@@ -66,7 +66,7 @@ def shrink_by_area(image: UInt8[np.ndarray, "H W 3"], target: tuple[int, int]) -
 
 
 def normalise(images: UInt8[Tensor, "B 3 S S"], preprocessing: Preprocessing) -> Float32[Tensor, "B 3 S S"]:
-    """`(pixel - mean) / std` on whichever device the pictures are; the memory layout stays."""
+    """`(pixel - mean) / std` on whichever device the images are; the memory layout stays."""
     if preprocessing.channels == "bgr":
         images = images.flip(1)
     mean, std = (
@@ -76,7 +76,7 @@ def normalise(images: UInt8[Tensor, "B 3 S S"], preprocessing: Preprocessing) ->
 
 
 def mean_colour(preprocessing: Preprocessing) -> tuple[int, int, int]:
-    """The mean as an RGB colour: what the expanded border of a training picture is filled with."""
+    """The mean as an RGB colour: what the expanded border of a training image is filled with."""
     red, green, blue = preprocessing.mean if preprocessing.channels == "rgb" else preprocessing.mean[::-1]
     return round(red), round(green), round(blue)
 
@@ -87,7 +87,7 @@ def _normalise_then_resize(
     if preprocessing.channels == "bgr":
         image = image[..., ::-1]
     if image.shape[0] * image.shape[1] > 4 * size**2:
-        # Most pixels of a large picture are nobody's neighbour. Both steps are linear: they may change places.
+        # Most pixels of a large image are nobody's neighbour. Both steps are linear: they may change places.
         resized = _resize_as_floats(image, size)
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preprocessing.mean, preprocessing.std))
         return resized.sub_(mean).div_(std)

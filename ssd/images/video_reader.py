@@ -29,7 +29,7 @@ _WAIT = 0.2  # seconds between two looks at whether the other side is still ther
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a video."""
+    """One image of a video."""
 
     index: int  # from 0, in the video
     seconds: float  # since its start, or for a live source since its first frame

@@ -1,4 +1,4 @@
-"""What a detector found in one picture: arrays to compute with, and ways to draw, cut, save and hand them on."""
+"""What a detector found in one image: arrays to compute with, and ways to draw, cut, save and hand them on."""
 
 import dataclasses
 import json
@@ -14,10 +14,10 @@ from ssd.errors import ArgumentError, ImageDecodeError, ImageError
 from ssd.inference import converters
 
 READABLE_SCORE = 0.5
-"""Where drawing begins unless the caller has chosen a threshold: below it a picture fills with guesses."""
+"""Where drawing begins unless the caller has chosen a threshold: below it a image fills with guesses."""
 
 
-_Picture = UInt8[np.ndarray, "H W 3"]
+_Image = UInt8[np.ndarray, "H W 3"]
 _SHOWN_SIDE = 1000  # pixels of the longer side in a notebook, which keeps what it shows for ever
 
 
@@ -25,7 +25,7 @@ _SHOWN_SIDE = 1000  # pixels of the longer side in a notebook, which keeps what 
 class Detection:
     """One found object."""
 
-    box: tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the picture
+    box: tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the image
     score: float
     label: int
     name: str
@@ -33,9 +33,9 @@ class Detection:
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """The objects found in one picture, best first. Boxes are pixels of that picture and lie inside it.
+    """The objects found in one image, best first. Boxes are pixels of that image and lie inside it.
 
-    `source` is the picture's path or its RGB array (a reference, not a copy), so that `plot`, `save` and `crop` need no
+    `source` is the image's path or its RGB array (a reference, not a copy), so that `plot`, `save` and `crop` need no
     second argument. `draw_from` is the score from which boxes are drawn when `plot` and `save` are not told.
     """
 
@@ -94,48 +94,48 @@ class Detections:
             raise ArgumentError(f"no class {name!r}", place="filter", remedy=f"The classes are {known}.")
         return self.class_names.index(name)
 
-    # Pictures
+    # Images
 
-    def plot(self, image: _Picture | None = None, *, min_score: float | None = None) -> UInt8[np.ndarray, "H W 3"]:
-        """Return the picture (RGB) with the boxes scoring `min_score` or more drawn on it.
+    def plot(self, image: _Image | None = None, *, min_score: float | None = None) -> UInt8[np.ndarray, "H W 3"]:
+        """Return the image (RGB) with the boxes scoring `min_score` or more drawn on it.
 
         Without `min_score`: all of them if a threshold was chosen when detecting or filtering, else those from 0.5 on.
-        Without `image` it is drawn on the picture that was searched; another one, of the same size, may be given.
+        Without `image` it is drawn on the image that was searched; another one, of the same size, may be given.
 
         Raises:
-            ImageError: the picture is not at hand, or has another size by now.
+            ImageError: the image is not at hand, or has another size by now.
         """
         from ssd.images import drawing
 
         shown = self[self.scores >= (self.draw_from if min_score is None else min_score)]
         texts = [f"{name} {score:.2f}" for name, score in zip(shown.names, shown.scores, strict=True)]
         return drawing.draw_boxes(
-            self._picture(image), shown.boxes, texts, [drawing.class_color(int(c)) for c in shown.labels]
+            self._image(image), shown.boxes, texts, [drawing.class_color(int(c)) for c in shown.labels]
         )
 
     def save(self, path: str | Path, *, min_score: float | None = None) -> Path:
-        """Write `plot()` to a file whose suffix says the format; the picture itself is never overwritten.
+        """Write `plot()` to a file whose suffix says the format; the image itself is never overwritten.
 
         Raises:
-            ImageError: `path` is the picture itself, has no known suffix, or cannot be written.
+            ImageError: `path` is the image itself, has no known suffix, or cannot be written.
         """
         from ssd.images import drawing
 
         path = Path(path)
         if isinstance(self.source, Path) and path.exists() and path.samefile(self.source):
-            raise ImageError("is the picture itself and stays as it is", place=path, remedy="Save under another name.")
+            raise ImageError("is the image itself and stays as it is", place=path, remedy="Save under another name.")
         drawing.write_image(path, self.plot(min_score=min_score))
         return path
 
-    def crop(self, image: _Picture | None = None) -> list[UInt8[np.ndarray, "_ _ 3"]]:
-        """Cut every detection out of the picture: one RGB array each, at least one pixel wide and high.
+    def crop(self, image: _Image | None = None) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+        """Cut every detection out of the image: one RGB array each, at least one pixel wide and high.
 
-        Without `image` out of the picture that was searched; another one, of the same size, may be given.
+        Without `image` out of the image that was searched; another one, of the same size, may be given.
 
         Raises:
-            ImageError: the picture is not at hand, or has another size by now.
+            ImageError: the image is not at hand, or has another size by now.
         """
-        image = self._picture(image)
+        image = self._image(image)
         height, width = self.image_size
         crops = []
         for x1, y1, x2, y2 in self.boxes.tolist():
@@ -144,12 +144,12 @@ class Detections:
             crops.append(image[top:bottom, left:right].copy())
         return crops
 
-    def _picture(self, given: _Picture | None = None) -> _Picture:
+    def _image(self, given: _Image | None = None) -> _Image:
         if given is not None:
             image = given
         elif self.source is None:
             raise ImageError(
-                "these detections do not know their picture",
+                "these detections do not know their image",
                 place="source",
                 remedy="Give it to plot(image) or crop(image).",
             )
@@ -161,11 +161,11 @@ class Detections:
             image = load_image(self.source)
         if image.shape[:2] != self.image_size:
             found = f"{image.shape[1]}x{image.shape[0]}, not {self.image_size[1]}x{self.image_size[0]}"
-            raise ImageError(f"the picture is {found} as when it was searched", place=self._place(given))
+            raise ImageError(f"the image is {found} as when it was searched", place=self._place(given))
         return image
 
-    def _place(self, given: _Picture | None) -> str:
-        return str(self.source) if given is None and isinstance(self.source, Path) else "the picture"
+    def _place(self, given: _Image | None) -> str:
+        return str(self.source) if given is None and isinstance(self.source, Path) else "the image"
 
     # Other forms
 
@@ -224,7 +224,7 @@ class Detections:
         )
 
     def to_yolo(self, *, scores: bool = False) -> str:
-        """One line a detection: label, centre x, centre y, width, height as fractions of the picture.
+        """One line a detection: label, centre x, centre y, width, height as fractions of the image.
 
         That is what YOLO folders are labelled with; `scores` adds the score as a sixth number.
         """
@@ -242,12 +242,12 @@ class Detections:
 
     def __repr__(self) -> str:
         height, width = self.image_size
-        place = self.source if isinstance(self.source, Path) else "a picture"
+        place = self.source if isinstance(self.source, Path) else "a image"
         best = ", ".join(f"{found.name} {found.score:.2f}" for found in self[:5]) + (", ..." if len(self) > 5 else "")
         return f"<{len(self)} detections in {place} ({width}x{height}){': ' + best if len(self) else ''}>"
 
     def _repr_png_(self) -> bytes | None:
-        """Show the drawn picture in a notebook, no larger than a screen; None where there is no picture (any more)."""
+        """Show the drawn image in a notebook, no larger than a screen; None where there is no image (any more)."""
         from ssd.images import drawing
 
         try:
@@ -256,7 +256,7 @@ class Detections:
             return None
 
     def _repr_html_(self) -> str | None:
-        """Show a table in a notebook; None, so that the picture is shown, where there is one."""
+        """Show a table in a notebook; None, so that the image is shown, where there is one."""
         if self.source is not None:
             return None
         caption = repr(self)[1:-1].split(": ")[0]

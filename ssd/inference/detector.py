@@ -1,4 +1,4 @@
-"""From a picture to its detections: `load` makes a detector of a weights file, `detect` is the one-liner."""
+"""From a image to its detections: `load` makes a detector of a weights file, `detect` is the one-liner."""
 
 import dataclasses
 import functools
@@ -19,12 +19,12 @@ from ssd.inference import tiling
 from ssd.inference.detections import READABLE_SCORE, Detections
 from ssd.inference.runtime.facts import Graph, is_graph, join, narrow, stack
 from ssd.inference.runtime.open import Runtime, choose_backend, open_graph, open_runtime
-from ssd.inference.tiling import FoundIn, Tiles
+from ssd.inference.tiling import ImageDetections, Tiles
 from ssd.model.factory import from_settings
 from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.postprocess import postprocess
 from ssd.settings import SIGMA_REMEDY, Postprocessing, Settings, can_be_sigma
-from ssd.structures import Found, Predictions
+from ssd.structures import BatchDetections, Predictions
 from ssd.weights.hub import fetch_from_hub, is_hub_address
 from ssd.weights.resolve import read_weights
 
@@ -68,7 +68,7 @@ class Detector:
         return self.settings.network.input_size
 
     def preprocess(self, images: Sequence[Image]) -> Float[Tensor, "B 3 S S"]:
-        """Resize and normalise pictures (uint8 RGB, any sizes) as these weights expect it."""
+        """Resize and normalise images (uint8 RGB, any sizes) as these weights expect it."""
         return preprocess_batch(images, self.settings.preprocessing, self.input_size)
 
     def predict(self, images: Float[Tensor, "B 3 S S"]) -> Predictions:
@@ -76,8 +76,8 @@ class Detector:
         assert isinstance(self.runtime, Runtime)
         return self.runtime.predict(images)
 
-    def postprocess(self, predictions: Predictions, **thresholds: float | int | None) -> Found:
-        """Decode, threshold, suppress: boxes as fractions of each picture.
+    def postprocess(self, predictions: Predictions, **thresholds: float | int | None) -> BatchDetections:
+        """Decode, threshold, suppress: boxes as fractions of each image.
 
         `thresholds` are score_threshold, iou_threshold, top_k, max_detections, box_voting; those left out or None are
         the weights' own.
@@ -110,7 +110,7 @@ class Detector:
         tile_overlap: float = 0.2,
         bgr: bool = False,
     ) -> Detections:
-        """Find the objects in one picture: a path, bytes, a PIL image or an array (uint8 RGB, or BGR with `bgr`).
+        """Find the objects in one image: a path, bytes, a PIL image or an array (uint8 RGB, or BGR with `bgr`).
 
         Without `score_threshold` you get all that the weights' own settings keep, which is meant for evaluation: many
         guesses from 0.01 on. `plot` and `save` then draw those from 0.5 on; with a threshold of yours they draw all.
@@ -118,12 +118,12 @@ class Detector:
         `box_voting` puts a box at the mean of those around it, weighed by the sigma given (0.05 is what training by
         default writes into the weights; 0: as it was predicted); see `ssd.multibox.voting`.
 
-        `tiles` finds small objects in large pictures: a number for both sides, (rows, columns) or "auto" also searches
-        that many parts of the picture, which overlap by `tile_overlap` of their sides, and takes as many times longer;
+        `tiles` finds small objects in large images: a number for both sides, (rows, columns) or "auto" also searches
+        that many parts of the image, which overlap by `tile_overlap` of their sides, and takes as many times longer;
         see `ssd.inference.tiling`.
 
         Raises:
-            ImageError: not a picture, or a damaged one.
+            ImageError: not a image, or a damaged one.
             ArgumentError: a threshold out of its range.
         """
         return next(
@@ -141,7 +141,7 @@ class Detector:
         )
 
     def detect_batch(self, images: Iterable[object], batch_size: int = 8, **options: Any) -> list[Detections]:
-        """Find the objects in many pictures, in their order; `options` as for `detect`."""
+        """Find the objects in many images, in their order; `options` as for `detect`."""
         return list(self.detect_stream(images, batch_size, **options))
 
     def detect_stream(
@@ -157,7 +157,7 @@ class Detector:
         tile_overlap: float = 0.2,
         bgr: bool = False,
     ) -> Iterator[Detections]:
-        """Like `detect_batch`, for more pictures than fit into memory: they are asked for one batch at a time."""
+        """Like `detect_batch`, for more images than fit into memory: they are asked for one batch at a time."""
         if batch_size < 1:
             raise ArgumentError(f"{batch_size} is too small", place="batch_size", remedy="Use 1 or more.")
         thresholds = {
@@ -166,28 +166,26 @@ class Detector:
             "max_detections": max_detections,
             "box_voting": box_voting,
         }
-        self._rules(thresholds)  # before the first picture is read
+        self._rules(thresholds)  # before the first image is read
         draw_from = READABLE_SCORE if score_threshold is None else 0.0
         search = functools.partial(self._search, thresholds=thresholds)
         if tiles is not None:
-            tiling.windows(
-                1, 1, tiles, tile_overlap, self.input_size
-            )  # wrong numbers are named before the first picture
+            tiling.windows(1, 1, tiles, tile_overlap, self.input_size)  # wrong numbers are named before the first image
             search = functools.partial(self._search_tiles, tiles, tile_overlap, batch_size, thresholds)
         return self._stream(iter(images), batch_size, search, draw_from, bgr)
 
-    def _search(self, images: Sequence[Image], thresholds: dict[str, Any]) -> Iterator[FoundIn]:
+    def _search(self, images: Sequence[Image], thresholds: dict[str, Any]) -> Iterator[ImageDetections]:
         found = self.postprocess(self.predict(self.preprocess(images)), **thresholds)
         boxes, scores, labels = (tensor.cpu().numpy() for tensor in (found.boxes, found.scores, found.labels))
         for index, count in enumerate(found.counts.tolist()):
             kept = slice(0, count)
-            yield FoundIn(
+            yield ImageDetections(
                 boxes[index, kept], scores[index, kept].astype(np.float32), labels[index, kept].astype(np.int64)
             )
 
     def _search_tiles(
         self, tiles: Tiles, overlap: float, batch_size: int, thresholds: dict[str, Any], images: Sequence[Image]
-    ) -> Iterator[FoundIn]:
+    ) -> Iterator[ImageDetections]:
         rules = self._rules(thresholds)
         return tiling.search(
             lambda parts: list(self._search(parts, thresholds)),
@@ -202,7 +200,7 @@ class Detector:
         self,
         images: Iterator[object],
         batch_size: int,
-        search: Callable[[Sequence[Image]], Iterator[FoundIn]],
+        search: Callable[[Sequence[Image]], Iterator[ImageDetections]],
         draw_from: float,
         bgr: bool,
     ) -> Iterator[Detections]:
@@ -252,14 +250,14 @@ class ExportedDetector(Detector):
         self.default_boxes = default_boxes(settings.boxes)
 
     def preprocess(self, images: Sequence[Image]) -> list[UInt8[np.ndarray, "_ _ _ 3"]]:  # type: ignore[override]
-        """Stack pictures as the graph takes them, resized if it does not do that itself."""
+        """Stack images as the graph takes them, resized if it does not do that itself."""
         return stack(images, self.runtime.facts)
 
-    def predict(self, images: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> Found:  # type: ignore[override]
+    def predict(self, images: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> BatchDetections:  # type: ignore[override]
         """Detections by the rules inside the graph."""
         return join([self.runtime.find(batch) for batch in images])
 
-    def postprocess(self, predictions: Found, **thresholds: float | int | None) -> Found:  # type: ignore[override]
+    def postprocess(self, predictions: BatchDetections, **thresholds: float | int | None) -> BatchDetections:  # type: ignore[override]
         """Keep what `thresholds` keep.
 
         Raises:
@@ -305,7 +303,7 @@ def checked_rules(rules: Postprocessing, changes: dict[str, Any]) -> Postprocess
 
 
 def _to_pixels(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Fractions to pixels of the picture, and not beyond its border."""
+    """Fractions to pixels of the image, and not beyond its border."""
     pixels: np.ndarray = boxes.clip(0, 1) * np.array([width, height, width, height], np.float32)
     return pixels
 
@@ -358,7 +356,7 @@ def load_network(source: str | Path, class_names: Sequence[str] | None = None) -
 
 
 def detect(image: object, **options: Any) -> Detections:
-    """Find the objects in one picture with the default detector, loaded at the first call; see `Detector.detect`."""
+    """Find the objects in one image with the default detector, loaded at the first call; see `Detector.detect`."""
     return _default_detector().detect(image, **options)
 
 

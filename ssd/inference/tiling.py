@@ -1,10 +1,10 @@
-"""Small objects in a large picture: it is cut into overlapping tiles, and what is found in them is put together.
+"""Small objects in a large image: it is cut into overlapping tiles, and what is found in them is put together.
 
-A network sees every picture at the size of its input, so an object of 20 pixels in a picture of 4000 shrinks to one or
-two. In a tile it keeps more of its size. The whole picture is searched too: that is where large objects come from.
+A network sees every image at the size of its input, so an object of 20 pixels in a image of 4000 shrinks to one or
+two. In a tile it keeps more of its size. The whole image is searched too: that is where large objects come from.
 
 An object on the border between two tiles is seen cut by one of them. The tiles overlap, so the other one sees it whole
-unless it is larger than the overlap; then the whole picture has to show it.
+unless it is larger than the overlap; then the whole image has to show it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,7 @@ _AUTO_REDUCTION = 2.5
 
 
 class Window(NamedTuple):
-    """A part of a picture: whole pixels, the last ones excluded."""
+    """A part of a image: whole pixels, the last ones excluded."""
 
     left: int
     top: int
@@ -39,19 +39,19 @@ class Window(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FoundIn:
-    """What was found in one picture or tile, best first; boxes are fractions of it."""
+class ImageDetections:
+    """What was found in one image or tile, best first; boxes are fractions of it."""
 
     boxes: Float32[np.ndarray, "N 4"]
     scores: Float32[np.ndarray, "N"]
     labels: Int64[np.ndarray, "N"]
 
 
-Find = Callable[[Sequence[UInt8[np.ndarray, "_ _ 3"]]], Sequence[FoundIn]]
+Find = Callable[[Sequence[UInt8[np.ndarray, "_ _ 3"]]], Sequence[ImageDetections]]
 
 
 def windows(height: int, width: int, tiles: Tiles, overlap: float, input_size: int) -> list[Window]:
-    """The whole picture, and then its tiles, row by row; the whole alone where one tile is enough.
+    """The whole image, and then its tiles, row by row; the whole alone where one tile is enough.
 
     `tiles` is a number for both sides, `(rows, columns)`, or "auto": as few as leave no tile more than 2.5 times as
     wide or high as the network's input. Neighbours share at least `overlap` of a tile's side.
@@ -106,10 +106,10 @@ def search(
     *,
     iou_threshold: float,
     max_detections: int,
-) -> Iterator[FoundIn]:
-    """Search every window of every picture, `batch_size` of them at a time, and put each picture's together."""
+) -> Iterator[ImageDetections]:
+    """Search every window of every image, `batch_size` of them at a time, and put each image's together."""
     views = [(image, window) for image, plan in zip(images, plans, strict=True) for window in plan]
-    found: list[FoundIn] = []
+    found: list[ImageDetections] = []
     for start in range(0, len(views), batch_size):
         part = views[start : start + batch_size]
         found += find([image[w.top : w.bottom, w.left : w.right] for image, w in part])
@@ -118,14 +118,16 @@ def search(
         yield merge(plan, ours, iou_threshold, max_detections) if len(plan) > 1 else ours[0]
 
 
-def merge(plan: Sequence[Window], found: Sequence[FoundIn], iou_threshold: float, max_detections: int) -> FoundIn:
-    """What was found in the windows as one picture's detections, in fractions of the first window, the whole picture.
+def merge(
+    plan: Sequence[Window], found: Sequence[ImageDetections], iou_threshold: float, max_detections: int
+) -> ImageDetections:
+    """What was found in the windows as one image's detections, in fractions of the first window, the whole image.
 
     Boxes cut by a tile's border go where a neighbour or a larger box has the whole object; the others meet in the
     suppression that follows every search.
     """
     whole, size = plan[0], np.array([plan[0].right, plan[0].bottom] * 2, np.float32)
-    boxes = np.concatenate([_to_picture(window, part.boxes) for window, part in zip(plan, found, strict=True)])
+    boxes = np.concatenate([_to_image(window, part.boxes) for window, part in zip(plan, found, strict=True)])
     scores = np.concatenate([part.scores for part in found])
     labels = np.concatenate([part.labels for part in found])
     marks = [_cut(window, part, plan, whole) for window, part in zip(plan, _split(boxes, found), strict=True)]
@@ -134,24 +136,24 @@ def merge(plan: Sequence[Window], found: Sequence[FoundIn], iou_threshold: float
     order = np.flatnonzero(keep)[np.argsort(-scores[keep], kind="stable")]
     boxes, scores, labels = (boxes / size)[order], scores[order], labels[order]
     best = _suppressed(boxes, scores, labels, iou_threshold)[:max_detections]
-    return FoundIn(boxes[best], scores[best], labels[best])
+    return ImageDetections(boxes[best], scores[best], labels[best])
 
 
-def _to_picture(window: Window, boxes: Float32[np.ndarray, "N 4"]) -> Float32[np.ndarray, "N 4"]:
+def _to_image(window: Window, boxes: Float32[np.ndarray, "N 4"]) -> Float32[np.ndarray, "N 4"]:
     left, top, right, bottom = window
     sides = np.array([right - left, bottom - top] * 2, np.float32)
     pixels: np.ndarray = boxes * sides + np.array([left, top] * 2, np.float32)
     return pixels
 
 
-def _split(boxes: Float32[np.ndarray, "N 4"], like: Sequence[FoundIn]) -> list[np.ndarray]:
+def _split(boxes: Float32[np.ndarray, "N 4"], like: Sequence[ImageDetections]) -> list[np.ndarray]:
     return np.split(boxes, np.cumsum([len(part.scores) for part in like])[:-1])
 
 
 def _cut(
     window: Window, boxes: Float32[np.ndarray, "N 4"], plan: Sequence[Window], whole: Window
 ) -> tuple[Bool[np.ndarray, "N"], Bool[np.ndarray, "N"]]:
-    """Which boxes end at a border inside the picture, and which of those lie inside the neighbour there, all of them.
+    """Which boxes end at a border inside the image, and which of those lie inside the neighbour there, all of them.
 
     A box that ends at two such borders is whole in the tile diagonally across, so each border is asked by itself.
     """
@@ -196,7 +198,7 @@ def _suppressed(
     labels: Int64[np.ndarray, "N"],
     iou_threshold: float,
 ) -> Int64[np.ndarray, "kept"]:
-    """The places of the boxes that are left by the same suppression as within one picture."""
+    """The places of the boxes that are left by the same suppression as within one image."""
     if not len(boxes):
         return np.zeros(0, np.int64)
     candidates = Candidates(

@@ -19,24 +19,24 @@ STRIDES = (8, 16, 32)
 
 
 @dataclass(frozen=True)
-class Cut:
+class FeatureTaps:
     """Where a network of torchvision's is cut, and where its inventors put heads that only train."""
 
     taps: tuple[str, ...]  # layers at strides 8, 16, 32; a level that has none is made up by the extra layers
     auxiliary: Mapping[str, int] = field(default_factory=dict)  # layer -> its channels
 
 
-_RESNET = Cut(("layer2", "layer3", "layer4"))
+_RESNET = FeatureTaps(("layer2", "layer3", "layer4"))
 
 TORCHVISION = {
-    "alexnet": Cut(("features.4", "features.11")),  # the ReLUs of conv2 and conv5
-    "googlenet": Cut(("inception3b", "inception4e", "inception5b"), {"inception4a": 512, "inception4d": 528}),
-    "inception_v3": Cut(("Mixed_5d", "Mixed_6e", "Mixed_7c"), {"Mixed_6e": 768}),
+    "alexnet": FeatureTaps(("features.4", "features.11")),  # the ReLUs of conv2 and conv5
+    "googlenet": FeatureTaps(("inception3b", "inception4e", "inception5b"), {"inception4a": 512, "inception4d": 528}),
+    "inception_v3": FeatureTaps(("Mixed_5d", "Mixed_6e", "Mixed_7c"), {"Mixed_6e": 768}),
     **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d"), _RESNET),
-    "densenet121": Cut(("features.denseblock2", "features.denseblock3", "features.norm5")),
-    "mobilenet_v2": Cut(("features.6", "features.13", "features.18")),
-    "mobilenet_v3_small": Cut(("features.3", "features.8", "features.12")),
-    "mobilenet_v3_large": Cut(("features.6", "features.12", "features.16")),
+    "densenet121": FeatureTaps(("features.denseblock2", "features.denseblock3", "features.norm5")),
+    "mobilenet_v2": FeatureTaps(("features.6", "features.13", "features.18")),
+    "mobilenet_v3_small": FeatureTaps(("features.3", "features.8", "features.12")),
+    "mobilenet_v3_large": FeatureTaps(("features.6", "features.12", "features.16")),
 }
 
 # Nobody keeps an Inception v2. torchvision's GoogLeNet has v1's layout with v2's BatchNorm, and 3x3 where v1 has 5x5.
@@ -75,7 +75,7 @@ def backbone(
 class TorchvisionBackbone(nn.Module):
     """The layers of a network of torchvision's up to its last tap, run one after the other.
 
-    With auxiliary heads, a forward pass in training leaves their logits in `presence`: is each class in the picture?
+    With auxiliary heads, a forward pass in training leaves their logits in `presence`: is each class in the image?
     In evaluation they do not run.
     """
 

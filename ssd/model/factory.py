@@ -168,7 +168,7 @@ def _vgg(network: NetworkSettings) -> VGG:
 
 
 def _covers(given: Levels, input_size: int) -> bool:
-    """Whether cells a stride apart cover the picture; without padding they would leave its right and lower border."""
+    """Whether cells a stride apart cover the image; without padding they would leave its right and lower border."""
     pairs = zip(given.grids, given.strides, strict=True)
     return all(input_size // stride <= grid <= math.ceil(input_size / stride) for grid, stride in pairs)
 

@@ -1,4 +1,4 @@
-"""How new layers start: as Caffe starts them, or then scaled on real pictures so that every unit is alive.
+"""How new layers start: as Caffe starts them, or then scaled on real images so that every unit is alive.
 
 Without ImageNet weights for conv6 and conv7, the un-normalised activations of conv5_3 (hundreds) meet fresh layers and
 the first loss is in the tens; units die in the first steps. `fit_to_data_` sets the scale of the new layers on purpose.
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-# A level of one cell gives a batch of 8 pictures 8 values a channel: too few to set each channel by.
+# A level of one cell gives a batch of 8 images 8 values a channel: too few to set each channel by.
 _ENOUGH = 64
 # Logits and offsets start small: a confident wrong guess is costly, a flat one is not.
 _HEAD_SPREAD = 0.1
@@ -37,7 +37,7 @@ def fit_to_data_(
     to a spread of 0.1. After Kraehenbuehl et al., "Data-dependent initializations of CNNs", ICLR 2016, equation 4.
 
     `fresh` names the convolutions that start from nothing. BatchNorm layers behind them pass everything through
-    meanwhile; a new one behind a pretrained convolution starts with the mean and the variance of these pictures.
+    meanwhile; a new one behind a pretrained convolution starts with the mean and the variance of these images.
     """
     modules = dict(network.named_modules())
     fresh = tuple(fresh)

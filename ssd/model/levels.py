@@ -102,7 +102,7 @@ def _run(network: nn.Module, input_size: int) -> tuple[list[Tensor], bool]:
         for hook in hooks:
             hook.remove()
     if any(output.shape[-1] < 1 for output in outputs):
-        raise ValueError("nothing is left of the picture")
+        raise ValueError("nothing is left of the image")
     # In-place activations give their input back: the last layer to do so made the level.
     last = max((index for index, (_, out) in enumerate(ran) if out is outputs[0]), default=-1)
     weighted = [layer for layer, _ in ran[: last + 1] if next(layer.parameters(recurse=False), None) is not None]

@@ -20,7 +20,7 @@ _Level = tuple[Tensor, Tensor, Tensor]  # columns (G), rows (G), shapes (A, 2)
 
 
 def best_overlaps(boxes: Float[Tensor, "N 4"], settings: BoxSettings) -> Float[Tensor, "N"]:
-    """The IoU of every box (fractions of the picture) with its best default box."""
+    """The IoU of every box (fractions of the image) with its best default box."""
     levels = _levels(settings)
     parts = [_best_of_levels(part, levels) for part in torch.split(boxes, _AT_ONCE)]
     return torch.cat(parts) if parts else boxes.new_zeros(0)

@@ -21,7 +21,7 @@ def encode(
 
     Centres are measured in default-box sides, sides as log ratios; both are divided by `variances` so that their
     spread is near one. A box without width or height has no logarithm and gives an infinite offset: `check_targets`
-    refuses such boxes on the host, where the picture can still be named.
+    refuses such boxes on the host, where the image can still be named.
     """
     cx, cy, width, height = to_cxcywh(boxes).unbind(-1)
     default_cx, default_cy, default_width, default_height = to_cxcywh(default_boxes).unbind(-1)

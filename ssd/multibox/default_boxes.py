@@ -1,4 +1,4 @@
-"""Which boxes are tiled over the picture: the scale rule of the paper, its tables, and the tiling itself.
+"""Which boxes are tiled over the image: the scale rule of the paper, its tables, and the tiling itself.
 
 Default boxes are what other codes call anchors or priors. Inside a cell the order is Caffe's: the small square, the
 square of the geometric mean, then for each aspect ratio the wide box and the tall one. Cells go row by row, levels from

@@ -94,7 +94,7 @@ def check_targets(targets: Targets, paths: Sequence[str], num_classes: int) -> N
     """Refuse objects that no loss can learn from; meant for the host, where a batch is put together.
 
     Raises:
-        AnnotationError: names the picture whose object is not finite, has no width or height, or an unknown label.
+        AnnotationError: names the image whose object is not finite, has no width or height, or an unknown label.
     """
     left, top, right, bottom = targets.boxes.unbind(-1)
     finite = targets.boxes.isfinite().all(dim=-1)

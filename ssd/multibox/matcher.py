@@ -28,7 +28,7 @@ class Matches:
 
     object_index: Int[Tensor, "B K"]  # the row in `Targets` it answers for, -1 for none
     ignored: Bool[Tensor, "B K"]  # neither object nor background: nearly matched, or half inside one crowd region
-    second_choices: Int[Tensor, ""]  # objects that had to take another than their best default box
+    missed_best_box: Int[Tensor, ""]  # objects that had to take another than their best default box
 
 
 def match(
@@ -65,7 +65,7 @@ def match(
     return Matches(
         object_index=object_index,
         ignored=(_inside_crowd(default_boxes, targets) | nearly) & (object_index < 0),
-        second_choices=(is_object & (own_box != favourite)).sum(),
+        missed_best_box=(is_object & (own_box != favourite)).sum(),
     )
 
 

@@ -22,7 +22,7 @@ from torchvision.ops import nms
 from ssd.boxes import REACH
 from ssd.multibox.coder import Variances, decode
 from ssd.multibox.voting import LEAST_SCORE, VOTERS, vote
-from ssd.structures import Found, Predictions
+from ssd.structures import BatchDetections, Predictions
 from ssd.system.device import on_cpu
 
 # Boxes suppressed in one launch: the bits it needs are their square, 50 MB.
@@ -53,7 +53,7 @@ def postprocess(
     max_detections: int = 200,
     clip: Literal["before", "after"] = "after",
     box_voting: float = 0.0,
-) -> Found:
+) -> BatchDetections:
     """Turn a batch of predictions into at most `max_detections` boxes an image, in fractions of the image.
 
     A pair of default box and class counts if its score is above `score_threshold` and among the `top_k` best of its
@@ -70,7 +70,7 @@ def postprocess(
         _first_detections(scores, offsets.float(), boxes, rules, limit)
         for scores, offsets, boxes in _parts(predictions, default_boxes, least_score, limit)
     ]
-    return Found(
+    return BatchDetections(
         boxes=torch.cat([part.boxes for part in parts]).clamp(0, 1),
         scores=torch.cat([part.scores for part in parts]),
         labels=torch.cat([part.labels for part in parts]),
@@ -97,7 +97,7 @@ def _first_detections(
     default_boxes: Float[Tensor, "B k 4"],
     rules: _Rules,
     limit: int,
-) -> Found:
+) -> BatchDetections:
     """Suppress among the `limit` best pairs of each image; images where they do not suffice look at twice as many."""
     best = best_candidates(scores, offsets, default_boxes, rules.variances, rules.score_threshold, rules.top_k, limit)
     if rules.clip == "before":
@@ -110,12 +110,12 @@ def _first_detections(
     again = (best.more & (found.counts < rules.max_detections)).nonzero()[:, 0]
     if len(again) > 0:
         further = _first_detections(scores[again], offsets[again], default_boxes[again], rules, 2 * limit)
-        for field in dataclasses.fields(Found):
+        for field in dataclasses.fields(BatchDetections):
             getattr(found, field.name).index_copy_(0, again, getattr(further, field.name))
     return found
 
 
-def _voted(found: Found, best: Candidates, rules: _Rules) -> Found:
+def _voted(found: BatchDetections, best: Candidates, rules: _Rules) -> BatchDetections:
     """Let the best candidates say where the detections end; scores, labels and their order stay."""
     used = int(found.counts.max()) if len(found.counts) else 0
     moved = vote(
@@ -150,9 +150,9 @@ def _parts(
             scores = logits[part].float().softmax(dim=-1)[..., 1:]
             yield scores, offsets[part], default_boxes.expand(len(scores), -1, -1)
         return
-    hopeful = _hopeful(logits, score_threshold)
-    for part, most in _groups(hopeful.sum(dim=1).tolist()):
-        rows, real = _left_aligned(hopeful[part], most)
+    possible = _possible(logits, score_threshold)
+    for part, most in _groups(possible.sum(dim=1).tolist()):
+        rows, real = _left_aligned(possible[part], most)
         images, columns = torch.arange(part.start, part.stop)[:, None], logits.shape[2]
         flat = (images * logits.shape[1] + rows).flatten()
         kept = logits.reshape(-1, columns).index_select(0, flat).view(*rows.shape, columns)
@@ -161,7 +161,7 @@ def _parts(
         yield scores, kept_offsets, default_boxes[rows]
 
 
-def _hopeful(logits: Float[Tensor, "B K C"], score_threshold: float) -> Bool[Tensor, "B K"]:
+def _possible(logits: Float[Tensor, "B K C"], score_threshold: float) -> Bool[Tensor, "B K"]:
     """The default boxes that may have a score above the threshold.
 
     With background as its only rival a class would score the sigmoid of their distance; more rivals only take from it.
@@ -280,7 +280,7 @@ def suppress(candidates: Candidates, iou_threshold: float) -> Bool[Tensor, "B P"
     return kept
 
 
-def _first(candidates: Candidates, kept: Bool[Tensor, "B P"], count: int) -> Found:
+def _first(candidates: Candidates, kept: Bool[Tensor, "B P"], count: int) -> BatchDetections:
     """Move the first `count` kept candidates of each image to the front and clear the rest."""
     rank = kept.cumsum(dim=1)
     # All others write into one place more, which is cut off again.
@@ -290,4 +290,4 @@ def _first(candidates: Candidates, kept: Bool[Tensor, "B P"], count: int) -> Fou
     labels = candidates.labels.new_zeros(images, count + 1).scatter(1, slots, candidates.labels)
     where = slots[..., None].expand(-1, -1, 4)
     boxes = candidates.boxes.new_zeros(images, count + 1, 4).scatter(1, where, candidates.boxes)
-    return Found(boxes[:, :count], scores[:, :count], labels[:, :count], kept.sum(dim=1).clamp(max=count))
+    return BatchDetections(boxes[:, :count], scores[:, :count], labels[:, :count], kept.sum(dim=1).clamp(max=count))

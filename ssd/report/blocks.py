@@ -60,7 +60,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Image:
     """A JPEG or PNG, written into the page."""
 
     data: bytes
@@ -69,17 +69,17 @@ class Picture:
 
     @property
     def source(self) -> str:
-        """The picture as a data address, which needs no file beside the page."""
+        """The image as a data address, which needs no file beside the page."""
         kind = "png" if self.data.startswith(b"\x89PNG") else "jpeg"
         return f"data:image/{kind};base64,{base64.b64encode(self.data).decode()}"
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures side by side; `width` is the least width of each, in pixels of the page."""
+    """Images side by side; `width` is the least width of each, in pixels of the page."""
 
     kind: ClassVar[str] = "gallery"
-    pictures: Sequence[Picture]
+    images: Sequence[Image]
     title: str = ""
     note: str = ""
     width: int = 200

@@ -1,6 +1,6 @@
 """From a page's facts to one HTML file that needs nothing else: no script, no network, no file beside it.
 
-The page forbids itself everything but its own styles and the pictures written into it (Content-Security-Policy), so a
+The page forbids itself everything but its own styles and the images written into it (Content-Security-Policy), so a
 class name that is a script stays a word even where escaping failed.
 """
 

@@ -21,7 +21,7 @@ _aten = torch.ops.aten
 class Field:
     """What one cell of a feature map looks at."""
 
-    size: float | int = 1  # side of the receptive field, in pixels of the picture
+    size: float | int = 1  # side of the receptive field, in pixels of the image
     stride: float | int = 1  # pixels between neighbouring cells
 
 

@@ -45,14 +45,14 @@ class Network:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of one picture."""
+        """Of one image."""
         return (1, self.channels, self.size, self.size)
 
     def survey(self) -> Survey:
         """Count it.
 
         Raises:
-            ArgumentError: it cannot take pictures of this size.
+            ArgumentError: it cannot take images of this size.
         """
         with torch.device("meta"):
             network = self.build().to("meta")
@@ -85,20 +85,20 @@ def find(name: str, *, size: int | None = None, classes: int | None = None, chan
 
 
 def latencies(networks: Sequence[Network], repeat: int) -> list[float | None]:
-    """Milliseconds of one picture on this machine's CPU in fp32, the median of `repeat` passes taken in turn.
+    """Milliseconds of one image on this machine's CPU in fp32, the median of `repeat` passes taken in turn.
 
     Taken in turn, a machine that is busy for a moment is busy for all of them.
     """
     if repeat < 1:
         return [None] * len(networks)
     built = [network.build().eval().to(memory_format=torch.channels_last) for network in networks]
-    pictures = [torch.zeros(network.shape).to(memory_format=torch.channels_last) for network in networks]
+    images = [torch.zeros(network.shape).to(memory_format=torch.channels_last) for network in networks]
     times: list[list[float]] = [[] for _ in networks]
     with torch.inference_mode():
         for turn in range(repeat + 1):
-            for network, picture, seconds in zip(built, pictures, times, strict=True):
+            for network, image, seconds in zip(built, images, times, strict=True):
                 start = time.perf_counter()
-                network(picture)
+                network(image)
                 if turn:  # the first pass of each warms up
                     seconds.append(time.perf_counter() - start)
     return [round(1000 * statistics.median(seconds), 2) for seconds in times]

@@ -11,7 +11,7 @@ def draw(networks: Sequence[Network], latencies: Sequence[float | None], path: s
     """Write the plot; networks that no run has evaluated are left out.
 
     Raises:
-        ArgumentError: no network has both figures, or the file's ending is not a picture's.
+        ArgumentError: no network has both figures, or the file's ending is not a image's.
     """
     pairs = zip(networks, latencies, strict=True)
     points = [(n.name, ms, n.measured["AP"]) for n, ms in pairs if ms is not None and "AP" in n.measured]
@@ -19,7 +19,7 @@ def draw(networks: Sequence[Network], latencies: Sequence[float | None], path: s
         remedy = "Name folders of runs, without --repeat 0."
         raise ArgumentError("nothing to draw: no trained network with a latency", place="--plot", remedy=remedy)
     if Path(path).suffix not in (".svg", ".png"):
-        raise ArgumentError(f"{path}: unknown kind of picture", place="--plot", remedy="Let it end in .svg or .png.")
+        raise ArgumentError(f"{path}: unknown kind of image", place="--plot", remedy="Let it end in .svg or .png.")
     from matplotlib.figure import Figure  # slow to import
 
     figure = Figure(figsize=(6.5, 4), layout="constrained")
@@ -34,6 +34,6 @@ def draw(networks: Sequence[Network], latencies: Sequence[float | None], path: s
             fontsize=9,
         )
     axes.margins(0.2)
-    axes.set(xlabel="latency of one picture, ms (CPU, fp32)", ylabel="AP (COCO)", xlim=(0, None), ylim=(0, None))
+    axes.set(xlabel="latency of one image, ms (CPU, fp32)", ylabel="AP (COCO)", xlim=(0, None), ylim=(0, None))
     axes.grid(alpha=0.3)
     figure.savefig(path)

@@ -22,7 +22,7 @@ def layer_table(network: Network, survey: Survey, *, everything: bool = False) -
     title = f"{network.name}, input {' x '.join(map(str, network.shape[1:]))}"
     if network.boxes is not None:
         title += f", {network.boxes:,} boxes"
-    note = "field: pixels of the picture that one cell looks at; stride: pixels between neighbouring cells"
+    note = "field: pixels of the image that one cell looks at; stride: pixels between neighbouring cells"
     return "\n".join([title, *aligned([head, *body, sums], left=3), note])
 
 
@@ -46,7 +46,7 @@ def comparison(networks: Sequence[Network], surveys: Sequence[Survey], latencies
         notes.append("published: parameters as torchvision states them")
     if any(latency is not None for latency in latencies):
         threads = torch.get_num_threads()
-        notes.append(f"latency: one picture, CPU, fp32, {threads} thread{'s' * (threads > 1)}, the networks in turn")
+        notes.append(f"latency: one image, CPU, fp32, {threads} thread{'s' * (threads > 1)}, the networks in turn")
     if any(network.measured for network in networks):
         notes.append("AP, AP50: of the run's own last evaluation of these weights; trained: median speed of the run")
     return "\n".join([*aligned([list(said), *zip(*said.values(), strict=True)], left=1), *notes])

@@ -14,7 +14,7 @@ _FIRST_LOSS = 4.0
 
 
 class DeadUnits:
-    """Counts the channels of some layers that are zero in every cell of every picture of the passes seen."""
+    """Counts the channels of some layers that are zero in every cell of every image of the passes seen."""
 
     def __init__(self) -> None:
         self._alive: dict[str, Tensor] = {}

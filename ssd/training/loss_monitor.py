@@ -9,7 +9,7 @@ from ssd.structures import Batch
 from ssd.system import distributed
 
 
-class LossWatch:
+class LossMonitor:
     """Losses since the last log row, kept on the device until somebody looks."""
 
     def __init__(self, device: torch.device) -> None:
@@ -17,25 +17,25 @@ class LossWatch:
         self.rows: list[tuple[Tensor, int, float, tuple[str, ...]]] = []
         self.checked = 0
 
-    def add(self, step: int, lr: float, parts: LossParts, orphans: Tensor, batch: Batch) -> None:
+    def add(self, step: int, lr: float, parts: LossParts, missed_best_box: Tensor, batch: Batch) -> None:
         """Remember one step."""
-        numbers = (parts.total, parts.box, parts.confidence, parts.positives, orphans)
+        numbers = (parts.total, parts.box, parts.confidence, parts.positives, missed_best_box)
         self.rows.append((torch.stack([n.detach().float() for n in numbers]), step, lr, batch.paths))
 
     def check(self) -> None:
         """Stop on all ranks when any loss of any rank is not finite.
 
         Raises:
-            NonFiniteLossError: names the step, the learning rate, the parts and the pictures of the batch.
+            NonFiniteLossError: names the step, the learning rate, the parts and the images of the batch.
         """
         found = None
         for numbers, step, lr, paths in self.rows[self.checked :]:
             if found is None and not bool(torch.isfinite(numbers).all()):
                 parts = f"box {float(numbers[1]):.4g}, confidence {float(numbers[2]):.4g}"
                 found = NonFiniteLossError(
-                    f"the loss is not finite ({parts}) at learning rate {lr:.3g}; pictures: {', '.join(paths)}",
+                    f"the loss is not finite ({parts}) at learning rate {lr:.3g}; images: {', '.join(paths)}",
                     place=f"step {step}",
-                    remedy="Lower optim.lr, or look at these pictures. No checkpoint was written from this state.",
+                    remedy="Lower optim.lr, or look at these images. No checkpoint was written from this state.",
                 )
         self.checked = len(self.rows)
         if distributed.any_rank(found is not None, self.device):
@@ -46,9 +46,9 @@ class LossWatch:
         self.check()
         table = torch.stack([row[0] for row in self.rows])
         means = distributed.sum_over_ranks(table.mean(0)) / distributed.world_size()
-        orphans = distributed.sum_over_ranks(table[:, 4].sum())
+        missed_best_box = distributed.sum_over_ranks(table[:, 4].sum())
         total, box, confidence, positives, _ = means.tolist()
         lr = self.rows[-1][2]
         self.rows, self.checked = [], 0
         names = ("loss", "loss_box", "loss_confidence", "positives", "lr", "missed_best_box")
-        return dict(zip(names, (total, box, confidence, positives, lr, float(orphans)), strict=True))
+        return dict(zip(names, (total, box, confidence, positives, lr, float(missed_best_box)), strict=True))

@@ -36,7 +36,7 @@ class TrainState:
     scaler: torch.amp.GradScaler
     config: Config
     settings: Settings
-    data: str = ""  # `fingerprint` of the training pictures
+    data: str = ""  # `fingerprint` of the training images
     step: int = 0  # batches done
     best: float | None = None
     evaluated: int = 0  # the step of the last evaluation
@@ -65,7 +65,7 @@ class TrainState:
         """Take over a saved state.
 
         Raises:
-            CheckpointError: it was trained on other classes or pictures, with another network or other default boxes,
+            CheckpointError: it was trained on other classes or images, with another network or other default boxes,
                 or by an older version.
         """
         if "settings" not in saved:
@@ -80,7 +80,7 @@ class TrainState:
             )
         if self.data and saved.get("data", self.data) != self.data:
             raise CheckpointError(
-                f"was trained on other pictures or objects ({saved['config']['data']['folder']})",
+                f"was trained on other images or objects ({saved['config']['data']['folder']})",
                 place=place,
                 remedy="Resume with that data; to go on with other data, use model.weights=FILE without --resume.",
             )
@@ -116,7 +116,7 @@ class TrainState:
 
 
 def fingerprint(records: Iterable[Record]) -> str:
-    """One line that other pictures, or other objects in them, would change; the folder they lie in does not."""
+    """One line that other images, or other objects in them, would change; the folder they lie in does not."""
     digest = hashlib.sha256()
     for record in records:
         digest.update(repr((Path(record.path).name, record.width, record.height, record.labels.tolist())).encode())

@@ -76,11 +76,11 @@ class TrainStep:
         with self._quiet(sync):
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 predictions = self._forward(pixels)
-            parts, orphans = self.loss(predictions, targets, over_ranks=True)
+            parts, missed_best_box = self.loss(predictions, targets, over_ranks=True)
             parts = self._with_auxiliary(parts, targets)
             loss = self.scaler.scale(parts.total / self.accumulate)
             loss.backward()  # type: ignore[no-untyped-call]
-        return parts, orphans
+        return parts, missed_best_box
 
     def update(self, updates: int) -> None:
         """Clip, step, average; this is update number `updates`, from 1."""
@@ -114,7 +114,7 @@ class TrainStep:
             label_smoothing=rules.label_smoothing,
             positives=positives,
         )
-        return parts, matches.second_choices
+        return parts, matches.missed_best_box
 
     def train(self) -> None:
         """Switch layers that behave differently in training to that."""
@@ -139,7 +139,7 @@ class TrainStep:
 def network_input(
     images: UInt8[Tensor, "B 3 S S"], device: torch.device, preprocessing: Preprocessing
 ) -> Float[Tensor, "B 3 S S"]:
-    """Bring pictures to the device, and there to what the network reads, in channels-last memory."""
+    """Bring images to the device, and there to what the network reads, in channels-last memory."""
     images = images.to(device, non_blocking=True)
     return normalise(images, preprocessing).to(memory_format=torch.channels_last)
 

@@ -36,7 +36,7 @@ from ssd.structures import Batch, Predictions, Targets
 from ssd.system import distributed
 from ssd.system.device import choose_dtype
 from ssd.training.dead_units import DeadUnits, warn_about_start, watching
-from ssd.training.loss_monitor import LossWatch
+from ssd.training.loss_monitor import LossMonitor
 from ssd.training.optim import AveragedNetwork, build_schedule, parameter_groups, set_lr
 from ssd.training.page import write_training_page
 from ssd.training.run_folder import RunFolder, open_folder
@@ -61,7 +61,7 @@ def train(config: Config, *, resume: str | None = None, progress: bool = True) -
     """Train as `config` says, into its run folder; resumable.
 
     Raises:
-        SSDError: bad data, config, checkpoint or picture, or a loss that is no longer finite.
+        SSDError: bad data, config, checkpoint or image, or a loss that is no longer finite.
     """
     config = configs.resolve(config)
     device = distributed.local_device(config.train.device)
@@ -84,11 +84,11 @@ class Trainer:
         _agree(config, self.train_set)
         experiment_data.metric(config, self.val_set)  # what it needs is missed now, not after an epoch
         if config.data.bad_images == "error":
-            experiment_data.check_pictures(self.train_set, self.val_set)
+            experiment_data.check_images(self.train_set, self.val_set)
         self.folder = _shared_folder(config, resume)
         if distributed.rank() == 0:
             counts = len(self.train_set.records), len(self.val_set.records), len(self.train_set.class_names)
-            log.info("%s: %d pictures to train on, %d to evaluate on, %d classes", self.folder.path, *counts)
+            log.info("%s: %d images to train on, %d to evaluate on, %d classes", self.folder.path, *counts)
         saved = self.folder.find_state(resume)
         begin = starting.start(config, self.train_set.class_names)
         self.settings = begin.settings
@@ -98,8 +98,8 @@ class Trainer:
         self.schedule = build_schedule(config, self.updates_per_epoch * config.train.epochs)
         network = begin.network.to(device).to(memory_format=torch.channels_last)
         if saved is None and config.model.initialisation == "data":
-            pictures = network_input(self.loader.first_pictures(16), device, begin.settings.preprocessing)
-            fit_to_data_(network, pictures, begin.fresh)
+            start_images = network_input(self.loader.first_images(16), device, begin.settings.preprocessing)
+            fit_to_data_(network, start_images, begin.fresh)
         starting.freeze(network, config.model.freeze_stages, begin.pretrained)
         # Hooks would break a compiled network into pieces.
         self.watched = () if config.train.compile else begin.fresh
@@ -133,7 +133,7 @@ class Trainer:
         """Go through one epoch from batch `done` on; False when somebody asked to stop."""
         self.batch_step.train()
         self.clock = (time.monotonic(), self.state.step)
-        watch = LossWatch(self.device)
+        watch = LossMonitor(self.device)
         for index, batch in enumerate(self.loader.epoch(epoch, done), start=done):
             last = index + 1 == self.steps_per_epoch
             update = last or (index + 1) % self.config.optim.accumulate == 0
@@ -142,10 +142,10 @@ class Trainer:
             set_lr(self.state.optimizer, lr)
             logs = last or (self.state.step + 1) % self.config.train.log_every == 0
             with watching(self.state.network, self.watched if logs or self.state.step == 0 else ()) as units:
-                parts, orphans = self._forward_backward(batch, sync=update)
+                parts, missed_best_box = self._forward_backward(batch, sync=update)
             if self.state.step == 0:
                 self._warn_about_start(parts, units)
-            watch.add(self.state.step, lr, parts, orphans, batch)
+            watch.add(self.state.step, lr, parts, missed_best_box, batch)
             if self.device.type == "cpu":
                 watch.check()  # on CUDA a look at the loss waits for the device; there it is done with each log row
             if update:

@@ -95,11 +95,11 @@ def card(address: HubAddress, settings: Settings, extra: Mapping[str, Any], dige
             "## Use\n",
             '```sh\npip install "ssd-vgg[hub]"\n```\n',
             f'```python\nimport ssd\n\ndetector = ssd.load("{address}")\n'
-            'detector.detect("picture.jpg", score_threshold=0.5).save("picture.boxes.jpg")\n```\n',
+            'detector.detect("image.jpg", score_threshold=0.5).save("image.boxes.jpg")\n```\n',
             *_figures(extra.get("validation", {})),
             *_training(extra),
             "## File\n",
-            f"`{DEFAULT_FILE}`: weights, class names, default boxes, the way pictures are scaled. "
+            f"`{DEFAULT_FILE}`: weights, class names, default boxes, the way images are scaled. "
             f"SHA-256 `{digest}`. Loading it executes nothing.\n",
         ]
     )
@@ -118,8 +118,8 @@ def _figures(validation: Mapping[str, Any]) -> Iterator[str]:
     counts = [f"{int(validation[key]):,} {key}" for key in ("images", "objects") if key in validation]
     if counts:
         yield (
-            f"On the run's own validation set: {' with '.join(counts)}. These pictures also decided which epoch was "
-            "kept, so that other pictures give somewhat less.\n"
+            f"On the run's own validation set: {' with '.join(counts)}. These images also decided which epoch was "
+            "kept, so that other images give somewhat less.\n"
         )
 
 

@@ -13,8 +13,8 @@ from ssd.weights.files.tensors import read_checkpoint
 from ssd.weights.hub import fetch_from_hub, is_hub_address
 from ssd.weights.native import is_ours, load_weights
 from ssd.weights.ports.box_tables import BoxTable
-from ssd.weights.ports.layout import Foreign
-from ssd.weights.ports.registry import read_foreign
+from ssd.weights.ports.layout import ConvertedCheckpoint
+from ssd.weights.ports.registry import convert_checkpoint
 
 DEFAULT = "coco"
 OURS = "ssd-vgg"
@@ -37,7 +37,7 @@ def read_weights(source: str | Path, class_names: Sequence[str] | None = None) -
 
 def recognise(
     source: str | Path, class_names: Sequence[str] | None = None, box_table: BoxTable | None = None
-) -> Foreign:
+) -> ConvertedCheckpoint:
     """Like `read_weights`, and says which code's file it was; our own count as `ssd-vgg`.
 
     `box_table` names the default boxes of a port's checkpoint that cannot tell them.
@@ -45,7 +45,7 @@ def recognise(
     path = find_weights(source)
     if not is_ours(path):
         tensors, notes = read_checkpoint(path)
-        return read_foreign(tensors, path, class_names, box_table, notes)
+        return convert_checkpoint(tensors, path, class_names, box_table, notes)
     state, settings, _ = load_weights(path)
     if class_names is not None:
         if len(class_names) != settings.num_classes:
@@ -55,7 +55,7 @@ def recognise(
                 remedy="Leave class_names out: the file knows its own.",
             )
         settings = dataclasses.replace(settings, class_names=tuple(class_names))
-    return Foreign(state, settings, OURS)
+    return ConvertedCheckpoint(state, settings, OURS)
 
 
 def find_weights(source: str | Path) -> Path:

@@ -17,7 +17,7 @@ def split(folder: Path, name: str) -> Dataset:
 
 
 def voc_splits(root: Path, **splits: dict[str, str]) -> Path:
-    """A VOC folder with several splits; every picture of 40x20 is another one."""
+    """A VOC folder with several splits; every image of 40x20 is another one."""
     for number, (name, annotations) in enumerate(splits.items()):
         voc_folder(root, annotations, name)
         for place, stem in enumerate(annotations):
@@ -26,7 +26,7 @@ def voc_splits(root: Path, **splits: dict[str, str]) -> Path:
 
 
 def repaint(path: Path, seed: int) -> None:
-    """Another picture of the same size, so that no two files are equal."""
+    """Another image of the same size, so that no two files are equal."""
     import cv2
     import numpy as np
 

@@ -15,18 +15,18 @@ def problems(folder, **options):
     return [seen.problem for seen in see(split(folder, "train"), **options) if seen.problem is not None]
 
 
-def test_sound_pictures_have_no_problem(tmp_path):
+def test_sound_images_have_no_problem(tmp_path):
     seen = see(split(sound(tmp_path), "train"))
-    assert [picture.path for picture in seen] == ["JPEGImages/a.jpg", "JPEGImages/b.jpg"]
-    assert all(picture.digest and picture.problem is None for picture in seen)
+    assert [image.path for image in seen] == ["JPEGImages/a.jpg", "JPEGImages/b.jpg"]
+    assert all(image.digest and image.problem is None for image in seen)
 
 
-def test_every_picture_that_cannot_be_decoded_is_named(tmp_path):
+def test_every_image_that_cannot_be_decoded_is_named(tmp_path):
     folder = voc_splits(tmp_path, train=dict.fromkeys("abcd", good()))
-    pictures = folder / "JPEGImages"
-    (pictures / "a.jpg").write_bytes((pictures / "a.jpg").read_bytes()[:400])
-    (pictures / "b.jpg").write_bytes(b"")
-    (pictures / "c.jpg").write_bytes(b"<html>404</html>")
+    images = folder / "JPEGImages"
+    (images / "a.jpg").write_bytes((images / "a.jpg").read_bytes()[:400])
+    (images / "b.jpg").write_bytes(b"")
+    (images / "c.jpg").write_bytes(b"<html>404</html>")
     found = problems(folder, workers=3)
     assert [(problem.path, problem.kind, problem.level) for problem in found] == [
         (f"JPEGImages/{name}.jpg", "undecodable", "file") for name in "abc"
@@ -42,7 +42,7 @@ def test_an_annotated_size_that_differs_is_named(tmp_path):
     assert "41x20" in problem.message
 
 
-def test_a_picture_in_two_splits_is_a_leak(tmp_path):
+def test_a_image_in_two_splits_is_a_leak(tmp_path):
     folder = sound(tmp_path)
     shutil.copy(folder / "JPEGImages" / "a.jpg", folder / "JPEGImages" / "c.jpg")
     copies = find_copies((part, see(part.dataset)) for part in open_splits(folder, Reading()).splits)
@@ -50,7 +50,7 @@ def test_a_picture_in_two_splits_is_a_leak(tmp_path):
     assert copies[0].leaks
 
 
-def test_a_picture_twice_in_one_split_is_no_leak(tmp_path):
+def test_a_image_twice_in_one_split_is_no_leak(tmp_path):
     folder = sound(tmp_path)
     shutil.copy(folder / "JPEGImages" / "a.jpg", folder / "JPEGImages" / "b.jpg")
     (copies,) = find_copies((part, see(part.dataset)) for part in open_splits(folder, Reading()).splits)

@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from ssd.audit.box_presets import box_choices
+from ssd.audit.box_presets import box_presets
 from ssd.audit.readiness import judge
 from ssd.audit.report import FITTED, examine
 from ssd.audit.splits import Reading
@@ -39,15 +39,15 @@ def test_a_bad_split_that_training_does_not_use_stops_its_evaluation(tmp_path):
     assert found.line.startswith("evaluation on test would stop: 1 no_area")
 
 
-def test_a_picture_that_cannot_be_decoded_stops_training_even_when_objects_are_dropped(tmp_path):
+def test_a_image_that_cannot_be_decoded_stops_training_even_when_objects_are_dropped(tmp_path):
     folder = sound(tmp_path)
     (folder / "JPEGImages" / "a.jpg").write_bytes(b"")
     report = examine(folder, Reading(), boxes(), drop=True)
-    assert "replace or remove those pictures (data.bad_images=skip passes over a few" in judge(report).line
+    assert "replace or remove those images (data.bad_images=skip passes over a few" in judge(report).line
     assert [record.image_id for record in report.usable.records] == ["b"]
 
 
-def test_a_few_bad_pictures_stop_no_training_that_skips_them(tmp_path):
+def test_a_few_bad_images_stop_no_training_that_skips_them(tmp_path):
     folder = sound(tmp_path)
     (folder / "JPEGImages" / "a.jpg").write_bytes(b"")
     assert not verdict(folder, skip=True).stops
@@ -55,7 +55,7 @@ def test_a_few_bad_pictures_stop_no_training_that_skips_them(tmp_path):
     assert verdict(folder, skip=True).stops  # two of two are more than the loader passes over
 
 
-def test_evaluation_skips_no_pictures(tmp_path):
+def test_evaluation_skips_no_images(tmp_path):
     folder = sound(tmp_path)
     (folder / "JPEGImages" / "c.jpg").write_bytes(b"")
     assert verdict(folder, skip=True).stops
@@ -74,16 +74,16 @@ def test_a_missing_split_is_to_be_named(tmp_path):
 def test_what_stops_nothing_is_worth_a_look(tmp_path):
     zero = xml(xml_object(box=(0, 3, 12, 13)), xml_object(box=(0, 3, 12, 13)), xml_object(box=(3, 3, 60, 13)))
     folder = voc_splits(tmp_path, train={"a": zero, "b": zero}, val={"c": good(), "d": xml(xml_object("dog"))})
-    pictures = folder / "JPEGImages"
+    images = folder / "JPEGImages"
     for copied, name in (("a", "b"), ("c", "d")):
-        shutil.copy(pictures / f"{copied}.jpg", pictures / f"{name}.jpg")
+        shutil.copy(images / f"{copied}.jpg", images / f"{name}.jpg")
     lists(folder, train="a b", val="b c d")
     found = verdict(folder)
     text = "\n".join(found.cautions)
     assert not found.stops
     assert found.line == f"training can start; {len(found.cautions)} things are worth a look"
-    assert "1 picture in more than one split" in text
-    assert "1 picture more than once within a split" in text
+    assert "1 image in more than one split" in text
+    assert "1 image more than once within a split" in text
     assert "6 boxes at pixel 0, where VOC counts from 1: set data.voc_offset=0" in text
     assert "1 class without an object in train: dog" in text
     assert "3 clipped: " in text
@@ -116,7 +116,7 @@ def test_there_is_no_fit_without_objects(tmp_path):
 
 
 def test_the_configs_own_boxes_come_first_and_once():
-    assert box_choices(boxes(512, "coco"))[0].name == "SSD512 coco"
-    assert len(box_choices(boxes())) == 6
-    own, *others = box_choices(boxes(96))
+    assert box_presets(boxes(512, "coco"))[0].name == "SSD512 coco"
+    assert len(box_presets(boxes())) == 6
+    own, *others = box_presets(boxes(96))
     assert (own.name, len(others)) == ("config", 6)

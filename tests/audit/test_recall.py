@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssd.audit.recall import bucket, count_second_choices, hardest, measure
+from ssd.audit.recall import bucket, count_missed_best_box, hardest, measure
 from ssd.boxes import iou
 from ssd.data.dataset import Dataset
 from ssd.data.objects import gather
@@ -12,7 +12,7 @@ from tests.audit.made import boxes, split
 
 
 def record(*pixels: tuple[float, float, float, float], crowd: int = 0, side: int = 300) -> Record:
-    """A square picture; its last `crowd` boxes are crowd regions."""
+    """A square image; its last `crowd` boxes are crowd regions."""
     array = np.array(pixels, np.float32).reshape(-1, 4)
     count = len(array)
     return Record(
@@ -66,22 +66,22 @@ def test_the_farthest_objects_come_first_and_reached_ones_not_at_all():
 
 def test_objects_in_one_place_want_the_same_default_box():
     crowded = dataset(record((0, 0, 3, 3), (0, 0, 3, 3), (0, 0, 3, 3), (100, 100, 200, 200)), record((0, 0, 3, 3)))
-    seconds = count_second_choices(crowded, boxes())
+    seconds = count_missed_best_box(crowded, boxes())
     assert (seconds.count, seconds.objects) == (2, 5)
 
 
-def test_second_choices_are_counted_on_a_sample_of_many_pictures(monkeypatch):
+def test_second_choices_are_counted_on_a_sample_of_many_images(monkeypatch):
     monkeypatch.setattr("ssd.audit.recall._MATCHED_PICTURES", 2)
     data = dataset(*(record((0, 0, 3, 3), (0, 0, 3, 3)) for _ in range(5)))
-    seconds = count_second_choices(data, boxes())
-    assert (seconds.count, seconds.objects) == (2, 4)  # pictures 0 and 3
+    seconds = count_missed_best_box(data, boxes())
+    assert (seconds.count, seconds.objects) == (2, 4)  # images 0 and 3
 
 
 def test_a_split_without_objects_has_no_shares():
     reach = measure(dataset(record()), boxes())
     assert reach.recall is None
     assert reach.unreached == 0
-    assert count_second_choices(dataset(), boxes()).objects == 0
+    assert count_missed_best_box(dataset(), boxes()).objects == 0
 
 
 def test_coco_photographs_hold_many_objects_that_no_default_box_reaches(tiny_coco):
@@ -90,7 +90,7 @@ def test_coco_photographs_hold_many_objects_that_no_default_box_reaches(tiny_coc
     reach = measure(train, boxes(300, "coco"))
     assert reach.buckets["all"].objects == 465
     assert reach.unreached / 465 == pytest.approx(0.419, abs=5e-4)
-    assert count_second_choices(train, boxes(300, "coco")).count == 14
+    assert count_missed_best_box(train, boxes(300, "coco")).count == 14
 
 
 def test_every_overlap_of_a_real_split_is_the_slow_one(tiny_coco):

@@ -40,7 +40,7 @@ def test_a_split_made_up_of_others_is_not_checked_twice(tmp_path):
     assert opened.unions == ("trainval",)
 
 
-def test_splits_that_share_pictures_are_all_checked(tmp_path):
+def test_splits_that_share_images_are_all_checked(tmp_path):
     sound(tmp_path)
     lists(tmp_path, val="b", same="a b")
     opened = open_splits(tmp_path, Reading())
@@ -93,7 +93,7 @@ def test_an_empty_split_is_a_problem(tmp_path):
     assert kinds(open_splits(folder, Reading())) == ["empty_split"]
 
 
-def test_pictures_that_are_all_empty_have_no_classes(tmp_path):
+def test_images_that_are_all_empty_have_no_classes(tmp_path):
     folder = voc_splits(tmp_path, train={"a": xml()}, val={"b": xml()})
     assert kinds(open_splits(folder, Reading())) == ["no_objects", "no_objects"]
 

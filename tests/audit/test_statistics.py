@@ -1,12 +1,12 @@
 import pytest
 
-from ssd.audit.statistics import ClassCount, count_classes, empty_pictures, measure_sizes, repeated_objects
+from ssd.audit.statistics import ClassCount, count_classes, empty_images, measure_sizes, repeated_objects
 from ssd.data.objects import gather
 from tests.audit.made import split, voc_splits
 from tests.data.made import coco_content, coco_folder, xml, xml_object
 
 
-def test_objects_pictures_difficult_and_crowd_are_counted(tmp_path):
+def test_objects_images_difficult_and_crowd_are_counted(tmp_path):
     difficult = xml_object("dog", extra="<difficult>1</difficult>")
     folder = voc_splits(tmp_path, train={"a": xml(xml_object(), difficult, difficult), "b": xml(xml_object("dog"))})
     assert count_classes(split(folder, "train")) == [ClassCount("cat", 1, 1, 0, 0), ClassCount("dog", 3, 2, 2, 0)]
@@ -17,9 +17,9 @@ def test_a_crowd_region_is_no_object(tmp_path):
     assert counts == [ClassCount("car", 0, 1, 0, 1), ClassCount("toothbrush", 1, 1, 0, 0)]
 
 
-def test_pictures_without_objects_are_named(tmp_path):
+def test_images_without_objects_are_named(tmp_path):
     folder = voc_splits(tmp_path, train={"a": xml(xml_object()), "b": xml()})
-    assert empty_pictures(split(folder, "train")) == ["JPEGImages/b.jpg"]
+    assert empty_images(split(folder, "train")) == ["JPEGImages/b.jpg"]
 
 
 def test_an_object_annotated_twice_is_noted(tmp_path):

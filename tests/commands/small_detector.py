@@ -1,4 +1,4 @@
-"""Weights of a very small network with loud random numbers: it finds something in every picture."""
+"""Weights of a very small network with loud random numbers: it finds something in every image."""
 
 import json
 import os
@@ -24,8 +24,8 @@ def save_small_weights(path: Path) -> Path:
     return path
 
 
-def write_picture(path: Path, height: int = 50, width: int = 70, seed: int = 0) -> Path:
-    """A picture of noise, as a file."""
+def write_image(path: Path, height: int = 50, width: int = 70, seed: int = 0) -> Path:
+    """A image of noise, as a file."""
     image = np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(cv2.imencode(path.suffix.lower(), image)[1].tobytes())

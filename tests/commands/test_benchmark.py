@@ -184,7 +184,7 @@ def test_both_sides_agree(small, name):
     assert stages.CONTESTS[name](small).check()
 
 
-def test_augmented_pictures_of_both_sides_are_whole(small):
+def test_augmented_images_of_both_sides_are_whole(small):
     assert "20 draws of each" in stages.CONTESTS["augmentation"](small).check()
 
 
@@ -225,7 +225,7 @@ def test_every_made_up_object_has_one_best_default_box_of_its_own(small):
         assert len(set(favourites)) == len(favourites)
 
 
-def test_the_drawn_picture_is_always_the_same_photograph_sized_jpeg():
+def test_the_drawn_image_is_always_the_same_photograph_sized_jpeg():
     data = draw_jpeg()
     assert data == draw_jpeg()
     assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (480, 640, 3)

@@ -17,7 +17,7 @@ BAD = xml(xml_object(), *(xml_object(box=(5, number, 5, 9)) for number in range(
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
-    """Four objects without area in one file, another that is no XML, and a picture cut short."""
+    """Four objects without area in one file, another that is no XML, and a image cut short."""
     folder = voc_splits(tmp_path / "data", train={"a": BAD, "b": "<xml", "c": good()}, val={"d": good()})
     path = folder / "JPEGImages" / "c.jpg"
     path.write_bytes(path.read_bytes()[:-50])
@@ -31,7 +31,7 @@ def content(folder: Path) -> dict[str, str]:
 def test_a_sound_folder_is_exit_code_0(tmp_path, capsys):
     assert main([str(sound(tmp_path)), "--quiet"]) == 0
     printed = capsys.readouterr().out
-    assert printed.splitlines()[0] == f"{tmp_path}: train 2 pictures, val 1 pictures"
+    assert printed.splitlines()[0] == f"{tmp_path}: train 2 images, val 1 images"
     assert printed.splitlines()[-1].startswith("verdict: training can start")
 
 
@@ -162,7 +162,7 @@ def test_classes_stand_side_by_side(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     start = next(place for place, line in enumerate(lines) if line.startswith("objects in"))
     assert lines[start : start + 5] == [
-        "objects in  train  pictures  difficult  val  pictures",
+        "objects in  train  images  difficult  val  images",
         "bird            0         0          0    1         1",
         "cat             1         1          0    0         0",
         "dog             1         1          1    0         0",
@@ -179,7 +179,7 @@ def test_the_preview_leaves_out_what_cannot_be_decoded(broken, tmp_path):
 def test_a_preview_of_nothing_says_so(tmp_path, capsys):
     folder = voc_splits(tmp_path / "data", train={"a": "<"}, val={"b": good()})
     assert main([str(folder), "--quiet", "--preview", str(tmp_path / "preview.png")]) == 1
-    assert "no picture can be drawn" in capsys.readouterr().err
+    assert "no image can be drawn" in capsys.readouterr().err
 
 
 def test_deep_without_simplejpeg_says_so_and_goes_on(tmp_path, capsys, monkeypatch):

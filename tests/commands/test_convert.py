@@ -47,7 +47,7 @@ def test_a_ports_checkpoint_becomes_a_file_that_knows_all_by_itself(tmp_path, ca
 
 
 @pytest.mark.slow
-def test_as_a_process_it_takes_names_boxes_and_a_picture(tmp_path):
+def test_as_a_process_it_takes_names_boxes_and_a_image(tmp_path):
     torch.save(plain.mmdetection(4), tmp_path / "mm.pth")
     (tmp_path / "labels.txt").write_text("BACKGROUND\ncat\n\ndog\n owl \n")
     cv2.imwrite(str(tmp_path / "p.png"), np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8))
@@ -79,7 +79,7 @@ def test_our_own_file_gets_other_names_and_keeps_its_figures(small, tmp_path, ca
         ("there.safetensors", [], "there.safetensors: is there already. Name another file, or add --force."),
         ("new.safetensors", ["--names", "a"], "has 2 classes, 1 names were given"),
         ("new.safetensors", ["--names", ","], "holds no class names"),
-        ("new.safetensors", ["--image", "nothing.jpg"], "nothing.jpg: no such picture file"),
+        ("new.safetensors", ["--image", "nothing.jpg"], "nothing.jpg: no such image file"),
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(small, tmp_path, monkeypatch, capsys, out, options, problem):

@@ -19,7 +19,7 @@ import ssd
 from ssd.commands.demo import KEPT_SECONDS, list_weights, main, sweep
 from ssd.demo.search import Search
 from ssd.errors import ArgumentError, CheckpointError, ImageDecodeError
-from tests.commands.small_detector import save_small_weights, write_picture
+from tests.commands.small_detector import save_small_weights, write_image
 from tests.commands.webdriver import open_browser, wait
 
 CHECKOUT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def searching(*choices: object) -> Search:
 
 
 def test_an_answer_says_what_detect_says_and_shows_a_small_copy(weights, tmp_path):
-    photo = write_picture(tmp_path / "large.png", 1000, 2000)
+    photo = write_image(tmp_path / "large.png", 1000, 2000)
     answer = searching(weights).find(photo, str(weights))
     expected = ssd.load(weights, device="cpu", precision="fp32", backend="torch").detect(photo)
     assert (answer.found.boxes == expected.boxes).all()
@@ -58,9 +58,9 @@ def test_only_what_the_page_offers_is_loaded(weights, tmp_path):
     assert search.load(str(weights)) is search.load(str(weights))
 
 
-def test_what_is_no_picture_is_named_without_the_folder_of_uploads(weights, tmp_path):
-    (tmp_path / "notes.png").write_text("no picture")
-    with pytest.raises(ImageDecodeError, match=r"^notes\.png: is not a picture"):
+def test_what_is_no_image_is_named_without_the_folder_of_uploads(weights, tmp_path):
+    (tmp_path / "notes.png").write_text("no image")
+    with pytest.raises(ImageDecodeError, match=r"^notes\.png: is not a image"):
         searching(weights).find(tmp_path / "notes.png", str(weights))
 
 
@@ -128,17 +128,17 @@ def status(address: str, method: str = "GET") -> int:
 
 
 @pytest.mark.slow
-def test_in_a_browser_a_picture_is_searched_and_the_threshold_changes_the_boxes(weights, tmp_path):
+def test_in_a_browser_a_image_is_searched_and_the_threshold_changes_the_boxes(weights, tmp_path):
     pytest.importorskip("gradio", reason="the extra demo is not installed")
     run = tmp_path / "runs" / "mine"
     run.mkdir(parents=True)
     (run / "best.safetensors").write_bytes(weights.read_bytes())
     (tmp_path / "secret.txt").write_text("not for the page")
-    photo = write_picture(tmp_path / "photos" / "street.png", 300, 400)
-    (tmp_path / "photos" / "notes.png").write_text("no picture")
+    photo = write_image(tmp_path / "photos" / "street.png", 300, 400)
+    (tmp_path / "photos" / "notes.png").write_text("no image")
     with served(tmp_path) as (address, process), open_browser(tmp_path / "profile") as browser:
         browser.open(address)
-        browser.type("#picture input[type=file]", str(photo))
+        browser.type("#image input[type=file]", str(photo))
         wait(lambda: "Reading" in browser.text("#summary"), "detections")
         expected = ssd.load(run).detect(photo)
 
@@ -147,10 +147,10 @@ def test_in_a_browser_a_picture_is_searched_and_the_threshold_changes_the_boxes(
             return int(found.group(1)) if found else -1
 
         wait(lambda: count() == len(expected.filter(min_score=0.5)), "the number of boxes")
-        first = wait(lambda: browser.run("return document.querySelector('#drawn img')?.src"), "the drawn picture")
+        first = wait(lambda: browser.run("return document.querySelector('#drawn img')?.src"), "the drawn image")
         browser.set("#threshold input[type=number]", "0.02")
         wait(lambda: count() == len(expected.filter(min_score=0.02)), "more boxes")
-        wait(lambda: browser.run("return document.querySelector('#drawn img')?.src") != first, "another picture")
+        wait(lambda: browser.run("return document.querySelector('#drawn img')?.src") != first, "another image")
         assert "300" in browser.text("#summary")
         assert "mine" in browser.run("return document.querySelector('#weights input').value")
 
@@ -163,8 +163,8 @@ def test_in_a_browser_a_picture_is_searched_and_the_threshold_changes_the_boxes(
         assert len(downloaded["detections"]) == count()
 
         browser.open(address)
-        browser.type("#picture input[type=file]", str(tmp_path / "photos" / "notes.png"))
-        wait(lambda: "notes.png: is not a picture" in browser.text("#summary"), "the error")
+        browser.type("#image input[type=file]", str(tmp_path / "photos" / "notes.png"))
+        wait(lambda: "notes.png: is not a image" in browser.text("#summary"), "the error")
 
         remote = [url for url in browser.requests() if url.startswith(("http", "ws")) and not url.startswith(address)]
         assert remote == []
@@ -195,7 +195,7 @@ def test_the_page_has_limits(weights, tmp_path):
         assert large.stat().st_size > 2**20
         with open_browser(tmp_path / "profile") as browser:
             browser.open(address)
-            browser.type("#picture input[type=file]", str(large))
+            browser.type("#image input[type=file]", str(large))
             wait(lambda: "maximum" in browser.text("body").lower(), "the refusal")
             time.sleep(1)
             assert browser.text("#summary") == ""

@@ -10,7 +10,7 @@ import pytest
 
 import ssd.inference.detector
 from ssd.commands.detect import main
-from tests.commands.small_detector import read_rows, save_small_weights, snapshot, write_picture
+from tests.commands.small_detector import read_rows, save_small_weights, snapshot, write_image
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -22,12 +22,12 @@ def weights(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def photos(tmp_path) -> Path:
-    """Three good pictures, one of them deeper down, and a text file."""
+    """Three good images, one of them deeper down, and a text file."""
     folder = tmp_path / "photos"
     (folder / "deep").mkdir(parents=True)
     for name, size in (("b.png", (50, 70)), ("a.JPG", (80, 40)), ("deep/a.JPG", (33, 44))):
-        write_picture(folder / name, *size)
-    (folder / "notes.txt").write_text("no picture")
+        write_image(folder / name, *size)
+    (folder / "notes.txt").write_text("no image")
     return folder
 
 
@@ -35,7 +35,7 @@ def run(weights: Path, *arguments: object) -> int:
     return main(["--weights", str(weights), "--quiet", "--score-threshold", "0.01", *map(str, arguments)])
 
 
-def test_a_folder_gives_a_line_and_a_drawn_picture_for_each(weights, photos, tmp_path, capsys):
+def test_a_folder_gives_a_line_and_a_drawn_image_for_each(weights, photos, tmp_path, capsys):
     before = snapshot(photos)
     out = tmp_path / "out"
     assert run(weights, photos, "--output", out, "--batch-size", 1) == 0
@@ -47,7 +47,7 @@ def test_a_folder_gives_a_line_and_a_drawn_picture_for_each(weights, photos, tmp
     objects = sum(len(row["detections"]) for row in read_rows(out))
     assert objects > 0
     printed = capsys.readouterr().out
-    assert f"{objects} objects in 2 pictures" in printed
+    assert f"{objects} objects in 2 images" in printed
     assert f"a second: {out}" in printed
     assert snapshot(photos) == before
 
@@ -73,7 +73,7 @@ def test_lines_say_what_detect_says(weights, photos, tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_a_bad_picture_is_named_and_the_others_go_on(batch_size, weights, photos, tmp_path, capsys):
+def test_a_bad_image_is_named_and_the_others_go_on(batch_size, weights, photos, tmp_path, capsys):
     (photos / "aa.jpg").write_bytes((photos / "a.JPG").read_bytes()[:300])
     (photos / "ab.png").write_bytes(b"")
     out = tmp_path / "out"
@@ -88,14 +88,14 @@ def test_a_bad_picture_is_named_and_the_others_go_on(batch_size, weights, photos
     assert sorted(path.name for path in out.iterdir()) == ["a.JPG", "b.png", "detections.jsonl", "options.json"]
 
 
-def test_pictures_of_one_name_from_two_folders_both_get_drawn(weights, photos, tmp_path):
+def test_images_of_one_name_from_two_folders_both_get_drawn(weights, photos, tmp_path):
     out = tmp_path / "out"
     assert run(weights, photos, "--recursive", "--output", out) == 0
     assert {path.name for path in out.iterdir()} == {"a.JPG", "a-2.JPG", "b.png", "detections.jsonl", "options.json"}
 
 
-def test_pictures_that_differ_in_suffix_alone_both_get_their_files(weights, photos, tmp_path):
-    write_picture(photos / "b.jpg")
+def test_images_that_differ_in_suffix_alone_both_get_their_files(weights, photos, tmp_path):
+    write_image(photos / "b.jpg")
     out = tmp_path / "out"
     assert run(weights, photos, "--output", out, "--format", "images,yolo") == 0
     assert {path.name for path in out.iterdir() if path.suffix in {".jpg", ".png"}} == {"b.jpg", "b-2.png"}
@@ -123,7 +123,7 @@ def test_yolo_writes_labels_and_class_names(weights, photos, tmp_path):
 
 
 def test_coco_results_have_numbers_for_names_and_say_what_the_lines_say(weights, photos, tmp_path):
-    write_picture(photos / "000000000139.png")
+    write_image(photos / "000000000139.png")
     out = tmp_path / "out"
     assert run(weights, photos, "--format", "coco", "--output", out) == 0
     results, lines = json.loads((out / "coco.json").read_text()), read_rows(out)
@@ -146,7 +146,7 @@ def test_coco_results_go_by_an_annotation_file(weights, photos, tmp_path, capsys
     ]
     assert {(row["image_id"], row["category_id"]) for row in results} == {(7, 3)}
     assert len(results) == len(dogs)
-    assert f"1 pictures are not in {ids}" in capsys.readouterr().err
+    assert f"1 images are not in {ids}" in capsys.readouterr().err
 
 
 def test_nothing_found_is_an_empty_list_and_empty_labels(weights, photos, tmp_path):
@@ -174,7 +174,7 @@ def test_nothing_found_is_an_empty_list_and_empty_labels(weights, photos, tmp_pa
 
 
 def test_tiles_are_searched_too(weights, tmp_path):
-    large = write_picture(tmp_path / "large.png", 300, 400)
+    large = write_image(tmp_path / "large.png", 300, 400)
     for tiles, folder in ((None, "plain"), ("2x3", "tiled"), ("auto", "auto")):
         assert run(weights, large, "--output", tmp_path / folder, *(["--tiles", tiles] if tiles else [])) == 0
     detector = ssd.inference.detector.load(weights)
@@ -195,10 +195,10 @@ def test_without_output_each_call_takes_the_next_number(weights, photos, tmp_pat
     ("arguments", "message"),
     [
         (["nowhere.jpg"], "nowhere.jpg: no such file or folder"),
-        (["photos/*.gif"], "no picture or video found"),
-        (["empty"], "empty: no picture or video found"),
-        (["photos", "--output", "photos"], "holds the pictures themselves"),
-        (["photos", "--output", "photos", "--force"], "holds the pictures themselves"),
+        (["photos/*.gif"], "no image or video found"),
+        (["empty"], "empty: no image or video found"),
+        (["photos", "--output", "photos"], "holds the images themselves"),
+        (["photos", "--output", "photos", "--force"], "holds the images themselves"),
         (["photos", "--output", "full"], "is not empty"),
         (["photos", "--output", "photos/b.png"], "is a file"),
         (["photos", "--batch-size", "0"], "--batch-size"),

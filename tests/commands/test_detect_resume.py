@@ -10,7 +10,7 @@ import pytest
 
 from ssd.commands.detect import main
 from ssd.inference.bulk import journal
-from tests.commands.small_detector import read_rows, save_small_weights, snapshot, write_picture, write_video
+from tests.commands.small_detector import read_rows, save_small_weights, snapshot, write_image, write_video
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -23,8 +23,8 @@ def weights(tmp_path_factory) -> Path:
 @pytest.fixture
 def photos(tmp_path) -> Path:
     for number in range(6):
-        write_picture(tmp_path / "photos" / f"{number}.png", seed=number)
-    write_picture(tmp_path / "photos" / "deep" / "3.png", seed=9)
+        write_image(tmp_path / "photos" / f"{number}.png", seed=number)
+    write_image(tmp_path / "photos" / "deep" / "3.png", seed=9)
     return tmp_path / "photos"
 
 
@@ -40,7 +40,7 @@ def by_path(folder: Path) -> dict[str, dict]:
 
 
 def cut(folder: Path, keep: int, half: str = "") -> None:
-    """What a killed process leaves behind: the first lines, half of the next, and a picture without a line."""
+    """What a killed process leaves behind: the first lines, half of the next, and a image without a line."""
     journal = folder / "detections.jsonl"
     lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
     journal.write_text("".join(lines[:keep]) + (half or lines[keep][: len(lines[keep]) // 2]), encoding="utf-8")
@@ -57,7 +57,7 @@ def test_what_is_left_is_done_and_what_is_done_is_left(weights, photos, tmp_path
     assert run(weights, photos, "--output", out, "--batch-size", 2, "--resume") == 0
     printed = capsys.readouterr().out
     assert "3 of 7 are done already" in printed
-    assert "in 7 pictures" in printed
+    assert "in 7 images" in printed
     assert finished.read_bytes() == b"not written again"
     assert {path: row["detections"] for path, row in by_path(out).items()} == {
         path: row["detections"] for path, row in by_path(whole).items()
@@ -73,7 +73,7 @@ def test_a_finished_folder_is_left_as_it_is(weights, photos, tmp_path):
     assert snapshot(out) == before
 
 
-def test_pictures_that_came_later_get_names_of_their_own(weights, photos, tmp_path):
+def test_images_that_came_later_get_names_of_their_own(weights, photos, tmp_path):
     out = tmp_path / "out"
     (photos / "3.png").rename(tmp_path / "3.png")
     assert run(weights, photos, "--output", out) == 0
@@ -84,7 +84,7 @@ def test_pictures_that_came_later_get_names_of_their_own(weights, photos, tmp_pa
     assert rows[str(photos / "3.png")]["files"] == ["3-2.png"]
 
 
-def test_a_picture_that_failed_is_tried_again(weights, photos, tmp_path):
+def test_a_image_that_failed_is_tried_again(weights, photos, tmp_path):
     out, bad = tmp_path / "out", photos / "2.png"
     good = bad.read_bytes()
     bad.write_bytes(good[:100])
@@ -177,7 +177,7 @@ def wait_for_lines(process: subprocess.Popen[str], journal: Path, count: int) ->
 
 
 def many(folder: Path, count: int) -> Path:
-    first = write_picture(folder / "0000.png", 200, 200)
+    first = write_image(folder / "0000.png", 200, 200)
     for number in range(1, count):
         (folder / f"{number:04d}.png").write_bytes(first.read_bytes())
     return folder
@@ -199,7 +199,7 @@ def test_ctrl_c_says_how_to_go_on_and_that_works(weights, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_still_does_each_picture_once(weights, tmp_path):
+def test_killed_again_and_again_it_still_does_each_image_once(weights, tmp_path):
     photos, out = many(tmp_path / "photos", 300), tmp_path / "out"
     lines = 0
     for kill in range(4):

@@ -96,7 +96,7 @@ def test_videos_of_one_name_do_not_overwrite_each_other(weights, tmp_path):
 
 
 class Camera(http.server.BaseHTTPRequestHandler):
-    """A stream of JPEG pictures without end, as network cameras send it."""
+    """A stream of JPEG images without end, as network cameras send it."""
 
     def do_GET(self) -> None:
         self.send_response(200)

@@ -12,7 +12,7 @@ import ssd
 from ssd.commands.export import main
 from ssd.errors import ArgumentError, DatasetError
 from ssd.exporters import verify
-from ssd.exporters.pictures import open_pictures, own_pictures
+from ssd.exporters.sample_images import open_images, own_images
 from ssd.inference.detector import Detector
 from ssd.weights.native import save_weights
 from tests.exporters import made
@@ -32,7 +32,7 @@ def weights(tmp_path) -> Path:
 def photos(tmp_path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
-    for index, image in enumerate(made.pictures(5)):
+    for index, image in enumerate(made.images(5)):
         (folder / f"{index}.png").write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
     return folder
 
@@ -80,7 +80,7 @@ def test_a_graph_that_agrees_gets_its_name_and_a_report(weights, photos, engine,
     assert f"done: {out}" in text
     report = json.loads(out.with_name("best.onnx.parity.json").read_text())
     assert report["accepted"]
-    assert (report["pictures"], report["lost"], report["gained"]) == (5, 0, 0)
+    assert (report["images"], report["lost"], report["gained"]) == (5, 0, 0)
     assert report["box"] < 1e-3
     assert report["compared"] > 100
     assert report["tolerance"]["box"] == 0.1
@@ -182,30 +182,30 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, weights, tmp_
     assert [path.name for path in weights.parent.iterdir()] == ["best.safetensors"]
 
 
-def test_pictures_are_a_data_set_or_a_folder(bccd, photos):
-    data = open_pictures(str(bccd), "val")
+def test_images_are_a_data_set_or_a_folder(bccd, photos):
+    data = open_images(str(bccd), "val")
     assert data.title.endswith("split val")
     assert (len(data), data.dataset is not None) == (87, True)
-    assert len(open_pictures(str(bccd), "train")) == 205
-    assert len(open_pictures(str(bccd), "val", "test")) == 72
-    plain = open_pictures(str(photos), "val")
+    assert len(open_images(str(bccd), "train")) == 205
+    assert len(open_images(str(bccd), "val", "test")) == 72
+    plain = open_images(str(photos), "val")
     assert (len(plain), plain.dataset) == (5, None)
-    assert [image.shape for image in plain.some(2)] == [made.pictures(5)[0].shape, made.pictures(5)[4].shape]
+    assert [image.shape for image in plain.some(2)] == [made.images(5)[0].shape, made.images(5)[4].shape]
     assert plain.spread(3) == [0, 2, 4]
     assert plain.spread(None) == plain.spread(50) == [0, 1, 2, 3, 4]
     with pytest.raises(DatasetError):
-        open_pictures(str(bccd), "val", "nothing")
+        open_images(str(bccd), "val", "nothing")
     with pytest.raises(ArgumentError):
-        open_pictures(str(photos / "nothing"), "val")
+        open_images(str(photos / "nothing"), "val")
 
 
-def test_without_pictures_the_runs_own_are_taken_and_drawn_ones_else(weights):
-    assert own_pictures(str(weights)).drawn
+def test_without_images_the_runs_own_are_taken_and_drawn_ones_else(weights):
+    assert own_images(str(weights)).drawn
     (weights.parent / "config.yaml").write_text("data:\n  format: shapes\n  shapes_val: 3\n  shapes_size: 96\n")
-    own = own_pictures(str(weights.parent))
+    own = own_images(str(weights.parent))
     assert (own.drawn, len(own), own.load(0).shape) == (False, 3, (96, 96, 3))
     (weights.parent / "config.yaml").write_text("data:\n  folder: gone\n")
-    assert own_pictures(str(weights.parent)).drawn
+    assert own_images(str(weights.parent)).drawn
 
 
 def test_ap_is_compared_where_precision_is_lost(weights, bccd, engine, capsys):
@@ -228,8 +228,8 @@ def test_the_command_as_a_process(weights, photos, tmp_path):
     answer = run(weights, "--format", "pt2", "--parity", photos, cwd=tmp_path)
     assert (answer.returncode, answer.stderr) == (0, "")
     assert "done: " in answer.stdout
-    found = ssd.load(weights.with_suffix(".pt2"), trust=True).detect_batch(made.pictures(3))
-    made.assert_same(found, made.detector().detect_batch(made.pictures(3)))
+    found = ssd.load(weights.with_suffix(".pt2"), trust=True).detect_batch(made.images(3))
+    made.assert_same(found, made.detector().detect_batch(made.images(3)))
 
 
 @pytest.mark.slow
@@ -246,7 +246,7 @@ def test_each_format_as_a_process(weights, photos, bccd, tmp_path):
         assert answer.returncode == 0, answer.stderr
         detector = ssd.load(weights.parent / name)
         assert detector.class_names == made.CLASSES
-        assert len(detector.detect(made.pictures(1)[0])) > 0
+        assert len(detector.detect(made.images(1)[0])) > 0
     answer = run(weights, "--format", "onnx", "--force", "--parity", photos, "--tolerance", "score=0", cwd=tmp_path)
     assert answer.returncode == 1
     assert "NOT DONE: a score is" in answer.stderr

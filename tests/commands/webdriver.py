@@ -73,7 +73,7 @@ class Browser:
         sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
         return [params["request"]["url"] for params in sent]
 
-    def picture(self) -> bytes:
+    def image(self) -> bytes:
         """The window as PNG."""
         return base64.b64decode(self._ask("GET", "/screenshot"))
 

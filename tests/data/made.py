@@ -11,7 +11,7 @@ import numpy as np
 Box = Sequence[object]
 
 
-def write_picture(path: Path, width: int = 40, height: int = 20) -> Path:
+def write_image(path: Path, width: int = 40, height: int = 20) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = np.arange(width * height * 3, dtype=np.uint32).reshape(height, width, 3) % 255
     ok, data = cv2.imencode(path.suffix.lower(), image.astype(np.uint8))
@@ -31,9 +31,9 @@ def xml(*objects: str, size: tuple[int, int] | None = (40, 20), filename: str = 
 
 
 def voc_folder(root: Path, annotations: dict[str, str], split: str = "train") -> Path:
-    """A VOC folder with one 40x20 picture for every annotation, all in one split."""
+    """A VOC folder with one 40x20 image for every annotation, all in one split."""
     for name, text in annotations.items():
-        write_picture(root / "JPEGImages" / f"{name}.jpg")
+        write_image(root / "JPEGImages" / f"{name}.jpg")
         write_text(root / "Annotations" / f"{name}.xml", text)
     write_text(root / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{name}\n" for name in annotations))
     return root
@@ -46,7 +46,7 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def coco_content(**changes: Any) -> dict[str, Any]:
-    """Two pictures of 40x20 with one object each, of the categories 3 and 90."""
+    """Two images of 40x20 with one object each, of the categories 3 and 90."""
     content: dict[str, Any] = {
         "images": [
             {"id": 7, "file_name": "a.jpg", "width": 40, "height": 20},
@@ -67,5 +67,5 @@ def coco_content(**changes: Any) -> dict[str, Any]:
 def coco_folder(root: Path, content: Any, split: str = "train") -> Path:
     write_text(root / "annotations" / f"instances_{split}.json", json.dumps(content))
     for name in ("a.jpg", "b.jpg"):
-        write_picture(root / split / name)
+        write_image(root / split / name)
     return root

@@ -7,7 +7,7 @@ from ssd.data.dataset import open_dataset, scan
 from ssd.data.formats.registry import default_split, recognise
 from ssd.data.shapes.dataset import shapes
 from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
-from tests.data.made import coco_content, coco_folder, voc_folder, write_picture, write_text, xml, xml_object
+from tests.data.made import coco_content, coco_folder, voc_folder, write_image, write_text, xml, xml_object
 
 
 def test_the_format_is_recognised(tmp_path):
@@ -24,23 +24,23 @@ def test_a_voc_folder_with_a_list_of_classes_is_voc(tmp_path):
     assert open_dataset(folder, "train").class_names == ("cat", "dog")
     flat = tmp_path / "flat"
     write_text(flat / "classes.txt", "cat\n")
-    write_picture(flat / "a.jpg")
+    write_image(flat / "a.jpg")
     write_text(flat / "a.xml", xml(xml_object()))
     assert recognise(flat) == "voc"
     write_text(tmp_path / "yolo" / "classes.txt", "cat\n")
-    write_picture(tmp_path / "yolo" / "a.jpg")
+    write_image(tmp_path / "yolo" / "a.jpg")
     write_text(tmp_path / "yolo" / "a.txt", "0 0.5 0.5 0.5 0.5\n")
     assert recognise(tmp_path / "yolo") == "yolo"
 
 
-def test_a_picture_may_be_loaded_smaller_and_its_size_is_checked_all_the_same(tmp_path):
+def test_a_image_may_be_loaded_smaller_and_its_size_is_checked_all_the_same(tmp_path):
     folder = voc_folder(tmp_path / "voc", {"a": xml(xml_object())})
     (sample,) = (open_dataset(folder, "train").load(0, 4),)
     assert (sample.image.shape, sample.shrink) == ((5, 10, 3), 4)
     assert sample.boxes.tolist() == open_dataset(folder, "train").records[0].boxes.tolist()
     wrong = voc_folder(tmp_path / "wrong", {"a": xml(xml_object(), size=(39, 20))})  # 39 and 40 give 10 pixels both
     for shrink in (1, 4):
-        with pytest.raises(AnnotationError, match="says 39x20, the upright picture has 40x20"):
+        with pytest.raises(AnnotationError, match="says 39x20, the upright image has 40x20"):
             open_dataset(wrong, "train").load(0, shrink)
     assert shapes("train", 1, 64).load(0, 4).shrink == 1
 
@@ -96,7 +96,7 @@ def test_an_unknown_split_lists_the_known_ones(tmp_path):
 
 
 def test_an_empty_split_is_an_error(tmp_path):
-    with pytest.raises(DatasetError, match="split 'train' has no pictures"):
+    with pytest.raises(DatasetError, match="split 'train' has no images"):
         open_dataset(voc_folder(tmp_path, {}), "train", format="voc")
 
 
@@ -124,11 +124,11 @@ def test_without_a_usual_validation_split_one_must_be_named(tmp_path):
         default_split(folder, "auto", "val")
 
 
-def test_a_picture_of_another_size_than_annotated_is_an_error(tmp_path):
+def test_a_image_of_another_size_than_annotated_is_an_error(tmp_path):
     dataset = open_dataset(voc_folder(tmp_path, {"a": xml(xml_object(), size=(41, 20))}), "train")
-    with pytest.raises(AnnotationError, match=r"a.jpg: the annotation says 41x20, the upright picture has 40x20"):
+    with pytest.raises(AnnotationError, match=r"a.jpg: the annotation says 41x20, the upright image has 40x20"):
         dataset.load(0)
-    _, problems = scan(tmp_path, "train", check_pictures=True)
+    _, problems = scan(tmp_path, "train", check_images=True)
     assert [problem.kind for problem in problems] == ["size_differs"]
 
 
@@ -143,12 +143,12 @@ def test_annotation_before_exif_rotation_is_told(tmp_path):
         open_dataset(folder, "train").load(0)
 
 
-def test_a_damaged_picture_is_found_by_the_scan(tmp_path):
+def test_a_damaged_image_is_found_by_the_scan(tmp_path):
     folder = voc_folder(tmp_path, {"a": xml(xml_object())})
     (folder / "JPEGImages" / "a.jpg").write_bytes(b"")
     with pytest.raises(ImageDecodeError, match="empty"):
         open_dataset(folder, "train").load(0)
-    _, problems = scan(folder, "train", check_pictures=True)
+    _, problems = scan(folder, "train", check_images=True)
     assert [(problem.path, problem.level) for problem in problems] == [("JPEGImages/a.jpg", "file")]
 
 
@@ -169,14 +169,14 @@ def test_reading_leaves_the_folder_as_it_was(tmp_path):
 
     voc_folder(tmp_path / "voc", {"a": xml(xml_object())})
     coco_folder(tmp_path / "coco", coco_content())
-    write_picture(tmp_path / "yolo" / "images" / "train" / "a.jpg")
+    write_image(tmp_path / "yolo" / "images" / "train" / "a.jpg")
     write_text(tmp_path / "yolo" / "data.yaml", "names: [a]\ntrain: images/train\n")
     before = tree()
     for name in ("voc", "coco", "yolo"):
         open_dataset(tmp_path / name, "train").load(0)
-        scan(tmp_path / name, "train", check_pictures=True)
+        scan(tmp_path / name, "train", check_images=True)
     assert tree() == before
 
 
-def test_length_counts_pictures():
+def test_length_counts_images():
     assert len(shapes("train", 7, 32)) == 7

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.data.formats.annotations import RawObject, RawPicture, RawSplit
+from ssd.data.formats.annotations import RawImage, RawObject, RawSplit
 from ssd.data.records import build_records, check_box
 
 nan, inf = float("nan"), float("inf")
@@ -50,8 +50,8 @@ def item(index, name, box, **rest):
 
 
 def make_split(*objects, names=("cat", "dog")):
-    picture = RawPicture("p.jpg", "p", "p.xml", 40, 20, objects)
-    return RawSplit((picture,), names, (1, 2), ())
+    image = RawImage("p.jpg", "p", "p.xml", 40, 20, objects)
+    return RawSplit((image,), names, (1, 2), ())
 
 
 def test_labels_are_places_in_the_class_list():
@@ -78,7 +78,7 @@ def test_difficult_objects_are_kept_or_dropped():
     assert build_records(split, difficult="drop").records[0].labels.tolist() == [0]
 
 
-def test_a_picture_without_objects_has_empty_arrays():
+def test_a_image_without_objects_has_empty_arrays():
     (record,) = build_records(make_split()).records
     assert record.boxes.shape == (0, 4)
     assert record.boxes.dtype == np.float32

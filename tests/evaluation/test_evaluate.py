@@ -25,7 +25,7 @@ from ssd.evaluation.metrics.coco import CocoMetric
 from ssd.evaluation.metrics.error_breakdown import ErrorBreakdown
 from ssd.evaluation.metrics.sanity_check import sanity_check
 from ssd.evaluation.metrics.voc import VocMetric
-from ssd.structures import Found, Predictions, Record, Sample, Targets
+from ssd.structures import BatchDetections, Predictions, Record, Sample, Targets
 from tests.evaluation.metrics.made import record
 from tests.evaluation.metrics.test_sanity_check import SidesForCorners
 
@@ -33,7 +33,7 @@ NAMES = ("cat", "dog")
 
 
 class FakeData:
-    """Pictures of one colour: their number. Each knows its objects."""
+    """Images of one colour: their number. Each knows its objects."""
 
     def __init__(self, records: Sequence[Record], class_names: Sequence[str] = NAMES) -> None:
         self.records = tuple(records)
@@ -46,7 +46,7 @@ class FakeData:
 
 
 class Oracle:
-    """Reads a picture's number from its colour and finds what is there, under its own labels, padded as ours does."""
+    """Reads a image's number from its colour and finds what is there, under its own labels, padded as ours does."""
 
     def __init__(self, data: FakeData, class_names: Sequence[str] = NAMES, *, score: float = 0.9) -> None:
         self.data = data
@@ -62,7 +62,7 @@ class Oracle:
         numbers = images[:, 0, 0, 0]
         return Predictions(torch.zeros(len(images), 1, 4), numbers[:, None, None].expand(-1, 1, 3))
 
-    def postprocess(self, predictions: Predictions) -> Found:
+    def postprocess(self, predictions: Predictions) -> BatchDetections:
         numbers = predictions.logits[:, 0, 0].int().tolist()
         boxes, labels = torch.zeros(len(numbers), 9, 4), torch.zeros(len(numbers), 9, dtype=torch.int64)
         scores, counts = torch.zeros(len(numbers), 9), torch.zeros(len(numbers), dtype=torch.int64)
@@ -75,7 +75,7 @@ class Oracle:
             scores[row, : len(known)] = self.score
             names = [self.class_names.index(self.data.class_names[item.labels[i]]) for i in known]
             labels[row, : len(known)] = torch.tensor(names, dtype=torch.int64)
-        return Found(boxes, scores, labels, counts)
+        return BatchDetections(boxes, scores, labels, counts)
 
 
 def seven() -> FakeData:
@@ -123,9 +123,9 @@ def test_a_class_the_detector_lacks_counts_as_zero_and_is_named(caplog: pytest.L
 class EverythingIsABird(Oracle):
     """Finds a class that the data does not have."""
 
-    def postprocess(self, predictions: Predictions) -> Found:
+    def postprocess(self, predictions: Predictions) -> BatchDetections:
         found = super().postprocess(predictions)
-        return Found(found.boxes, found.scores, torch.full_like(found.labels, 2), found.counts)
+        return BatchDetections(found.boxes, found.scores, torch.full_like(found.labels, 2), found.counts)
 
 
 def test_detections_of_classes_the_data_lacks_are_dropped_and_counted() -> None:
@@ -160,7 +160,7 @@ def test_nothing_is_computed_once_somebody_asked_to_stop() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_picture_that_cannot_be_read_is_named(workers: int) -> None:
+def test_a_image_that_cannot_be_read_is_named(workers: int) -> None:
     class Broken(FakeData):
         def load(self, index: int) -> Sample:
             if index == 4:
@@ -172,7 +172,7 @@ def test_a_picture_that_cannot_be_read_is_named(workers: int) -> None:
         evaluate(Oracle(data), data, VocMetric(data.records, NAMES), workers=workers, batch_size=2, progress=False)
 
 
-def test_loss_is_the_mean_over_pictures_of_the_same_pass() -> None:
+def test_loss_is_the_mean_over_images_of_the_same_pass() -> None:
     data = seven()
     detector = Oracle(data)
     seen: list[int] = []
@@ -265,7 +265,7 @@ class Blurred:
     def predict(self, images: Tensor) -> Predictions:
         return Predictions(torch.zeros(len(images), 1, 4), torch.zeros(len(images), 1, 81))
 
-    def postprocess(self, predictions: Predictions) -> Found:
+    def postprocess(self, predictions: Predictions) -> BatchDetections:
         columns: list[list[Tensor]] = [[], [], []]
         for _ in range(len(predictions.logits)):
             item = self.data.records[self.next]
@@ -278,7 +278,7 @@ class Blurred:
                 column.append(torch.from_numpy(values))
         counts = torch.tensor([len(row) for row in columns[1]])
         boxes, scores, labels = (pad_sequence(column, batch_first=True) for column in columns)
-        return Found(boxes.float(), scores.float(), labels, counts)
+        return BatchDetections(boxes.float(), scores.float(), labels, counts)
 
 
 def test_photographs_score_as_pycocotools_says_of_the_two_files(tiny_coco: Path, tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_ground_truth_as_detections_is_checked_before_anything_is_detected() -> 
     assert oracle.batch_sizes == []
 
 
-def test_ground_truth_of_real_pictures_scores_one(bccd: Path) -> None:
+def test_ground_truth_of_real_images_scores_one(bccd: Path) -> None:
     data = open_dataset(bccd, "val", bad_objects="drop")
     for metric in (CocoMetric(data.records, data.class_names), VocMetric(data.records, data.class_names)):
         sanity_check(metric)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import ssd
-from tests.commands.small_detector import save_small_weights, write_picture
+from tests.commands.small_detector import save_small_weights, write_image
 
 CHECKOUT = Path(__file__).parents[2]
 SCRIPT = CHECKOUT / "examples" / "ray_detect.py"
@@ -37,11 +37,11 @@ def test_a_local_ray_finds_what_the_detector_finds(tmp_path):
 
     weights = save_small_weights(tmp_path / "small.safetensors")
     paths = [
-        write_picture(tmp_path / "photos" / name, 50, 60 + index, index)
+        write_image(tmp_path / "photos" / name, 50, 60 + index, index)
         for index, name in enumerate(("a.png", "b.jpg", "deep/c.png"))
     ]
     (tmp_path / "photos" / "damaged.png").write_bytes(paths[0].read_bytes()[:200])
-    (tmp_path / "photos" / "notes.txt").write_text("no picture")
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
     options = (
         "--weights",
         "small.safetensors",
@@ -56,7 +56,7 @@ def test_a_local_ray_finds_what_the_detector_finds(tmp_path):
     done = run("photos", "found", *options, folder=tmp_path)
     assert done.returncode == 2, done.stderr  # the damaged one
     assert "damaged.png: cannot be decoded" in done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == {"pictures": 4, "failed": 1, "output": "found"}
+    assert json.loads(done.stdout.splitlines()[-1]) == {"images": 4, "failed": 1, "output": "found"}
     rows = {Path(row["path"]).name: row for row in parquet.read_table(tmp_path / "found").to_pylist()}
     detector = ssd.load(weights, backend="torch")
     for path in paths:
@@ -70,8 +70,8 @@ def test_a_local_ray_finds_what_the_detector_finds(tmp_path):
     assert rows["damaged.png"]["detections"] == []
 
     images = [{"bytes": path.read_bytes(), "path": path.name} for path in paths]
-    parquet.write_table(pyarrow.table({"image": images}), tmp_path / "pictures.parquet")
-    done = run("pictures.parquet", "found2", "--column", "image", *options, folder=tmp_path)
+    parquet.write_table(pyarrow.table({"image": images}), tmp_path / "images.parquet")
+    done = run("images.parquet", "found2", "--column", "image", *options, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     again = parquet.read_table(tmp_path / "found2").to_pylist()
     assert sorted(len(row["detections"]) for row in again) == sorted(

@@ -39,7 +39,7 @@ def test_an_object_is_found_once_and_by_its_own_class_alone(example):
     assert (count.found, count.objects, count.detections) == (1, 3, 4)
 
 
-def test_objects_move_with_their_picture_to_the_sheet(example, bccd):
+def test_objects_move_with_their_image_to_the_sheet(example, bccd):
     single = list(example.sheets(bccd, "test", 1, 4))
     (sheet,) = example.sheets(bccd, "test", 2, 1)
     height, width = single[0].image.shape[:2]
@@ -57,5 +57,5 @@ def test_the_table_has_a_row_for_each_way_of_tiling(tmp_path, bccd):
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
     assert [line.split("|")[1].strip() for line in done.stdout.splitlines()[4:]] == [
         *("None", "2", "3", "4", "auto"),
-        "the pictures one by one",
+        "the images one by one",
     ]

@@ -51,7 +51,7 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
     scalar.write_text("42")
     with pytest.raises(ConfigError, match=r"scalar\.yaml"):
         configs.load(scalar)
-    with pytest.raises(ConfigError, match=r"is a folder, not a config file\. If it holds pictures, write --data"):
+    with pytest.raises(ConfigError, match=r"is a folder, not a config file\. If it holds images, write --data"):
         configs.load(tmp_path)
 
 
@@ -86,7 +86,7 @@ def test_paper_mode_is_the_papers_and_each_switch_can_be_overruled() -> None:
     assert mixed.optim.schedule == "steps"
 
 
-def test_the_learning_rate_follows_the_pictures_of_a_step() -> None:
+def test_the_learning_rate_follows_the_images_of_a_step() -> None:
     def lr(*words: str) -> float:
         rate = configs.resolve(configs.load(None, words)).optim.lr
         assert rate is not None
@@ -98,6 +98,6 @@ def test_the_learning_rate_follows_the_pictures_of_a_step() -> None:
     assert lr("mode=paper", "train.batch_size=64") == pytest.approx(2e-3)
     assert lr("train.batch_size=64", "optim.max_lr=0.02") == 0.02
     for mode in ("default", "paper"):
-        assert lr(f"mode={mode}", "optim.lr_per_picture=1e-3") == pytest.approx(8e-3)
+        assert lr(f"mode={mode}", "optim.lr_per_image=1e-3") == pytest.approx(8e-3)
         assert lr(f"mode={mode}", "optim.max_lr=1e-5") == 1e-5
     assert lr("optim.lr=0.5") == 0.5

@@ -30,8 +30,8 @@ def test_a_network_that_cannot_be_is_named_before_weights_are_fetched(
         starting.start(configs.resolve(configs.load(None, [mistake])), ("cat",))
 
 
-def pictures(count: int, decoded: list[str], damaged: int | None = None) -> Dataset:
-    """A data set of which one picture may be damaged; says what was decoded."""
+def images(count: int, decoded: list[str], damaged: int | None = None) -> Dataset:
+    """A data set of which one image may be damaged; says what was decoded."""
     boxes, flags = np.zeros((0, 4), np.float32), np.zeros(0, bool)
     labels, areas = np.zeros(0, np.int64), np.zeros(0, np.float32)
     records = [Record(f"{index}.jpg", index, 4, 4, boxes, labels, flags, flags, areas) for index in range(count)]
@@ -45,15 +45,15 @@ def pictures(count: int, decoded: list[str], damaged: int | None = None) -> Data
     return Dataset(tuple(records), ("a",), (1,), "name", "split", read=read)
 
 
-def test_a_damaged_picture_stops_a_run_before_its_first_step() -> None:
+def test_a_damaged_image_stops_a_run_before_its_first_step() -> None:
     with pytest.raises(ImageDecodeError, match=r"1\.jpg.*data\.bad_images=skip"):
-        experiment_data.check_pictures(pictures(3, []), pictures(2, [], damaged=1))
+        experiment_data.check_images(images(3, []), images(2, [], damaged=1))
 
 
 def test_of_a_large_set_only_what_is_evaluated_on_is_looked_through() -> None:
     trained: list[str] = []
     evaluated: list[str] = []
-    experiment_data.check_pictures(pictures(9, trained, damaged=3), pictures(2, evaluated), limit=10)
+    experiment_data.check_images(images(9, trained, damaged=3), images(2, evaluated), limit=10)
     assert (trained, sorted(evaluated)) == ([], ["0.jpg", "1.jpg"])
 
 
@@ -133,7 +133,7 @@ def saved_detector(folder: Path, *words: str) -> Path:
     return path
 
 
-def begun(*words: str) -> starting.Start:
+def begun(*words: str) -> starting.Initialised:
     return starting.start(configs.resolve(configs.load(None, [*SMALL, *words])), ("cat",))
 
 
@@ -155,7 +155,7 @@ def test_what_no_key_names_is_as_the_given_detector_was_trained(tmp_path: Path) 
     assert (overruled.boxes.clip, overruled.boxes.variances) == ("centre", (1, 1, 1, 1))
 
 
-def test_the_mode_says_how_pictures_are_resized_and_whether_boxes_vote(tmp_path: Path) -> None:
+def test_the_mode_says_how_images_are_resized_and_whether_boxes_vote(tmp_path: Path) -> None:
     ours, paper = begun().settings, begun("mode=paper").settings
     assert (ours.preprocessing.resize, ours.postprocessing.box_voting) == ("area", 0.05)
     assert (paper.preprocessing.resize, paper.postprocessing.box_voting) == ("uint8", 0.0)
@@ -165,7 +165,7 @@ def test_the_mode_says_how_pictures_are_resized_and_whether_boxes_vote(tmp_path:
     assert older.preprocessing.resize == "area", "training filters what it shows, so detection does"
 
 
-def test_a_library_backbone_is_shown_filtered_pictures_too(tmp_path: Path) -> None:
+def test_a_library_backbone_is_shown_filtered_images_too(tmp_path: Path) -> None:
     path = tmp_path / "resnet18.pth"
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), path)
     words = ("model.backbone=resnet18", "model.width=1", f"model.backbone_weights={path}")

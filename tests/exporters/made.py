@@ -1,4 +1,4 @@
-"""A very small detector with loud random weights, its exports, and pictures for it."""
+"""A very small detector with loud random weights, its exports, and images for it."""
 
 import dataclasses
 from functools import cache
@@ -33,7 +33,7 @@ def settings(resize: str = "uint8", **rules: float) -> Settings:
 
 @cache
 def network() -> torch.nn.Module:
-    """It finds something in every picture, with scores of every size."""
+    """It finds something in every image, with scores of every size."""
     return loud(settings())
 
 
@@ -51,7 +51,7 @@ def detector(made: Settings | None = None) -> Detector:
     return Detector(network(), made or settings(), device="cpu", precision="fp32", backend="torch")
 
 
-def pictures(count: int = 6, seed: int = 0) -> list[np.ndarray]:
+def images(count: int = 6, seed: int = 0) -> list[np.ndarray]:
     """Smooth colours, of many sizes; the first three have one size."""
     rng = np.random.default_rng(seed)
     sizes = [(47, 91)] * 3 + rng.integers(20, 140, (count, 2)).tolist()
@@ -62,7 +62,7 @@ def pictures(count: int = 6, seed: int = 0) -> list[np.ndarray]:
 
 
 def assert_same(found: list[Detections], expected: list[Detections]) -> None:
-    """Detections of the same pictures; two whose scores are equal to the last digit may change places."""
+    """Detections of the same images; two whose scores are equal to the last digit may change places."""
     for ours, theirs in zip(found, expected, strict=True):
         assert len(ours) == len(theirs)
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)

@@ -219,7 +219,7 @@ def test_a_graph_that_finds_nothing_says_so(format, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("format", list(made.SUFFIXES))
 def test_ssd300_on_photographs(format, tiny_coco, tmp_path):
-    """torchvision's rules and class count, VGG16, pictures of real sizes."""
+    """torchvision's rules and class count, VGG16, images of real sizes."""
     for package in made.EXTRAS[format]:
         pytest.importorskip(package)
     base = factory.ssd300(tuple(f"class_{i}" for i in range(90)), table="coco")
@@ -258,7 +258,7 @@ def test_16_and_8_bits_stay_close(tmp_path):
     assert sizes[1] < 0.7 * sizes[0]
     with pytest.raises(ArgumentError, match=r"int8\.xml is not for 'fp32'"):
         ssd.load(tmp_path / "int8.xml", precision="fp32")
-    with pytest.raises(ArgumentError, match="no pictures"):
+    with pytest.raises(ArgumentError, match="no images"):
         export(made.network(), settings, tmp_path / "a.xml", "openvino", precision="int8", calibration=[])
 
 

@@ -32,7 +32,7 @@ def test_the_graph_computes_what_the_detector_does(resize, top_k, plain, sigma):
     torch.testing.assert_close(found.boxes, expected.boxes, atol=1e-4, rtol=0)
 
 
-def test_suppression_goes_class_by_class_and_picture_by_picture():
+def test_suppression_goes_class_by_class_and_image_by_image():
     near, far = [0.1, 0.1, 0.5, 0.5], [0.6, 0.6, 0.9, 0.9]
     boxes = torch.tensor([[near, near, far], [near, far, far]])
     scores = torch.tensor([[[0.9, 0.8, 0.7], [0.0, 0.6, 0.5]], [[0.3, 0.2, 0.4], [0.0, 0.0, 0.0]]])

@@ -24,7 +24,7 @@ def test_the_largest_differences_are_in_pixels_of_the_input_and_in_scores():
     before = detections((0, 0, 100, 50, 0.9, 0), (0, 50, 40, 100, 0.5, 1))
     after = detections((0, 0, 104, 51, 0.8, 0), (0, 50, 40, 100, 0.5, 1))
     found = parity(before, after)
-    assert (found.box, found.pictures, found.compared) == (2.0, 1, 4)  # 200 pixels wide, 100 in the input
+    assert (found.box, found.images, found.compared) == (2.0, 1, 4)  # 200 pixels wide, 100 in the input
     assert found.score == pytest.approx(0.1)
     assert (found.lost, found.gained) == (0, 0)
     assert len(found.failures(EXACT)) == 2
@@ -54,7 +54,7 @@ def test_a_score_next_to_the_threshold_may_fall_below_it():
     assert parity(detections(good, (100, 0, 150, 50, 0.0125, 0)), detections(good)).lost == 1
 
 
-def test_the_last_of_a_full_picture_may_be_another():
+def test_the_last_of_a_full_image_may_be_another():
     first = (0, 0, 50, 50, 0.9, 0)
     before = detections(first, (100, 0, 150, 50, 0.3, 0))
     after = detections(first, (100, 50, 150, 100, 0.3, 0))
@@ -71,7 +71,7 @@ def test_a_weak_twin_counts_for_a_strong_detection():
     assert found.score == pytest.approx(0.06)
 
 
-def test_pictures_add_up_to_the_worst():
+def test_images_add_up_to_the_worst():
     total = Parity(1, 10, 0.5, 0.1, 1, 0).plus(Parity(2, 5, 0.2, 0.3, 0, 2))
     assert total == Parity(3, 15, 0.5, 0.3, 1, 2)
 

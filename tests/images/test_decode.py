@@ -46,7 +46,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_every_known_format_decodes_to_the_same_picture(kind: str, tmp_path: Path) -> None:
+def test_every_known_format_decodes_to_the_same_image(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "picture"
     path.write_bytes(encoded(photo(), kind))
     image = load_image(path)
@@ -59,12 +59,12 @@ def test_every_known_format_decodes_to_the_same_picture(kind: str, tmp_path: Pat
 
 @pytest.mark.parametrize("kind", [*FORMATS, "progressive"])
 @pytest.mark.parametrize("keep", [0.1, 0.5, -2])
-def test_a_cut_picture_is_an_error_that_names_the_file(kind: str, keep: float, tmp_path: Path) -> None:
+def test_a_cut_image_is_an_error_that_names_the_file(kind: str, keep: float, tmp_path: Path) -> None:
     picture = Image.fromarray(noise(60, 90))
     whole = encoded(picture, "JPEG", progressive=True) if kind == "progressive" else encoded(picture, kind)
-    path = tmp_path / "cut picture"
+    path = tmp_path / "cut image"
     path.write_bytes(whole[: keep if keep < 0 else int(len(whole) * keep)])
-    with pytest.raises(ImageDecodeError, match="cut picture"):
+    with pytest.raises(ImageDecodeError, match="cut image"):
         load_image(path)
 
 
@@ -73,12 +73,12 @@ def test_a_cut_picture_is_an_error_that_names_the_file(kind: str, keep: float, t
     [
         (b"", "empty"),
         (b"<!DOCTYPE html><html>404</html>", "text or HTML"),
-        (b"\x00\x01\x02 nothing that anybody knows", "not a picture"),
-        (b"\xff\xd8\xff\xe0", "not a picture"),
-        (encoded(photo(), "PPM"), "not a picture"),
+        (b"\x00\x01\x02 nothing that anybody knows", "not a image"),
+        (b"\xff\xd8\xff\xe0", "not a image"),
+        (encoded(photo(), "PPM"), "not a image"),
     ],
 )
-def test_what_is_no_picture_is_an_error_with_its_reason(content: bytes, reason: str, tmp_path: Path) -> None:
+def test_what_is_no_image_is_an_error_with_its_reason(content: bytes, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     for read in (load_image, read_size):
@@ -88,9 +88,9 @@ def test_what_is_no_picture_is_an_error_with_its_reason(content: bytes, reason: 
 
 @pytest.mark.parametrize("read", [load_image, read_size])
 def test_missing_files_and_folders_are_errors(read: object, tmp_path: Path) -> None:
-    with pytest.raises(ImageDecodeError, match="no such picture file"):
+    with pytest.raises(ImageDecodeError, match="no such image file"):
         read(tmp_path / "none.png")  # type: ignore[operator]
-    with pytest.raises(ImageDecodeError, match=r"cannot be read|not a picture"):
+    with pytest.raises(ImageDecodeError, match=r"cannot be read|not a image"):
         read(tmp_path)  # type: ignore[operator]
     with pytest.raises(ImageDecodeError, match="cannot be read"):
         read("a\0b.png")  # type: ignore[operator]
@@ -240,7 +240,7 @@ def test_importing_images_reads_no_dataset_library() -> None:
 # What people pass to detect()
 
 
-def test_everything_people_call_a_picture_is_accepted(tmp_path: Path) -> None:
+def test_everything_people_call_a_image_is_accepted(tmp_path: Path) -> None:
     pixels = np.asarray(photo())
     path = tmp_path / "a.png"
     photo().save(path)
@@ -255,7 +255,7 @@ def test_everything_people_call_a_picture_is_accepted(tmp_path: Path) -> None:
         assert image.flags["C_CONTIGUOUS"]
 
 
-def test_grey_pictures_get_three_channels() -> None:
+def test_grey_images_get_three_channels() -> None:
     grey = np.asarray(photo().convert("L"))
     for source in (grey, grey[..., None], (grey / 255)[None].astype(np.float32), photo().convert("L")):
         assert np.array_equal(as_image(source), np.dstack([grey] * 3))
@@ -327,7 +327,7 @@ def test_the_float_rule_is_torchvisions(height: int, width: int, size: int, imag
     torch.testing.assert_close(preprocess(image, rule, size), expected, rtol=1e-6, atol=5e-5)
 
 
-def test_a_large_picture_is_resized_by_the_same_rule_from_the_pixels_that_count() -> None:
+def test_a_large_image_is_resized_by_the_same_rule_from_the_pixels_that_count() -> None:
     rule = Preprocessing((110.0, 120.0, 130.0), (1.0, 2.0, 3.0), channels="bgr", resize="float")
     for height, width in ((900, 1200), (1201, 907), (3000, 301)):
         image = noise(height, width)
@@ -373,7 +373,7 @@ def test_channels_say_which_comes_first_and_the_mean_follows_them(resize: str) -
 
 
 @pytest.mark.parametrize("resize", ["uint8", "float", "antialias", "area"])
-def test_a_batch_is_its_pictures_in_either_memory_layout(resize: str) -> None:
+def test_a_batch_is_its_images_in_either_memory_layout(resize: str) -> None:
     images = [noise(30, 50), noise(64, 64, 1), noise(1, 1, 2), noise(3, 500, 3)]
     rule = Preprocessing(resize=resize)  # type: ignore[arg-type]
     batch = preprocess_batch(images, rule, 32)
@@ -385,7 +385,7 @@ def test_a_batch_is_its_pictures_in_either_memory_layout(resize: str) -> None:
     assert preprocess_batch([], rule, 32).shape == (0, 3, 32, 32)
 
 
-def test_a_read_only_picture_is_left_alone() -> None:
+def test_a_read_only_image_is_left_alone() -> None:
     image = noise(10, 10)
     image.flags.writeable = False
     for resize in ("uint8", "float"):

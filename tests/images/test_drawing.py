@@ -27,17 +27,17 @@ def test_an_outline_lies_on_the_border_of_its_box():
     assert (changed(drawn) == expected).all()
 
 
-def test_the_given_picture_stays_as_it_is():
+def test_the_given_image_stays_as_it_is():
     image = grey(50, 50)
     drawing.draw_boxes(image, np.array([[5.0, 5.0, 40.0, 40.0]]), ["cat"], [(255, 0, 0)])
     assert not changed(image).any()
 
 
-def test_no_boxes_leave_the_picture_unchanged():
+def test_no_boxes_leave_the_image_unchanged():
     assert not changed(drawing.draw_boxes(grey(30, 40), np.zeros((0, 4), np.float32), [], [])).any()
 
 
-def test_a_read_only_and_a_flipped_picture_can_be_drawn_on():
+def test_a_read_only_and_a_flipped_image_can_be_drawn_on():
     image = grey(50, 60)[:, ::-1]
     image.flags.writeable = False
     assert drawing.draw_boxes(image, np.array([[5.0, 5.0, 40.0, 40.0]]), ["cat"], [(255, 0, 0)]).shape == (50, 60, 3)
@@ -45,7 +45,7 @@ def test_a_read_only_and_a_flipped_picture_can_be_drawn_on():
 
 @pytest.mark.parametrize("shape", [(480, 640), (3000, 4000), (40, 600), (120, 160)])
 @pytest.mark.parametrize("corner", [(0.0, 0.0), (0.97, 0.0), (0.0, 0.97), (0.97, 0.97), (0.4, 0.4)])
-def test_a_label_lies_whole_inside_the_picture(shape, corner, monkeypatch):
+def test_a_label_lies_whole_inside_the_image(shape, corner, monkeypatch):
     monkeypatch.setattr(drawing, "_outline", lambda *_: None)
     height, width = shape
     box = np.array([[corner[0] * width, corner[1] * height, width, height]])
@@ -82,7 +82,7 @@ def test_in_a_crowd_no_label_is_hidden_by_half_and_most_are_there(monkeypatch):
         assert hidden <= (x2 - x1) * (y2 - y1) / 2
 
 
-def test_a_label_wider_than_the_picture_gets_smaller_letters():
+def test_a_label_wider_than_the_image_gets_smaller_letters():
     long, short = (drawing._fit(text, 12.0, 76) for text in ("a very long class name 0.99", "cat 0.9"))
     assert long[0] < short[0]
     assert long[1][0] <= 76
@@ -94,7 +94,7 @@ def test_the_first_box_is_drawn_above_the_others():
     assert drawn[10, 20].tolist() == [255, 0, 0]
 
 
-def test_lines_and_letters_grow_with_the_picture():
+def test_lines_and_letters_grow_with_the_image():
     assert [drawing.line_width(grey(*shape)) for shape in ((64, 64), (480, 640), (3000, 4000))] == [1, 2, 12]
     small, large = (drawing._letter_height((*shape, 3), ["cat"]) for shape in ((480, 640), (3000, 4000)))
     assert (small, large) == (14, 87.5)
@@ -116,7 +116,7 @@ def test_letters_are_smaller_in_a_crowd_and_never_too_small_to_read():
     st.lists(st.floats(-200, 200), min_size=4, max_size=4),
     st.sampled_from(["cat 0.9", "Größe", "собака", "狗", "a\nb", "x" * 80]),
 )
-def test_any_box_on_any_picture_can_be_drawn(height, width, box, text):
+def test_any_box_on_any_image_can_be_drawn(height, width, box, text):
     drawn = drawing.draw_boxes(grey(height, width), np.array([box]), [text], [(1, 2, 3)])
     assert drawn.shape == (height, width, 3)
 
@@ -147,7 +147,7 @@ def test_before_opencv_5_names_are_spelled_in_ascii(monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPG", ".webp", ".bmp", ".tiff"])
-def test_a_written_picture_reads_back_as_rgb(tmp_path, suffix):
+def test_a_written_image_reads_back_as_rgb(tmp_path, suffix):
     image = np.zeros((20, 30, 3), np.uint8)
     image[..., 0] = 250
     path = tmp_path / f"Bild ä 日本{suffix}"

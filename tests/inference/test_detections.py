@@ -77,7 +77,7 @@ def test_filter_names_the_class_it_does_not_know():
         make().filter("cow")
 
 
-def test_plot_draws_on_a_copy_of_the_picture(photograph):
+def test_plot_draws_on_a_copy_of_the_image(photograph):
     from ssd.images.decode import load_image
 
     image = load_image(photograph)
@@ -97,29 +97,29 @@ def test_plot_without_a_chosen_threshold_draws_readable_scores_alone():
     assert (readable.plot(min_score=0.6) == everything[:1].plot()).all()
 
 
-def test_save_writes_the_drawn_picture(photograph):
+def test_save_writes_the_drawn_image(photograph):
     path = make(photograph).save(photograph.with_name("street.boxes.png"))
     saved = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
     assert (saved == make(photograph).plot()).all()
 
 
-def test_save_never_overwrites_the_picture_itself(photograph, tmp_path):
+def test_save_never_overwrites_the_image_itself(photograph, tmp_path):
     before = photograph.read_bytes()
     link = tmp_path / "link.png"
     link.symlink_to(photograph)
     for path in (photograph, tmp_path / ".." / tmp_path.name / "street.png", link):
-        with pytest.raises(ImageError, match="the picture itself"):
+        with pytest.raises(ImageError, match="the image itself"):
             make(photograph).save(path)
     assert photograph.read_bytes() == before
 
 
-def test_a_picture_that_is_gone_or_was_replaced_is_named(photograph, tmp_path):
+def test_a_image_that_is_gone_or_was_replaced_is_named(photograph, tmp_path):
     photograph.write_bytes(cv2.imencode(".png", np.zeros((10, 12, 3), np.uint8))[1].tobytes())
     with pytest.raises(ImageError, match=r"street.png.*12x10, not 80x60"):
         make(photograph).plot()
     with pytest.raises(ImageError, match=r"gone\.png"):
         make(tmp_path / "gone.png").plot()
-    with pytest.raises(ImageError, match="do not know their picture"):
+    with pytest.raises(ImageError, match="do not know their image"):
         make().crop()
 
 
@@ -131,12 +131,12 @@ def test_crops_are_the_pixels_under_each_box():
     assert (crops[2] == image[59:60, 79:80]).all()
 
 
-def test_another_picture_of_the_same_size_can_be_given(photograph):
+def test_another_image_of_the_same_size_can_be_given(photograph):
     image = np.full((60, 80, 3), 7, np.uint8)
     assert (make().crop(image)[0] == 7).all()
     assert (make(photograph).crop(image)[0] == 7).all()
     assert (make().plot(image) == make(image).plot()).all()
-    with pytest.raises(ImageError, match=r"the picture: the picture is 70x60, not 80x60"):
+    with pytest.raises(ImageError, match=r"the image: the image is 70x60, not 80x60"):
         make(photograph).crop(image[:, :70])
 
 
@@ -249,16 +249,16 @@ def test_a_missing_package_is_named_with_its_remedy(package, monkeypatch):
 
 def test_repr_says_what_was_found(photograph):
     assert repr(make(photograph)) == f"<3 detections in {photograph} (80x60): dog 0.90, cat 0.50, dog 0.10>"
-    assert repr(none()) == "<0 detections in a picture (80x60)>"
+    assert repr(none()) == "<0 detections in a image (80x60)>"
 
 
-def test_a_notebook_shows_the_drawn_picture_where_there_is_one(photograph):
+def test_a_notebook_shows_the_drawn_image_where_there_is_one(photograph):
     shown = make(photograph)._repr_png_()
     assert (cv2.imdecode(np.frombuffer(shown, np.uint8), cv2.IMREAD_COLOR_RGB) == make(photograph).plot()).all()
     assert make(photograph)._repr_html_() is None
 
 
-def test_a_large_picture_is_shown_no_larger_than_a_screen():
+def test_a_large_image_is_shown_no_larger_than_a_screen():
     image = np.zeros((1500, 3000, 3), np.uint8)
     shown = Detections(
         np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, int), NAMES, (1500, 3000), image
@@ -266,11 +266,11 @@ def test_a_large_picture_is_shown_no_larger_than_a_screen():
     assert cv2.imdecode(np.frombuffer(shown._repr_png_(), np.uint8), 1).shape == (500, 1000, 3)
 
 
-def test_a_notebook_shows_a_table_where_there_is_no_picture():
+def test_a_notebook_shows_a_table_where_there_is_no_image():
     assert make()._repr_png_() is None
     table = make()._repr_html_()
     assert "<td>dog</td><td>0.90</td><td>10.0</td>" in table
-    assert "3 detections in a picture (80x60)" in table
+    assert "3 detections in a image (80x60)" in table
     risky = Detections(*(getattr(make(), k) for k in ("boxes", "scores", "labels")), ("<b>", "&", "c"), (60, 80))
     assert "<b>" not in risky._repr_html_()
     many = make()[[0] * 25]._repr_html_()

@@ -20,7 +20,7 @@ SETTINGS = factory.settings_for(("cat", "dog", "cow"), input_size=64, width=0.12
 
 
 def small_network() -> torch.nn.Module:
-    """Loud random weights: it finds something in every picture, with scores of every size."""
+    """Loud random weights: it finds something in every image, with scores of every size."""
     torch.manual_seed(0)
     network = factory.from_settings(SETTINGS)
     for level in network.head.classes:
@@ -43,7 +43,7 @@ def same(a: ssd.Detections, b: ssd.Detections) -> bool:
     return all(np.array_equal(getattr(a, k), getattr(b, k)) for k in ("boxes", "scores", "labels"))
 
 
-def test_detections_are_sorted_inside_the_picture_and_typed(detector):
+def test_detections_are_sorted_inside_the_image_and_typed(detector):
     found = detector.detect(picture(47, 91))
     assert len(found) > 10
     assert (np.diff(found.scores) <= 0).all()
@@ -77,7 +77,7 @@ def test_detect_is_its_three_steps(detector):
     np.testing.assert_array_equal(detections.labels, found.labels[0, :count].numpy())
 
 
-def test_every_kind_of_picture_gives_the_same_detections(detector, tmp_path):
+def test_every_kind_of_image_gives_the_same_detections(detector, tmp_path):
     image = picture(40, 60)
     data = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
     path = tmp_path / "Bild ä.png"
@@ -89,7 +89,7 @@ def test_every_kind_of_picture_gives_the_same_detections(detector, tmp_path):
     assert not same(detector.detect(image[..., ::-1]), expected)
 
 
-def test_detections_know_their_picture(detector, tmp_path):
+def test_detections_know_their_image(detector, tmp_path):
     image = picture(40, 60)
     path = tmp_path / "a.png"
     path.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
@@ -102,7 +102,7 @@ def test_detections_know_their_picture(detector, tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
-def test_a_batch_gives_what_each_picture_gives_alone(detector, batch_size):
+def test_a_batch_gives_what_each_image_gives_alone(detector, batch_size):
     images = [picture(40 + 7 * i, 60 - 5 * i, seed=i) for i in range(5)]
     together = detector.detect_batch(images, batch_size, score_threshold=0.2)
     assert [found.image_size for found in together] == [image.shape[:2] for image in images]
@@ -113,7 +113,7 @@ def test_a_batch_gives_what_each_picture_gives_alone(detector, batch_size):
         np.testing.assert_array_equal(found.labels, alone.labels)
 
 
-def test_no_pictures_give_no_detections(detector):
+def test_no_images_give_no_detections(detector):
     assert detector.detect_batch([]) == []
 
 
@@ -155,12 +155,12 @@ def test_drawing_shows_all_only_where_a_threshold_was_chosen(detector):
     ("name", "value"),
     [("score_threshold", -0.1), ("score_threshold", 1.1), ("iou_threshold", float("nan")), ("max_detections", 0)],
 )
-def test_a_threshold_out_of_range_is_named_before_any_picture_is_read(detector, name, value):
+def test_a_threshold_out_of_range_is_named_before_any_image_is_read(detector, name, value):
     with pytest.raises(ArgumentError, match=name):
         detector.detect("nowhere.jpg", **{name: value})
 
 
-def test_what_is_no_picture_is_named(detector, tmp_path):
+def test_what_is_no_image_is_named(detector, tmp_path):
     with pytest.raises(ImageError, match=r"nowhere\.jpg"):
         detector.detect(tmp_path / "nowhere.jpg")
     with pytest.raises(ImageError, match="int64"):
@@ -170,7 +170,7 @@ def test_what_is_no_picture_is_named(detector, tmp_path):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2000), (8000, 10)])
-def test_odd_sizes_give_finite_boxes_inside_the_picture(detector, size):
+def test_odd_sizes_give_finite_boxes_inside_the_image(detector, size):
     found = detector.detect(np.zeros((*size, 3), np.uint8))
     assert np.isfinite(found.boxes).all()
     assert (found.boxes >= 0).all()

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from ssd.errors import ArgumentError
 from ssd.inference import tiling
 from ssd.inference.detector import Detector
-from ssd.inference.tiling import FoundIn, Window
+from ssd.inference.tiling import ImageDetections, Window
 from ssd.model import factory
 
 
-def found(*rows: tuple[float, float, float, float, float, int]) -> FoundIn:
+def found(*rows: tuple[float, float, float, float, float, int]) -> ImageDetections:
     """Rows of x1, y1, x2, y2, score, label."""
     table = np.array(rows, np.float32).reshape(-1, 6)
-    return FoundIn(table[:, :4], table[:, 4], table[:, 5].astype(np.int64))
+    return ImageDetections(table[:, :4], table[:, 4], table[:, 5].astype(np.int64))
 
 
-def in_window(window: Window, *rows: tuple[float, float, float, float, float, int]) -> FoundIn:
-    """The same, with boxes given in pixels of the picture."""
+def in_window(window: Window, *rows: tuple[float, float, float, float, float, int]) -> ImageDetections:
+    """The same, with boxes given in pixels of the image."""
     left, top, right, bottom = window
     width, height = right - left, bottom - top
     return found(
@@ -32,13 +32,13 @@ def in_window(window: Window, *rows: tuple[float, float, float, float, float, in
 
 
 def side_by_side() -> list[Window]:
-    """A picture of 180 x 100 pixels and two tiles that share the columns from 80 to 100."""
+    """A image of 180 x 100 pixels and two tiles that share the columns from 80 to 100."""
     plan = tiling.windows(100, 180, (1, 2), 0.2, 300)
     assert plan == [Window(0, 0, 180, 100), Window(0, 0, 100, 100), Window(80, 0, 180, 100)]
     return plan
 
 
-def merged(plan: list[Window], *parts: FoundIn, iou_threshold: float = 0.45, most: int = 200) -> list[tuple]:
+def merged(plan: list[Window], *parts: ImageDetections, iou_threshold: float = 0.45, most: int = 200) -> list[tuple]:
     result = tiling.merge(plan, parts, iou_threshold, most)
     pixels = result.boxes * np.array([plan[0].right, plan[0].bottom] * 2)
     return [
@@ -47,7 +47,7 @@ def merged(plan: list[Window], *parts: FoundIn, iou_threshold: float = 0.45, mos
     ]
 
 
-def test_tiles_lie_row_by_row_after_the_whole_picture():
+def test_tiles_lie_row_by_row_after_the_whole_image():
     plan = tiling.windows(100, 200, (2, 3), 0.0, 300)
     assert plan[0] == Window(0, 0, 200, 100)
     assert plan[1] == Window(0, 0, 67, 50)
@@ -55,7 +55,7 @@ def test_tiles_lie_row_by_row_after_the_whole_picture():
     assert len(plan) == 7
 
 
-def test_one_tile_is_the_whole_picture():
+def test_one_tile_is_the_whole_image():
     assert tiling.windows(100, 200, 1, 0.2, 300) == [Window(0, 0, 200, 100)]
     assert tiling.windows(100, 200, (1, 1), 0.2, 300) == [Window(0, 0, 200, 100)]
 
@@ -97,7 +97,7 @@ def test_an_overlap_out_of_range_is_named(overlap):
         tiling.windows(10, 10, 2, overlap, 300)
 
 
-def test_boxes_of_tiles_come_out_in_the_picture_with_the_best_first():
+def test_boxes_of_tiles_come_out_in_the_image_with_the_best_first():
     plan = side_by_side()
     whole = in_window(plan[0], (10, 10, 20, 20, 0.5, 0))
     left = in_window(plan[1], (40, 50, 50, 60, 0.7, 1))
@@ -139,7 +139,7 @@ def test_an_object_in_the_corner_of_four_tiles_is_seen_whole_by_one():
     assert [row[:4] for row in merged(plan, found(), *cut)] == [(85, 85, 105, 105)]
 
 
-def test_parts_of_an_object_larger_than_the_overlap_give_way_to_the_whole_picture():
+def test_parts_of_an_object_larger_than_the_overlap_give_way_to_the_whole_image():
     plan = side_by_side()
     whole = in_window(plan[0], (30, 20, 150, 80, 0.6, 0))
     left, right = in_window(plan[1], (30, 20, 100, 80, 0.9, 0)), in_window(plan[2], (80, 20, 150, 80, 0.8, 0))
@@ -157,7 +157,7 @@ def test_without_a_sure_box_around_them_parts_are_better_than_nothing():
         assert (30, 20, 100, 80, 0.9, 0) in merged(plan, other, left, found())
 
 
-def test_a_box_at_the_picture_s_own_border_is_not_cut():
+def test_a_box_at_the_image_s_own_border_is_not_cut():
     plan = side_by_side()
     left, right = in_window(plan[1], (0, 0, 15, 100, 0.9, 0)), in_window(plan[2], (165, 0, 180, 100, 0.8, 0))
     assert merged(plan, found(), left, right) == [(0, 0, 15, 100, 0.9, 0), (165, 0, 180, 100, 0.8, 0)]
@@ -170,7 +170,7 @@ def test_no_more_than_asked_for_are_kept_and_nothing_stays_nothing():
     assert merged(plan, found(), found(), found()) == []
 
 
-def test_windows_of_several_pictures_are_searched_in_batches():
+def test_windows_of_several_images_are_searched_in_batches():
     sizes = []
 
     def find(parts):
@@ -189,7 +189,7 @@ def test_windows_of_several_pictures_are_searched_in_batches():
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    """Loud random weights that find something in every picture."""
+    """Loud random weights that find something in every image."""
     import torch
 
     torch.manual_seed(0)
@@ -229,7 +229,7 @@ def test_tiles_find_smaller_boxes_and_keep_the_thresholds(detector):
     assert (tiled.boxes <= [500, 400, 500, 400]).all()
 
 
-def test_pictures_of_several_sizes_are_tiled_in_one_batch(detector):
+def test_images_of_several_sizes_are_tiled_in_one_batch(detector):
     images = [picture(400, 500), picture(60, 70), picture(90, 300)]
     together = detector.detect_batch(images, batch_size=3, tiles="auto")
     for image, found_in_batch in zip(images, together, strict=True):
@@ -238,6 +238,6 @@ def test_pictures_of_several_sizes_are_tiled_in_one_batch(detector):
         assert found_in_batch.image_size == image.shape[:2]
 
 
-def test_wrong_tiles_are_named_before_a_picture_is_read(detector):
+def test_wrong_tiles_are_named_before_a_image_is_read(detector):
     with pytest.raises(ArgumentError, match="tiles"):
         detector.detect_stream(iter([b"never read"]), tiles=0)

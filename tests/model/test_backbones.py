@@ -54,13 +54,13 @@ def test_extra_layers_make_up_six_levels_at_300() -> None:
     assert factory.settings_for(("a",), input_size=300, backbone="inception_v3").boxes.grids == (35, 17, 8, 4, 2, 1)
 
 
-def test_default_boxes_stand_a_stride_apart_where_the_cells_cover_the_picture() -> None:
+def test_default_boxes_stand_a_stride_apart_where_the_cells_cover_the_image() -> None:
     padded = factory.settings_for(("a",), input_size=300, backbone="resnet18").boxes
     assert padded.steps == (8, 16, 32, 64, 100, 300)
 
 
 @pytest.mark.parametrize("name", ["inception_v3", "alexnet"])
-def test_default_boxes_of_a_network_without_padding_are_spread_over_the_whole_picture(name: str) -> None:
+def test_default_boxes_of_a_network_without_padding_are_spread_over_the_whole_image(name: str) -> None:
     boxes = factory.settings_for(("a",), input_size=300, backbone=name).boxes
     assert boxes.steps[:2] == (300 / boxes.grids[0], 300 / boxes.grids[1])
     tiled = default_boxes(boxes)
@@ -206,7 +206,7 @@ def test_without_timm_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_line_in_the_table_adds_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The example of CONTRIBUTING."""
-    monkeypatch.setitem(backbones.TORCHVISION, "squeezenet1_1", backbones.Cut(("features.7", "features.12")))
+    monkeypatch.setitem(backbones.TORCHVISION, "squeezenet1_1", backbones.FeatureTaps(("features.7", "features.12")))
     settings = factory.settings_for(("a", "b"), input_size=128, backbone="squeezenet1_1")
     assert settings.network.first_level_norm == "l2"  # SqueezeNet has no BatchNorm
     network = factory.from_settings(settings)

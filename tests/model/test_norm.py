@@ -92,7 +92,7 @@ def test_fitted_layers_are_alive_and_quiet_in_training(fc_norm: str, extras_norm
     assert float(predictions.offsets.std()) < 0.5
 
 
-def test_a_new_batch_norm_behind_pretrained_weights_starts_with_the_pictures_statistics() -> None:
+def test_a_new_batch_norm_behind_pretrained_weights_starts_with_the_images_statistics() -> None:
     network = small(fc_norm="batch")
     names = convolutions(network)
     images = torch.randn(8, 3, 128, 128)

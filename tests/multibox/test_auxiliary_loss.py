@@ -7,16 +7,16 @@ from ssd.multibox.auxiliary_loss import presence_loss, present
 from ssd.structures import Targets
 
 
-def targets(*pictures: list[tuple[int, bool]]) -> Targets:
-    """Labels of each picture's objects, and whether each is a crowd."""
-    most = max((len(objects) for objects in pictures), default=0)
-    labels = torch.zeros(len(pictures), most, dtype=torch.int64)
-    crowd = torch.zeros(len(pictures), most, dtype=torch.bool)
-    valid = torch.zeros(len(pictures), most, dtype=torch.bool)
-    for row, objects in enumerate(pictures):
+def targets(*images: list[tuple[int, bool]]) -> Targets:
+    """Labels of each image's objects, and whether each is a crowd."""
+    most = max((len(objects) for objects in images), default=0)
+    labels = torch.zeros(len(images), most, dtype=torch.int64)
+    crowd = torch.zeros(len(images), most, dtype=torch.bool)
+    valid = torch.zeros(len(images), most, dtype=torch.bool)
+    for row, objects in enumerate(images):
         for column, (label, is_crowd) in enumerate(objects):
             labels[row, column], crowd[row, column], valid[row, column] = label, is_crowd, True
-    return Targets(torch.zeros(len(pictures), most, 4), labels, crowd, valid)
+    return Targets(torch.zeros(len(images), most, 4), labels, crowd, valid)
 
 
 def test_a_class_is_present_once_however_many_objects_it_has_and_padding_is_no_object() -> None:

@@ -280,7 +280,7 @@ def test_good_targets_and_padding_pass_the_check():
         ([0.5, 0.1, 0.6, 0.7], -1, "label -1"),
     ],
 )
-def test_a_bad_object_is_refused_with_the_name_of_its_picture(box, label, text):
+def test_a_bad_object_is_refused_with_the_name_of_its_image(box, label, text):
     targets = valid_targets()
     targets.boxes[1, 1], targets.labels[1, 1] = torch.tensor(box), label
     with pytest.raises(AnnotationError, match=f"b.jpg: object 1 has .*{text}"):

@@ -17,7 +17,7 @@ THIRDS = torch.tensor([[0.0, 0.0, 0.3, 1.0], [0.3, 0.0, 0.6, 1.0], [0.6, 0.0, 0.
 def slow_match(default_boxes, targets, iou_threshold, negative_iou=1.0):
     """The rules, one loop each. Returns the object of every default box, the ignored ones and the second choices."""
     images, num_boxes = len(targets.labels), len(default_boxes)
-    answers, ignored, second_choices = [], [], 0
+    answers, ignored, missed_best_box = [], [], 0
     for image in range(images):
         answer = [-1] * num_boxes
         rows = [row for row, valid in enumerate(targets.valid[image].tolist()) if valid]
@@ -32,10 +32,10 @@ def slow_match(default_boxes, targets, iou_threshold, negative_iou=1.0):
             )
             answer[k] = row
             favourite = max(range(num_boxes), key=lambda k: (overlap[row, k], -k))
-            second_choices += k != favourite
+            missed_best_box += k != favourite
             free_objects.remove(row)
             free_boxes.remove(k)
-        second_choices += len(free_objects)
+        missed_best_box += len(free_objects)
         for k in free_boxes:
             best = max(objects, key=lambda row: (overlap[row, k], -row), default=None)
             if best is not None and overlap[best, k] >= iou_threshold:
@@ -47,22 +47,22 @@ def slow_match(default_boxes, targets, iou_threshold, negative_iou=1.0):
             inside = [inside[k] or (shared[row][k] >= half[k] and answer[k] < 0) for k in range(num_boxes)]
         answers.append(answer)
         ignored.append(inside)
-    return answers, ignored, second_choices
+    return answers, ignored, missed_best_box
 
 
 def assert_same(default_boxes, targets, iou_threshold=0.5, negative_iou=1.0):
     matches = match(default_boxes, targets, iou_threshold, negative_iou)
-    answers, ignored, second_choices = slow_match(default_boxes, targets, iou_threshold, negative_iou)
+    answers, ignored, missed_best_box = slow_match(default_boxes, targets, iou_threshold, negative_iou)
     assert matches.object_index.tolist() == answers
     assert matches.ignored.tolist() == ignored
-    assert int(matches.second_choices) == second_choices
+    assert int(matches.missed_best_box) == missed_best_box
 
 
 def test_every_object_keeps_its_best_default_box():
     targets = targets_of([([0.35, 0.1, 0.5, 0.4], 0), ([0.65, 0.0, 0.9, 0.2], 1)])
     matches = match(THIRDS, targets)
     assert matches.object_index.tolist() == [[-1, 0, 1]]
-    assert int(matches.second_choices) == 0
+    assert int(matches.missed_best_box) == 0
 
 
 def test_two_objects_with_one_best_box_both_get_a_box():
@@ -70,7 +70,7 @@ def test_two_objects_with_one_best_box_both_get_a_box():
     targets = targets_of([([0.2, 0.0, 0.5, 1.0], 0), ([0.3, 0.0, 0.59, 1.0], 1)])
     matches = match(THIRDS, targets)
     assert matches.object_index.tolist() == [[0, 1, -1]]
-    assert int(matches.second_choices) == 1
+    assert int(matches.missed_best_box) == 1
 
 
 def test_an_object_that_overlaps_nothing_still_gets_a_box():
@@ -109,7 +109,7 @@ def test_more_objects_than_default_boxes_leave_the_last_without():
     targets = targets_of([([0.0, 0.0, 0.3, 1.0], label) for label in range(5)])
     matches = match(THIRDS, targets)
     assert matches.object_index.tolist() == [[0, 1, 2]]
-    assert int(matches.second_choices) == 4
+    assert int(matches.missed_best_box) == 4
 
 
 def test_a_default_box_half_inside_a_crowd_is_ignored():
@@ -136,7 +136,7 @@ def test_a_batch_without_objects_matches_nothing(images):
     matches = match(THIRDS, targets_of(*[[]] * images))
     assert matches.object_index.tolist() == [[-1, -1, -1]] * images
     assert not matches.ignored.any()
-    assert int(matches.second_choices) == 0
+    assert int(matches.missed_best_box) == 0
 
 
 def test_rows_that_are_not_valid_count_for_nothing_wherever_they_are():
@@ -196,7 +196,7 @@ def test_the_way_for_cuda_gives_the_same_in_parts_of_any_size(monkeypatch, overl
             matches = match(default_boxes, targets)
         assert matches.object_index.tolist() == expected.object_index.tolist()
         assert matches.ignored.tolist() == expected.ignored.tolist()
-        assert int(matches.second_choices) == int(expected.second_choices)
+        assert int(matches.missed_best_box) == int(expected.missed_best_box)
 
 
 def test_it_equals_torchvision_where_no_two_objects_share_a_best_box():
@@ -205,7 +205,7 @@ def test_it_equals_torchvision_where_no_two_objects_share_a_best_box():
     for _ in range(30):
         targets = random_targets(1, 6, generator, crowds=0.0)
         matches = match(default_boxes, targets)
-        if targets.valid.any() and int(matches.second_choices) == 0:
+        if targets.valid.any() and int(matches.missed_best_box) == 0:
             theirs = SSDMatcher(0.5)(box_iou(targets.boxes[0], default_boxes))
             assert matches.object_index[0].tolist() == theirs.tolist()
             compared += 1

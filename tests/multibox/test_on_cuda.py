@@ -84,7 +84,7 @@ def test_matching_and_loss_never_wait_for_the_device(shape_env, objects, dtype):
         matches = match(default_boxes, targets)
         parts = multibox_loss(predictions, targets, matches, default_boxes, label_smoothing=0.1)
         assert matches.object_index.shape == (3, 50)
-        assert {parts.total.device.type, matches.second_choices.device.type} == {"cuda"}
+        assert {parts.total.device.type, matches.missed_best_box.device.type} == {"cuda"}
         assert parts.total.dtype == torch.float32
         assert parts.total.requires_grad  # backward itself asks for a real device
 
@@ -136,7 +136,7 @@ class TestOnARealGPU:
         ours, theirs = match(default_boxes.cuda(), targets.to("cuda")), match(default_boxes, targets)
         assert ours.object_index.tolist() == theirs.object_index.tolist()
         assert ours.ignored.tolist() == theirs.ignored.tolist()
-        assert ours.second_choices.item() == theirs.second_choices.item()
+        assert ours.missed_best_box.item() == theirs.missed_best_box.item()
 
     def test_losses_and_gradients_equal_those_of_the_cpu(self):
         generator = torch.Generator().manual_seed(0)

@@ -224,7 +224,7 @@ def test_it_equals_torchvision_with_boxes_cut_before():
 
 
 def test_boxes_are_cut_before_or_after_suppression():
-    # Both stick out to the left; inside the picture they are the same box.
+    # Both stick out to the left; inside the image they are the same box.
     default_boxes = torch.tensor([[0.1, 0.1, 0.3, 0.3], [0.1, 0.1, 0.3, 0.3]])
     boxes = torch.tensor([[-0.1, 0.1, 0.3, 0.3], [-0.9, 0.1, 0.3, 0.3]])
     predictions = Predictions(encode(boxes, default_boxes, VARIANCES)[None], sure([[0.9], [0.8]]))

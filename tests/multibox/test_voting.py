@@ -160,7 +160,7 @@ def test_looking_further_gives_nobody_else_a_vote(monkeypatch):
     assert torch.equal(found.boxes[0, :shared], once.boxes[0, :shared])
 
 
-def test_pictures_without_a_detection_and_boxes_that_are_not_numbers():
+def test_images_without_a_detection_and_boxes_that_are_not_numbers():
     empty = Predictions(torch.zeros(2, 3, 4), torch.tensor([20.0, 0.0]).expand(2, 3, 2))
     found = postprocess(empty, random_boxes(3, torch.Generator().manual_seed(0)), box_voting=0.05)
     assert found.counts.tolist() == [0, 0]

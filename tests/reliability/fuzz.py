@@ -32,7 +32,7 @@ from tests.reliability.targets import TARGETS, fresh
 SECONDS = 5.0  # of the processor; a busy machine is no fault of an input. Who waits forever meets the caller's limit
 QUIET: dict[str, Any] = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 
-PICTURES = arrays.arrays(
+IMAGES = arrays.arrays(
     st.sampled_from(["u1", "u1", "f4"]),
     st.one_of(st.tuples(*[st.integers(1, 6)] * 2), st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 5))),
 )
@@ -95,7 +95,7 @@ def fuzz_arrays(examples: int) -> "Counter[str]":
         assert image.shape[2] == 3
 
     @settings(max_examples=examples, derandomize=examples < 1000, **QUIET)
-    @given(st.one_of(PICTURES, ZEROS, OBJECTS))
+    @given(st.one_of(IMAGES, ZEROS, OBJECTS))
     def run(thing: object) -> None:
         answer(call, thing, seen)
 

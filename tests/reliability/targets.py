@@ -29,7 +29,7 @@ from ssd.training import checkpoints
 from ssd.weights import native
 from ssd.weights.files.tensors import read_tensors
 from ssd.weights.resolve import read_weights
-from tests.data.made import coco_content, coco_folder, voc_folder, write_picture, write_text, xml, xml_object
+from tests.data.made import coco_content, coco_folder, voc_folder, write_image, write_text, xml, xml_object
 from tests.weights.files.test_caffemodel import model, prior_box
 
 Call = Callable[[bytes], object]
@@ -58,14 +58,14 @@ def coco_json(folder: Path) -> tuple[list[bytes], Call]:
 def yolo_text(folder: Path) -> tuple[list[bytes], Call]:
     """A label file of a YOLO folder."""
     write_text(folder / "data.yaml", "names: [cat, dog]\ntrain: images/train\nval: images/train\n")
-    write_picture(folder / "images" / "train" / "a.jpg")
+    write_image(folder / "images" / "train" / "a.jpg")
     seeds = [b"0 0.5 0.5 0.25 0.5\n1 0.1 0.1 0.2 0.2\n", b"1 0.1 0.1 0.5 0.1 0.5 0.9 0.2 0.8\r\n\r\n0 .5 .5 1 1"]
     return seeds, _opens(folder, write_text(folder / "labels" / "train" / "a.txt", ""))
 
 
 def yolo_yaml(folder: Path) -> tuple[list[bytes], Call]:
     """The data.yaml of a YOLO folder."""
-    write_picture(folder / "images" / "train" / "a.jpg")
+    write_image(folder / "images" / "train" / "a.jpg")
     write_text(folder / "labels" / "train" / "a.txt", "0 0.5 0.5 0.25 0.5\n")
     write_text(folder / "train.txt", "./images/train/a.jpg\n")
     seeds = [b"path: .\ntrain: images/train\nval: train.txt\nnc: 2\nnames:\n  0: cat\n  1: dog\n"]
@@ -161,7 +161,7 @@ def run_state(folder: Path) -> tuple[list[bytes], Call]:
 
 
 def picture(folder: Path) -> tuple[list[bytes], Call]:
-    """A picture file of every format that is read."""
+    """A image file of every format that is read."""
     pixels = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
     seeds = [cv2.imencode(suffix, pixels)[1].tobytes() for suffix in (".jpg", ".png", ".webp", ".bmp", ".tiff")]
     for mode, kind, options in (
@@ -181,7 +181,7 @@ def picture(folder: Path) -> tuple[list[bytes], Call]:
         try:
             image = decode(data, max_pixels=1_000_000)
         finally:
-            assert _peak_memory() - before < 200_000, "more than 200 MB for a small picture"
+            assert _peak_memory() - before < 200_000, "more than 200 MB for a small image"
         assert image.dtype == np.uint8
         assert image.ndim == 3
         assert image.shape[2] == 3
@@ -255,7 +255,7 @@ class _Stated:
 def _opens(folder: Path, file: Path) -> Call:
     def call(data: bytes) -> object:
         file.write_bytes(data)
-        dataset, problems = scan(folder, "train", check_pictures=True)
+        dataset, problems = scan(folder, "train", check_images=True)
         for record in dataset.records:
             assert np.isfinite(record.boxes).all()
             assert (record.boxes[:, 2:] > record.boxes[:, :2]).all()

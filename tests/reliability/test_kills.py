@@ -23,13 +23,13 @@ HARD = (*TINY, "optim.accumulate=2", "optim.ema=0.9", "train.eval_every=2", "tra
 HARD += ("data.shapes_val=12",)  # an evaluation of three batches
 KILL_AT = """
 import os, signal
-from ssd.training import loss_monitor as losswatch
-real = losswatch.LossWatch.add
+from ssd.training import loss_monitor as loss_monitor
+real = loss_monitor.LossMonitor.add
 def add(self, step, *rest):
     if step == {}:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(self, step, *rest)
-losswatch.LossWatch.add = add
+loss_monitor.LossMonitor.add = add
 """
 # The evaluation's first batch says that it is under way, and takes its time.
 SLOW_EVALUATION = """
@@ -44,11 +44,11 @@ detector.Detector.predict = predict
 """
 SLOW_STEP = """
 import pathlib, time
-from ssd.training import loss_monitor as losswatch
+from ssd.training import loss_monitor as loss_monitor
 def add(self, *rest):
     pathlib.Path({!r}).touch()
     time.sleep(60)
-losswatch.LossWatch.add = add
+loss_monitor.LossMonitor.add = add
 """
 
 

@@ -16,14 +16,14 @@ from tests.training.runs import TINY
 # Executed by every rank before the command; `rank` is its number.
 AT_STEP_2 = """
 import os, signal
-from ssd.training import loss_monitor as losswatch
+from ssd.training import loss_monitor as loss_monitor
 from ssd.errors import DataWorkerError
-real = losswatch.LossWatch.add
+real = loss_monitor.LossMonitor.add
 def add(self, step, lr, parts, *rest):
     if rank == 1 and step == 2:
         {}
     return real(self, step, lr, parts, *rest)
-losswatch.LossWatch.add = add
+loss_monitor.LossMonitor.add = add
 """
 SHORT_TIMEOUT = "import datetime, ssd.system.distributed\nssd.distributed.TIMEOUT = datetime.timedelta(seconds=3)\n"
 THREE = ("train.batch_size=6",)
@@ -97,7 +97,7 @@ def test_ranks_with_different_configs_stop_on_all(nursery: Nursery, tmp_path: Pa
 
 @pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_uneven_data_and_empty_shares_train_to_the_end(nursery: Nursery, tmp_path: Path, ranks: int) -> None:
-    """Seven pictures in batches of six, and two to evaluate: on three ranks the third has none."""
+    """Seven images in batches of six, and two to evaluate: on three ranks the third has none."""
     uneven = ("data.shapes_train=7", "data.shapes_val=2", *THREE, "train.epochs=2")
     ended = nursery.run("train", *words(tmp_path, *uneven), ranks=ranks, timeout=30)
     assert [(rank.code, rank.hung) for rank in ended] == [(0, False)] * ranks

@@ -62,7 +62,8 @@ def test_the_best_figure_survives_a_resume(nursery: Nursery, tmp_path: Path) -> 
 
 
 def test_without_an_evaluation_there_are_no_best_weights(nursery: Nursery, tmp_path: Path) -> None:
-    first = "import os, signal\nfrom ssd.training import run_folder as run\nreal = run.RunFolder.describe\ndef describe(self, *rest):\n"
+    first = "import os, signal\nfrom ssd.training import run_folder as run\n"
+    first += "real = run.RunFolder.describe\ndef describe(self, *rest):\n"
     first += "    real(self, *rest); os.kill(os.getpid(), signal.SIGTERM)\nrun.RunFolder.describe = describe\n"
     (ended,) = nursery.run("train", *words(tmp_path), first=first)
     assert ended.code == 143

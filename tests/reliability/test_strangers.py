@@ -20,7 +20,7 @@ from ssd.errors import CheckpointError, DatasetError
 from ssd.model.factory import settings_for
 from ssd.settings import Settings
 from ssd.weights.native import load_weights, save_weights
-from tests.data.made import coco_content, coco_folder, voc_folder, write_picture, write_text, xml, xml_object
+from tests.data.made import coco_content, coco_folder, voc_folder, write_image, write_text, xml, xml_object
 from tests.reliability.nursery import Nursery
 
 PACKAGE = Path(ssd.__file__).parent
@@ -167,7 +167,7 @@ for path in sorted(Path({str(tmp_path)!r}).glob("bomb.*")):
 
 
 def test_annotations_name_no_file_outside_the_folder(tmp_path: Path) -> None:
-    secret = write_picture(tmp_path / "secret.jpg")
+    secret = write_image(tmp_path / "secret.jpg")
     for number, name in enumerate(("../secret.jpg", str(secret), "link.jpg")):
         folder = coco_folder(tmp_path / f"coco{number}", coco_content())
         (folder / "train" / "link.jpg").symlink_to(secret)
@@ -187,7 +187,7 @@ def test_annotations_name_no_file_outside_the_folder(tmp_path: Path) -> None:
 def test_a_data_yaml_lists_nothing_outside_its_folder(tmp_path: Path, source: str) -> None:
     write_text(tmp_path / "list.txt", "secret.jpg\n")
     folder = tmp_path / "set"
-    write_picture(folder / "images" / "train" / "a.jpg")
+    write_image(folder / "images" / "train" / "a.jpg")
     write_text(folder / "data.yaml", f"names: [cat]\ntrain: {source}\n")
     with pytest.raises(DatasetError, match=r"names .* outside the data folder"):
         open_dataset(folder, "train", format="yolo")

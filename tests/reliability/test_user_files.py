@@ -1,4 +1,4 @@
-"""What the user has is read and never changed: data, weights, pictures, and files in the place of results."""
+"""What the user has is read and never changed: data, weights, images, and files in the place of results."""
 
 import hashlib
 import os
@@ -8,7 +8,7 @@ import pytest
 
 from ssd.commands._shared import refuse_existing
 from ssd.errors import ArgumentError
-from tests.data.made import voc_folder, write_picture, write_text, xml, xml_object
+from tests.data.made import voc_folder, write_image, write_text, xml, xml_object
 from tests.reliability.nursery import Nursery
 from tests.training.runs import TINY
 
@@ -25,12 +25,12 @@ def tree(folder: Path) -> dict[str, tuple[str, int]]:
 
 
 def damaged_folder(root: Path) -> Path:
-    """A VOC folder with objects that no loss survives, and a picture cut short: what tempts a tool to repair."""
+    """A VOC folder with objects that no loss survives, and a image cut short: what tempts a tool to repair."""
     good = xml(xml_object("cat", (2, 3, 30, 18)), xml_object("dog", (5, 5, 20, 15)))
     bad = xml(xml_object("cat", (2, 3, 30, 18)), xml_object("dog", (9, 9, 9, 12)), xml_object("dog", (20, 9, 4, 12)))
     voc_folder(root, {"a": good, "b": bad, "c": good, "d": good})
     write_text(root / "ImageSets" / "Main" / "val.txt", "a\nb\n")
-    cut = write_picture(root / "JPEGImages" / "unlisted.jpg")
+    cut = write_image(root / "JPEGImages" / "unlisted.jpg")
     cut.write_bytes(cut.read_bytes()[:-20])
     return root
 

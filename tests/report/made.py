@@ -9,7 +9,7 @@ from ssd.evaluation.metrics.details import Details
 from ssd.evaluation.metrics.error_breakdown import ErrorBreakdown
 from ssd.evaluation.metrics.voc import VocMetric
 from ssd.evaluation.page.page import EvaluationFigures, SizeRow
-from ssd.report.blocks import Picture
+from ssd.report.blocks import Image
 from ssd.structures import Record
 from tests.evaluation.metrics.made import Detections, hand_in, random_case
 
@@ -36,11 +36,11 @@ def evaluation(
         sizes=[SizeRow("all", 5, 0.9, 0.8, 0.7), SizeRow("small", 0, None, None, None)],
         default_boxes=8732,
         stages={"read and decode": 1.5, "network": 98.5},
-        misses=[Picture(JPEG, "a: not found at any score", "1.jpg")],
+        misses=[Image(JPEG, "a: not found at any score", "1.jpg")],
         miss_count=3,
-        false_alarms=[Picture(JPEG, "b 0.91: nothing is there", "2.jpg")],
+        false_alarms=[Image(JPEG, "b 0.91: nothing is there", "2.jpg")],
         false_alarm_count=4,
-        worst=[Picture(JPEG, "3.jpg", "5 mistakes")],
+        worst=[Image(JPEG, "3.jpg", "5 mistakes")],
         config="name: demo\n",
         training_page="report.html",
         made="ssd 0",

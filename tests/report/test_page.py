@@ -6,9 +6,9 @@ from ssd.report.blocks import (
     Cell,
     Facts,
     Gallery,
+    Image,
     Lines,
     Page,
-    Picture,
     Section,
     Source,
     Table,
@@ -30,7 +30,7 @@ BLOCKS: list[Block] = [
         EVIL, [Series(EVIL, [0, 1], [0, 1]), Series("other", [0, 1], [1, 0])], x=EVIL, y=EVIL, marks=[(0.5, EVIL)]
     ),
     bar_chart(EVIL, [EVIL, "b"], {EVIL: [1, 2]}, x=EVIL, y=EVIL, marks=[(0.5, EVIL)]),
-    Gallery([Picture(b"\xff\xd8", EVIL, EVIL)], EVIL, EVIL),
+    Gallery([Image(b"\xff\xd8", EVIL, EVIL)], EVIL, EVIL),
     Facts([(EVIL, EVIL)], EVIL),
     Lines([EVIL], EVIL),
     Source(EVIL, EVIL),
@@ -63,8 +63,8 @@ def test_the_navigation_leads_to_every_section() -> None:
     assert tree.ids() == ["a", "b"]
 
 
-def test_pictures_are_inside_the_file() -> None:
-    tree = read(page(Gallery([Picture(b"\x89PNG data", "a"), Picture(b"\xff\xd8 data", "b")])))
+def test_images_are_inside_the_file() -> None:
+    tree = read(page(Gallery([Image(b"\x89PNG data", "a"), Image(b"\xff\xd8 data", "b")])))
     sources = [attributes["src"] for tag, attributes in tree.tags if tag == "img"]
     assert [source.split(",")[0] for source in sources] == ["data:image/png;base64", "data:image/jpeg;base64"]
 

@@ -99,7 +99,7 @@ def test_a_network_is_left_in_its_mode_and_without_hooks() -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
-def test_shapes_of_vgg11_for_grey_pictures_are_the_documents() -> None:
+def test_shapes_of_vgg11_for_grey_images_are_the_documents() -> None:
     network = on_meta(lambda: vgg.classifier("vgg11", num_classes=10, channels=1))
     shapes = {row.name: row.shape for row in survey(network, (1, 1, 224, 224)).rows}
     assert [shapes[f"pool{stage}"] for stage in range(1, 6)] == [

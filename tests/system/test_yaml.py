@@ -6,7 +6,7 @@ from ssd.data.dataset import open_dataset
 from ssd.errors import ConfigError, DatasetError
 from ssd.experiment import config
 from ssd.system.yaml import parse_yaml, shown
-from tests.data.made import write_picture, write_text
+from tests.data.made import write_image, write_text
 
 BOMB = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(
     f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 10)
@@ -43,7 +43,7 @@ def test_configs_and_class_names_are_read_this_way(tmp_path):
     with pytest.raises(ConfigError, match=r"config\.yaml: is not valid YAML: aliases"):
         config.load(path)
     folder = tmp_path / "yolo"
-    write_picture(folder / "images" / "train" / "a.jpg")
+    write_image(folder / "images" / "train" / "a.jpg")
     for names, message in ((BOMB + "names: *a9", "aliases"), ("names: [[cat], dog]", "A name is a word")):
         write_text(folder / "data.yaml", f"train: images/train\n{names}\n")
         with pytest.raises(DatasetError, match=message):

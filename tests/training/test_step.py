@@ -103,7 +103,7 @@ def test_low_precision_is_for_layers_alone() -> None:
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in net.parameters())
 
 
-def test_pictures_reach_the_network_normalised_and_channels_last() -> None:
+def test_images_reach_the_network_normalised_and_channels_last() -> None:
     pixels, _ = batch()
     images = network_input(pixels, torch.device("cpu"), PREPROCESSING)
     assert images.is_contiguous(memory_format=torch.channels_last)

@@ -112,7 +112,7 @@ def test_asked_to_stop_a_run_finishes_its_step_saves_and_says_so(
     assert saved["step"] % 3 != 1  # an epoch is one update of two batches and one of one: never half of the first
 
 
-def test_a_loss_that_is_not_finite_names_the_pictures_and_writes_nothing(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_names_the_images_and_writes_nothing(tmp_path: Path) -> None:
     config = tiny(tmp_path, "optim.lr=1e30", "optim.clip_norm=null", "model.backbone=vgg16", "model.extras_norm=none")
     with pytest.raises(NonFiniteLossError) as error:
         trainer.train(config, progress=False)
@@ -207,9 +207,9 @@ def test_a_number_that_belongs_to_a_name_is_no_second_run(tmp_path: Path) -> Non
     assert trainer.train(tiny(tmp_path, "train.epochs=1"), resume="auto", progress=False).folder.path == first
 
 
-def test_a_run_is_not_resumed_on_other_pictures(tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_on_other_images(tmp_path: Path) -> None:
     trainer.train(tiny(tmp_path, "train.epochs=1"), progress=False)
-    with pytest.raises(CheckpointError, match=r"other pictures or objects.*model\.weights"):
+    with pytest.raises(CheckpointError, match=r"other images or objects.*model\.weights"):
         trainer.train(tiny(tmp_path, "train.epochs=1", "data.shapes_train=11"), resume="auto", progress=False)
 
 

@@ -1,7 +1,7 @@
 """Five more codes, written down plainly from their documented layouts: keys, preparation, forward pass, boxes.
 
-Nothing here comes from `ssd.weights`. `say(...)` gives, for one picture, every default box as it was decoded there
-(corners, fractions of the picture) and its class probabilities without background, in that code's own order.
+Nothing here comes from `ssd.weights`. `say(...)` gives, for one image, every default box as it was decoded there
+(corners, fractions of the image) and its class probabilities without background, in that code's own order.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ STEPS = {300: [8, 16, 32, 64, 100, 300], 512: [8, 16, 32, 64, 128, 256, 512]}
 
 
 @dataclass(frozen=True)
-class Keys:
+class BatchSampler:
     """Names of the weights in the order of the forward pass; `bias` turns a weight's name into its bias's."""
 
     trunk: list[str]
@@ -43,7 +43,7 @@ def random_tensors(outputs: int, size: int) -> dict[str, Tensor]:
     return {**trunk, **heads}
 
 
-def random_state(keys: Keys, outputs: int, size: int, loudness: float = 0.03) -> dict[str, Tensor]:
+def random_state(keys: BatchSampler, outputs: int, size: int, loudness: float = 0.03) -> dict[str, Tensor]:
     """Random weights under those names; the norm is still lacking.
 
     Pixels that are not divided by their spread come through the network as loud as they are: `loudness` keeps the
@@ -65,9 +65,14 @@ def random_state(keys: Keys, outputs: int, size: int, loudness: float = 0.03) ->
 
 
 def forward(
-    state: dict[str, Tensor], keys: Keys, images: Tensor, norm: Callable[[Tensor], Tensor], size: int, outputs: int
+    state: dict[str, Tensor],
+    keys: BatchSampler,
+    images: Tensor,
+    norm: Callable[[Tensor], Tensor],
+    size: int,
+    outputs: int,
 ) -> tuple[Tensor, Tensor]:
-    """Offsets (K, 4) and logits (K, outputs) of one picture, columns as that code has them."""
+    """Offsets (K, 4) and logits (K, outputs) of one image, columns as that code has them."""
 
     def conv(name: str, x: Tensor, **how: int) -> Tensor:
         return F.conv2d(x, state[name], state[keys.bias(name)], **how)
@@ -124,7 +129,7 @@ def as_input(image: np.ndarray) -> Tensor:
 # sgrvinod ------------------------------------------------------------------------------------------------------------
 
 TAPS = ["conv4_3", "conv7", "conv8_2", "conv9_2", "conv10_2", "conv11_2"]
-SGRVINOD = Keys(
+SGRVINOD = BatchSampler(
     [f"base.conv{name}.weight" for name in VGG_NAMES]
     + [f"aux_convs.conv{n}_{half}.weight" for n in (8, 9, 10, 11) for half in (1, 2)],
     [f"pred_convs.loc_{tap}.weight" for tap in TAPS],
@@ -165,7 +170,7 @@ def sgrvinod_says(state: dict[str, Tensor], image: np.ndarray, outputs: int = 21
 
 # qfgaohao ------------------------------------------------------------------------------------------------------------
 
-QFGAOHAO = Keys(
+QFGAOHAO = BatchSampler(
     [f"base_net.{place}.weight" for place in PLACES]
     + [f"extras.{level}.{place}.weight" for level in range(4) for place in (0, 2)],
     [f"regression_headers.{level}.weight" for level in range(6)],
@@ -207,13 +212,13 @@ def qfgaohao_says(state: dict[str, Tensor], image: np.ndarray, outputs: int = 21
 # mmdetection ---------------------------------------------------------------------------------------------------------
 
 
-def mmdetection_keys(size: int, *, old: bool = False) -> Keys:
+def mmdetection_keys(size: int, *, old: bool = False) -> BatchSampler:
     levels, pairs = LEVELS[size], [(i, j) for i in range(LEVELS[size] - 2) for j in (0, 1)]
     extras = [
         f"backbone.extra.{2 * i + j}.weight" if old else f"neck.extra_layers.{i}.{j}.conv.weight" for i, j in pairs
     ]
     place = "{}.weight" if old else "{}.0.weight"
-    return Keys(
+    return BatchSampler(
         [f"backbone.features.{place}.weight" for place in PLACES] + extras,
         ["bbox_head.reg_convs." + place.format(level) for level in range(levels)],
         ["bbox_head.cls_convs." + place.format(level) for level in range(levels)],
@@ -247,10 +252,10 @@ def mmdetection_says(
 # chainercv -----------------------------------------------------------------------------------------------------------
 
 
-def chainercv_keys(size: int) -> Keys:
+def chainercv_keys(size: int) -> BatchSampler:
     levels = LEVELS[size]
     names = [*VGG_NAMES, *(f"{n}_{half}" for n in range(8, 6 + levels) for half in (1, 2))]
-    return Keys(
+    return BatchSampler(
         [f"extractor/conv{name}/W" for name in names],
         [f"multibox/loc/{level}/W" for level in range(levels)],
         [f"multibox/conf/{level}/W" for level in range(levels)],
@@ -289,12 +294,12 @@ def chainercv_says(
 # Caffe ---------------------------------------------------------------------------------------------------------------
 
 
-def caffe_keys(size: int, weight: str = "/0", bias: str = "/1") -> Keys:
+def caffe_keys(size: int, weight: str = "/0", bias: str = "/1") -> BatchSampler:
     levels = LEVELS[size]
     layers = [f"conv{name}" for name in VGG_NAMES[:-2]] + ["fc6", "fc7"]
     layers += [f"conv{n}_{half}" for n in range(6, 4 + levels) for half in (1, 2)]
     taps = ["conv4_3_norm", "fc7", *(f"conv{n}_2" for n in range(6, 4 + levels))]
-    return Keys(
+    return BatchSampler(
         [layer + weight for layer in layers],
         [f"{tap}_mbox_loc{weight}" for tap in taps],
         [f"{tap}_mbox_conf{weight}" for tap in taps],

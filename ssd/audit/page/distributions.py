@@ -1,4 +1,4 @@
-"""What is in a data set: classes, objects in a picture, their sizes and shapes beside the default boxes'."""
+"""What is in a data set: classes, objects in a image, their sizes and shapes beside the default boxes'."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ssd.report.charts import bar_chart
 
 _FINEST, _COARSEST = 4.0, 1024.0  # pixels at the network's input
 _WIDEST = 8.0  # aspect ratio
-_OBJECTS = (1, 2, 3, 5, 9, 17, 33, 65)  # lower bounds of bins of objects in a picture
+_OBJECTS = (1, 2, 3, 5, 9, 17, 33, 65)  # lower bounds of bins of objects in a image
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ClassRow:
 
     name: str
     objects: int
-    pictures: int
+    images: int
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class SplitFigures:
     """One split."""
 
     name: str
-    pictures: int
+    images: int
     objects: int
-    empty: int  # pictures without objects
+    empty: int  # images without objects
     classes: Sequence[ClassRow]
     sides: Float[np.ndarray, "N 2"]  # width and height of each object at the network's input, in pixels
-    per_picture: Sequence[int]  # objects in each picture
+    per_image: Sequence[int]  # objects in each image
     wrong: Sequence[Wrong]
 
 
@@ -57,21 +57,21 @@ def class_section(splits: Sequence[SplitFigures]) -> Section:
         for split in splits:
             row = known.get((split.name, name), ClassRow(name, 0, 0))
             most = max((other.objects for other in split.classes), default=0) or 1
-            cells += [Cell(f"{row.objects:,}", bar=row.objects / most), f"{row.pictures:,}"]
+            cells += [Cell(f"{row.objects:,}", bar=row.objects / most), f"{row.images:,}"]
         rows.append(cells)
-    head = ["class", *(text for split in splits for text in (f"{split.name} objects", "in pictures"))]
+    head = ["class", *(text for split in splits for text in (f"{split.name} objects", "in images"))]
     blocks: list[Block] = [Table(head, rows)] if rows else []
-    if any(split.per_picture for split in splits):
-        blocks.append(_per_picture(splits))
+    if any(split.per_image for split in splits):
+        blocks.append(_per_image(splits))
     intro = "Rare classes are learned late and badly; a class that one split lacks cannot be judged."
     return Section("classes", "Class balance", blocks, intro)
 
 
-def _per_picture(splits: Sequence[SplitFigures]) -> Chart:
+def _per_image(splits: Sequence[SplitFigures]) -> Chart:
     labels = ["0", *(_range(low, high) for low, high in zip(_OBJECTS, [*_OBJECTS[1:], 0], strict=True))]
     edges = [0, *_OBJECTS, np.inf]
-    series = {split.name: _shares(np.histogram(split.per_picture, edges)[0]) for split in splits if split.per_picture}
-    return bar_chart("Objects in a picture", labels, series, x="objects", y="share of the pictures")
+    series = {split.name: _shares(np.histogram(split.per_image, edges)[0]) for split in splits if split.per_image}
+    return bar_chart("Objects in a image", labels, series, x="objects", y="share of the images")
 
 
 def _range(low: int, high: int) -> str:

@@ -12,30 +12,30 @@ from jaxtyping import UInt8
 from ssd import __version__
 from ssd.audit.page.distributions import ClassRow, SplitFigures, Wrong
 from ssd.audit.page.page import DatasetFigures, Fitted, Reached, dataset_page
-from ssd.audit.readiness import Verdict
+from ssd.audit.readiness import Readiness
 from ssd.audit.report import Fit, Report, SplitReport
 from ssd.audit.text import fit_is_worth_it, fit_worth
 from ssd.data.dataset import Dataset
 from ssd.data.formats.annotations import Problem
 from ssd.data.objects import gather
 from ssd.errors import SSDError
-from ssd.evaluation.page.pictures import as_jpeg, draw_mistake
+from ssd.evaluation.page.drawn_images import as_jpeg, draw_mistake
 from ssd.images.decode import load_image
 from ssd.multibox.best_overlaps import REACHED
-from ssd.report.blocks import Picture
+from ssd.report.blocks import Image
 from ssd.report.page import made_by, write_page
 
-_WRONG = 24  # pictures of problems
+_WRONG = 24  # images of problems
 _OF_ONE_KIND = 6
 _HARDEST = 12
-_OF_ONE_PICTURE = 2
-_SHEET = 1200  # pixels of the sheet of augmented pictures
+_OF_ONE_IMAGE = 2
+_SHEET = 1200  # pixels of the sheet of augmented images
 _NOTHING = (np.zeros((0, 4), np.float32), [""] * 0)
 Sheet = UInt8[np.ndarray, "_ _ 3"]
 
 
-def write_dataset_page(path: Path, report: Report, verdict: Verdict, sheet: Callable[[Dataset], Sheet]) -> None:
-    """Write the page; `sheet` draws augmented pictures of a data set.
+def write_dataset_page(path: Path, report: Report, verdict: Readiness, sheet: Callable[[Dataset], Sheet]) -> None:
+    """Write the page; `sheet` draws augmented images of a data set.
 
     Raises:
         SSDError: the file cannot be written.
@@ -53,7 +53,7 @@ def write_dataset_page(path: Path, report: Report, verdict: Verdict, sheet: Call
         reached=_reached(report.splits[0]) if report.splits and report.splits[0].objects else [],
         remarks=_remarks(report.splits[0], report.choices[0].name) if report.splits else [],
         folder_problems=[str(problem) for problem in report.opened.problems],
-        wrong_pictures=list(itertools.islice(_wrong_pictures(report), _WRONG)),
+        wrong_images=list(itertools.islice(_wrong_images(report), _WRONG)),
         hardest=list(_hardest(report)),
         copies=[
             ("in several splits: " if copies.leaks else "in one split: ")
@@ -80,12 +80,12 @@ def _split(split: SplitReport, dataset: Dataset, input_size: int) -> SplitFigure
         kinds.setdefault((problem.kind, split.fate(problem)), []).append(str(problem))
     return SplitFigures(
         name=split.name,
-        pictures=split.pictures,
+        images=split.images,
         objects=split.objects,
         empty=len(split.empty),
-        classes=[ClassRow(row.name, row.objects, row.pictures) for row in split.classes],
+        classes=[ClassRow(row.name, row.objects, row.images) for row in split.classes],
         sides=(boxes[:, 2:] - boxes[:, :2]).astype(float) * input_size,
-        per_picture=[int((~record.crowd).sum()) for record in dataset.records],
+        per_image=[int((~record.crowd).sum()) for record in dataset.records],
         wrong=[Wrong(kind, len(lines), fate, lines) for (kind, fate), lines in kinds.items()],
     )
 
@@ -105,7 +105,7 @@ def _reached(split: SplitReport) -> list[Reached]:
 def _remarks(split: SplitReport, own: str) -> list[str]:
     if not split.objects:
         return []
-    seconds = split.second_choices
+    seconds = split.missed_best_box
     return [
         f"{own}: {split.reach[own].unreached} of {split.objects} objects have no default box with an IoU of {REACHED} "
         "and learn from one box each.",
@@ -113,32 +113,32 @@ def _remarks(split: SplitReport, own: str) -> list[str]:
     ]
 
 
-def _wrong_pictures(report: Report) -> Iterator[Picture]:
-    """Pictures of problems that can be shown, a few of each kind."""
+def _wrong_images(report: Report) -> Iterator[Image]:
+    """Images of problems that can be shown, a few of each kind."""
     for split in report.splits:
         shown: dict[str, int] = {}
         for problem in sorted(split.problems, key=lambda problem: split.fate(problem) != "stops"):
-            if problem.picture is None or shown.get(problem.kind, 0) >= _OF_ONE_KIND:
+            if problem.image is None or shown.get(problem.kind, 0) >= _OF_ONE_KIND:
                 continue
-            picture = _of_problem(problem, split.name)
-            if picture is not None:
+            shown_image = _of_problem(problem, split.name)
+            if shown_image is not None:
                 shown[problem.kind] = shown.get(problem.kind, 0) + 1
-                yield picture
+                yield shown_image
 
 
-def _of_problem(problem: Problem, split: str) -> Picture | None:
-    """The box in question with its surroundings, or the whole picture; None where it cannot be decoded."""
-    assert problem.picture is not None
+def _of_problem(problem: Problem, split: str) -> Image | None:
+    """The box in question with its surroundings, or the whole image; None where it cannot be decoded."""
+    assert problem.image is not None
     try:
-        image = load_image(problem.picture)
+        image = load_image(problem.image)
     except SSDError:  # that is what the problem says, and the list of problems says it, too
         return None
     box = problem.box or (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
     drawn = draw_mistake(image, box, problem.name or "", _NOTHING, _NOTHING, least=max(image.shape) // 3)
-    return Picture(as_jpeg(drawn), f"{problem.kind}: {problem.message}", f"{split}: {Path(problem.picture).name}")
+    return Image(as_jpeg(drawn), f"{problem.kind}: {problem.message}", f"{split}: {Path(problem.image).name}")
 
 
-def _hardest(report: Report) -> Iterator[Picture]:
+def _hardest(report: Report) -> Iterator[Image]:
     """The objects of the first split that are farthest from any default box."""
     if not report.splits:
         return
@@ -149,7 +149,7 @@ def _hardest(report: Report) -> Iterator[Picture]:
         place = int(objects.records[row])
         if overlaps[row] >= REACHED or sum(seen.values()) == _HARDEST:
             break
-        if seen[place] == _OF_ONE_PICTURE:
+        if seen[place] == _OF_ONE_IMAGE:
             continue
         seen[place] += 1
         record = dataset.records[place]
@@ -163,15 +163,13 @@ def _hardest(report: Report) -> Iterator[Picture]:
         except SSDError:  # listed among the problems
             continue
         caption = f"{name}: IoU {float(overlaps[row]):.2f}"
-        yield Picture(
-            as_jpeg(drawn), caption, f"{sides[0]:.0f} x {sides[1]:.0f} at the input, {Path(record.path).name}"
-        )
+        yield Image(as_jpeg(drawn), caption, f"{sides[0]:.0f} x {sides[1]:.0f} at the input, {Path(record.path).name}")
 
 
-def _augmented(report: Report, sheet: Callable[[Dataset], Sheet]) -> Picture | None:
+def _augmented(report: Report, sheet: Callable[[Dataset], Sheet]) -> Image | None:
     if report.usable is None or not len(report.usable):
         return None
-    return Picture(as_jpeg(sheet(report.usable), _SHEET), "Augmented training pictures", f"of {report.usable.split}")
+    return Image(as_jpeg(sheet(report.usable), _SHEET), "Augmented training images", f"of {report.usable.split}")
 
 
 def _fitted(fit: Fit) -> Fitted:

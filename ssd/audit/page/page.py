@@ -9,9 +9,9 @@ from ssd.report.blocks import (
     Block,
     Cell,
     Gallery,
+    Image,
     Lines,
     Page,
-    Picture,
     Row,
     Section,
     Source,
@@ -59,17 +59,17 @@ class DatasetFigures:
     reached: Sequence[Reached]  # of the first split's objects
     remarks: Sequence[str]  # on what is not reached
     folder_problems: Sequence[str]
-    wrong_pictures: Sequence[Picture]
-    hardest: Sequence[Picture]
+    wrong_images: Sequence[Image]
+    hardest: Sequence[Image]
     copies: Sequence[str]
-    augmented: Picture | None
+    augmented: Image | None
     fit: Fitted | None
     made: str = ""
 
 
 def dataset_page(figures: DatasetFigures) -> Page:
     """Lay out the page."""
-    counts = ", ".join(f"{split.name} {split.pictures} pictures" for split in figures.splits)
+    counts = ", ".join(f"{split.name} {split.images} images" for split in figures.splits)
     sections = [
         _problems(figures),
         class_section(figures.splits),
@@ -93,8 +93,8 @@ def _tiles(figures: DatasetFigures) -> list[Tile]:
     wrong = sum(wrong.count for split in splits for wrong in split.wrong if wrong.fate == "stops")
     tiles = [
         Tile(
-            "pictures",
-            f"{sum(split.pictures for split in splits):,}",
+            "images",
+            f"{sum(split.images for split in splits):,}",
             f"in {len(splits)} split" + "s" * (len(splits) != 1),
         ),
         Tile("objects", f"{sum(split.objects for split in splits):,}", "crowd regions apart"),
@@ -118,14 +118,14 @@ def _problems(figures: DatasetFigures) -> Section:
     ]
     if rows:
         blocks.append(Table(["split", "problem", "what becomes of it", "count"], rows, words=3))
-    if figures.wrong_pictures:
-        note = "Orange: the box in question, as far as it lies in the picture."
-        blocks.append(Gallery(figures.wrong_pictures, "Where they are", note, 200))
+    if figures.wrong_images:
+        note = "Orange: the box in question, as far as it lies in the image."
+        blocks.append(Gallery(figures.wrong_images, "Where they are", note, 200))
     for split in figures.splits:
         for wrong in split.wrong:
             blocks.append(Lines(wrong.lines, f"{split.name}: {wrong.kind}", shown=20))
     if figures.copies:
-        blocks.append(Lines(figures.copies, f"Pictures with the same content: {len(figures.copies)}", shown=20))
+        blocks.append(Lines(figures.copies, f"Images with the same content: {len(figures.copies)}", shown=20))
     return Section("problems", "Problems", blocks or [Text("None found.", "good")])
 
 
@@ -144,9 +144,7 @@ def _reach(figures: DatasetFigures) -> Section:
         [one.name, f"{one.default_boxes:,}", *(f"{number(one.recall[s])} / {number(one.mean[s])}" for s in sizes)]
         for one in figures.reached
     ]
-    note = (
-        "Share of the objects with an IoU of 0.5 / mean of the best IoUs. Sizes are COCO's, in pixels of the picture."
-    )
+    note = "Share of the objects with an IoU of 0.5 / mean of the best IoUs. Sizes are COCO's, in pixels of the image."
     blocks: list[Block] = [chart, Table(["default boxes", "number", *sizes], rows, note=note)]
     if figures.remarks:
         blocks.append(Lines(figures.remarks))
@@ -171,5 +169,5 @@ def _fit(fit: Fitted) -> Section:
 
 def _augmented(figures: DatasetFigures) -> Section:
     blocks = [Gallery([figures.augmented], width=600)] if figures.augmented is not None else []
-    intro = "Augmented training pictures, as the network is shown them in the first epoch."
+    intro = "Augmented training images, as the network is shown them in the first epoch."
     return Section("augmented", "What training shows", blocks, intro)

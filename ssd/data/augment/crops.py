@@ -1,4 +1,4 @@
-"""Which part of a picture a training sample shows: expansion, crop, mirror (section 2.2 of the paper).
+"""Which part of a image a training sample shows: expansion, crop, mirror (section 2.2 of the paper).
 
 Only numbers are drawn here, in whole pixels of the source; `ssd.data.augment.warp` moves pixels and boxes accordingly.
 """
@@ -38,15 +38,15 @@ def draw_geometry(
     size: int,
     switches: Switches,
 ) -> Geometry:
-    """Draw where the pixels of a `size` x `size` training picture come from.
+    """Draw where the pixels of a `size` x `size` training image come from.
 
-    A picture with objects keeps at least one that is visible: its centre inside, its sides at least a pixel long.
-    `shape` is the picture's (height, width); crowd regions ask for nothing.
+    A image with objects keeps at least one that is visible: its centre inside, its sides at least a pixel long.
+    `shape` is the image's (height, width); crowd regions ask for nothing.
     """
     height, width = shape
     objects = boxes[~crowd].astype(np.float64)
     if len(objects) == 0:
-        objects = np.array([[0.0, 0.0, width, height]])  # without objects the picture is what must stay in sight
+        objects = np.array([[0.0, 0.0, width, height]])  # without objects the image is what must stay in sight
     canvas: Rectangle = (0, 0, width, height)
     if switches.expand and rng.random() < 0.5:
         larger = _expand(rng, width, height, switches.max_expand)
@@ -79,7 +79,7 @@ def visible(
 
 
 def _expand(rng: np.random.Generator, width: int, height: int, max_expand: float) -> Rectangle:
-    """Place the picture on a canvas up to `max_expand` times as wide and high; coordinates stay the picture's."""
+    """Place the image on a canvas up to `max_expand` times as wide and high; coordinates stay the image's."""
     ratio = rng.uniform(1.0, max_expand)
     canvas_width, canvas_height = int(width * ratio), int(height * ratio)
     left = int(rng.integers(canvas_width - width + 1))
@@ -100,7 +100,7 @@ def _draw_crop(rng: np.random.Generator, canvas: Rectangle, objects: Float[np.nd
         if found.any():
             left, top, right, bottom = crops[found.argmax()].tolist()
             return left, top, right, bottom
-    raise AssertionError("the whole picture is one of the choices")
+    raise AssertionError("the whole image is one of the choices")
 
 
 def _propose(rng: np.random.Generator, canvas: Rectangle) -> Int[np.ndarray, "T 4"]:

@@ -1,4 +1,4 @@
-"""A grid of augmented training pictures with their boxes: what the network is really shown."""
+"""A grid of augmented training images with their boxes: what the network is really shown."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,17 +12,17 @@ from ssd.errors import DatasetError
 from ssd.images.drawing import class_color, draw_boxes
 from ssd.structures import Sample
 
-_GAP = 4  # white pixels between pictures
+_GAP = 4  # white pixels between images
 _CROWD_COLOR = (160, 160, 160)
 
 
 def preview(
     source: Source, transform: Transform, path: str | Path, *, count: int = 16, seed: int = 0, epoch: int = 0
 ) -> Path:
-    """Write the first `count` pictures of a data set as they enter training in that epoch; crowd regions are grey."""
+    """Write the first `count` images of a data set as they enter training in that epoch; crowd regions are grey."""
     sheet = draw_sheet(source, transform, count=count, seed=seed, epoch=epoch)
     done, data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    assert done, "a uint8 picture can always be encoded as PNG"
+    assert done, "a uint8 image can always be encoded as PNG"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data.tobytes())
@@ -38,7 +38,7 @@ def draw_sheet(
         DatasetError: the data set is empty.
     """
     if len(source) == 0:
-        raise DatasetError("there are no pictures to show", place="data.train")
+        raise DatasetError("there are no images to show", place="data.train")
     samples = [transform(load_checked(source, index), (seed, epoch, index)) for index in range(min(count, len(source)))]
     return _grid([_draw(sample, source.class_names) for sample in samples])
 

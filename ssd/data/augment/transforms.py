@@ -32,18 +32,18 @@ _WORTH_SHRINKING = 1_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """One draw: how a sample will look, known before its picture is decoded."""
+    """One draw: how a sample will look, known before its image is decoded."""
 
     colours: Colours
     geometry: Geometry
-    shrink: int  # how many times smaller the picture may be decoded: 1, 2, 4 or 8
+    shrink: int  # how many times smaller the image may be decoded: 1, 2, 4 or 8
 
 
 class TrainTransform:
     """Distort, expand, crop, resize and mirror a sample into a `size` x `size` one.
 
-    `order="paper"` does every step on the big picture, `order="warp"` resamples once and distorts the small one; both
-    make the same draws and the same boxes. `fill` is the colour around an expanded picture, the network's mean. `extra`
+    `order="paper"` does every step on the big image, `order="warp"` resamples once and distorts the small one; both
+    make the same draws and the same boxes. `fill` is the colour around an expanded image, the network's mean. `extra`
     are albumentations transforms of one's own, applied last. The other switches are those of `AugmentConfig`.
     """
 
@@ -79,7 +79,7 @@ class TrainTransform:
         crowd: Bool[np.ndarray, "N"],
         seed: Sequence[int],
     ) -> Plan:
-        """Draw for a picture of `shape` (height, width) with these objects; the draws depend on `seed` alone."""
+        """Draw for a image of `shape` (height, width) with these objects; the draws depend on `seed` alone."""
         generator = np.random.default_rng(list(seed))
         height, width = shape
         inside = boxes.astype(np.float64).clip(0, [width, height, width, height])
@@ -92,10 +92,10 @@ class TrainTransform:
     def __call__(self, sample: Sample, seed: Sequence[int], plan: Plan | None = None) -> Sample:
         """Augment as planned, or by a plan of its own; the draws depend on `seed` alone, say (seed, epoch, index).
 
-        Boxes of the result are pixels of the new picture. A sample that was decoded smaller needs its plan.
+        Boxes of the result are pixels of the new image. A sample that was decoded smaller needs its plan.
         """
         if plan is None:
-            assert sample.shrink == 1, "the size of the whole picture is not known"
+            assert sample.shrink == 1, "the size of the whole image is not known"
             plan = self.plan(sample.image.shape[:2], sample.boxes, sample.crowd, seed)
         # A stream of their own for other transforms: what is drawn here may not return in their draws.
         generator = np.random.default_rng([*seed, 1])
@@ -140,7 +140,7 @@ class _Augment(A.DualTransform):  # type: ignore[misc]
     def apply_to_bboxes(
         self, bboxes: Float[np.ndarray, "N F"], geometry: Geometry, shrink: int, **params: Any
     ) -> np.ndarray:
-        """Keep what the crop keeps, as fractions of the new picture."""
+        """Keep what the crop keeps, as fractions of the new image."""
         if len(bboxes) == 0:
             return bboxes  # without the columns for row and crowd
         height, width = (shrink * side for side in params["shape"][:2])

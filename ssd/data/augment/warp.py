@@ -1,4 +1,4 @@
-"""Moves the pixels and boxes of a picture the way a `Geometry` says: step by step as the paper does, or in one warp."""
+"""Moves the pixels and boxes of a image the way a `Geometry` says: step by step as the paper does, or in one warp."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ Recolour = Callable[[UInt8[np.ndarray, "H W 3"]], UInt8[np.ndarray, "H2 W2 3"]]
 
 @dataclass(frozen=True)
 class Geometry:
-    """One draw. Rectangles are `left, top, right, bottom` in pixels of the picture and may reach beyond it."""
+    """One draw. Rectangles are `left, top, right, bottom` in pixels of the image and may reach beyond it."""
 
     crop: tuple[int, int, int, int]  # what is shown
     size: int  # side of the square it is warped to
     mirror: bool = False
     flip: bool = False
-    canvas: tuple[int, int, int, int] | None = None  # the expanded picture, filled by the step-by-step form alone
+    canvas: tuple[int, int, int, int] | None = None  # the expanded image, filled by the step-by-step form alone
     interpolation: int = 0  # which of INTERPOLATIONS the step-by-step form resizes with
 
     @property
@@ -52,8 +52,8 @@ def move_boxes(boxes: Float[np.ndarray, "N 4"], geometry: Geometry) -> Float[np.
 def by_steps(
     image: UInt8[np.ndarray, "H W 3"], geometry: Geometry, fill: Colour, recolour: Recolour, shrink: int = 1
 ) -> UInt8[np.ndarray, "S S 3"]:
-    """The paper's order on the big picture: colours, expansion, crop, resize, mirror."""
-    assert shrink == 1, "the paper's order works on the whole picture"
+    """The paper's order on the big image: colours, expansion, crop, resize, mirror."""
+    assert shrink == 1, "the paper's order works on the whole image"
     height, width = image.shape[:2]
     left, top, right, bottom = geometry.canvas or (0, 0, width, height)
     canvas = np.full((bottom - top, right - left, 3), fill, np.uint8)
@@ -67,10 +67,10 @@ def by_steps(
 def in_one_warp(
     image: UInt8[np.ndarray, "H W 3"], geometry: Geometry, fill: Colour, recolour: Recolour, shrink: int = 1
 ) -> UInt8[np.ndarray, "S S 3"]:
-    """The same picture up to interpolation, without ever touching a pixel that is not shown.
+    """The same image up to interpolation, without ever touching a pixel that is not shown.
 
     What is shown of the source is shrunk with an area filter where it shrinks, recoloured while it is small, and put in
-    its place on the fill colour, exact to the fraction of a pixel. The fill keeps its colour. The picture may have been
+    its place on the fill colour, exact to the fraction of a pixel. The fill keeps its colour. The image may have been
     decoded `shrink` times smaller than the pixels that the geometry counts.
     """
     height, width = image.shape[:2]

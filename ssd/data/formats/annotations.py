@@ -17,17 +17,17 @@ class Problem:
     """One thing that is wrong with a data set.
 
     `file` problems always stop the opening, `object` problems only under `bad_objects=error`; a `note` was mended
-    (a box cut at the picture's edge) or left aside, and is worth knowing.
+    (a box cut at the image's edge) or left aside, and is worth knowing.
     """
 
-    path: str  # the annotation file or picture, relative to the data folder
+    path: str  # the annotation file or image, relative to the data folder
     kind: str  # one word for counting: no_area, not_finite, swapped, outside, clipped, unknown_class, ...
     message: str
     level: Level = "object"
     index: int | None = None  # the object's number in its file, from 1; COCO: the annotation's id
     name: str | None = None  # the object's class
     unit: str = "object"  # what `index` counts: object, line, annotation
-    picture: str | None = field(default=None, compare=False)  # path of the picture to look at, where it is known
+    image: str | None = field(default=None, compare=False)  # path of the image to look at, where it is known
     box: tuple[float, float, float, float] | None = field(default=None, compare=False)  # pixels, where it is finite
 
     def __str__(self) -> str:
@@ -48,8 +48,8 @@ class RawObject:
 
 
 @dataclass(frozen=True, slots=True)
-class RawPicture:
-    """One picture as its annotation states it."""
+class RawImage:
+    """One image as its annotation states it."""
 
     path: str
     image_id: int | str
@@ -62,9 +62,9 @@ class RawPicture:
 
 @dataclass(frozen=True)
 class RawSplit:
-    """One split: pictures, the classes of the whole folder, and what could not be read."""
+    """One split: images, the classes of the whole folder, and what could not be read."""
 
-    pictures: tuple[RawPicture, ...]
+    images: tuple[RawImage, ...]
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     problems: tuple[Problem, ...]
@@ -74,7 +74,7 @@ def join(splits: Iterable[RawSplit]) -> RawSplit:
     """Several splits with the same classes as one."""
     parts = list(splits)
     return RawSplit(
-        pictures=tuple(picture for part in parts for picture in part.pictures),
+        images=tuple(image for part in parts for image in part.images),
         class_names=parts[0].class_names,
         category_ids=parts[0].category_ids,
         problems=tuple(problem for part in parts for problem in part.problems),
@@ -82,6 +82,6 @@ def join(splits: Iterable[RawSplit]) -> RawSplit:
 
 
 def unreadable(path: str, error: SSDError) -> Problem:
-    """The problem of a file that could not be read; a picture's error keeps the picture's path."""
+    """The problem of a file that could not be read; a image's error keeps the image's path."""
     about_another = error.place is not None and not error.place.endswith(path)
     return Problem(path, "unreadable", f"{error.place}: {error.problem}" if about_another else error.problem, "file")

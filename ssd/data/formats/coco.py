@@ -1,7 +1,7 @@
 """COCO folders: one JSON file a split.
 
-Three layouts are read: `annotations/instances_<split>.json` with the pictures in `<split>/`, `images/<split>/` or
-`images/`; Roboflow's `<split>/_annotations.coco.json` beside the pictures; one JSON file at the top without splits,
+Three layouts are read: `annotations/instances_<split>.json` with the images in `<split>/`, `images/<split>/` or
+`images/`; Roboflow's `<split>/_annotations.coco.json` beside the images; one JSON file at the top without splits,
 which is then divided by `folders.hashed_split`. Category ids may have gaps; labels are places in the order of the ids.
 Missing `info`, `area`, `iscrowd`, `width` and `height` are filled in.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ssd.data.formats import paths as folders
-from ssd.data.formats.annotations import RawPicture, RawSplit, unreadable
+from ssd.data.formats.annotations import RawImage, RawSplit, unreadable
 from ssd.data.formats.coco_json import ImageEntry, read_content
 from ssd.errors import AnnotationError, ImageDecodeError
 from ssd.images.decode import read_size
@@ -44,20 +44,20 @@ def read(folder: Path, split: str, *, allow_outside: bool = False) -> RawSplit:
         chosen = set(folders.hashed_split({entry.file_name for entry in entries.values()}, split))
         entries = {key: entry for key, entry in entries.items() if entry.file_name in chosen}
 
-    root = _picture_folder(folder, path, split, entries.values())
-    pictures, problems = [], list(content.problems)
+    root = _image_folder(folder, path, split, entries.values())
+    raw_images, problems = [], list(content.problems)
     for key, entry in entries.items():
         source = f"{content.source}, {entry.file_name}"
         try:
-            picture = _find_picture(root, entry, allow_outside)
-            width, height = (entry.width, entry.height) if entry.width else read_size(picture)
+            image = _find_image(root, entry, allow_outside)
+            width, height = (entry.width, entry.height) if entry.width else read_size(image)
         except (AnnotationError, ImageDecodeError) as error:
             problems.append(unreadable(source, error))
             continue
         objects = tuple(content.objects.get(key, ()))
-        pictures.append(RawPicture(str(picture), key, source, width, height, objects, "annotation"))
+        raw_images.append(RawImage(str(image), key, source, width, height, objects, "annotation"))
     names, ids = tuple(content.categories.values()), tuple(content.categories)
-    return RawSplit(tuple(pictures), names, ids, tuple(problems))
+    return RawSplit(tuple(raw_images), names, ids, tuple(problems))
 
 
 def _split_files(folder: Path) -> dict[str, Path]:
@@ -74,18 +74,18 @@ def _single_file(folder: Path) -> Path | None:
     return next((folder / name for name in _SINGLE if (folder / name).is_file()), None)
 
 
-def _picture_folder(folder: Path, annotations: Path, split: str, entries: Iterable[ImageEntry]) -> Path:
-    """The first of the usual folders that has one of the first pictures."""
+def _image_folder(folder: Path, annotations: Path, split: str, entries: Iterable[ImageEntry]) -> Path:
+    """The first of the usual folders that has one of the first images."""
     usual = [folder / split, folder / "images" / split, folder / "images", annotations.parent, folder]
     candidates = [path for path in usual if path.is_dir()]
     names = [entry.file_name for entry, _ in zip(entries, range(20), strict=False)]
     return next((path for path in candidates if any(folders.is_there(path / name) for name in names)), candidates[0])
 
 
-def _find_picture(root: Path, entry: ImageEntry, allow_outside: bool) -> Path:
+def _find_image(root: Path, entry: ImageEntry, allow_outside: bool) -> Path:
     path = root / entry.file_name
     if not allow_outside and not folders.is_inside(path, root):
-        raise AnnotationError("names a picture outside the data folder")
+        raise AnnotationError("names a image outside the data folder")
     if not folders.is_there(path):
-        raise AnnotationError(f"no such picture in {root}")
+        raise AnnotationError(f"no such image in {root}")
     return path

@@ -1,4 +1,4 @@
-"""One COCO annotation file: JSON from strangers -> pictures, classes and objects, and what is wrong with them."""
+"""One COCO annotation file: JSON from strangers -> images, classes and objects, and what is wrong with them."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Finding pictures and reading small files in folders that strangers made. Nothing here writes."""
+"""Finding images and reading small files in folders that strangers made. Nothing here writes."""
 
 import hashlib
 from collections.abc import Iterable
@@ -6,25 +6,25 @@ from pathlib import Path
 
 from ssd.errors import AnnotationError
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-MAX_TEXT_BYTES = 10 * 2**20  # no honest annotation of one picture is larger
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+MAX_TEXT_BYTES = 10 * 2**20  # no honest annotation of one image is larger
 HASHED_SPLITS = ("train", "val", "all")  # what is offered where the folder names no splits
 
 
-def is_picture(path: Path) -> bool:
-    """Whether the name ends like a picture's, in any case."""
-    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+def is_image(path: Path) -> bool:
+    """Whether the name ends like a image's, in any case."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
-def list_pictures(folder: Path, *, deep: bool = False) -> list[Path]:
-    """The pictures of a folder in the order of their names."""
-    return sorted(path for path in (folder.rglob("*") if deep else folder.iterdir()) if is_picture(path))
+def list_images(folder: Path, *, deep: bool = False) -> list[Path]:
+    """The images of a folder in the order of their names."""
+    return sorted(path for path in (folder.rglob("*") if deep else folder.iterdir()) if is_image(path))
 
 
-def pictures_by_stem(folder: Path) -> dict[str, list[Path]]:
-    """The pictures of a folder under their names without suffix."""
+def images_by_stem(folder: Path) -> dict[str, list[Path]]:
+    """The images of a folder under their names without suffix."""
     found: dict[str, list[Path]] = {}
-    for path in list_pictures(folder):
+    for path in list_images(folder):
         found.setdefault(path.stem, []).append(path)
     return found
 
@@ -86,7 +86,7 @@ def read_lines(path: Path) -> list[str]:
 def hashed_split(names: Iterable[str], split: str) -> list[str]:
     """Every tenth name for `val`, the others for `train`, `all` of them for `all`.
 
-    The name's own hash decides, so a picture stays on its side when others are added. One name at least is `val`.
+    The name's own hash decides, so a image stays on its side when others are added. One name at least is `val`.
     """
     if split == "all":
         return sorted(names)

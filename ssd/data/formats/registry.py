@@ -66,7 +66,7 @@ def splits(folder: str | Path | None, format: str = "auto") -> tuple[str, ...]:
 
 
 def default_split(folder: str | Path | None, format: str, which: Literal["train", "val"]) -> str:
-    """The usual name for training or validation pictures among the splits there; `val2017` counts as `val`.
+    """The usual name for training or validation images among the splits there; `val2017` counts as `val`.
 
     train + val come first, then trainval + test, then train + test. A folder without any pair still trains.
 

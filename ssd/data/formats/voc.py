@@ -1,7 +1,7 @@
-"""Pascal VOC folders: one XML file a picture.
+"""Pascal VOC folders: one XML file a image.
 
 Three layouts are read: `Annotations/` + `JPEGImages/` with or without `ImageSets/Main/*.txt`; a folder for each split
-with pictures and XML side by side; one such folder without splits, which is then divided by `folders.hashed_split`.
+with images and XML side by side; one such folder without splits, which is then divided by `folders.hashed_split`.
 
 VOC counts pixels from 1. `offset="1"` subtracts 1 from all four numbers, as most SSD codes do (lufficc, chainercv,
 amdegroot); what is -1 after that (the file counted from 0) is cut to 0. `"0"` takes the numbers as they are. `"auto"`
@@ -17,7 +17,7 @@ from typing import Literal
 from xml.etree.ElementTree import Element
 
 from ssd.data.formats import paths as folders
-from ssd.data.formats.annotations import Problem, RawObject, RawPicture, RawSplit, unreadable
+from ssd.data.formats.annotations import Problem, RawImage, RawObject, RawSplit, unreadable
 from ssd.data.formats.voc_xml import parse, read_objects, read_size_tag
 from ssd.errors import AnnotationError, ImageDecodeError
 from ssd.images.decode import read_size
@@ -51,27 +51,27 @@ def read(
     so that all splits agree on them.
     """
     layout = _find_layout(folder, split)
-    names = _picture_names(layout, split)
+    names = _image_names(layout, split)
     problems = _duplicates(names, split) + _unannotated(layout, split)
-    pictures = []
+    raw_images = []
     for name in dict.fromkeys(names):
         path = layout.annotations / f"{name}.xml"
         try:
-            picture, found = _read_picture(path, name, layout, allow_outside)
+            image, found = _read_image(path, name, layout, allow_outside)
         except (AnnotationError, ImageDecodeError) as error:
             problems.append(unreadable(folders.relative(path, folder), error))
             continue
-        pictures.append(picture)
+        raw_images.append(image)
         problems += found
 
     class_names = tuple(classes) if classes is not None else _listed_classes(folder)
     if class_names is None or offset == "auto":
         others = _others(layout, set(names))
-        everywhere = [item for picture in pictures for item in picture.objects] + others
+        everywhere = [item for image in raw_images for item in image.objects] + others
         class_names = class_names or tuple(sorted({item.name for item in everywhere}))
         if offset == "auto":
             offset = "0" if any(min(item.box[:2]) < 1 for item in everywhere) else "1"
-    shifted = tuple(_shift(picture, float(offset)) for picture in pictures)
+    shifted = tuple(_shift(image, float(offset)) for image in raw_images)
     return RawSplit(shifted, class_names, tuple(range(1, len(class_names) + 1)), tuple(problems))
 
 
@@ -79,8 +79,8 @@ def read(
 class _Layout:
     folder: Path
     annotations: Path
-    pictures: Path
-    division: Literal["listed", "folders", "hashed"]  # who says which picture is in which split
+    image_folder: Path
+    division: Literal["listed", "folders", "hashed"]  # who says which image is in which split
     by_stem: dict[str, list[Path]]
     siblings: tuple[Path, ...]  # every folder with XML, for the class names
 
@@ -90,60 +90,60 @@ def _find_layout(folder: Path, split: str) -> _Layout:
     division: Literal["listed", "folders", "hashed"] = "folders" if inner else "hashed"
     if _has_xml(folder / "Annotations"):
         annotations = folder / "Annotations"
-        pictures = next((folder / name for name in ("JPEGImages", "images") if (folder / name).is_dir()), folder)
+        image_folder = next((folder / name for name in ("JPEGImages", "images") if (folder / name).is_dir()), folder)
     else:
-        annotations = pictures = folder / split if inner else folder
+        annotations = image_folder = folder / split if inner else folder
     if (folder / "ImageSets" / "Main" / f"{split}.txt").is_file():
         division = "listed"
     siblings = tuple(folder / name for name in inner) if inner else (annotations,)
-    return _Layout(folder, annotations, pictures, division, folders.pictures_by_stem(pictures), siblings)
+    return _Layout(folder, annotations, image_folder, division, folders.images_by_stem(image_folder), siblings)
 
 
-def _picture_names(layout: _Layout, split: str) -> list[str]:
+def _image_names(layout: _Layout, split: str) -> list[str]:
     if layout.division == "listed":
         return [line for line in folders.read_lines(layout.folder / "ImageSets" / "Main" / f"{split}.txt") if line]
     stems = [path.stem for path in _list_xml(layout.annotations)]
     return stems if layout.division == "folders" else folders.hashed_split(stems, split)
 
 
-def _read_picture(path: Path, name: str, layout: _Layout, allow_outside: bool) -> tuple[RawPicture, list[Problem]]:
+def _read_image(path: Path, name: str, layout: _Layout, allow_outside: bool) -> tuple[RawImage, list[Problem]]:
     if not allow_outside and not folders.is_inside(path, layout.annotations):
         raise AnnotationError("lies outside the data folder")
     root = parse(path)
     source = folders.relative(path, layout.folder)
-    picture = _find_picture(root, name, layout, allow_outside)
+    image = _find_image(root, name, layout, allow_outside)
     width, height = read_size_tag(root)
     if width <= 0 or height <= 0:
-        width, height = read_size(picture)
+        width, height = read_size(image)
     read = read_objects(root, source)
     objects = tuple(item for item in read if isinstance(item, RawObject))
     problems = [item for item in read if isinstance(item, Problem)]
-    return RawPicture(str(picture), name, source, width, height, objects), problems
+    return RawImage(str(image), name, source, width, height, objects), problems
 
 
-def _find_picture(root: Element, name: str, layout: _Layout, allow_outside: bool) -> Path:
+def _find_image(root: Element, name: str, layout: _Layout, allow_outside: bool) -> Path:
     written = (root.findtext("filename") or "").strip()
     same_stem = layout.by_stem.get(name, [])
     found = next((path for path in same_stem if path.name == written), same_stem[0] if same_stem else None)
     if found is None and written:
-        found = layout.pictures / written
+        found = layout.image_folder / written
     if found is None:
-        raise AnnotationError(f"no picture {name}.jpg, .png, ... in {layout.pictures}")
-    if not allow_outside and not folders.is_inside(found, layout.pictures):
-        raise AnnotationError(f"names the picture {written or found.name!r} outside the data folder")
+        raise AnnotationError(f"no image {name}.jpg, .png, ... in {layout.image_folder}")
+    if not allow_outside and not folders.is_inside(found, layout.image_folder):
+        raise AnnotationError(f"names the image {written or found.name!r} outside the data folder")
     if not folders.is_there(found):
-        raise AnnotationError(f"no picture {name}.jpg, .png, ... nor {written!r} in {layout.pictures}")
+        raise AnnotationError(f"no image {name}.jpg, .png, ... nor {written!r} in {layout.image_folder}")
     return found
 
 
-def _shift(picture: RawPicture, offset: float) -> RawPicture:
+def _shift(image: RawImage, offset: float) -> RawImage:
     if not offset:
-        return picture
+        return image
     moved = []
-    for item in picture.objects:
+    for item in image.objects:
         left, top, right, bottom = item.box
         moved.append(replace(item, box=(left - offset, top - offset, right - offset, bottom - offset)))
-    return replace(picture, objects=tuple(moved))
+    return replace(image, objects=tuple(moved))
 
 
 def _others(layout: _Layout, known: set[str]) -> list[RawObject]:
@@ -174,7 +174,7 @@ def _duplicates(names: list[str], split: str) -> list[Problem]:
 
 
 def _unannotated(layout: _Layout, split: str) -> list[Problem]:
-    """Pictures without XML are left out where no list asks for them: nobody said that they are empty."""
+    """Images without XML are left out where no list asks for them: nobody said that they are empty."""
     if layout.division == "listed":
         return []
     without = sorted(stem for stem in layout.by_stem if not (layout.annotations / f"{stem}.xml").is_file())
@@ -200,7 +200,7 @@ def _split_folders(folder: Path) -> tuple[str, ...]:
 
 
 def _is_class_list(path: Path) -> bool:
-    """Whether it is VOC's `cat_train.txt`: every line a picture and -1, 0 or 1."""
+    """Whether it is VOC's `cat_train.txt`: every line a image and -1, 0 or 1."""
     if "_" not in path.stem:
         return False
     lines = [line for line in folders.read_lines(path) if line]

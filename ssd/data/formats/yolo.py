@@ -1,8 +1,8 @@
-"""YOLO folders as Ultralytics has them: one text file a picture, `class x y width height` as fractions of it.
+"""YOLO folders as Ultralytics has them: one text file a image, `class x y width height` as fractions of it.
 
-`data.yaml` names the classes and where each split's pictures are (a folder, several, or a list file). Without it
+`data.yaml` names the classes and where each split's images are (a folder, several, or a list file). Without it
 `images/<split>` or `<split>/images` are the splits and `classes.txt` has the names. Labels lie where `labels` replaces
-the last `images` of the path, else beside the pictures. A row of a polygon gives the polygon's box; a picture without
+the last `images` of the path, else beside the images. A row of a polygon gives the polygon's box; a image without
 a label file has no objects.
 """
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ssd.data.formats import paths as folders
-from ssd.data.formats.annotations import Problem, RawObject, RawPicture, RawSplit, unreadable
+from ssd.data.formats.annotations import Problem, RawImage, RawObject, RawSplit, unreadable
 from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
 from ssd.images.decode import read_size
 from ssd.system.yaml import parse_yaml, shown
 
 _YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-_SPLITS = ("train", "val", "valid", "test")  # the keys of data.yaml that name pictures
+_SPLITS = ("train", "val", "valid", "test")  # the keys of data.yaml that name images
 
 
 def looks_like(folder: Path) -> bool:
@@ -38,10 +38,10 @@ def splits(folder: Path) -> tuple[str, ...]:
 
 
 def read(folder: Path, split: str, *, allow_outside: bool = False) -> RawSplit:
-    """Read the labels of one split; sizes come from the pictures' headers.
+    """Read the labels of one split; sizes come from the images' headers.
 
     Raises:
-        DatasetError: the class names or the split's pictures cannot be found.
+        DatasetError: the class names or the split's images cannot be found.
     """
     names = _class_names(folder)
     problems: list[Problem] = []
@@ -53,16 +53,14 @@ def read(folder: Path, split: str, *, allow_outside: bool = False) -> RawSplit:
             if not allow_outside and not folders.is_inside(path, folder):
                 raise AnnotationError("lies outside the data folder")
             if counts[image_id] > 1:
-                raise AnnotationError("shares its name, and so its labels, with another picture of the split")
-            found.append(_read_picture(path, image_id, folder, names, problems))
+                raise AnnotationError("shares its name, and so its labels, with another image of the split")
+            found.append(_read_image(path, image_id, folder, names, problems))
         except (AnnotationError, ImageDecodeError) as error:
             problems.append(unreadable(folders.relative(path, folder), error))
     return RawSplit(tuple(found), names, tuple(range(1, len(names) + 1)), tuple(problems))
 
 
-def _read_picture(
-    path: Path, image_id: str, folder: Path, names: tuple[str, ...], problems: list[Problem]
-) -> RawPicture:
+def _read_image(path: Path, image_id: str, folder: Path, names: tuple[str, ...], problems: list[Problem]) -> RawImage:
     width, height = read_size(path)
     label = label_file(path)
     source = folders.relative(label, folder)
@@ -77,12 +75,12 @@ def _read_picture(
         else:
             kind, message = item
             problems.append(Problem(source, kind, message, index=number, unit="line"))
-    return RawPicture(str(path), image_id, source, width, height, tuple(objects), "line")
+    return RawImage(str(path), image_id, source, width, height, tuple(objects), "line")
 
 
-def label_file(picture: Path) -> Path:
-    """Where the labels of a picture are: `labels` for the last `images` of its path."""
-    parts = list(picture.parts)
+def label_file(image: Path) -> Path:
+    """Where the labels of a image are: `labels` for the last `images` of its path."""
+    parts = list(image.parts)
     places = [place for place, part in enumerate(parts[:-1]) if part == "images"]
     if places:
         parts[places[-1]] = "labels"
@@ -111,11 +109,11 @@ def _read_line(line: str, number: int, names: tuple[str, ...], width: int, heigh
 
 
 def _list_split(folder: Path, split: str, allow_outside: bool) -> list[tuple[Path, str]]:
-    """The split's pictures, each with its id: its path below the split's folder, without the suffix."""
+    """The split's images, each with its id: its path below the split's folder, without the suffix."""
     values = _split_sources(folder).get(split)
     if values is None:  # no splits: divide what is there
         root = folder / "images" if (folder / "images").is_dir() else folder
-        by_id = {_without_suffix(path, root): path for path in folders.list_pictures(root, deep=True)}
+        by_id = {_without_suffix(path, root): path for path in folders.list_images(root, deep=True)}
         return [(by_id[name], name) for name in folders.hashed_split(by_id, split)]
     listed: list[tuple[Path, str]] = []
     for value in values:
@@ -123,9 +121,9 @@ def _list_split(folder: Path, split: str, allow_outside: bool) -> list[tuple[Pat
         if not allow_outside and not folders.is_inside(source, folder):
             remedy = "Move it inside, or set data.allow_outside=true."
             raise DatasetError(f"names {value!r} outside the data folder", place=_yaml_file(folder), remedy=remedy)
-        root = source if len(values) == 1 else folder  # pictures of several folders may share their names
+        root = source if len(values) == 1 else folder  # images of several folders may share their names
         if source.is_dir():
-            listed += [(path, _without_suffix(path, root)) for path in folders.list_pictures(source, deep=True)]
+            listed += [(path, _without_suffix(path, root)) for path in folders.list_images(source, deep=True)]
         else:
             paths = [source.parent / line for line in folders.read_lines(source) if line]
             listed += [(path, _without_suffix(path, folder)) for path in paths]
@@ -133,8 +131,8 @@ def _list_split(folder: Path, split: str, allow_outside: bool) -> list[tuple[Pat
 
 
 def _has_labels_beside(folder: Path) -> bool:
-    """Whether a picture has a text file of its name; classes.txt alone may belong to VOC's XML."""
-    return any((folder / f"{stem}.txt").is_file() for stem in folders.pictures_by_stem(folder))
+    """Whether a image has a text file of its name; classes.txt alone may belong to VOC's XML."""
+    return any((folder / f"{stem}.txt").is_file() for stem in folders.images_by_stem(folder))
 
 
 def _without_suffix(path: Path, root: Path) -> str:
@@ -142,10 +140,10 @@ def _without_suffix(path: Path, root: Path) -> str:
 
 
 def _split_sources(folder: Path) -> dict[str, list[str]]:
-    """Each split and the places of its pictures, as data.yaml or the folder names have them."""
+    """Each split and the places of its images, as data.yaml or the folder names have them."""
     path = _yaml_file(folder)
     if path is None:
-        inner = [f"images/{sub.name}" for sub in _folders(folder / "images") if any(folders.list_pictures(sub))]
+        inner = [f"images/{sub.name}" for sub in _folders(folder / "images") if any(folders.list_images(sub))]
         outer = [f"{sub.name}/images" for sub in _folders(folder) if (sub / "images").is_dir()]
         return {place.replace("images", "").strip("/"): [place] for place in inner or outer}
     content = _load_yaml(path)

@@ -20,7 +20,7 @@ TrainKey = tuple[int, tuple[int, ...]]  # epoch, indices: a worker outlives the 
 
 Made = TypeVar("Made")
 
-_SUBSTITUTES = 20  # how many neighbours of a bad picture are tried
+_SUBSTITUTES = 20  # how many neighbours of a bad image are tried
 
 
 @runtime_checkable
@@ -29,7 +29,7 @@ class Source(Protocol):
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """The annotated pictures."""
+        """The annotated images."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -38,7 +38,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def load(self, index: int, shrink: int = 1) -> Sample:
-        """Decode one picture, at 1/`shrink` of its size if that is easier."""
+        """Decode one image, at 1/`shrink` of its size if that is easier."""
 
 
 class Plan(Protocol):
@@ -46,7 +46,7 @@ class Plan(Protocol):
 
     @property
     def shrink(self) -> int:
-        """How many times smaller the picture may be decoded."""
+        """How many times smaller the image may be decoded."""
 
 
 @runtime_checkable
@@ -60,15 +60,15 @@ class Transform(Protocol):
         crowd: Bool[np.ndarray, "N"],
         seed: Sequence[int],
     ) -> Any:
-        """Draw for a picture of `shape` (height, width) with these objects; gives a `Plan`."""
+        """Draw for a image of `shape` (height, width) with these objects; gives a `Plan`."""
 
     def __call__(self, sample: Sample, seed: Sequence[int], plan: Any = None) -> Sample:
         """Carry the plan out."""
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """What a worker hands over: a batch and the pictures left out of it, or the error that prevented it."""
+class WorkerResult:
+    """What a worker hands over: a batch and the images left out of it, or the error that prevented it."""
 
     batch: Batch | None = None
     bad: tuple[ImageDecodeError, ...] = ()
@@ -83,28 +83,28 @@ class Delivery:
 
 
 @dataclass(frozen=True)
-class TrainBatches(TorchDataset[Delivery]):
-    """Augmented batches with uint8 pictures; `ssd.images.decode.normalise` turns them into floats on the device."""
+class TrainBatches(TorchDataset[WorkerResult]):
+    """Augmented batches with uint8 images; `ssd.images.decode.normalise` turns them into floats on the device."""
 
     source: Source
     transform: Transform
     seed: int
     bad_images: BadImages = "error"
 
-    def __getitem__(self, key: TrainKey) -> Delivery:
+    def __getitem__(self, key: TrainKey) -> WorkerResult:
         epoch, indices = key
         bad: list[ImageDecodeError] = []
         try:
             prepared = [self._prepare(index, (self.seed, epoch, index), bad) for index in indices]
         except SSDError as error:
-            return Delivery(error=error)
+            return WorkerResult(error=error)
         samples = [sample for sample, _ in prepared]
         # Memory stays height x width x channel, which is PyTorch's channels-last: convolutions want it so.
         images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2)
-        return Delivery(collate(images, samples, [size for _, size in prepared]), tuple(bad))
+        return WorkerResult(collate(images, samples, [size for _, size in prepared]), tuple(bad))
 
     def _prepare(self, index: int, seed: Sequence[int], bad: list[ImageDecodeError]) -> tuple[Sample, tuple[int, int]]:
-        """Load and augment a picture; and its height and width on disk.
+        """Load and augment a image; and its height and width on disk.
 
         Under "skip" the next one that can be decoded stands in for a bad one.
         """
@@ -126,10 +126,10 @@ class TrainBatches(TorchDataset[Delivery]):
 
 
 def load_checked(source: Source, index: int, shrink: int = 1) -> Sample:
-    """Decode one picture and check what no loss could survive: boxes without area, labels of no class.
+    """Decode one image and check what no loss could survive: boxes without area, labels of no class.
 
     Raises:
-        AnnotationError: names the picture, the object and its values.
+        AnnotationError: names the image, the object and its values.
     """
     sample = _guarded(functools.partial(source.load, index, shrink), source, index)
     boxes, classes = sample.boxes, len(source.class_names)
@@ -147,9 +147,9 @@ def load_checked(source: Source, index: int, shrink: int = 1) -> Sample:
 
 
 def collate(images: Tensor, samples: Sequence[Sample], sizes: Sequence[tuple[int, ...]]) -> Batch:
-    """Put prepared pictures and their samples' objects into one batch.
+    """Put prepared images and their samples' objects into one batch.
 
-    `sizes` are (height, width) of the pictures as they were on disk; boxes become fractions of each sample's picture.
+    `sizes` are (height, width) of the images as they were on disk; boxes become fractions of each sample's image.
     """
     shape = len(samples), max((len(sample.boxes) for sample in samples), default=0)
     targets = Targets(
@@ -174,7 +174,7 @@ def _fractions(sample: Sample) -> Float32[np.ndarray, "N 4"]:
 
 
 def _guarded(step: Callable[[], Made], source: Source, index: int) -> Made:
-    """Run one step on one picture; whatever it raises comes out as an error that names the picture."""
+    """Run one step on one image; whatever it raises comes out as an error that names the image."""
     try:
         return step()
     except SSDError:
@@ -183,5 +183,5 @@ def _guarded(step: Callable[[], Made], source: Source, index: int) -> Made:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{type(error).__name__} at {last.filename}:{last.lineno}: {error}"
         remedy = "Set data.workers=0 for the whole traceback."
-        problem = f"picture {index} could not be prepared: {where}"
+        problem = f"image {index} could not be prepared: {where}"
         raise DataWorkerError(problem, place=source.records[index].path, remedy=remedy) from error

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssd.data.loading.batches import BadImages, Source, TrainBatches, TrainKey, Transform
 from ssd.data.loading.sampler import EpochSampler, steps_per_epoch
-from ssd.data.loading.workers import Keys, Workers
+from ssd.data.loading.workers import BatchSampler, Workers
 from ssd.errors import DatasetError, ImageDecodeError
 from ssd.structures import Batch
 
@@ -30,7 +30,7 @@ def make_train_loader(
     world_size: int = 1,
     bad_images: BadImages = "error",
 ) -> "TrainLoader":
-    """Make the training batches of one process; `batch_size` counts pictures over all processes."""
+    """Make the training batches of one process; `batch_size` counts images over all processes."""
     batches = TrainBatches(source, transform, seed, bad_images)
     return TrainLoader(batches, batch_size, workers, timeout, rank, world_size)
 
@@ -42,10 +42,10 @@ class TrainLoader:
         self, batches: TrainBatches, batch_size: int, workers: int, timeout: float, rank: int, world_size: int
     ) -> None:
         self.steps_per_epoch = steps_per_epoch(len(batches.source), batch_size, world_size)
-        self.bad_paths: set[str] = set()  # pictures that were left out so far, under bad_images="skip"
+        self.bad_paths: set[str] = set()  # images that were left out so far, under bad_images="skip"
         self._batches = batches
         self._share: dict[str, int] = {"batch_size": batch_size, "rank": rank, "world_size": world_size}
-        self._keys: Keys[TrainKey] = Keys()
+        self._keys: BatchSampler[TrainKey] = BatchSampler()
         self._workers = Workers(batches, self._keys, workers, timeout)
 
     def epoch(self, number: int, start_step: int = 0) -> Iterator[Batch]:
@@ -53,7 +53,7 @@ class TrainLoader:
 
         Raises:
             DataWorkerError: a worker died, hung or met an unforeseen exception.
-            SSDError: a picture or its objects are bad; the message names the file.
+            SSDError: a image or its objects are bad; the message names the file.
         """
         length = len(self._batches.source)
         order = EpochSampler(length, seed=self._batches.seed, epoch=number, start_step=start_step, **self._share)
@@ -66,8 +66,8 @@ class TrainLoader:
         """End the workers; afterwards there are no more epochs."""
         self._workers.close()
 
-    def first_pictures(self, count: int) -> UInt8[Tensor, "B 3 S S"]:
-        """Augmented pictures from the start of epoch 0, the same on every process; fewer if there are fewer."""
+    def first_images(self, count: int) -> UInt8[Tensor, "B 3 S S"]:
+        """Augmented images from the start of epoch 0, the same on every process; fewer if there are fewer."""
         length = len(self._batches.source)
         order = EpochSampler(length, seed=self._batches.seed, epoch=0, batch_size=min(count, length))
         delivery = self._batches[0, next(iter(order))]
@@ -81,9 +81,9 @@ class TrainLoader:
             if error.place is None or error.place in self.bad_paths:
                 continue
             self.bad_paths.add(error.place)
-            _log.warning("%s Another picture stands in for it (%d so far).", error, len(self.bad_paths))
+            _log.warning("%s Another image stands in for it (%d so far).", error, len(self.bad_paths))
         count, length = len(self.bad_paths), len(self._batches.source)
         if count > max(1.0, BAD_IMAGES_LIMIT * length):
             names = ", ".join(sorted(self.bad_paths)[:10])
             remedy = "Repair or remove them; tools/check_data.py lists them all."
-            raise DatasetError(f"{count} of {length} pictures cannot be decoded: {names}", remedy=remedy)
+            raise DatasetError(f"{count} of {length} images cannot be decoded: {names}", remedy=remedy)

@@ -1,4 +1,4 @@
-"""Which pictures make up which batch: known in advance for every process, epoch and step."""
+"""Which images make up which batch: known in advance for every process, epoch and step."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ class EpochSampler:
 
     The order is a permutation that follows from (seed, epoch) alone, so it is the same on every process and for every
     number of processes. Step g trains on entries g * batch_size up to (g + 1) * batch_size of it, of which each process
-    takes its contiguous share. Past its end the permutation begins again: every step has a full batch, every picture
+    takes its contiguous share. Past its end the permutation begins again: every step has a full batch, every image
     is seen at least once, and all processes take the same number of steps.
     """
 
@@ -48,15 +48,15 @@ class EpochSampler:
 
 
 def steps_per_epoch(length: int, batch_size: int, world_size: int = 1) -> int:
-    """Batches in an epoch: enough for every picture, the last one filled up.
+    """Batches in an epoch: enough for every image, the last one filled up.
 
     Raises:
-        ConfigError: there are no pictures, or the batch cannot be shared out evenly.
+        ConfigError: there are no images, or the batch cannot be shared out evenly.
     """
     if length == 0:
-        raise ConfigError("there are no pictures to train on", place="data.train")
+        raise ConfigError("there are no images to train on", place="data.train")
     if batch_size < 1 or batch_size % world_size:
-        problem = f"{batch_size} pictures cannot be shared out evenly over {world_size} processes"
+        problem = f"{batch_size} images cannot be shared out evenly over {world_size} processes"
         raise ConfigError(problem, place="train.batch_size", remedy=f"Use a multiple of {world_size}.")
     return -(-length // batch_size)
 

@@ -16,19 +16,19 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from ssd.data.loading.batches import Delivery, TrainBatches
+from ssd.data.loading.batches import TrainBatches, WorkerResult
 from ssd.errors import DataWorkerError
 
 Key = TypeVar("Key")
 
 _TURN = 5.0  # seconds between two looks at whether a worker has died
-_PREFETCH = 4  # batches in store per worker; as 8-bit pictures they are small
+_PREFETCH = 4  # batches in store per worker; as 8-bit images they are small
 _REMEDY = "Set data.workers=0 to load in the main process."
 _TROUBLE = (RuntimeError, OSError, EOFError)  # what torch and multiprocessing raise when a worker is gone
 _LAST_SECONDS = 60  # how long a worker outlives its first SIGTERM
 
 
-class Keys(Sampler[Key], Generic[Key]):
+class BatchSampler(Sampler[Key], Generic[Key]):
     """The keys of the coming pass; workers persist, so the list is exchanged rather than the loader."""
 
     def __init__(self, now: Sequence[Key] = ()) -> None:
@@ -44,7 +44,7 @@ class Keys(Sampler[Key], Generic[Key]):
 class Workers:
     """A DataLoader whose processes persist and are watched."""
 
-    def __init__(self, batches: TrainBatches, keys: Keys[Any], workers: int, timeout: float) -> None:
+    def __init__(self, batches: TrainBatches, keys: BatchSampler[Any], workers: int, timeout: float) -> None:
         settings: dict[str, Any] = {}
         if workers > 0:
             turn = min(_TURN, timeout) if timeout > 0 else _TURN
@@ -52,13 +52,13 @@ class Workers:
             settings |= {"persistent_workers": True, "prefetch_factor": _PREFETCH, "worker_init_fn": _start_worker}
         # Without a generator of its own the loader draws from the global one, and a resumed run would differ.
         generator = torch.Generator()
-        self._loader: DataLoader[Delivery] = DataLoader(
+        self._loader: DataLoader[WorkerResult] = DataLoader(
             batches, sampler=keys, batch_size=None, collate_fn=_unchanged, generator=generator, **settings
         )
         self._timeout = timeout
         self._processes: list[BaseProcess] = []
 
-    def deliveries(self) -> Iterator[Delivery]:
+    def deliveries(self) -> Iterator[WorkerResult]:
         """Yield what the workers make.
 
         Raises:
@@ -83,7 +83,7 @@ class Workers:
         for process in self._processes:
             process.kill()
 
-    def _start(self) -> Iterator[Delivery]:
+    def _start(self) -> Iterator[WorkerResult]:
         others = multiprocessing.active_children()
         try:
             deliveries = iter(self._loader)
@@ -92,7 +92,7 @@ class Workers:
         self._processes += [child for child in multiprocessing.active_children() if child not in others]
         return deliveries
 
-    def _wait(self, deliveries: Iterator[Delivery]) -> Delivery:
+    def _wait(self, deliveries: Iterator[WorkerResult]) -> WorkerResult:
         """Wait in short turns, for DataLoader looks for dead workers only when a wait is over."""
         asked = time.monotonic()
         while True:

@@ -1,8 +1,8 @@
-"""Pictures drawn by the program itself: a data set without a download, the same on every machine.
+"""Images drawn by the program itself: a data set without a download, the same on every machine.
 
 Circles, squares, triangles and stars of many sizes, tilted, filled, outlined, striped or speckled, some overlapping,
-some cut by the picture's edge, before gradients, stripes, checks and clouds. Crosses, bars, arcs and dots lie about
-that are no objects, and some pictures hold no object at all. (seed, split, index) decides everything in a picture.
+some cut by the image's edge, before gradients, stripes, checks and clouds. Crosses, bars, arcs and dots lie about
+that are no objects, and some images hold no object at all. (seed, split, index) decides everything in a image.
 """
 
 import zlib
@@ -17,15 +17,15 @@ from ssd.data.shapes.painting import background, distract, paint
 from ssd.structures import Record
 
 CLASS_NAMES = ("circle", "square", "star", "triangle")
-_EMPTY = 0.06  # of the pictures hold no object
-_MOST = 5  # objects in one picture
-_SMALLEST, _LARGEST = 0.18, 0.5  # sides of an object, as fractions of the picture's
+_EMPTY = 0.06  # of the images hold no object
+_MOST = 5  # objects in one image
+_SMALLEST, _LARGEST = 0.18, 0.5  # sides of an object, as fractions of the image's
 _TILT = np.pi / 8  # how far a shape is turned at most
 
 
 @dataclass(frozen=True)
 class _Thing:
-    """One shape: its outline in pixels, and the box of what of it lies in the picture."""
+    """One shape: its outline in pixels, and the box of what of it lies in the image."""
 
     label: int
     outline: Float[np.ndarray, "P 2"]
@@ -33,7 +33,7 @@ class _Thing:
 
 
 def shapes(split: str, count: int, size: int, seed: int = 0) -> Dataset:
-    """A split of `count` drawn pictures of `size` x `size` pixels; splits differ in every picture."""
+    """A split of `count` drawn images of `size` x `size` pixels; splits differ in every image."""
     return Dataset(
         records=tuple(_record(split, index, size, seed) for index in range(count)),
         class_names=CLASS_NAMES,
@@ -45,7 +45,7 @@ def shapes(split: str, count: int, size: int, seed: int = 0) -> Dataset:
 
 
 def draw(record: Record, *, split: str, seed: int) -> UInt8[np.ndarray, "H W 3"]:
-    """Draw a record's picture."""
+    """Draw a record's image."""
     return _paint(split, int(record.image_id), record.width, seed)
 
 
@@ -58,9 +58,9 @@ def _paint(split: str, index: int, size: int, seed: int) -> UInt8[np.ndarray, "H
     for thing in _place(split, index, size, seed):
         paint(rng, image, thing.outline)
     noise = rng.normal(0, rng.uniform(0, 10), image.shape)
-    picture = np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
-    picture.flags.writeable = False  # it will be handed out again
-    return picture
+    drawn = np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+    drawn.flags.writeable = False  # it will be handed out again
+    return drawn
 
 
 def _record(split: str, index: int, size: int, seed: int) -> Record:
@@ -87,7 +87,7 @@ def _generator(seed: int, split: str, index: int, *, what: int) -> np.random.Gen
 
 
 def _place(split: str, index: int, size: int, seed: int) -> list[_Thing]:
-    """Choose the objects of one picture, the last in front."""
+    """Choose the objects of one image, the last in front."""
     rng = _generator(seed, split, index, what=0)
     things: list[_Thing] = []
     wanted = 0 if rng.random() < _EMPTY else rng.integers(1, _MOST + 1)
@@ -122,7 +122,7 @@ def _unit_outline(name: str) -> Float[np.ndarray, "P 2"]:
 
 
 def _upright(name: str) -> float:
-    """Angle that stands the shape on its base, in a picture whose y goes down."""
+    """Angle that stands the shape on its base, in a image whose y goes down."""
     return {"square": np.pi / 4}.get(name, -np.pi / 2)
 
 

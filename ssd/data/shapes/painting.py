@@ -1,6 +1,6 @@
-"""How the drawn pictures look: backgrounds, surfaces of shapes, and clutter that is no object.
+"""How the drawn images look: backgrounds, surfaces of shapes, and clutter that is no object.
 
-Pictures are float32 here, 0 to 255, painted in place; every draw comes from the generator passed in.
+Images are float32 here, 0 to 255, painted in place; every draw comes from the generator passed in.
 """
 
 import cv2
@@ -13,7 +13,7 @@ _CONTRAST = 110.0  # least distance in RGB between a shape and what lies behind 
 _STYLES = ("plain", "outline", "striped", "speckled", "shaded")
 _CLUTTER = ("bar", "cross", "arc", "dots")
 
-Picture = Float32[np.ndarray, "H W 3"]
+Image = Float32[np.ndarray, "H W 3"]
 Mask = Float32[np.ndarray, "H W"]
 
 
@@ -27,7 +27,7 @@ def background(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "{siz
     return np.ascontiguousarray(mixed, np.float32)
 
 
-def paint(rng: np.random.Generator, image: Picture, outline: Float[np.ndarray, "P 2"]) -> None:
+def paint(rng: np.random.Generator, image: Image, outline: Float[np.ndarray, "P 2"]) -> None:
     """Paint one shape: filled, striped, speckled, shaded, or its outline alone."""
     mask = _fill(image, outline)
     colour = _contrasting(rng, image, mask)
@@ -40,7 +40,7 @@ def paint(rng: np.random.Generator, image: Picture, outline: Float[np.ndarray, "
     image += mask[..., None] * (colour * shade - image)
 
 
-def distract(rng: np.random.Generator, image: Picture) -> None:
+def distract(rng: np.random.Generator, image: Image) -> None:
     """Paint a bar, a cross, an arc or a handful of dots: things to be told from objects."""
     size = len(image)
     centre = rng.uniform(0, size, 2)
@@ -66,7 +66,7 @@ def distract(rng: np.random.Generator, image: Picture) -> None:
     image += (mask / np.float32(255))[..., None] * (_contrasting(rng, image, mask > 0) - image)
 
 
-def _contrasting(rng: np.random.Generator, image: Picture, mask: np.ndarray) -> Float32[np.ndarray, "3"]:
+def _contrasting(rng: np.random.Generator, image: Image, mask: np.ndarray) -> Float32[np.ndarray, "3"]:
     """A colour far from what it will cover: the farthest of a few draws that are not far enough."""
     behind = image[mask > 0].mean(axis=0) if (mask > 0).any() else image.mean(axis=(0, 1))
     draws = rng.uniform(0, 255, (12, 3))
@@ -75,7 +75,7 @@ def _contrasting(rng: np.random.Generator, image: Picture, mask: np.ndarray) -> 
     return np.asarray(draws[enough[0] if len(enough) else distances.argmax()], np.float32)
 
 
-def _fill(image: Picture, outline: Float[np.ndarray, "P 2"]) -> Mask:
+def _fill(image: Image, outline: Float[np.ndarray, "P 2"]) -> Mask:
     """How much of each pixel lies in the outline. cv2 puts whole numbers on pixel centres, we on their corners."""
     mask = np.zeros(image.shape[:2], np.uint8)
     points = np.rint((outline - 0.5) * _SUBPIXELS).astype(np.int32)
@@ -89,7 +89,7 @@ def _line(mask: np.ndarray, start: np.ndarray, end: np.ndarray, width: int) -> N
 
 
 def _ramp(rng: np.random.Generator, size: int) -> Mask:
-    """0 to 1 across the picture in a random direction."""
+    """0 to 1 across the image in a random direction."""
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[0:size, 0:size] / size
     ramp = x * np.cos(angle) + y * np.sin(angle)

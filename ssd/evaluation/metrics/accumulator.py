@@ -111,7 +111,7 @@ class Collected:
 
 
 def annotation_hash(records: Sequence[Record], class_names: Sequence[str]) -> str:
-    """Name a ground truth by 16 hex digits: the same for the same annotations, wherever the pictures lie."""
+    """Name a ground truth by 16 hex digits: the same for the same annotations, wherever the images lie."""
     digest = hashlib.sha256("\0".join(class_names).encode())
     for record in records:
         digest.update(f"\0{record.image_id}\0{record.width}x{record.height}\0{len(record.labels)}\0".encode())

@@ -1,4 +1,4 @@
-"""Which class is taken for which: one table over all pictures, at a score threshold."""
+"""Which class is taken for which: one table over all images, at a score threshold."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ssd.evaluation.metrics.accumulator import ImageDetections
-from ssd.evaluation.metrics.error_breakdown import match_best_first, spared_detections
+from ssd.evaluation.metrics.error_breakdown import ignored_detections, match_best_first
 from ssd.evaluation.metrics.voc import iou
 from ssd.structures import Record
 
@@ -28,6 +28,6 @@ def confusion_matrix(
         said = np.full(len(truth), classes)
         said[matched[matched >= 0]] = labels[matched >= 0]
         np.add.at(matrix, (truth, said), 1)
-        false_alarms = (matched < 0) & ~spared_detections(record, found)[kept]
+        false_alarms = (matched < 0) & ~ignored_detections(record, found)[kept]
         np.add.at(matrix[classes], labels[false_alarms], 1)
     return matrix

@@ -104,7 +104,7 @@ def judge(record: Record, found: ImageDetections) -> Judged:
     kinds = np.select(
         [
             matched >= 0,
-            spared_detections(record, found),
+            ignored_detections(record, found),
             (own >= BACKGROUND) & (own < FOREGROUND),
             other >= FOREGROUND,
             own >= FOREGROUND,
@@ -139,7 +139,7 @@ def _best(overlaps: Float[np.ndarray, "D N"]) -> tuple[Float[np.ndarray, "D"], I
     return overlaps.max(axis=1), overlaps.argmax(axis=1)
 
 
-def spared_detections(record: Record, found: ImageDetections) -> Bool[np.ndarray, "D"]:
+def ignored_detections(record: Record, found: ImageDetections) -> Bool[np.ndarray, "D"]:
     """Lies half inside a crowd of its class, or on a difficult object of its class."""
     if not (record.crowd | record.difficult).any():
         return np.zeros(len(found.labels), dtype=bool)
@@ -149,8 +149,8 @@ def spared_detections(record: Record, found: ImageDetections) -> Bool[np.ndarray
     own = (found.boxes[:, 2:] - found.boxes[:, :2]).clip(min=0).prod(axis=1)
     inside = sides.prod(axis=2) / np.maximum(own, 1e-9)[:, None]
     overlaps = np.where(record.crowd, inside, iou(found.boxes, record.boxes))
-    spared: np.ndarray = (same & (record.crowd | record.difficult) & (overlaps >= FOREGROUND)).any(axis=1)
-    return spared
+    ignored: np.ndarray = (same & (record.crowd | record.difficult) & (overlaps >= FOREGROUND)).any(axis=1)
+    return ignored
 
 
 def _join(images: Sequence[Judged]) -> Judged:

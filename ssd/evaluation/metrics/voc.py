@@ -105,8 +105,8 @@ class VocMetric:
             overlaps.append(overlap)
             objects.append(first + index)
             # an image without objects has nothing to index, and no overlap to make it matter
-            spared = np.append(record.difficult | record.crowd, False)
-            optional.append(spared[index])
+            ignored = np.append(record.difficult | record.crowd, False)
+            optional.append(ignored[index])
             labels.append(found.labels)
             scores.append(found.scores)
             first += len(record.labels)
@@ -133,11 +133,11 @@ def _hits(ranked: _Ranked, label: int, iou_threshold: float) -> Bool[np.ndarray,
     """Of each detection of one class that counts: is it the first to answer for its object."""
     mine = ranked.labels == label
     answers, objects = ranked.overlaps[mine] >= iou_threshold, ranked.objects[mine]
-    spared = answers & ranked.optional[mine]
+    ignored = answers & ranked.optional[mine]
     hits = np.zeros(len(answers), dtype=bool)
     rows = np.flatnonzero(answers)
     hits[rows[np.unique(objects[rows], return_index=True)[1]]] = True
-    kept: np.ndarray = hits[~spared]
+    kept: np.ndarray = hits[~ignored]
     return kept
 
 

@@ -13,23 +13,23 @@ import torch
 from ssd import __version__
 from ssd.data.objects import SIZES, gather
 from ssd.evaluation.metrics.details import Details, FalseAlarm, Miss
+from ssd.evaluation.page.drawn_images import Drawn, as_jpeg, draw_mistake, side_by_side
 from ssd.evaluation.page.page import EvaluationFigures, SizeRow, evaluation_page
-from ssd.evaluation.page.pictures import Drawn, as_jpeg, draw_mistake, side_by_side
 from ssd.multibox.best_overlaps import REACHED, best_overlaps
-from ssd.report.blocks import Picture
+from ssd.report.blocks import Image
 from ssd.report.page import made_by, write_page
 
 if TYPE_CHECKING:
     from ssd.data.dataset import Dataset
     from ssd.inference.detector import Detector
 
-_MISTAKES = 12  # pictures of each kind
-_OF_ONE_PICTURE = 2
+_MISTAKES = 12  # images of each kind
+_OF_ONE_IMAGE = 2
 _WORST = 6
-_DRAWN = 40  # detections on one picture
-_TIMED, _WARM_UP = 10, 2  # pictures
+_DRAWN = 40  # detections on one image
+_TIMED, _WARM_UP = 10, 2  # images
 _STAGES = ("read and decode", "resize and normalise", "network", "post-processing")
-_WIDEST = 1000  # pixels of a whole picture beside its truth
+_WIDEST = 1000  # pixels of a whole image beside its truth
 _WORDS = {
     "classification": "another class",
     "location": "wrong place",
@@ -46,7 +46,7 @@ def write_evaluation_page(
     """Write the page; `summary` is what the figures file says.
 
     Raises:
-        SSDError: the file cannot be written, or a picture cannot be read any more.
+        SSDError: the file cannot be written, or a image cannot be read any more.
     """
     threshold = details.threshold()
     misses, alarms = details.misses(threshold), details.false_alarms(threshold)
@@ -76,8 +76,8 @@ def write_evaluation_page(
     write_page(evaluation_page(figures), path)
 
 
-def spread(mistakes: Sequence[Mistake], count: int, of_one: int = _OF_ONE_PICTURE) -> list[Mistake]:
-    """The first `count` mistakes, no more than a few of one picture, so that one bad picture does not hide the rest."""
+def spread(mistakes: Sequence[Mistake], count: int, of_one: int = _OF_ONE_IMAGE) -> list[Mistake]:
+    """The first `count` mistakes, no more than a few of one image, so that one bad image does not hide the rest."""
     seen: Counter[int] = Counter()
     chosen: list[Mistake] = []
     for mistake in mistakes:
@@ -89,7 +89,7 @@ def spread(mistakes: Sequence[Mistake], count: int, of_one: int = _OF_ONE_PICTUR
 
 @torch.inference_mode()
 def time_stages(detector: "Detector", dataset: "Dataset") -> dict[str, float]:
-    """Milliseconds per picture of each stage, one picture at a time: the median over a few pictures."""
+    """Milliseconds per image of each stage, one image at a time: the median over a few images."""
     rows = []
     for place in range(min(_WARM_UP + _TIMED, len(dataset))):
         clock = [time.perf_counter()]
@@ -109,19 +109,19 @@ def time_stages(detector: "Detector", dataset: "Dataset") -> dict[str, float]:
 
 
 class _Gallery:
-    """Draws mistakes; a picture is decoded once however many of its mistakes are shown one after another."""
+    """Draws mistakes; a image is decoded once however many of its mistakes are shown one after another."""
 
     def __init__(self, dataset: "Dataset", details: Details, threshold: float) -> None:
         self._details, self._names, self._threshold = details, details.class_names, threshold
         self._image = functools.lru_cache(maxsize=4)(lambda place: dataset.load(place).image)
 
-    def miss(self, miss: Miss) -> Picture:
+    def miss(self, miss: Miss) -> Image:
         """An object nobody found, among the detections around it."""
         name = self._names[miss.label]
         detail = f"found at {miss.score:.2f} only" if miss.score else "not found at any score"
         return self._mistake(miss, name, f"{name}: {detail}", own=(np.zeros((0, 4), np.float32), []))
 
-    def false_alarm(self, alarm: FalseAlarm) -> Picture:
+    def false_alarm(self, alarm: FalseAlarm) -> Image:
         """A wrong detection, among the objects around it."""
         name = self._names[alarm.label]
         record = self._details.records[alarm.image]
@@ -129,27 +129,27 @@ class _Gallery:
         text = f"{name} {alarm.score:.2f}"
         return self._mistake(alarm, text, f"{text}: {_WORDS[alarm.kind]}", own=truth)
 
-    def whole(self, place: int, mistakes: int) -> Picture:
-        """A whole picture, truth beside detections."""
+    def whole(self, place: int, mistakes: int) -> Image:
+        """A whole image, truth beside detections."""
         record = self._details.records[place]
         boxes, scores, labels = self._found(place)
         truth = (record.boxes, [self._names[label] for label in record.labels], record.labels.tolist())
         texts = [f"{self._names[label]} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
-        picture = side_by_side(self._image(place), truth, (boxes, texts, labels.tolist()))
+        drawn = side_by_side(self._image(place), truth, (boxes, texts, labels.tolist()))
         count = f"{mistakes} mistake" + "s" * (mistakes != 1)
-        return Picture(as_jpeg(picture, _WIDEST), Path(record.path).name, count)
+        return Image(as_jpeg(drawn, _WIDEST), Path(record.path).name, count)
 
-    def _mistake(self, mistake: Miss | FalseAlarm, text: str, caption: str, own: "Drawn") -> Picture:
+    def _mistake(self, mistake: Miss | FalseAlarm, text: str, caption: str, own: "Drawn") -> Image:
         place = mistake.image
         boxes, scores, labels = self._found(place)
         others: Drawn = (boxes[:0], [])
         if isinstance(mistake, Miss):
             others = (boxes, [f"{self._names[label]} {score:.2f}" for label, score in zip(labels, scores, strict=True)])
-        picture = draw_mistake(self._image(place), mistake.box, text, own, others)
-        return Picture(as_jpeg(picture), caption, Path(self._details.records[place].path).name)
+        drawn = draw_mistake(self._image(place), mistake.box, text, own, others)
+        return Image(as_jpeg(drawn), caption, Path(self._details.records[place].path).name)
 
     def _found(self, place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The best detections of a picture from the threshold on: more than can be told apart need not be drawn."""
+        """The best detections of a image from the threshold on: more than can be told apart need not be drawn."""
         found = self._details.found(place)
         order = np.argsort(-found.scores, kind="stable")[:_DRAWN]
         kept = order[found.scores[order] >= self._threshold]
@@ -157,7 +157,7 @@ class _Gallery:
 
 
 def _worst(misses: Sequence[Miss], alarms: Sequence[FalseAlarm]) -> list[tuple[int, int]]:
-    """The pictures with the most mistakes, and how many those are."""
+    """The images with the most mistakes, and how many those are."""
     places = [miss.image for miss in misses] + [alarm.image for alarm in alarms]
     return Counter(places).most_common(_WORST)
 

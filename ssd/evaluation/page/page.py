@@ -16,8 +16,8 @@ from ssd.report.blocks import (
     Cell,
     Facts,
     Gallery,
+    Image,
     Page,
-    Picture,
     Row,
     Section,
     Source,
@@ -54,12 +54,12 @@ class EvaluationFigures:
     calibration: CalibrationLike
     sizes: Sequence[SizeRow]
     default_boxes: int
-    stages: Mapping[str, float]  # milliseconds per picture
-    misses: Sequence[Picture]
+    stages: Mapping[str, float]  # milliseconds per image
+    misses: Sequence[Image]
     miss_count: int
-    false_alarms: Sequence[Picture]
+    false_alarms: Sequence[Image]
     false_alarm_count: int
-    worst: Sequence[Picture]  # whole pictures, truth beside detections
+    worst: Sequence[Image]  # whole images, truth beside detections
     config: str | None = None  # YAML
     training_page: str | None = None  # a file beside the page
     made: str = ""
@@ -75,13 +75,13 @@ def evaluation_page(figures: EvaluationFigures) -> Page:
         error_section(summary["errors"]),
         calibration_section(figures.calibration),
         _sizes(figures),
-        _pictures(figures),
+        _images(figures),
         _speed(figures),
         _setup(figures),
     ]
     return Page(
         title=f"Evaluation: {_short(summary['weights'])}",
-        subtitle=f"{summary['data']}, split {summary['split']}: {summary['images']} pictures",
+        subtitle=f"{summary['data']}, split {summary['split']}: {summary['images']} images",
         sections=sections,
         tiles=_tiles(figures),
         verdict=_verdict(figures),
@@ -153,20 +153,20 @@ def _share(value: float | None) -> Cell:
     return Cell(number(value), bar=value)
 
 
-def _pictures(figures: EvaluationFigures) -> Section:
+def _images(figures: EvaluationFigures) -> Section:
     mark = f"{figures.threshold:.2f}"
     blocks: list[Block] = []
     if figures.misses:
-        note = "Never found at any score first, larger ones first; at most two of a picture."
+        note = "Never found at any score first, larger ones first; at most two of a image."
         blocks.append(Gallery(figures.misses, f"Missed objects ({figures.miss_count} below {mark})", note, 230))
     if figures.false_alarms:
-        note = "The most confident first; at most two of a picture."
+        note = "The most confident first; at most two of a image."
         blocks.append(
             Gallery(figures.false_alarms, f"False alarms ({figures.false_alarm_count} from {mark} on)", note, 230)
         )
     if figures.worst:
         note = f"Truth on the left, detections from {mark} on the right."
-        blocks.append(Gallery(figures.worst, "Pictures with the most mistakes", note, 420))
+        blocks.append(Gallery(figures.worst, "Images with the most mistakes", note, 420))
     if not blocks:
         blocks.append(Text(f"No mistake at the threshold {mark}.", "good"))
     colours = "Orange: the mistake. Green: what is there. Blue: what was found. What overlaps the mistake is named."
@@ -183,11 +183,11 @@ def _speed(figures: EvaluationFigures) -> Section:
     rows.append(["together", f"{total:.1f}", ""])
     summary = figures.summary
     intro = (
-        f"The whole evaluation went through {summary['images']} pictures in {summary['seconds']:.1f} s "
+        f"The whole evaluation went through {summary['images']} images in {summary['seconds']:.1f} s "
         f"({summary['images_per_second']:.1f} images/s, decoding in threads beside the network). The stages were timed "
-        "afterwards, one after another, on a few of the pictures."
+        "afterwards, one after another, on a few of the images."
     )
-    blocks: list[Block] = [Table(["stage", "ms a picture", "share"], rows, total=True)] if figures.stages else []
+    blocks: list[Block] = [Table(["stage", "ms a image", "share"], rows, total=True)] if figures.stages else []
     return Section("speed", "Speed", blocks, intro)
 
 
@@ -199,7 +199,7 @@ def _setup(figures: EvaluationFigures) -> Section:
         ("post-processing", ", ".join(f"{key} {value}" for key, value in summary["postprocessing"].items())),
         ("data", str(summary["data"])),
         ("split", str(summary["split"])),
-        ("pictures", str(summary["images"])),
+        ("images", str(summary["images"])),
         ("annotation hash", str(summary["annotation_hash"])),
         ("bad objects left out", str(summary["bad_objects_left_out"])),
         ("detections dropped", f"{summary['detections_dropped']} of classes that the data does not have"),

@@ -43,5 +43,5 @@ def size_table(coco: Mapping[str, Any]) -> Table:
     """AP and AR of all, small, medium and large objects."""
     rows: list[Row] = [[name, shaded(coco.get(ap)), shaded(coco.get(ar))] for name, ap, ar in _SIZES]
     return Table(
-        ["size", "AP", "AR100"], rows, "By size", "AR100: recall with up to 100 detections a picture, mean over IoU."
+        ["size", "AP", "AR100"], rows, "By size", "AR100: recall with up to 100 detections a image, mean over IoU."
     )

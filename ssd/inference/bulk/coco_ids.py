@@ -1,4 +1,4 @@
-"""The numbers that COCO results go by: of pictures and of classes."""
+"""The numbers that COCO results go by: of images and of classes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from ssd.errors import ArgumentError
 
 @dataclass(frozen=True)
 class CocoIds:
-    """`images` gives pictures their ids by file name; None: the name without suffix, a number where it is one.
+    """`images` gives images their ids by file name; None: the name without suffix, a number where it is one.
 
     `categories` gives each class of the detector its id, -1 for those that the data set does not have.
     """
@@ -19,8 +19,8 @@ class CocoIds:
     images: Mapping[str, int | str] | None
     categories: tuple[int, ...]
 
-    def of_picture(self, row: Mapping[str, Any]) -> int | str | None:
-        """The id of a journal row's picture; of a frame the video's name and the frame's number."""
+    def of_image(self, row: Mapping[str, Any]) -> int | str | None:
+        """The id of a journal row's image; of a frame the video's name and the frame's number."""
         path = Path(row["path"])
         if "frame" in row:
             return f"{path.stem}/{row['frame']:06d}"

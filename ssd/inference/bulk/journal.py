@@ -1,7 +1,7 @@
-"""`detections.jsonl`: a line for each picture, written when all else about it is on disk; the place to go on from.
+"""`detections.jsonl`: a line for each image, written when all else about it is on disk; the place to go on from.
 
-A picture has path, width, height, detections and, where any were written, files; one that failed has path and error. A
-video has a line like a picture's for each frame, with frame and seconds, and at last a line with path and frames. A
+A image has path, width, height, detections and, where any were written, files; one that failed has path and error. A
+video has a line like a image's for each frame, with frame and seconds, and at last a line with path and frames. A
 killed process leaves half a line, or a video without its last one: both are cut off when the work is taken up again.
 """
 
@@ -23,7 +23,7 @@ Row = dict[str, Any]
 class Tally:
     """What has been searched, counted."""
 
-    pictures: int = 0
+    images: int = 0
     videos: int = 0
     frames: int = 0
     objects: int = 0
@@ -34,7 +34,7 @@ class Tally:
         self.failed += "error" in row
         self.frames += "frame" in row
         self.videos += "frames" in row
-        self.pictures += "detections" in row and "frame" not in row
+        self.images += "detections" in row and "frame" not in row
         self.objects += len(row.get("detections", ()))
 
 

@@ -16,7 +16,7 @@ def output_folder(
     With `resume` the one named or the newest number, if it is there; it must hold a file named `journal`, or nothing.
 
     Raises:
-        ArgumentError: it holds files already (without `force`), or the pictures themselves (always).
+        ArgumentError: it holds files already (without `force`), or the images themselves (always).
     """
     if named is None:
         newest = _newest() if resume else None
@@ -26,7 +26,7 @@ def output_folder(
     if named.exists() and not named.is_dir():
         raise ArgumentError("is a file", place=named, remedy="Name a folder.")
     if any(path.parent.resolve() == named.resolve() for path in inputs):
-        raise ArgumentError("holds the pictures themselves", place=named, remedy="Name another folder.")
+        raise ArgumentError("holds the images themselves", place=named, remedy="Name another folder.")
     _check_contents(named, force, journal, resume)
     _make(named)
     return named

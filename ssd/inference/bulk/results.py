@@ -1,4 +1,4 @@
-"""What detect leaves in its folder: the journal, drawn pictures and videos, YOLO labels, COCO results."""
+"""What detect leaves in its folder: the journal, drawn images and videos, YOLO labels, COCO results."""
 
 import dataclasses
 import json
@@ -50,10 +50,10 @@ class Results:
         self._lines.close()
 
     def draw(self, source: Source, found: "Detections", frame: int | None = None) -> list[str]:
-        """Write the drawn picture (of a video's frame: not here) and the labels; return the names of the files.
+        """Write the drawn image (of a video's frame: not here) and the labels; return the names of the files.
 
         Raises:
-            ImageError: the picture cannot be written.
+            ImageError: the image cannot be written.
         """
         files, name = [], self.names[source.address]
         if "images" in self.formats and frame is None:
@@ -66,8 +66,8 @@ class Results:
             path.write_text(found.to_yolo(), encoding="utf-8")
         return files
 
-    def add_picture(self, source: Source, outcome: "Detections | ImageError", files: Sequence[str] = ()) -> None:
-        """Write a picture's line; with it the picture is done."""
+    def add_image(self, source: Source, outcome: "Detections | ImageError", files: Sequence[str] = ()) -> None:
+        """Write a image's line; with it the image is done."""
         if isinstance(outcome, ImageError):
             self.add_failure(source, outcome)
             return
@@ -93,7 +93,7 @@ class Results:
         self.tally.count(row)
 
     def write_coco(self, ids: CocoIds) -> int:
-        """Write `coco.json` out of the journal, row by row; return how many pictures have no id and are left out."""
+        """Write `coco.json` out of the journal, row by row; return how many images have no id and are left out."""
         from ssd.inference.detections import Detections
 
         unknown, separator = 0, "["
@@ -101,7 +101,7 @@ class Results:
             for row in read_rows(self.folder / JOURNAL):
                 if "detections" not in row:
                     continue
-                image_id = ids.of_picture(row)
+                image_id = ids.of_image(row)
                 if image_id is None:
                     unknown += 1
                     continue

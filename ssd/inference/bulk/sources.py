@@ -1,4 +1,4 @@
-"""Which pictures and videos a command line names, which of them are this machine's share, and where results go."""
+"""Which images and videos a command line names, which of them are this machine's share, and where results go."""
 
 import glob
 import hashlib
@@ -28,12 +28,12 @@ VIDEO_SUFFIXES = {
     ".3gp",
 }
 
-Kind = Literal["picture", "video", "live"]
+Kind = Literal["image", "video", "live"]
 
 
 @dataclass(frozen=True)
 class Source:
-    """One picture, video file, camera or stream."""
+    """One image, video file, camera or stream."""
 
     address: str  # a path, the number of a camera, or the address of a stream
     kind: Kind
@@ -42,7 +42,7 @@ class Source:
 
     @property
     def path(self) -> Path:
-        """The file, for a picture or a video."""
+        """The file, for a image or a video."""
         return Path(self.address)
 
 
@@ -50,18 +50,18 @@ def find_sources(named: Sequence[str], *, recursive: bool = False) -> list[Sourc
     """What was named, what folders and globs hold: each once, in order of name within a folder or glob.
 
     Raises:
-        ArgumentError: it is not there, or holds neither picture nor video.
+        ArgumentError: it is not there, or holds neither image nor video.
     """
     found: dict[str, Source] = {}
     for name in named:
-        for source in _live(name) or _files(name, SUFFIXES | VIDEO_SUFFIXES, "picture or video", recursive):
+        for source in _live(name) or _files(name, SUFFIXES | VIDEO_SUFFIXES, "image or video", recursive):
             found.setdefault(source.address, source)
     return list(found.values())
 
 
-def find_pictures(named: Sequence[str], *, recursive: bool = False) -> list[Path]:
-    """The same for pictures alone."""
-    found = (_files(name, SUFFIXES, "picture", recursive) for name in named)
+def find_images(named: Sequence[str], *, recursive: bool = False) -> list[Path]:
+    """The same for images alone."""
+    found = (_files(name, SUFFIXES, "image", recursive) for name in named)
     return list(dict.fromkeys(source.path for sources in found for source in sources))
 
 
@@ -106,7 +106,7 @@ def _of_file(path: Path, key: str) -> Source:
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return Source(str(path), "video", key, ".mp4")
     drawable = path.suffix.lower() in SUFFIXES - {".gif"}
-    return Source(str(path), "picture", key, path.suffix if drawable else ".png")
+    return Source(str(path), "image", key, path.suffix if drawable else ".png")
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -17,7 +17,7 @@ _END = {ord("q"), 27}
 
 
 def open_window() -> "Callable[[Source, Detections], None]":
-    """A function that shows one source's detections: a picture until a key is pressed, a frame until the next.
+    """A function that shows one source's detections: a image until a key is pressed, a frame until the next.
 
     q, Esc or closing the window ends the search as Ctrl-C does.
 
@@ -41,6 +41,6 @@ def _show(source: "Source", found: "Detections") -> None:
     from ssd.images.drawing import shrink
 
     cv2.imshow(_TITLE, cv2.cvtColor(shrink(found.plot(), _LARGEST), cv2.COLOR_RGB2BGR))
-    key = cv2.waitKey(0 if source.kind == "picture" else 1) & 0xFF
+    key = cv2.waitKey(0 if source.kind == "image" else 1) & 0xFF
     if key in _END or cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Exported graphs: pictures in, detections out. The facts that a detector needs besides travel in the file."""
+"""Exported graphs: images in, detections out. The facts that a detector needs besides travel in the file."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from ssd.errors import ArgumentError, CheckpointError
 from ssd.images.preprocess import resize_8bit
 from ssd.settings import Settings
-from ssd.structures import Found
+from ssd.structures import BatchDetections
 
 # What computes a graph, by the suffix of its file.
 GRAPH_ENGINES = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch"}
@@ -36,7 +36,7 @@ class Facts:
 
     @property
     def side(self) -> int | None:
-        """Side of the pictures it takes; None: any size, the graph resizes."""
+        """Side of the images it takes; None: any size, the graph resizes."""
         rule = self.settings.preprocessing.resize
         return None if rule == "float" else self.settings.network.input_size
 
@@ -85,7 +85,7 @@ class Graph(Protocol):
     device: str
     facts: Facts
 
-    def find(self, images: UInt8[np.ndarray, "B H W 3"]) -> Found:
+    def find(self, images: UInt8[np.ndarray, "B H W 3"]) -> BatchDetections:
         """Detections by the rules inside the graph, on the CPU."""
         ...
 
@@ -96,31 +96,31 @@ def is_graph(path: str | Path) -> bool:
 
 
 def stack(images: Sequence[np.ndarray], facts: Facts) -> list[UInt8[np.ndarray, "B H W 3"]]:
-    """Pictures as a graph takes them: resized, or as they are, neighbours of one size together."""
+    """Images as a graph takes them: resized, or as they are, neighbours of one size together."""
     if facts.side is not None:
         images = [resize_8bit(image, facts.side, facts.settings.preprocessing.resize) for image in images]
     return [np.stack(list(group)) for _, group in groupby(images, key=lambda image: image.shape)]
 
 
-def join(parts: Sequence[Found]) -> Found:
+def join(parts: Sequence[BatchDetections]) -> BatchDetections:
     """One after the other."""
     columns = zip(*((part.boxes, part.scores, part.labels, part.counts) for part in parts), strict=True)
-    return Found(*(torch.cat(column) for column in columns))
+    return BatchDetections(*(torch.cat(column) for column in columns))
 
 
-def narrow(found: Found, score_threshold: float, max_detections: int) -> Found:
+def narrow(found: BatchDetections, score_threshold: float, max_detections: int) -> BatchDetections:
     """Keep what a higher threshold and a smaller number would have kept: suppression looks at better boxes alone."""
     size = min(max_detections, found.scores.shape[1])
     scores, boxes, labels = found.scores[:, :size], found.boxes[:, :size], found.labels[:, :size]
     keep = scores > score_threshold
     counts = keep.sum(dim=1)
-    return Found(boxes * keep[..., None], scores * keep, labels * keep, counts)
+    return BatchDetections(boxes * keep[..., None], scores * keep, labels * keep, counts)
 
 
-def as_found(outputs: Sequence[Any]) -> Found:
+def as_found(outputs: Sequence[Any]) -> BatchDetections:
     """The four outputs of a graph, by whatever engine, as tensors."""
     boxes, scores, labels, counts = (torch.as_tensor(output) for output in outputs)
-    return Found(boxes, scores, labels.long(), counts.long())
+    return BatchDetections(boxes, scores, labels.long(), counts.long())
 
 
 def refuse_device(device: str, wanted: Sequence[str], engine: str) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from ssd.errors import CheckpointError
 from ssd.inference.runtime.checksum import check_seal
 from ssd.inference.runtime.facts import Facts, as_found, refuse_device, refuse_precision
-from ssd.structures import Found
+from ssd.structures import BatchDetections
 from ssd.system.optional import load_extra
 
 
@@ -37,6 +37,6 @@ class OnnxGraph:
             raise CheckpointError(f"is not a graph that ONNX Runtime can read ({reason})", place=path) from None
         self.facts = Facts.from_text(self._session.get_modelmeta().custom_metadata_map.get("ssd"), path)
 
-    def find(self, images: UInt8[np.ndarray, "B H W 3"]) -> Found:
+    def find(self, images: UInt8[np.ndarray, "B H W 3"]) -> BatchDetections:
         """Detections by the rules inside the graph."""
         return as_found(self._session.run(["boxes", "scores", "labels", "counts"], {"images": images}))

@@ -1,4 +1,4 @@
-"""Who computes: PyTorch or OpenVINO from weights (pictures in, predictions out), or an exported graph.
+"""Who computes: PyTorch or OpenVINO from weights (images in, predictions out), or an exported graph.
 
 A `Runtime` is a network; what comes before and after is PyTorch and OpenCV. An exported `Graph` (see `graph.py`) holds
 preprocessing and post-processing too.

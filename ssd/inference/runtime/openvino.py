@@ -43,7 +43,7 @@ class CompiledModel:
         }
         core = load_extra("openvino", "openvino").Core()
         self._request = core.compile_model(model, "CPU", options).create_infer_request()
-        self._one_at_a_time = threading.Lock()  # a request holds one picture's numbers
+        self._one_at_a_time = threading.Lock()  # a request holds one image's numbers
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Compute all outputs; the arrays are the caller's own."""

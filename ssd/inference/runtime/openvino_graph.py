@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from ssd.inference.runtime import ir
 from ssd.inference.runtime.facts import Facts, as_found, refuse_device, refuse_precision
 from ssd.inference.runtime.openvino import CompiledModel
-from ssd.structures import Found
+from ssd.structures import BatchDetections
 from ssd.system.device import cpu_has_bf16
 
 
@@ -29,6 +29,6 @@ class OpenVINOGraph:
         self.precision = precision
         self._model = CompiledModel(model, precision)
 
-    def find(self, images: UInt8[np.ndarray, "B H W 3"]) -> Found:
+    def find(self, images: UInt8[np.ndarray, "B H W 3"]) -> BatchDetections:
         """Detections by the rules inside the graph."""
         return as_found(self._model(images))

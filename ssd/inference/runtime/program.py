@@ -1,4 +1,4 @@
-"""A module as a program: its operations recorded by `torch.export`, for any number of pictures at once."""
+"""A module as a program: its operations recorded by `torch.export`, for any number of images at once."""
 
 import warnings
 from collections.abc import Sequence

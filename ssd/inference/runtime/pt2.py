@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from ssd.errors import ArgumentError, CheckpointError
 from ssd.inference.runtime.facts import Facts, as_found, refuse_precision
-from ssd.structures import Found
+from ssd.structures import BatchDetections
 from ssd.system.device import choose_device
 
 
@@ -38,6 +38,6 @@ class ProgramGraph:
         self.device, self.precision = "cpu", "fp32"
 
     @torch.inference_mode()
-    def find(self, images: UInt8[np.ndarray, "B H W 3"]) -> Found:
+    def find(self, images: UInt8[np.ndarray, "B H W 3"]) -> BatchDetections:
         """Detections by the rules inside the program."""
         return as_found(self._program(torch.from_numpy(images)))

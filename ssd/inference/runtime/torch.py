@@ -12,7 +12,7 @@ from ssd.structures import Predictions
 class TorchRuntime:
     """A network converted once: channels last, and weights in the precision asked for.
 
-    Converted weights beat autocast, which converts them again at every call (193 against 206 ms for one picture, 379 in
+    Converted weights beat autocast, which converts them again at every call (193 against 206 ms for one image, 379 in
     fp32; two cores with AVX512-BF16). A head kept in fp32 would cost another sixth and bring the logits from 1.1 % to
     1.0 % of their fp32 values: the error is the backbone's. So all layers compute in `dtype`; softmax and decoding
     come after, in fp32.

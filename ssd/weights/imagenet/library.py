@@ -14,7 +14,7 @@ from ssd.weights.fetch import fetch
 from ssd.weights.files.tensors import read_tensors
 from ssd.weights.imagenet.vgg import TORCHVISION, ImageNetStart, stated_preprocessing
 
-# torchvision's copies of Google's networks: pictures from -1 to 1, which it calls `transform_input`.
+# torchvision's copies of Google's networks: images from -1 to 1, which it calls `transform_input`.
 _GOOGLES = Preprocessing(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
 _FROM_MINUS_1_TO_1 = ("googlenet", "inception_v3")
 
@@ -25,7 +25,7 @@ def library_backbone_state(
     """Read the start of a backbone: "imagenet" for what its library publishes, or a file of a network of this kind.
 
     `target` is the state dict of the network to start; its `backbone.*` says which tensors are wanted. A file's
-    metadata says how pictures are scaled, else it is as the library does.
+    metadata says how images are scaled, else it is as the library does.
 
     Raises:
         CheckpointError: the file is damaged, or of another network.

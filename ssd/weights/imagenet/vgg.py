@@ -1,6 +1,6 @@
 """The ImageNet start of the backbone: VGG's convolutions, and its fc6 and fc7 made into conv6 and conv7.
 
-A network's first layer fits one way of scaling pictures. Each source brings its own, and it goes on with the weights.
+A network's first layer fits one way of scaling images. Each source brings its own, and it goes on with the weights.
 """
 
 import json
@@ -17,7 +17,7 @@ from ssd.weights.fetch import fetch
 from ssd.weights.files.tensors import read_metadata, read_tensors
 from ssd.weights.ports.layout import DEPTHS, convolution_shapes, convolutions
 
-# torchvision's own training: pictures divided by their spread.
+# torchvision's own training: images divided by their spread.
 TORCHVISION = Preprocessing()
 # The original release, and what SSD's ports made of it: the mean is subtracted and nothing else.
 MEAN_ONLY = Preprocessing(mean=(123.68, 116.779, 103.939), std=(1.0, 1.0, 1.0))
@@ -31,7 +31,7 @@ _FULLY_CONNECTED = (("classifier.0", "classifier.3"), ("pre_logits.fc1", "pre_lo
 
 @dataclass(frozen=True)
 class ImageNetStart:
-    """Weights for the backbone under our names, how to scale pictures for them, and the layers they leave out."""
+    """Weights for the backbone under our names, how to scale images for them, and the layers they leave out."""
 
     state: dict[str, Tensor]
     preprocessing: Preprocessing
@@ -98,7 +98,7 @@ def _find(source: str, backbone: str) -> Path:
 def _translate(
     tensors: dict[str, Tensor], backbone: str, atrous: bool, path: Path
 ) -> tuple[Preprocessing, dict[str, Tensor]]:
-    """How pictures are scaled if nothing else says so, and the state under our names."""
+    """How images are scaled if nothing else says so, and the state under our names."""
     kind, _, norm = backbone.partition("_")
     tensors = {name.removeprefix("backbone."): value for name, value in tensors.items()}
     if "conv1_1.weight" in tensors:

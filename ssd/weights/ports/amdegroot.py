@@ -1,6 +1,6 @@
 """amdegroot/ssd.pytorch: where its layers are, and what it was trained with.
 
-Its evaluation subtracts (104, 117, 123) from OpenCV's BGR picture and then turns the channels round, so the network
+Its evaluation subtracts (104, 117, 123) from OpenCV's BGR image and then turns the channels round, so the network
 sees RGB minus (123, 117, 104). (Its demos forget to turn them; that is not how the weights were trained.)
 """
 
@@ -12,7 +12,7 @@ from ssd.settings import NetworkSettings, Postprocessing, Preprocessing, Setting
 from ssd.weights.ports import class_names as known_classes
 from ssd.weights.ports import layout
 from ssd.weights.ports.box_tables import box_settings
-from ssd.weights.ports.layout import Foreign, Hints, Port
+from ssd.weights.ports.layout import ConvertedCheckpoint, Hints, Port
 
 NAME = "amdegroot/ssd.pytorch"
 
@@ -30,10 +30,10 @@ def recognises(state: Mapping[str, Tensor]) -> bool:
     return all(key in state for key in ("vgg.0.weight", "L2Norm.weight", "loc.0.weight", "conf.0.weight"))
 
 
-def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
+def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
     """Translate. Like the code itself, give VOC's default boxes to 20 classes and COCO's to any other number.
 
-    Its detection keeps 200 boxes a class and means to keep 200 a picture, but that last cut does nothing; here it does.
+    Its detection keeps 200 boxes a class and means to keep 200 a image, but that last cut does nothing; here it does.
     """
     renamed = layout.rename(state, _names(), hints.place, NAME)
     outputs = renamed["head.classes.0.bias"].numel() // 4
@@ -47,7 +47,7 @@ def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
         preprocessing=Preprocessing(mean=(123.0, 117.0, 104.0), std=(1.0, 1.0, 1.0), channels="rgb", resize="uint8"),
         postprocessing=Postprocessing(score_threshold=0.01, top_k=200, iou_threshold=0.45, max_detections=200),
     )
-    return Foreign(layout.as_float(renamed), settings, NAME)
+    return ConvertedCheckpoint(layout.as_float(renamed), settings, NAME)
 
 
 def vgg_names(prefix: str) -> dict[str, str]:

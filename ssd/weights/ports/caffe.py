@@ -15,7 +15,7 @@ from ssd.settings import BoxSettings, NetworkSettings, Postprocessing, Preproces
 from ssd.weights.ports import class_names as known_classes
 from ssd.weights.ports import layout
 from ssd.weights.ports.box_tables import box_settings, table_for
-from ssd.weights.ports.layout import Foreign, Hints, Port
+from ssd.weights.ports.layout import ConvertedCheckpoint, Hints, Port
 
 NAME = "Caffe SSD"
 
@@ -31,7 +31,7 @@ def recognises(state: Mapping[str, Tensor]) -> bool:
     return {_SCALE, "conv4_3_norm_mbox_loc", "fc7_mbox_conf"} <= {_layer_and_part(key)[0] for key in state}
 
 
-def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
+def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
     """Translate; the settings are those of its scripts, which are the paper's."""
     plain = _plain_names(state)
     levels = sum(f"{tap}_mbox_loc.weight" in plain for tap in _taps(max(_INPUT_SIZES) + 1))
@@ -47,7 +47,7 @@ def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
         preprocessing=Preprocessing(mean=(104.0, 117.0, 123.0), std=(1.0, 1.0, 1.0), channels="bgr", resize="uint8"),
         postprocessing=Postprocessing(score_threshold=0.01, top_k=400, iou_threshold=0.45, max_detections=200),
     )
-    return Foreign(layout.as_float(renamed), settings, NAME)
+    return ConvertedCheckpoint(layout.as_float(renamed), settings, NAME)
 
 
 def _boxes(hints: Hints, levels: int, size: int, count: int) -> BoxSettings:

@@ -1,6 +1,6 @@
 """chainercv's SSD300 and SSD512 (`.npz`, version 0.6 and later): where their layers are, what they were trained with.
 
-Offsets are (y, x, height, width) there. The published files are Caffe's weights turned to RGB. Pictures are resized as
+Offsets are (y, x, height, width) there. The published files are Caffe's weights turned to RGB. Images are resized as
 floats. Versions before 0.6 counted x before y and read BGR under the same names; their files cannot be told apart.
 """
 
@@ -12,7 +12,7 @@ from ssd.settings import NetworkSettings, Postprocessing, Preprocessing, Setting
 from ssd.weights.ports import class_names as known_classes
 from ssd.weights.ports import head_layout, layout
 from ssd.weights.ports.box_tables import box_settings
-from ssd.weights.ports.layout import Foreign, Hints, Port
+from ssd.weights.ports.layout import ConvertedCheckpoint, Hints, Port
 
 NAME = "chainercv SSD"
 
@@ -26,10 +26,10 @@ def recognises(state: Mapping[str, Tensor]) -> bool:
     return _prefix(state) is not None
 
 
-def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
+def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
     """Translate; it has VOC's default boxes whatever it was trained on, unless `hints.box_table` says otherwise.
 
-    It suppresses over every box above the threshold and keeps them all; here the paper's 400 a class, 200 a picture.
+    It suppresses over every box above the threshold and keeps them all; here the paper's 400 a class, 200 a image.
     """
     prefix = _prefix(state)
     assert prefix is not None, "recognises() comes first"
@@ -48,7 +48,7 @@ def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
         postprocessing=Postprocessing(score_threshold=0.01, top_k=400, iou_threshold=0.45, max_detections=200),
     )
     ours = head_layout.rearrange(layout.as_float(renamed), boxes, "boxes", head_layout.x_before_y)
-    return Foreign(ours, settings, NAME)
+    return ConvertedCheckpoint(ours, settings, NAME)
 
 
 def _prefix(state: Mapping[str, Tensor]) -> str | None:

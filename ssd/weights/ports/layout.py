@@ -23,7 +23,7 @@ _CHANGED = "Was the network changed? Only the published architecture can be read
 
 
 @dataclass(frozen=True)
-class Foreign:
+class ConvertedCheckpoint:
     """A foreign checkpoint, translated: our names, and the settings its weights were trained with."""
 
     state_dict: dict[str, Tensor]
@@ -48,7 +48,7 @@ class Port:
     name: str
     keys: str
     recognises: Callable[[Mapping[str, Tensor]], bool]
-    read: Callable[[Mapping[str, Tensor], Hints], Foreign]
+    read: Callable[[Mapping[str, Tensor], Hints], ConvertedCheckpoint]
 
 
 def convolutions(backbone: str = "vgg16", *, batch_norm: bool = False) -> dict[str, int]:

@@ -10,7 +10,7 @@ from ssd.weights.ports import class_names as known_classes
 from ssd.weights.ports import layout
 from ssd.weights.ports.amdegroot import vgg_names
 from ssd.weights.ports.box_tables import BoxTable, box_settings, table_for
-from ssd.weights.ports.layout import Foreign, Hints, Port
+from ssd.weights.ports.layout import ConvertedCheckpoint, Hints, Port
 
 NAME = "lufficc/SSD"
 
@@ -28,7 +28,7 @@ def recognises(state: Mapping[str, Tensor]) -> bool:
     return _layout(state) is not None
 
 
-def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
+def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
     """Translate. Its default boxes stand in a configuration file; 20 and 80 classes tell which one it was.
 
     It suppresses over every box above the threshold; here over the 400 best of each class, as in the paper.
@@ -49,7 +49,7 @@ def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
         preprocessing=Preprocessing(mean=(123.0, 117.0, 104.0), std=(1.0, 1.0, 1.0), channels="rgb", resize="uint8"),
         postprocessing=Postprocessing(score_threshold=0.01, top_k=400, iou_threshold=0.45, max_detections=100),
     )
-    return Foreign(layout.as_float(renamed), settings, NAME)
+    return ConvertedCheckpoint(layout.as_float(renamed), settings, NAME)
 
 
 def _boxes(table: BoxTable, size: int) -> BoxSettings:

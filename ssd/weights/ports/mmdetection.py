@@ -1,6 +1,6 @@
 """mmdetection's SSD300 and SSD512 with VGG16, versions 2 and 3: where the layers are, what they were trained with.
 
-Background is the last class there. Box sizes are whole pixels, boxes are cut to the picture before the suppression.
+Background is the last class there. Box sizes are whole pixels, boxes are cut to the image before the suppression.
 A checkpoint tells its class names and its configuration, from which the default boxes follow.
 """
 
@@ -15,7 +15,7 @@ from ssd.settings import NetworkSettings, Postprocessing, Preprocessing, Setting
 from ssd.weights.ports import class_names as known_classes
 from ssd.weights.ports import head_layout, layout
 from ssd.weights.ports.box_tables import BoxTable, box_settings, table_for
-from ssd.weights.ports.layout import Foreign, Hints, Port
+from ssd.weights.ports.layout import ConvertedCheckpoint, Hints, Port
 
 NAME = "mmdetection SSD"
 
@@ -36,7 +36,7 @@ def recognises(state: Mapping[str, Tensor]) -> bool:
     return norm and "backbone.features.33.weight" in state
 
 
-def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
+def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
     """Translate; `neck.*` is version 2.14 and later, `backbone.extra.*` before it.
 
     It looks at the 1000 best pairs of box and class of each level; here at as many of each class.
@@ -60,7 +60,7 @@ def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
         ),
     )
     ours = head_layout.rearrange(layout.as_float(renamed), boxes, "classes", head_layout.background_first)
-    return Foreign(ours, settings, NAME)
+    return ConvertedCheckpoint(ours, settings, NAME)
 
 
 def _refuse_version_1(hints: Hints) -> None:

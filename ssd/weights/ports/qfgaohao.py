@@ -13,7 +13,7 @@ from ssd.weights.ports import class_names as known_classes
 from ssd.weights.ports import layout
 from ssd.weights.ports.amdegroot import vgg_names
 from ssd.weights.ports.box_tables import box_settings
-from ssd.weights.ports.layout import Foreign, Hints, Port
+from ssd.weights.ports.layout import ConvertedCheckpoint, Hints, Port
 
 NAME = "qfgaohao/pytorch-ssd"
 
@@ -29,10 +29,10 @@ def recognises(state: Mapping[str, Tensor]) -> bool:
     return all(key in state for key in wanted)
 
 
-def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
+def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
     """Translate; it has VOC's default boxes whatever it was trained on, unless `hints.box_table` says otherwise.
 
-    It keeps every detection that survives; here the 200 best of a picture, as in the paper.
+    It keeps every detection that survives; here the 200 best of a image, as in the paper.
     """
     l2 = f"{_NORM}.scale" in state
     renamed = layout.rename(state, _names(l2=l2), hints.place, NAME)
@@ -48,7 +48,7 @@ def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
         preprocessing=Preprocessing(mean=(123.0, 117.0, 104.0), std=(1.0, 1.0, 1.0), channels="rgb", resize="uint8"),
         postprocessing=Postprocessing(score_threshold=0.01, top_k=200, iou_threshold=0.45, max_detections=200),
     )
-    return Foreign(layout.as_float(renamed), settings, NAME)
+    return ConvertedCheckpoint(layout.as_float(renamed), settings, NAME)
 
 
 def _names(*, l2: bool) -> dict[str, str]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from ssd.errors import CheckpointError
 from ssd.weights.ports import amdegroot, caffe, chainercv, lufficc, mmdetection, qfgaohao, sgrvinod, torchvision
 from ssd.weights.ports.box_tables import BoxTable
-from ssd.weights.ports.layout import Foreign, Hints, Port
+from ssd.weights.ports.layout import ConvertedCheckpoint, Hints, Port
 
 PORTS: tuple[Port, ...] = (
     torchvision.PORT,
@@ -22,13 +22,13 @@ PORTS: tuple[Port, ...] = (
 )
 
 
-def read_foreign(
+def convert_checkpoint(
     state: Mapping[str, Tensor],
     place: object,
     class_names: Sequence[str] | None = None,
     box_table: BoxTable | None = None,
     notes: Mapping[str, Any] | None = None,
-) -> Foreign:
+) -> ConvertedCheckpoint:
     """Recognise a checkpoint by its keys and translate it.
 
     Class names are the given ones, else those in the file, else the format's own if their number fits, else `class_0`,

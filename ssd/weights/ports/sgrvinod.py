@@ -12,7 +12,7 @@ from torch import Tensor
 from ssd.settings import BoxSettings, NetworkSettings, Postprocessing, Preprocessing, Settings
 from ssd.weights.ports import class_names as known_classes
 from ssd.weights.ports import head_layout, layout
-from ssd.weights.ports.layout import Foreign, Hints, Port
+from ssd.weights.ports.layout import ConvertedCheckpoint, Hints, Port
 
 NAME = "sgrvinod's tutorial"
 
@@ -32,7 +32,7 @@ def recognises(state: Mapping[str, Tensor]) -> bool:
     return all(key in state for key in wanted)
 
 
-def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
+def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
     """Translate, to boxes that are the same to the last bits.
 
     It resizes with PIL, which averages over all pixels that a new one covers, and so it is done here.
@@ -52,11 +52,13 @@ def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
         preprocessing=Preprocessing(resize="antialias"),
         postprocessing=Postprocessing(score_threshold=0.01, top_k=400, iou_threshold=0.45, max_detections=200),
     )
-    return Foreign(head_layout.rearrange(layout.as_float(renamed), boxes, "boxes", _onto_a_third), settings, NAME)
+    return ConvertedCheckpoint(
+        head_layout.rearrange(layout.as_float(renamed), boxes, "boxes", _onto_a_third), settings, NAME
+    )
 
 
 def default_boxes() -> BoxSettings:
-    """Its default boxes; the large square of the last level is the whole picture."""
+    """Its default boxes; the large square of the last level is the whole image."""
     grids, sizes = (38, 19, 10, 5, 3, 1), (30.0, 60.0, 112.5, 165.0, 217.5, 270.0)
     return BoxSettings(
         input_size=300,

@@ -1,6 +1,6 @@
 """torchvision's `ssd300_vgg16`, of any class count: where its layers are, and what it was trained with.
 
-Two things set it apart: pictures are normalised before they are resized, as floats, and boxes are cut to the image
+Two things set it apart: images are normalised before they are resized, as floats, and boxes are cut to the image
 before the suppression. It has COCO's default boxes whatever it was trained on, with their sides alone clipped.
 """
 
@@ -12,7 +12,7 @@ from ssd.settings import NetworkSettings, Postprocessing, Preprocessing, Setting
 from ssd.weights.ports import class_names as known_classes
 from ssd.weights.ports import layout
 from ssd.weights.ports.box_tables import box_settings
-from ssd.weights.ports.layout import Foreign, Hints, Port
+from ssd.weights.ports.layout import ConvertedCheckpoint, Hints, Port
 
 NAME = "torchvision ssd300_vgg16"
 
@@ -26,7 +26,7 @@ def recognises(state: Mapping[str, Tensor]) -> bool:
     return "backbone.scale_weight" in state and "head.classification_head.module_list.0.weight" in state
 
 
-def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
+def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
     """Translate; `hints.box_table` overrides COCO's default boxes."""
     renamed = layout.rename(state, _names(), hints.place, NAME)
     boxes = box_settings(hints.box_table or "coco", 300, clip="sides")
@@ -43,7 +43,7 @@ def read(state: Mapping[str, Tensor], hints: Hints) -> Foreign:
             score_threshold=0.01, top_k=400, iou_threshold=0.45, max_detections=200, clip="before"
         ),
     )
-    return Foreign(layout.as_float(renamed), settings, NAME)
+    return ConvertedCheckpoint(layout.as_float(renamed), settings, NAME)
 
 
 def _names() -> dict[str, str]:

@@ -24,13 +24,13 @@ def test_every_section_of_a_sound_folder_and_nothing_else_changes(
     assert main([str(folder), "--quiet", "--fit-boxes", "--report", str(page)]) == 0
     tree = check(page.read_text())
     assert tree.ids() == SECTIONS
-    assert images(tree)[-1] == "Augmented training pictures of train"
+    assert images(tree)[-1] == "Augmented training images of train"
     assert "None found." in tree.text
     assert f"report: {page}" in capsys.readouterr().err
     assert content(folder) == before
 
 
-def test_problems_are_shown_with_their_pictures(tmp_path: Path) -> None:
+def test_problems_are_shown_with_their_images(tmp_path: Path) -> None:
     bad = xml(xml_object(), xml_object(box=(5, 3, 5, 9)), xml_object(box=(50, 50, 60, 60)), xml_object())
     folder = voc_splits(tmp_path / "data", train={"a": bad, "b": "<xml", "c": xml(xml_object())}, val={"d": bad})
     broken = folder / "JPEGImages" / "c.jpg"

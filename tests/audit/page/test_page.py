@@ -5,7 +5,7 @@ import pytest
 
 from ssd.audit.page.distributions import ClassRow, SplitFigures, Wrong, class_section, size_section
 from ssd.audit.page.page import DatasetFigures, Fitted, Reached, dataset_page
-from ssd.report.blocks import Picture
+from ssd.report.blocks import Image
 from tests.report.made import JPEG
 from tests.report.pages import read
 
@@ -15,12 +15,12 @@ SIZES = {"all": 0.9, "small": None, "medium": 0.8, "large": 1.0}
 def split(name: str, sides: list[tuple[float, float]], *wrong: Wrong) -> SplitFigures:
     return SplitFigures(
         name=name,
-        pictures=3,
+        images=3,
         objects=len(sides),
         empty=1,
         classes=[ClassRow("cat", len(sides), 2), ClassRow("dog", 0, 0)],
         sides=np.array(sides, float).reshape(-1, 2),
-        per_picture=[0, 1, 40],
+        per_image=[0, 1, 40],
         wrong=wrong,
     )
 
@@ -32,7 +32,7 @@ def figures() -> DatasetFigures:
         folder="/data/cells",
         verdict="training would stop: 1 no_area",
         stops=True,
-        cautions=["one picture in more than one split"],
+        cautions=["one image in more than one split"],
         splits=[split("train", [(30, 30), (60, 20)], wrong), split("val", [(100, 100)])],
         input_size=300,
         box_sizes=[30.0, 60.0, 111.0],
@@ -40,10 +40,10 @@ def figures() -> DatasetFigures:
         reached=[Reached("SSD300 voc", 8732, SIZES, SIZES), Reached("SSD512 voc", 24564, SIZES, SIZES)],
         remarks=["3 objects get their second choice"],
         folder_problems=[],
-        wrong_pictures=[Picture(JPEG, "no_area", "a.jpg")],
-        hardest=[Picture(JPEG, "cat: IoU 0.12", "4 x 4 at the input, b.jpg")],
+        wrong_images=[Image(JPEG, "no_area", "a.jpg")],
+        hardest=[Image(JPEG, "cat: IoU 0.12", "4 x 4 at the input, b.jpg")],
         copies=["in several splits: train/a.jpg = val/b.jpg"],
-        augmented=Picture(JPEG, "Augmented training pictures"),
+        augmented=Image(JPEG, "Augmented training images"),
         fit=Fitted(["train (fitted to)"], {"fitted": [0.99]}, "Worth trying.", "model:\n  min_sizes: [0.1]\n"),
     )
 
@@ -73,7 +73,7 @@ def test_a_class_that_a_split_lacks_has_a_row(figures: DatasetFigures) -> None:
         ["cat", "2", "2", "1", "2"],
         ["dog", "0", "0", "0", "0"],
     ]
-    assert chart.svg.count("train: 0.33") == 3  # pictures with 0, 1 and 33 to 64 objects
+    assert chart.svg.count("train: 0.33") == 3  # images with 0, 1 and 33 to 64 objects
 
 
 def test_sound_data_says_so(figures: DatasetFigures) -> None:
@@ -83,7 +83,7 @@ def test_sound_data_says_so(figures: DatasetFigures) -> None:
         verdict="training can start",
         cautions=[],
         splits=[split("train", [(9, 9)])],
-        wrong_pictures=[],
+        wrong_images=[],
         copies=[],
         fit=None,
     )
@@ -93,10 +93,10 @@ def test_sound_data_says_so(figures: DatasetFigures) -> None:
 
 def test_a_folder_without_anything_is_a_page(figures: DatasetFigures) -> None:
     bare = dataclasses.replace(
-        figures, splits=[], reached=[], remarks=[], wrong_pictures=[], hardest=[], copies=[], augmented=None, fit=None
+        figures, splits=[], reached=[], remarks=[], wrong_images=[], hardest=[], copies=[], augmented=None, fit=None
     )
     assert read(dataset_page(bare)).ids() == ["problems"]
-    empty = dataclasses.replace(bare, splits=[dataclasses.replace(split("train", []), classes=[], per_picture=[])])
+    empty = dataclasses.replace(bare, splits=[dataclasses.replace(split("train", []), classes=[], per_image=[])])
     assert read(dataset_page(empty)).ids() == ["problems"]
 
 

@@ -26,7 +26,7 @@ OFF = {"photometric": False, "expand": False, "crop": False, "mirror": False}
 
 
 def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A photograph-like picture: every interpolation gives nearly the same result on it."""
+    """A photograph-like image: every interpolation gives nearly the same result on it."""
     coarse = np.random.default_rng(seed).integers(40, 216, (6, 6, 3)).astype(np.float32)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
 
@@ -99,7 +99,7 @@ def test_both_orders_draw_the_same_and_show_the_same(boxes: list[list[float]], s
     assert np.array_equal(paper.boxes, warp.boxes)
     assert np.array_equal(paper.labels, warp.labels)
     difference = np.abs(paper.image.astype(int) - warp.image.astype(int))
-    # The border of an expanded picture may fall between pixels, and 8-bit hues are coarse.
+    # The border of an expanded image may fall between pixels, and 8-bit hues are coarse.
     assert np.median(difference) <= 2
     assert difference.mean() < 3
 
@@ -139,13 +139,13 @@ def test_the_given_sample_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("order", ["paper", "warp"])
-def test_pictures_without_objects_pass_through(order: str) -> None:
+def test_images_without_objects_pass_through(order: str) -> None:
     transform = TrainTransform(40, fill=FILL, order=order)  # type: ignore[arg-type]
     for index in range(30):
         result = transform(sample([]), (0, 0, index))
         check(result, 40)
         assert result.boxes.shape == (0, 4)
-        assert (result.image != FILL).any()  # something of the picture stays in sight
+        assert (result.image != FILL).any()  # something of the image stays in sight
 
 
 def test_mirror_and_flip_happen_half_the_time() -> None:
@@ -191,7 +191,7 @@ def test_a_plan_is_what_would_have_been_drawn_anyway() -> None:
         assert np.array_equal(planned.boxes, plain.boxes)
 
 
-def test_of_a_large_picture_a_smaller_one_is_asked_for_and_the_boxes_stay_the_same() -> None:
+def test_of_a_large_image_a_smaller_one_is_asked_for_and_the_boxes_stay_the_same() -> None:
     whole = sample([[100, 100, 900, 900], [600, 300, 1500, 1100]], height=1200, width=1600)
     smaller = {n: cv2.resize(whole.image, (1600 // n, 1200 // n), interpolation=cv2.INTER_AREA) for n in (1, 2, 4, 8)}
     transform, asked = TrainTransform(100, fill=FILL), []
@@ -208,7 +208,7 @@ def test_of_a_large_picture_a_smaller_one_is_asked_for_and_the_boxes_stay_the_sa
     assert set(asked) == {4, 8}
 
 
-def test_small_pictures_and_the_papers_order_are_decoded_whole() -> None:
+def test_small_images_and_the_papers_order_are_decoded_whole() -> None:
     nothing, seed = np.zeros((0, 4), np.float32), (0, 0, 0)
     for transform, shape in (
         (TrainTransform(30, fill=FILL), (900, 1100)),
@@ -327,7 +327,7 @@ def draw(
 
 
 def dots(geometry: Geometry, shrink: int = 1) -> np.ndarray:
-    """Where a white blob of the picture ends up, as centre of mass."""
+    """Where a white blob of the image ends up, as centre of mass."""
     image = np.zeros((120, 160, 3), np.uint8)
     image[40:60, 50:80] = 255
     image = cv2.resize(image, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
@@ -350,7 +350,7 @@ def test_pixels_move_with_the_boxes(crop: tuple[int, int, int, int], mirror: boo
 
 
 @pytest.mark.parametrize("crop", [(0, 0, 1300, 900), (3, 1, 1290, 871), (-700, -301, 1500, 1700), (101, 7, 805, 707)])
-def test_a_picture_decoded_smaller_gives_the_same_result(crop: tuple[int, int, int, int]) -> None:
+def test_a_image_decoded_smaller_gives_the_same_result(crop: tuple[int, int, int, int]) -> None:
     geometry = Geometry(crop, 100, mirror=True)
     image = smooth(900, 1300)
     whole = in_one_warp(image, geometry, FILL, unchanged).astype(int)
@@ -362,11 +362,11 @@ def test_a_picture_decoded_smaller_gives_the_same_result(crop: tuple[int, int, i
         smaller = cv2.resize(padded, (width, height), interpolation=cv2.INTER_AREA)
         moved = in_one_warp(smaller, geometry, FILL, unchanged, shrink).astype(int)
         assert np.abs(moved - whole).mean() < 0.6
-        # Where the picture ends, a pixel of it may be one of a quarter of the size.
+        # Where the image ends, a pixel of it may be one of a quarter of the size.
         assert (np.abs(moved - whole) > 12).mean() < 0.02
 
 
-def test_a_picture_may_come_so_small_that_each_pixel_of_the_result_still_has_one() -> None:
+def test_a_image_may_come_so_small_that_each_pixel_of_the_result_still_has_one() -> None:
     assert Geometry((0, 0, 1199, 2400), 300).spare == 2
     assert Geometry((0, 0, 1200, 2400), 300).spare == 4
     assert Geometry((0, 0, 9000, 9000), 300).spare == 8
@@ -382,13 +382,13 @@ def test_what_shrinks_is_filtered() -> None:
 
 
 @pytest.mark.parametrize("size", [(400, 300), (90, 700), (50, 60), (1, 1), (301, 299)])
-def test_detection_resizes_a_picture_as_training_does_one_that_is_not_augmented(size: tuple[int, int]) -> None:
+def test_detection_resizes_a_image_as_training_does_one_that_is_not_augmented(size: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     whole = Geometry((0, 0, size[1], size[0]), 100)
     assert np.array_equal(resize_8bit(image, 100, "area"), in_one_warp(image, whole, FILL, unchanged))
 
 
-def test_a_crop_beside_the_picture_is_all_fill() -> None:
+def test_a_crop_beside_the_image_is_all_fill() -> None:
     image = smooth(20, 20)
     assert (in_one_warp(image, Geometry((30, 0, 50, 20), 8), FILL, unchanged) == FILL).all()
 
@@ -408,7 +408,7 @@ def test_the_step_by_step_form_copies_the_pixels_it_does_not_resize() -> None:
 
 
 def slowly(image: np.ndarray, colours: Colours) -> np.ndarray:
-    """Step by step as Caffe does, a picture at a time."""
+    """Step by step as Caffe does, a image at a time."""
 
     def saturate(values: np.ndarray) -> np.ndarray:
         return np.clip(np.rint(values), 0, 255).astype(np.uint8)

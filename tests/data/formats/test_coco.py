@@ -5,7 +5,7 @@ import pytest
 from ssd.data.dataset import open_dataset, scan
 from ssd.data.formats.registry import splits
 from ssd.errors import AnnotationError
-from tests.data.made import coco_content, coco_folder, write_picture, write_text
+from tests.data.made import coco_content, coco_folder, write_image, write_text
 
 
 def change(kind, number, **changes):
@@ -49,8 +49,8 @@ def test_missing_keys_are_filled_in(tmp_path):
         (change("images", 0, id="7"), "image 1 has the id '7', not a whole number"),
         (change("categories", 0, id="90"), "category 1 has the id '90', not a whole number"),
         (change("images", 0, file_name=None), "image 7 has no file_name"),
-        (change("images", 0, file_name="c.jpg"), "instances_train.json, c.jpg: no such picture in"),
-        (change("images", 0, file_name="../../s.jpg"), "names a picture outside the data folder"),
+        (change("images", 0, file_name="c.jpg"), "instances_train.json, c.jpg: no such image in"),
+        (change("images", 0, file_name="../../s.jpg"), "names a image outside the data folder"),
         (coco_content(images=[3]), "image 1 is int, not an object"),
         ([], "has no list 'images'"),
         ({"images": [], "annotations": []}, "has no list 'categories'"),
@@ -69,7 +69,7 @@ def test_what_is_wrong_with_the_file_cannot_be_dropped(tmp_path, content, messag
         ({"bbox": [2, 3, -4, 10]}, "box 2 3 -2 13 has its corners swapped"),
         ({"bbox": [float("nan"), 3, 4, 10]}, "is not finite"),
         ({"bbox": [2, 3, float("inf"), 10]}, "is not finite"),
-        ({"bbox": [90, 3, 4, 10]}, "lies outside the picture of 40x20"),
+        ({"bbox": [90, 3, 4, 10]}, "lies outside the image of 40x20"),
         ({"bbox": [2, 3, 4]}, "has bbox [2, 3, 4], not four numbers"),
         ({"bbox": ["2", 3, 4, 5]}, "not four numbers"),
         ({"bbox": None}, "has bbox None"),
@@ -93,12 +93,12 @@ def test_broken_json_is_one_error(tmp_path, text):
     assert str(path) in str(caught.value)
 
 
-def test_ten_missing_pictures_are_named_and_the_rest_counted(tmp_path):
+def test_ten_missing_images_are_named_and_the_rest_counted(tmp_path):
     images = [{"id": n, "file_name": f"{n}.jpg", "width": 4, "height": 4} for n in range(13)]
     folder = coco_folder(tmp_path, coco_content(images=images, annotations=[]))
     with pytest.raises(AnnotationError, match="13 bad files") as caught:
         open_dataset(folder, "train")
-    assert str(caught.value).count("no such picture") == 10
+    assert str(caught.value).count("no such image") == 10
     assert "... and 3 more" in str(caught.value)
 
 
@@ -111,8 +111,8 @@ def test_roboflow_root_category_is_no_class(tmp_path):
     ]
     for split in ("train", "valid"):
         write_text(tmp_path / split / "_annotations.coco.json", json.dumps(content))
-        write_picture(tmp_path / split / "a.jpg")
-        write_picture(tmp_path / split / "b.jpg")
+        write_image(tmp_path / split / "a.jpg")
+        write_image(tmp_path / split / "b.jpg")
     assert splits(tmp_path) == ("train", "valid")
     dataset = open_dataset(tmp_path, "valid")
     assert dataset.class_names == ("car", "toothbrush")
@@ -127,17 +127,17 @@ def test_a_class_that_is_its_own_supercategory_stays(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["train", "images/train", "images", ""])
-def test_pictures_are_found_in_the_usual_places(tmp_path, place):
+def test_images_are_found_in_the_usual_places(tmp_path, place):
     write_text(tmp_path / "annotations" / "instances_train.json", json.dumps(coco_content()))
     for name in ("a.jpg", "b.jpg"):
-        write_picture(tmp_path / place / name)
+        write_image(tmp_path / place / name)
     assert open_dataset(tmp_path, "train").load(1).image.shape == (20, 40, 3)
 
 
 def test_a_single_file_without_splits_is_divided(tmp_path):
     write_text(tmp_path / "annotations.json", json.dumps(coco_content()))
     for name in ("a.jpg", "b.jpg"):
-        write_picture(tmp_path / name)
+        write_image(tmp_path / name)
     parts = [open_dataset(tmp_path, split) for split in ("train", "val", "all")]
     assert [len(part) for part in parts] == [1, 1, 2]
     assert sum(len(record.boxes) for part in parts[:2] for record in part.records) == 2
@@ -150,7 +150,7 @@ def test_captions_are_no_split(tmp_path):
 
 
 def test_tiny_coco_opens_whole(tiny_coco):
-    dataset, problems = scan(tiny_coco, "val2017", check_pictures=True)
+    dataset, problems = scan(tiny_coco, "val2017", check_images=True)
     assert problems == []
     assert len(dataset) == 50
     assert len(dataset.class_names) == 80

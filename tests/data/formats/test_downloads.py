@@ -13,7 +13,7 @@ from ssd.data.dataset import open_dataset
 from ssd.data.formats import downloads
 from ssd.data.formats.registry import default_split
 from ssd.errors import DownloadError
-from tests.data.made import coco_content, voc_folder, write_picture, write_text, xml, xml_object
+from tests.data.made import coco_content, voc_folder, write_image, write_text, xml, xml_object
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def test_voc_joins_two_years_for_training_and_keeps_the_test_apart(tmp_path):
 def test_coco_reads_the_year_2017(tmp_path):
     write_text(tmp_path / "annotations" / "instances_val2017.json", json.dumps(coco_content()))
     for name in ("a.jpg", "b.jpg"):
-        write_picture(tmp_path / "val2017" / name)
+        write_image(tmp_path / "val2017" / name)
     assert len(open_dataset(tmp_path, "val", format="coco2017")) == 2
 
 

@@ -5,7 +5,7 @@ import pytest
 from ssd.data.dataset import open_dataset, scan
 from ssd.data.formats.registry import splits
 from ssd.errors import AnnotationError, DatasetError
-from tests.data.made import voc_folder, write_picture, write_text, xml, xml_object
+from tests.data.made import voc_folder, write_image, write_text, xml, xml_object
 
 
 def boxes_of(folder, **options):
@@ -61,7 +61,7 @@ def test_a_bad_object_is_named_and_may_be_dropped(tmp_path, part, message):
     assert len(dataset.dropped) == 1
 
 
-def test_missing_difficult_is_0_and_missing_size_comes_from_the_picture(tmp_path):
+def test_missing_difficult_is_0_and_missing_size_comes_from_the_image(tmp_path):
     folder = voc_folder(tmp_path, {"a": xml(xml_object(), xml_object(extra="<difficult>1</difficult>"), size=None)})
     (record,) = open_dataset(folder, "train").records
     assert record.difficult.tolist() == [False, True]
@@ -69,7 +69,7 @@ def test_missing_difficult_is_0_and_missing_size_comes_from_the_picture(tmp_path
     assert len(open_dataset(folder, "train", difficult="drop").records[0].boxes) == 1
 
 
-def test_size_0_comes_from_the_picture(tmp_path):
+def test_size_0_comes_from_the_image(tmp_path):
     (record,) = open_dataset(voc_folder(tmp_path, {"a": xml(xml_object(), size=(0, 0))}), "train").records
     assert (record.width, record.height) == (40, 20)
 
@@ -108,8 +108,8 @@ def test_a_byte_order_mark_is_fine(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["Bild ä 日本.JPG", "x.jpeg", "x.PNG", "two words.jpg"])
-def test_pictures_are_found_under_any_name_and_suffix(tmp_path, name):
-    picture = write_picture(tmp_path / "JPEGImages" / name)
+def test_images_are_found_under_any_name_and_suffix(tmp_path, name):
+    picture = write_image(tmp_path / "JPEGImages" / name)
     write_text(tmp_path / "Annotations" / f"{picture.stem}.xml", xml(xml_object()))
     write_text(tmp_path / "ImageSets" / "Main" / "train.txt", picture.stem + "\n")
     dataset = open_dataset(tmp_path, "train")
@@ -117,7 +117,7 @@ def test_pictures_are_found_under_any_name_and_suffix(tmp_path, name):
     assert dataset.load(0).image.shape == (20, 40, 3)
 
 
-def test_a_picture_outside_the_folder_is_refused_unless_allowed(tmp_path):
+def test_a_image_outside_the_folder_is_refused_unless_allowed(tmp_path):
     folder = voc_folder(tmp_path / "set", {"a": xml(xml_object(), filename="../../secret.jpg")})
     (folder / "JPEGImages" / "a.jpg").rename(tmp_path / "secret.jpg")
     with pytest.raises(AnnotationError, match=r"'../../secret.jpg' outside the data folder"):
@@ -133,7 +133,7 @@ def test_a_list_cannot_reach_annotations_outside(tmp_path):
         open_dataset(folder, "train")
 
 
-def test_missing_pictures_annotations_and_double_names_are_listed_together(tmp_path):
+def test_missing_images_annotations_and_double_names_are_listed_together(tmp_path):
     folder = voc_folder(tmp_path, {"a": xml(xml_object()), "b": xml(xml_object())})
     (folder / "JPEGImages" / "b.jpg").unlink()
     write_text(folder / "ImageSets" / "Main" / "train.txt", "a\na\nb\nc\n")
@@ -174,9 +174,9 @@ def test_lists_of_one_class_are_no_splits(tmp_path):
 
 def test_a_flat_folder_is_divided_the_same_way_every_time(tmp_path):
     for number in range(30):
-        write_picture(tmp_path / f"{number:02}.jpg")
+        write_image(tmp_path / f"{number:02}.jpg")
         write_text(tmp_path / f"{number:02}.xml", xml(xml_object()))
-    write_picture(tmp_path / "unlabelled.jpg")
+    write_image(tmp_path / "unlabelled.jpg")
     train, val = (open_dataset(tmp_path, split) for split in ("train", "val"))
     ids = [{record.image_id for record in dataset.records} for dataset in (train, val)]
     assert ids[0].isdisjoint(ids[1])
@@ -188,7 +188,7 @@ def test_a_flat_folder_is_divided_the_same_way_every_time(tmp_path):
 
 def test_a_folder_for_each_split_is_read(tmp_path):
     for split in ("train", "valid"):
-        write_picture(tmp_path / split / f"{split}.jpg")
+        write_image(tmp_path / split / f"{split}.jpg")
         write_text(tmp_path / split / f"{split}.xml", xml(xml_object(split)))
     assert splits(tmp_path) == ("train", "valid")
     dataset = open_dataset(tmp_path, "valid")

@@ -4,12 +4,12 @@ from ssd.data.dataset import open_dataset, scan
 from ssd.data.formats.registry import splits
 from ssd.data.formats.yolo import label_file
 from ssd.errors import AnnotationError, DatasetError
-from tests.data.made import write_picture, write_text
+from tests.data.made import write_image, write_text
 
 
 def yolo_folder(root, rows="0 0.5 0.5 0.5 0.5\n", data="names: [cat, dog]\ntrain: images/train\nval: images/val\n"):
     for split in ("train", "val"):
-        write_picture(root / "images" / split / f"{split}.jpg")
+        write_image(root / "images" / split / f"{split}.jpg")
         write_text(root / "labels" / split / f"{split}.txt", rows)
     if data:
         write_text(root / "data.yaml", data)
@@ -29,7 +29,7 @@ def test_a_polygon_becomes_its_box(tmp_path):
     assert record.boxes[0].tolist() == pytest.approx([4, 2, 20, 16])
 
 
-def test_a_picture_without_labels_has_no_objects(tmp_path):
+def test_a_image_without_labels_has_no_objects(tmp_path):
     folder = yolo_folder(tmp_path)
     (folder / "labels" / "train" / "train.txt").unlink()
     assert open_dataset(folder, "train").load(0).boxes.shape == (0, 4)
@@ -78,16 +78,16 @@ def test_data_yaml_is_read_in_all_its_forms(tmp_path, data):
     assert [len(record.boxes) for record in dataset.records] == [1]
 
 
-def test_pictures_of_several_folders_may_share_a_name(tmp_path):
+def test_images_of_several_folders_may_share_a_name(tmp_path):
     write_text(tmp_path / "data.yaml", "names: [cat]\ntrain: [one/images, two/images]\n")
     for part in ("one", "two"):
-        write_picture(tmp_path / part / "images" / "x.jpg")
+        write_image(tmp_path / part / "images" / "x.jpg")
     assert [record.image_id for record in open_dataset(tmp_path, "train").records] == ["one/images/x", "two/images/x"]
 
 
-def test_two_pictures_cannot_share_one_label_file(tmp_path):
+def test_two_images_cannot_share_one_label_file(tmp_path):
     folder = yolo_folder(tmp_path)
-    write_picture(folder / "images" / "train" / "train.png")
+    write_image(folder / "images" / "train" / "train.png")
     with pytest.raises(AnnotationError, match="shares its name"):
         open_dataset(folder, "train")
 
@@ -120,21 +120,21 @@ def test_folders_alone_give_splits_and_classes_txt_the_names(tmp_path):
 def test_a_flat_folder_is_divided(tmp_path):
     write_text(tmp_path / "classes.txt", "cat\n")
     for number in range(20):
-        write_picture(tmp_path / f"{number}.jpg")
+        write_image(tmp_path / f"{number}.jpg")
         write_text(tmp_path / f"{number}.txt", "0 0.5 0.5 0.5 0.5\n")
     assert len(open_dataset(tmp_path, "train")) + len(open_dataset(tmp_path, "val")) == 20
 
 
-def test_pictures_outside_are_refused_unless_allowed(tmp_path):
+def test_images_outside_are_refused_unless_allowed(tmp_path):
     folder = yolo_folder(tmp_path / "set", data="names: [cat]\ntrain: train.txt\n")
-    write_picture(tmp_path / "secret.jpg")
+    write_image(tmp_path / "secret.jpg")
     write_text(folder / "train.txt", "../secret.jpg\n")
     with pytest.raises(AnnotationError, match="outside the data folder"):
         open_dataset(folder, "train")
     assert len(open_dataset(folder, "train", allow_outside=True)) == 1
 
 
-def test_a_damaged_picture_is_listed(tmp_path):
+def test_a_damaged_image_is_listed(tmp_path):
     folder = yolo_folder(tmp_path)
     (folder / "images" / "train" / "train.jpg").write_bytes(b"<html>")
     _, problems = scan(folder, "train")

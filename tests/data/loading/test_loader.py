@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @dataclass(frozen=True)
 class Drawn:
-    """A data set of noise pictures: number i has i % 3 objects. Some indices misbehave."""
+    """A data set of noise images: number i has i % 3 objects. Some indices misbehave."""
 
     count: int = 10
     damaged: frozenset[int] = frozenset()
@@ -99,7 +99,7 @@ def same(first: Batch, second: Batch) -> bool:
 # What a batch holds
 
 
-def test_a_batch_has_small_pictures_and_padded_fractions() -> None:
+def test_a_batch_has_small_images_and_padded_fractions() -> None:
     (batch, *_) = train_loader(Drawn()).epoch(0)
     assert batch.images.shape == (4, 3, SIZE, SIZE)
     assert batch.images.dtype == torch.uint8
@@ -115,7 +115,7 @@ def test_a_batch_has_small_pictures_and_padded_fractions() -> None:
     assert (sides > 0).all()
 
 
-def test_boxes_become_fractions_of_the_picture_they_lie_on() -> None:
+def test_boxes_become_fractions_of_the_image_they_lie_on() -> None:
     sample = Drawn().load(2)
     batch = collate(torch.zeros(1, 3, 8, 8), [sample], [(30, 40)])
     assert torch.allclose(batch.targets.boxes[0], torch.tensor([[0.1, 0.1, 0.6, 0.6], [0.25, 0.2, 0.95, 29 / 30]]))
@@ -126,11 +126,11 @@ def test_a_batch_without_objects_has_no_rows() -> None:
     assert batch.targets.boxes.shape == (2, 0, 4)
 
 
-def test_the_first_pictures_are_the_same_on_every_process() -> None:
-    first, second = (train_loader(Drawn(), rank=rank, world_size=2).first_pictures(6) for rank in (0, 1))
+def test_the_first_images_are_the_same_on_every_process() -> None:
+    first, second = (train_loader(Drawn(), rank=rank, world_size=2).first_images(6) for rank in (0, 1))
     assert torch.equal(first, second)
     assert first.shape == (6, 3, SIZE, SIZE)
-    assert len(train_loader(Drawn(3)).first_pictures(16)) == 3
+    assert len(train_loader(Drawn(3)).first_images(16)) == 3
 
 
 # Workers
@@ -152,7 +152,7 @@ def test_batches_follow_from_seed_epoch_and_step_and_not_from_the_workers() -> N
         assert all(map(same, loader.epoch(1), expected[1]))
 
 
-def test_augmentation_differs_between_epochs_and_pictures() -> None:
+def test_augmentation_differs_between_epochs_and_images() -> None:
     source = Drawn(1)
     seen = [next(train_loader(source, batch_size=1).epoch(epoch)).images.numpy().tobytes() for epoch in range(6)]
     assert len(set(seen)) == 6
@@ -176,7 +176,7 @@ def test_a_worker_outlives_the_signals_that_stop_a_run() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_bad_picture_is_an_error_that_names_it(workers: int) -> None:
+def test_a_bad_image_is_an_error_that_names_it(workers: int) -> None:
     source = Drawn(damaged=frozenset({3}))
     with pytest.raises(ImageDecodeError, match=r"3\.jpg: is truncated"):
         list(an_epoch(source, workers))
@@ -184,7 +184,7 @@ def test_a_bad_picture_is_an_error_that_names_it(workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_exception_in_a_sample_names_index_and_path(workers: int) -> None:
-    with pytest.raises(DataWorkerError, match=r"3\.jpg: picture 3 .* KeyError at .*test_loader\.py:\d+: 'oops'"):
+    with pytest.raises(DataWorkerError, match=r"3\.jpg: image 3 .* KeyError at .*test_loader\.py:\d+: 'oops'"):
         list(train_loader(Drawn(trouble={3: "bug"}), workers).epoch(0))
 
 
@@ -220,10 +220,10 @@ def test_a_program_with_a_hanging_worker_ends(tmp_path: Path) -> None:
     assert "error: data workers: no batch arrived" in run.stderr
 
 
-# Bad pictures and bad objects
+# Bad images and bad objects
 
 
-def test_a_bad_picture_may_be_skipped_and_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bad_image_may_be_skipped_and_is_counted(caplog: pytest.LogCaptureFixture) -> None:
     source = Drawn(300, damaged=frozenset({3, 4}))
     expected = None
     for workers in (0, 2):
@@ -235,17 +235,17 @@ def test_a_bad_picture_may_be_skipped_and_is_counted(caplog: pytest.LogCaptureFi
         assert loader.bad_paths == {"3.jpg", "4.jpg"}
         assert expected is None or all(map(same, batches, expected))
         expected = batches
-    assert caplog.text.count("Another picture stands in") == 4
+    assert caplog.text.count("Another image stands in") == 4
 
 
-def test_more_than_a_hundredth_of_bad_pictures_stops_the_run() -> None:
+def test_more_than_a_hundredth_of_bad_images_stops_the_run() -> None:
     source = Drawn(100, damaged=frozenset({3, 40}))
-    with pytest.raises(DatasetError, match=r"2 of 100 pictures cannot be decoded: 3\.jpg, 40\.jpg"):
+    with pytest.raises(DatasetError, match=r"2 of 100 images cannot be decoded: 3\.jpg, 40\.jpg"):
         list(train_loader(source, bad_images="skip").epoch(0))
     list(train_loader(Drawn(10, damaged=frozenset({3})), bad_images="skip").epoch(0))  # one is always allowed
 
 
-def test_evaluation_never_skips_a_picture() -> None:
+def test_evaluation_never_skips_a_image() -> None:
     with pytest.raises(ImageDecodeError):
         list(an_epoch(Drawn(damaged=frozenset({9}))))
 
@@ -279,9 +279,9 @@ def test_a_preview_is_a_grid_of_what_training_sees(tmp_path: Path) -> None:
     path = preview(Drawn(), TRANSFORM, tmp_path / "new" / "grid.png", count=5)
     sheet = load_image(path)
     assert sheet.shape == (2 * SIZE + 4, 3 * SIZE + 8, 3)
-    assert (sheet[SIZE + 4 :, 2 * (SIZE + 4) :] == 255).all()  # no sixth picture
+    assert (sheet[SIZE + 4 :, 2 * (SIZE + 4) :] == 255).all()  # no sixth image
     empty = Drawn(1)
     expected = TRANSFORM(empty.load(0), (0, 0, 0)).image
     assert np.array_equal(load_image(preview(empty, TRANSFORM, tmp_path / "one.png")), expected)
-    with pytest.raises(DatasetError, match="no pictures"):
+    with pytest.raises(DatasetError, match="no images"):
         preview(Drawn(0), TRANSFORM, tmp_path / "none.png")

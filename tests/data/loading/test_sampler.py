@@ -11,7 +11,7 @@ def batches(
     return list(EpochSampler(length, seed=seed, epoch=epoch, batch_size=batch_size, **share))
 
 
-def test_every_step_has_a_full_batch_and_every_picture_is_seen() -> None:
+def test_every_step_has_a_full_batch_and_every_image_is_seen() -> None:
     found = batches(10, 4)
     assert [len(batch) for batch in found] == [4, 4, 4]
     flat = [index for batch in found for index in batch]
@@ -19,7 +19,7 @@ def test_every_step_has_a_full_batch_and_every_picture_is_seen() -> None:
     assert flat[10:] == flat[:2]  # the permutation begins again
 
 
-def test_fewer_pictures_than_a_batch_holds_are_repeated() -> None:
+def test_fewer_images_than_a_batch_holds_are_repeated() -> None:
     (batch,) = batches(3, 8)
     assert batch == (batch[:3] * 3)[:8]
     assert steps_per_epoch(3, 8) == 1
@@ -53,5 +53,5 @@ def test_an_epoch_can_start_in_its_middle() -> None:
 def test_a_batch_that_cannot_be_shared_out_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"train.batch_size: 8 .* 3 processes"):
         batches(world_size=3, batch_size=8)
-    with pytest.raises(ConfigError, match="no pictures"):
+    with pytest.raises(ConfigError, match="no images"):
         batches(0)

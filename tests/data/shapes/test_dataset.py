@@ -11,7 +11,7 @@ def digest(dataset, index):
     return hashlib.sha256(dataset.load(index).image.tobytes()).hexdigest()
 
 
-def test_a_picture_depends_on_seed_split_and_index_alone():
+def test_a_image_depends_on_seed_split_and_index_alone():
     first = shapes("train", 4, 64)
     assert digest(first, 3) == digest(shapes("train", 9, 64), 3)
     different = {
@@ -38,7 +38,7 @@ def test_boxes_lie_inside_and_are_large_enough_to_see():
     assert sides.max() <= 160 * 0.51
 
 
-def test_every_class_is_there_and_some_pictures_are_empty():
+def test_every_class_is_there_and_some_images_are_empty():
     dataset = shapes("train", 200, 160)
     counts = np.bincount(np.concatenate([record.labels for record in dataset.records]), minlength=4)
     assert counts.min() > counts.sum() / 6
@@ -61,7 +61,7 @@ def test_a_box_is_where_its_shape_is():
 
 
 @pytest.mark.parametrize("size", [16, 33, 160])
-def test_pictures_have_the_asked_size(size):
+def test_images_have_the_asked_size(size):
     sample = shapes("val", 3, size).load(2)
     assert sample.image.shape == (size, size, 3)
     assert sample.image.dtype == np.uint8

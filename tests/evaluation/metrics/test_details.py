@@ -15,7 +15,7 @@ NAMES = ("cat", "dog")
 
 @pytest.fixture
 def details() -> Details:
-    """Two pictures: cat found at 0.9 and dog at 0.3; then a cat taken for a dog, and a dog on nothing."""
+    """Two images: cat found at 0.9 and dog at 0.3; then a cat taken for a dog, and a dog on nothing."""
     records = [record("a", [A, B], [0, 1]), record("b", [A], [0])]
     detections = {"a": found((A, 0.9, 0), (B, 0.3, 1)), "b": found((A, 0.8, 1), (FAR, 0.6, 1))}
     made = Details(records, NAMES)

@@ -66,8 +66,8 @@ def test_only_the_best_of_several_mended_boxes_counts() -> None:
 
 
 def test_difficult_objects_and_crowds_cost_nothing() -> None:
-    spared = record(1, [A, B], [0, 0], difficult=[True, False], crowd=[False, True])
-    computed = figures(spared, found((A, 0.9, 0), (A, 0.8, 0), ((100, 100, 120, 120), 0.7, 0)))
+    ignored = record(1, [A, B], [0, 0], difficult=[True, False], crowd=[False, True])
+    computed = figures(ignored, found((A, 0.9, 0), (A, 0.8, 0), ((100, 100, 120, 120), 0.7, 0)))
     assert counts(computed) == {}
     assert computed["AP50"] is None
 

@@ -7,8 +7,8 @@ import pytest
 
 from ssd.commands.eval import main
 from ssd.evaluation.metrics.details import Miss
+from ssd.evaluation.page.drawn_images import as_jpeg, draw_mistake
 from ssd.evaluation.page.gather import spread
-from ssd.evaluation.page.pictures import as_jpeg, draw_mistake
 from ssd.images.decode import as_image
 from tests.commands.test_eval import SHAPES, make_run
 from tests.evaluation.page.test_page import SECTIONS
@@ -90,7 +90,7 @@ def test_any_box_can_be_shown(box: tuple[float, float, float, float]) -> None:
     assert ((drawn == ORANGE).all(axis=2)).any()
 
 
-def test_tiny_pictures_are_enlarged_and_large_ones_made_smaller() -> None:
+def test_tiny_images_are_enlarged_and_large_ones_made_smaller() -> None:
     for shape in ((1, 1, 3), (3, 500, 3), (3000, 2000, 3)):
         drawn = draw_mistake(np.zeros(shape, np.uint8), (0.0, 0.0, 1.0, 1.0), "a", NONE, NONE)
         assert max(drawn.shape[:2]) == 320
@@ -108,11 +108,11 @@ def test_what_overlaps_the_mistake_is_named_and_the_rest_is_not() -> None:
     assert green["near"] > 3 * green["far"] > 0
 
 
-def test_no_picture_fills_the_gallery_alone() -> None:
+def test_no_image_fills_the_gallery_alone() -> None:
     misses = [Miss(image, (0.0, 0.0, 1.0, 1.0), 0, 0.0) for image in (7, 7, 7, 7, 8, 9, 9)]
     assert [miss.image for miss in spread(misses, 4)] == [7, 7, 8, 9]
 
 
-def test_pictures_of_the_page_are_no_wider_than_asked() -> None:
+def test_images_of_the_page_are_no_wider_than_asked() -> None:
     assert as_image(as_jpeg(np.zeros((100, 400, 3), np.uint8), widest=100)).shape == (25, 100, 3)
     assert as_image(as_jpeg(np.zeros((10, 40, 3), np.uint8), widest=100)).shape == (10, 40, 3)

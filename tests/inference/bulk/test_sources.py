@@ -20,26 +20,26 @@ def photos(tmp_path) -> Path:
 def test_sources_are_found_once_and_in_order(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     a, b = Path("photos/a.JPG"), Path("photos/b.png")
-    assert sources.find_pictures(["photos"]) == [a, b]
-    assert sources.find_pictures(["photos/b.png", "photos", "photos/*.JPG"]) == [b, a]
-    assert sources.find_pictures(["photos"], recursive=True) == [a, b, Path("photos/deep/a.JPG")]
-    assert sources.find_pictures(["photos/**/*.JPG"]) == [a, Path("photos/deep/a.JPG")]
-    assert sources.find_pictures([str(photos / "*.png")]) == [photos / "b.png"]
-    assert sources.find_pictures(["photos/notes.txt"]) == [Path("photos/notes.txt")]  # named on purpose: tried
+    assert sources.find_images(["photos"]) == [a, b]
+    assert sources.find_images(["photos/b.png", "photos", "photos/*.JPG"]) == [b, a]
+    assert sources.find_images(["photos"], recursive=True) == [a, b, Path("photos/deep/a.JPG")]
+    assert sources.find_images(["photos/**/*.JPG"]) == [a, Path("photos/deep/a.JPG")]
+    assert sources.find_images([str(photos / "*.png")]) == [photos / "b.png"]
+    assert sources.find_images(["photos/notes.txt"]) == [Path("photos/notes.txt")]  # named on purpose: tried
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(photos, tmp_path):
     odd = photos / "b[1].png"
     shutil.copy(photos / "b.png", odd)
-    assert sources.find_pictures([str(odd)]) == [odd]
+    assert sources.find_images([str(odd)]) == [odd]
 
 
 def test_videos_cameras_and_streams_are_known_by_their_names(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(photos)
     found = sources.find_sources([".", "0", "rtsp://user:secret@host:554/live/1", "http://host/a.mjpg?x=1"])
     assert [(s.address, s.kind, s.suffix) for s in found] == [
-        ("a.JPG", "picture", ".JPG"),
-        ("b.png", "picture", ".png"),
+        ("a.JPG", "image", ".JPG"),
+        ("b.png", "image", ".png"),
         ("clip.MP4", "video", ".mp4"),
         ("0", "live", ".mp4"),
         ("rtsp://user:secret@host:554/live/1", "live", ".mp4"),
@@ -47,17 +47,17 @@ def test_videos_cameras_and_streams_are_known_by_their_names(photos, tmp_path, m
     ]
     assert [s.key for s in found[3:]] == ["camera-0", "host-live-1", "host-a.mjpg"]  # no password in a file's name
     (photos / "0").write_text("a file that is called 0")
-    assert [s.kind for s in sources.find_sources(["0"])] == ["picture"]
+    assert [s.kind for s in sources.find_sources(["0"])] == ["image"]
 
 
-def test_pictures_alone_are_found_without_videos(photos):
-    assert [path.name for path in sources.find_pictures([str(photos)])] == ["a.JPG", "b.png"]
-    with pytest.raises(ArgumentError, match="no picture found"):
-        sources.find_pictures([str(photos / "*.MP4")])
+def test_images_alone_are_found_without_videos(photos):
+    assert [path.name for path in sources.find_images([str(photos)])] == ["a.JPG", "b.png"]
+    with pytest.raises(ArgumentError, match="no image found"):
+        sources.find_images([str(photos / "*.MP4")])
 
 
 def names_of(*keys: str, taken: tuple[str, ...] = ()) -> list[str]:
-    return list(sources.output_names([sources.Source(key, "picture", key, ".jpg") for key in keys], taken).values())
+    return list(sources.output_names([sources.Source(key, "image", key, ".jpg") for key in keys], taken).values())
 
 
 def test_no_two_sources_get_one_name():
@@ -72,7 +72,7 @@ def test_a_gif_is_drawn_as_png(tmp_path):
 
 
 def fake_folder(top: str, count: int) -> list[sources.Source]:
-    return [sources.Source(f"{top}/{n // 50}/{n}.jpg", "picture", f"{n // 50}/{n}.jpg", ".jpg") for n in range(count)]
+    return [sources.Source(f"{top}/{n // 50}/{n}.jpg", "image", f"{n // 50}/{n}.jpg", ".jpg") for n in range(count)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
@@ -138,7 +138,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         output_folder.output_folder(tmp_path / "file" / "deeper", [])
 
 
-def test_a_folder_of_folders_points_to_the_one_with_pictures(tmp_path):
+def test_a_folder_of_folders_points_to_the_one_with_images(tmp_path):
     (tmp_path / "voc" / "JPEGImages").mkdir(parents=True)
     (tmp_path / "voc" / "JPEGImages" / "a.jpg").touch()
     with pytest.raises(ArgumentError, match=r"Did you mean .*JPEGImages\?"):

@@ -10,7 +10,7 @@ from torch import Tensor
 from ssd.errors import CheckpointError
 from ssd.weights.files.caffemodel import read_caffemodel
 from ssd.weights.files.tensors import read_checkpoint
-from ssd.weights.ports.registry import read_foreign
+from ssd.weights.ports.registry import convert_checkpoint
 from tests.weights import plain
 
 
@@ -104,16 +104,16 @@ def test_a_whole_model_is_recognised_and_tells_its_default_boxes(tmp_path):
     path, state = tmp_path / "VGG_cells_SSD_300x300_iter_60000.caffemodel", plain.caffe(4)
     path.write_bytes(model(state, priors()))
     tensors, notes = read_checkpoint(path)
-    foreign = read_foreign(tensors, path, ("a", "b", "c"), notes=notes)
+    foreign = convert_checkpoint(tensors, path, ("a", "b", "c"), notes=notes)
     boxes = foreign.settings.boxes
     assert boxes.min_sizes == (25, 50, 111, 162, 213, 264), "its integer fields cut 25.5 to 25"
     assert boxes.max_sizes == (50, 111, 162, 213, 264, 315)
     assert boxes.aspect_ratios == ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
     assert boxes.steps == (8, 16, 32, 64, 100, 300)
     assert boxes.variances == (0.1, 0.1, 0.2, 0.2)
-    expected = read_foreign(state, "x", box_table="voc")
+    expected = convert_checkpoint(state, "x", box_table="voc")
     assert all(torch.equal(foreign.state_dict[name], expected.state_dict[name]) for name in expected.state_dict)
-    told = read_foreign(tensors, path, notes=notes, box_table="coco")
+    told = convert_checkpoint(tensors, path, notes=notes, box_table="coco")
     assert told.settings.boxes.min_sizes[0] == 21, "the caller knows better"
 
 
@@ -132,7 +132,7 @@ def test_default_boxes_that_cannot_be_expressed_here_are_refused(tmp_path, more,
     path.write_bytes(priors(more))
     _, notes = read_caffemodel(path)
     with pytest.raises(CheckpointError, match=f"x: its default boxes at conv4_3_norm are of another kind .*{wanted}"):
-        read_foreign(plain.caffe(4), "x", notes=notes)
+        convert_checkpoint(plain.caffe(4), "x", notes=notes)
 
 
 @pytest.mark.parametrize(

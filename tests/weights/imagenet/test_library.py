@@ -39,7 +39,7 @@ def test_a_file_of_torchvisions_starts_every_layer_of_the_backbone(name: str, tm
         assert torch.equal(tensor, whole[plain if plain in whole else f"features.{plain}"])
 
 
-def test_googlenets_pictures_go_from_minus_1_to_1_and_its_new_heads_are_named(tmp_path) -> None:
+def test_googlenets_images_go_from_minus_1_to_1_and_its_new_heads_are_named(tmp_path) -> None:
     whole = torchvision.models.googlenet(init_weights=False).state_dict()  # with ImageNet's auxiliary heads
     torch.save(whole, tmp_path / "whole.pth")
     network = from_settings(settings_for(("a",), input_size=96, backbone="googlenet"), auxiliary=True)
@@ -51,8 +51,8 @@ def test_googlenets_pictures_go_from_minus_1_to_1_and_its_new_heads_are_named(tm
     assert all("auxiliary" in layer for layer in start.missing)
 
 
-def test_scaling_from_minus_1_to_1_is_what_torchvision_does_to_its_pictures() -> None:
-    """`transform_input`, on pictures that were divided by ImageNet's spread before."""
+def test_scaling_from_minus_1_to_1_is_what_torchvision_does_to_its_images() -> None:
+    """`transform_input`, on images that were divided by ImageNet's spread before."""
     pixels = torch.rand(1, 3, 8, 8) * 255
     mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (TORCHVISION.mean, TORCHVISION.std))
     peer = torchvision.models.googlenet(init_weights=False, aux_logits=False, transform_input=True)
@@ -80,7 +80,7 @@ def test_a_file_of_another_network_is_refused(tmp_path) -> None:
         )
 
 
-def test_training_starts_from_a_file_and_says_how_pictures_are_scaled(tmp_path) -> None:
+def test_training_starts_from_a_file_and_says_how_images_are_scaled(tmp_path) -> None:
     path = tmp_path / "resnet18.safetensors"
     whole = torchvision.models.resnet18().state_dict()
     stated = {"input": "RGB, 0..255, minus (1, 2, 3), divided by (4, 5, 6)"}

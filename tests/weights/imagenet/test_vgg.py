@@ -60,8 +60,8 @@ def test_the_real_convolutions_of_vgg16_bring_their_own_mean(vgg_weights):
     assert not [key for key in left.missing_keys if key.startswith("backbone.conv") and not key.startswith(FC)]
 
 
-def test_the_size_of_the_first_weights_does_not_tell_how_pictures_were_scaled(vgg_weights):
-    # One would expect weights for undivided pictures to be 58 times smaller than those for pictures divided by their
+def test_the_size_of_the_first_weights_does_not_tell_how_images_were_scaled(vgg_weights):
+    # One would expect weights for undivided images to be 58 times smaller than those for images divided by their
     # spread. They are not: training settles the scale elsewhere. So the metadata decides, or else the file's layout.
     start = vgg16_backbone_state(vgg_weights)
     assert 0.1 < start.state["backbone.conv1_1.weight"].abs().mean() < 0.3
@@ -76,7 +76,7 @@ def test_convolutions_alone_are_the_originals_and_a_caller_may_know_better(tmp_p
     assert vgg16_backbone_state(path, preprocessing=mine).preprocessing == mine
 
 
-def test_metadata_says_how_pictures_are_scaled(tmp_path):
+def test_metadata_says_how_images_are_scaled(tmp_path):
     path = save(tmp_path / "x.safetensors", features(), input="BGR, 0..255, minus (1, 2.5, 3), divided by (4, 5, 6)")
     assert vgg16_backbone_state(path).preprocessing == Preprocessing((1.0, 2.5, 3.0), (4.0, 5.0, 6.0), "bgr")
     save(path, features(), input="RGB, 0..255, minus (1, 2)")

@@ -4,14 +4,14 @@ import torch
 from ssd.errors import CheckpointError
 from ssd.settings import Settings
 from ssd.weights.ports.class_names import COCO, coco_by_id
-from ssd.weights.ports.registry import read_foreign
+from ssd.weights.ports.registry import convert_checkpoint
 from tests.weights import made
 
 
 def test_an_unknown_checkpoint_lists_its_keys_and_the_known_formats():
     state = {f"layer{i}.weight": torch.zeros(1) for i in range(9)}
     with pytest.raises(CheckpointError) as caught:
-        read_foreign(state, "strange.pth")
+        convert_checkpoint(state, "strange.pth")
     text = str(caught.value)
     assert text.startswith("strange.pth: is no checkpoint known here; its keys are layer0.weight, layer1.weight")
     assert "and 4 more" in text
@@ -21,22 +21,22 @@ def test_an_unknown_checkpoint_lists_its_keys_and_the_known_formats():
 
 def test_an_empty_state_is_unknown():
     with pytest.raises(CheckpointError, match="is no checkpoint known here"):
-        read_foreign({}, "x")
+        convert_checkpoint({}, "x")
 
 
 def test_our_own_state_without_settings_is_told_apart():
     with pytest.raises(CheckpointError, match="without their settings"):
-        read_foreign({"backbone.conv1_1.weight": torch.zeros(1)}, "state.pt")
+        convert_checkpoint({"backbone.conv1_1.weight": torch.zeros(1)}, "state.pt")
 
 
 def test_a_lacking_and_a_left_over_tensor_are_named():
     state = made.amdegroot()
     bias = state.pop("extras.3.bias")
     with pytest.raises(CheckpointError, match=r"looks like amdegroot/ssd\.pytorch, but lacks 'extras\.3\.bias'"):
-        read_foreign(state, "x.pth")
+        convert_checkpoint(state, "x.pth")
     state |= {"extras.3.bias": bias, "attention.weight": bias, "attention.bias": bias}
     with pytest.raises(CheckpointError, match=r"but also has 'attention\.weight' and 1 more"):
-        read_foreign(state, "x.pth")
+        convert_checkpoint(state, "x.pth")
 
 
 @pytest.mark.parametrize("name", ["vgg.10.weight", "extras.2.weight", "loc.1.weight", "conf.5.bias", "L2Norm.weight"])
@@ -44,24 +44,24 @@ def test_a_tensor_of_another_shape_is_named(name):
     state = made.amdegroot()
     state[name] = torch.zeros(7, *state[name].shape[1:])
     with pytest.raises(CheckpointError, match=r"has shape \(7"):
-        read_foreign(state, "x.pth")
+        convert_checkpoint(state, "x.pth")
 
 
 def test_half_precision_becomes_float32():
     state = {name: tensor.half() for name, tensor in made.amdegroot().items()}
-    assert {tensor.dtype for tensor in read_foreign(state, "x").state_dict.values()} == {torch.float32}
+    assert {tensor.dtype for tensor in convert_checkpoint(state, "x").state_dict.values()} == {torch.float32}
 
 
 def test_class_names_must_fit_and_differ():
     state = made.amdegroot(4)
     with pytest.raises(CheckpointError, match="has 3 classes, and 2 class names were given"):
-        read_foreign(state, "x", ("a", "b"))
+        convert_checkpoint(state, "x", ("a", "b"))
     with pytest.raises(CheckpointError, match="'a' is given twice"):
-        read_foreign(state, "x", ("a", "b", "a"))
+        convert_checkpoint(state, "x", ("a", "b", "a"))
 
 
 def test_the_settings_survive_a_weights_file():
-    settings = read_foreign(made.lufficc(81, 512), "x").settings
+    settings = convert_checkpoint(made.lufficc(81, 512), "x").settings
     assert Settings.from_dict(settings.to_dict()) == settings
 
 

@@ -14,7 +14,7 @@ from ssd.inference.detector import Detector, load
 from ssd.model.factory import from_settings
 from ssd.multibox.default_boxes import default_boxes
 from ssd.weights.ports.class_names import coco_by_id
-from ssd.weights.ports.registry import read_foreign
+from ssd.weights.ports.registry import convert_checkpoint
 
 
 @torch.no_grad()
@@ -34,7 +34,7 @@ def model(request) -> torch.nn.Module:
     return random_torchvision(request.param)
 
 
-def pictures_of(folder: Path) -> list[Path]:
+def images_of(folder: Path) -> list[Path]:
     return sorted(folder.glob("*2017/*.jpg"))
 
 
@@ -52,7 +52,7 @@ def assert_same_detections(ours: Detections, theirs: dict[str, Tensor]) -> None:
 
 
 def assert_parity(model: torch.nn.Module, paths: list[Path]) -> None:
-    foreign = read_foreign(model.state_dict(), "torchvision")
+    foreign = convert_checkpoint(model.state_dict(), "torchvision")
     network = from_settings(foreign.settings)
     network.load_state_dict(foreign.state_dict)
     detector = Detector(network, foreign.settings, device="cpu", precision="fp32", backend="torch")
@@ -64,18 +64,18 @@ def assert_parity(model: torch.nn.Module, paths: list[Path]) -> None:
 
 
 def test_detections_are_torchvisions(model, tiny_coco):
-    assert_parity(model, pictures_of(tiny_coco)[:3])
+    assert_parity(model, images_of(tiny_coco)[:3])
 
 
 @pytest.mark.slow
-def test_detections_are_torchvisions_on_every_picture(model, tiny_coco):
-    paths = pictures_of(tiny_coco)
+def test_detections_are_torchvisions_on_every_image(model, tiny_coco):
+    paths = images_of(tiny_coco)
     assert len(paths) == 100
     assert_parity(model, paths)
 
 
 def test_raw_outputs_are_torchvisions_to_the_last_bits(model):
-    foreign = read_foreign(model.state_dict(), "x")
+    foreign = convert_checkpoint(model.state_dict(), "x")
     network = from_settings(foreign.settings).eval()
     network.load_state_dict(foreign.state_dict)
     images = torch.randn(1, 3, 300, 300) * 60
@@ -87,7 +87,7 @@ def test_raw_outputs_are_torchvisions_to_the_last_bits(model):
 
 
 def test_default_boxes_are_torchvisions(model):
-    foreign = read_foreign(model.state_dict(), "x")
+    foreign = convert_checkpoint(model.state_dict(), "x")
     grids = [torch.Size([grid, grid]) for grid in (38, 19, 10, 5, 3, 1)]
     cxcywh = model.anchor_generator._grid_default_boxes(grids, [300, 300])
     theirs = torch.cat([cxcywh[:, :2] - cxcywh[:, 2:] / 2, cxcywh[:, :2] + cxcywh[:, 2:] / 2], dim=1)

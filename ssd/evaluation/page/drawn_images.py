@@ -1,4 +1,4 @@
-"""Pictures to look at after an evaluation: truth beside detections, and every mistake with what is around it."""
+"""Images to look at after an evaluation: truth beside detections, and every mistake with what is around it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from ssd.data.dataset import Dataset
     from ssd.inference.detector import Detector
 
-_READABLE = 400  # pixels; smaller pictures are enlarged so that labels can be read
+_READABLE = 400  # pixels; smaller images are enlarged so that labels can be read
 _GAP = 8
-_CROP = 320  # pixels of the side of a mistake's picture
+_CROP = 320  # pixels of the side of a mistake's image
 _AROUND = 2.4  # how many times the box's longer side that shows
-_LEAST_AROUND = 48  # pixels of the picture
+_LEAST_AROUND = 48  # pixels of the image
 _MISTAKE, _TRUTH, _FOUND = (255, 120, 0), (0, 160, 90), (60, 130, 255)
 _JPEG_QUALITY = 85
 Image = UInt8[np.ndarray, "_ _ 3"]
@@ -25,8 +25,8 @@ Boxes = Num[np.ndarray, "_ 4"]
 Drawn = tuple[Boxes, list[str]]  # boxes in pixels, and a text for each
 
 
-def draw_pictures(detector: "Detector", dataset: "Dataset", count: int, folder: Path) -> int:
-    """Write the first `count` pictures of a data set, truth beside detections from 0.5 on; gives how many."""
+def draw_images(detector: "Detector", dataset: "Dataset", count: int, folder: Path) -> int:
+    """Write the first `count` images of a data set, truth beside detections from 0.5 on; gives how many."""
     folder.mkdir(parents=True, exist_ok=True)
     count = min(count, len(dataset))
     for index in range(count):
@@ -36,17 +36,15 @@ def draw_pictures(detector: "Detector", dataset: "Dataset", count: int, folder: 
         guesses = [f"{name} {score:.2f}" for name, score in zip(found.names, found.scores, strict=True)]
         # Colours go by the data's labels: a class has one colour on both sides.
         labels = [dataset.class_names.index(n) if n in dataset.class_names else -1 for n in found.names]
-        picture = side_by_side(
-            sample.image, (sample.boxes, truth, sample.labels.tolist()), (found.boxes, guesses, labels)
-        )
-        write_image(folder / f"{Path(sample.path).stem}.jpg", picture)
+        pair = side_by_side(sample.image, (sample.boxes, truth, sample.labels.tolist()), (found.boxes, guesses, labels))
+        write_image(folder / f"{Path(sample.path).stem}.jpg", pair)
     return count
 
 
 def side_by_side(
     image: Image, truth: tuple[Boxes, list[str], list[int]], found: tuple[Boxes, list[str], list[int]]
 ) -> Image:
-    """One picture twice: what is there on the left, what was found on the right; boxes, texts, labels of each."""
+    """One image twice: what is there on the left, what was found on the right; boxes, texts, labels of each."""
     sides = [_draw(image, *truth), _draw(image, *found)]
     gap = np.full((sides[0].shape[0], _GAP, 3), 255, np.uint8)
     return np.hstack([sides[0], gap, sides[1]])
@@ -63,7 +61,7 @@ def draw_mistake(
 ) -> Image:
     """Cut out a mistake with its surroundings; what is there and was found is drawn, named where it overlaps it.
 
-    `least` is the least side of the cut, in pixels of the picture.
+    `least` is the least side of the cut, in pixels of the image.
     """
     left, top, right, bottom = _surroundings(box, image.shape[1], image.shape[0], least)
     factor = _CROP / max(right - left, bottom - top)
@@ -74,7 +72,7 @@ def draw_mistake(
     for color, drawn_too in ((_TRUTH, truth), (_FOUND, found)):
         rows += [(row, name * _overlap(row, box), color) for row, name in zip(*drawn_too, strict=True)]
     moved = [((row - [left, top, left, top]) * factor, name, color) for row, name, color in rows]
-    # The mistake itself is drawn whatever it is: a bad annotation may lie outside the picture.
+    # The mistake itself is drawn whatever it is: a bad annotation may lie outside the image.
     seen = [moved[0], *(row for row in moved[1:] if _touches(row[0], cut.shape))]
     corners, texts, colors = zip(*seen, strict=True)
     boxes = np.stack(corners).clip(-_CROP, 2 * _CROP)
@@ -84,12 +82,12 @@ def draw_mistake(
 
 
 def as_jpeg(image: Image, widest: int | None = None) -> bytes:
-    """Encode a picture for a page, no wider than that many pixels."""
+    """Encode a image for a page, no wider than that many pixels."""
     if widest is not None and image.shape[1] > widest:
         factor = widest / image.shape[1]
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    assert done, "a uint8 picture can always be encoded as JPEG"
+    assert done, "a uint8 image can always be encoded as JPEG"
     encoded: bytes = data.tobytes()
     return encoded
 
@@ -97,7 +95,7 @@ def as_jpeg(image: Image, widest: int | None = None) -> bytes:
 def _surroundings(
     box: tuple[float, float, float, float], width: int, height: int, least: int
 ) -> tuple[int, int, int, int]:
-    """A square about the middle of the box, moved into the picture and cut to it."""
+    """A square about the middle of the box, moved into the image and cut to it."""
     x1, y1, x2, y2 = box
     side = max(_AROUND * max(x2 - x1, y2 - y1), least)
     starts, ends = [], []

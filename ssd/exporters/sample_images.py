@@ -1,4 +1,4 @@
-"""On which pictures an export is measured and checked: those that are named, the run's own, or drawn ones."""
+"""On which images an export is measured and checked: those that are named, the run's own, or drawn ones."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from ssd.data.formats.registry import default_split, recognise
 from ssd.data.shapes.dataset import shapes
 from ssd.errors import DatasetError
 from ssd.images.decode import load_image
-from ssd.inference.bulk.sources import find_pictures
+from ssd.inference.bulk.sources import find_images
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Pictures, and the annotations that some of them have."""
+class Images:
+    """Images, and the annotations that some of them have."""
 
     title: str
     paths: tuple[Path, ...] = ()
@@ -38,30 +38,30 @@ class Pictures:
         return places
 
     def some(self, limit: int) -> Iterator[np.ndarray]:
-        """At most `limit` pictures."""
+        """At most `limit` images."""
         return (self.load(index) for index in self.spread(limit))
 
 
-def open_pictures(named: str, which: Literal["train", "val"], split: str | None = None) -> Pictures:
-    """A data set's split (`which` one is usual, or the one named), or the pictures of a folder, glob or file.
+def open_images(named: str, which: Literal["train", "val"], split: str | None = None) -> Images:
+    """A data set's split (`which` one is usual, or the one named), or the images of a folder, glob or file.
 
     Raises:
         DatasetError: a data set without such a split.
-        ArgumentError: there are no pictures.
+        ArgumentError: there are no images.
     """
     try:
         kind = recognise(named) if Path(named).is_dir() else None
     except DatasetError:
         kind = None
     if kind is None and split is None:
-        return Pictures(named, paths=tuple(find_pictures([named])))
+        return Images(named, paths=tuple(find_images([named])))
     split = split or default_split(named, kind or "auto", which)
     dataset = open_dataset(named, split, bad_objects="drop")
-    return Pictures(f"{named}, split {split}", dataset=dataset)
+    return Images(f"{named}, split {split}", dataset=dataset)
 
 
-def own_pictures(weights: str) -> Pictures:
-    """The validation pictures of the run that these weights come from; drawn ones where that is not known."""
+def own_images(weights: str) -> Images:
+    """The validation images of the run that these weights come from; drawn ones where that is not known."""
     from ssd.experiment import config
     from ssd.experiment import data as experiment_data
 
@@ -74,5 +74,5 @@ def own_pictures(weights: str) -> Pictures:
         except DatasetError:  # moved since
             pass
         else:
-            return Pictures(f"{dataset.name}, split {dataset.split}", dataset=dataset)
-    return Pictures("pictures drawn by the program", dataset=shapes("val", 16, 480), drawn=True)
+            return Images(f"{dataset.name}, split {dataset.split}", dataset=dataset)
+    return Images("images drawn by the program", dataset=shapes("val", 16, 480), drawn=True)

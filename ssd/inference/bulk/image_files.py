@@ -1,4 +1,4 @@
-"""Pictures, batch by batch: decoded and drawn in threads while the network computes."""
+"""Images, batch by batch: decoded and drawn in threads while the network computes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ssd.inference.detector import Detector
 
 
-def detect_pictures(
+def detect_images(
     detector: "Detector",
     sources: Sequence[Source],
     results: Results,
@@ -22,7 +22,7 @@ def detect_pictures(
     options: dict[str, Any],
     show: "Callable[[Source, Detections], None]",
 ) -> Iterator[Source]:
-    """Search, write and yield each; memory holds two batches. A picture that cannot be read is written down as such."""
+    """Search, write and yield each; memory holds two batches. A image that cannot be read is written down as such."""
     batches = [sources[start : start + batch_size] for start in range(0, len(sources), batch_size)]
     with ThreadPoolExecutor() as pool:
         decoded = pool.map(_decode, batches[0] if batches else [])
@@ -35,7 +35,7 @@ def detect_pictures(
             for source, (outcome, files) in zip(
                 batch, pool.map(partial(_write, results), batch, outcomes), strict=True
             ):
-                results.add_picture(source, outcome, files)
+                results.add_image(source, outcome, files)
                 if not isinstance(outcome, ImageError):
                     show(source, outcome)
                 yield source
