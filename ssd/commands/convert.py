@@ -98,7 +98,7 @@ def _describe(source: str, found: "ConvertedCheckpoint") -> str:
             f"  network        SSD{size} with {settings.network.backbone}, {parameters:,} parameters",
             f"  classes        {len(names)}: {shown}",
             f"  default boxes  {count}, from {boxes.min_sizes[0]:g} to {boxes.max_sizes[-1]:g} pixels of {size}",
-            f"  images         {preprocessing.channels.upper()} minus {numbers}{spread}; resize {preprocessing.resize!r}",
+            f"  images         {preprocessing.channels.upper()} minus {numbers}{spread}; resize {preprocessing.resize}",
         ]
     )
 
