@@ -33,23 +33,14 @@ TAKEN = {
 }
 # Page of the reference -> title, packages and modules. What is named nowhere lands on the page `ground`.
 ROOMS = {
-    "detecting": (
-        "Detecting",
-        ("detector", "detections", "forms", "tiling", "drawing", "images", "video", "videowriter", "pretrained"),
-    ),
+    "detecting": ("Detecting", ("inference", "images")),
     "multibox": ("Multibox: default boxes, matching, loss, post-processing", ("multibox",)),
-    "model": ("Networks", ("model", "variants")),
-    "data": ("Data", ("data", "classmap")),
-    "training": (
-        "Training",
-        (
-            *("training", "trainstep", "evaluation", "build", "build_data", "config", "optim", "trainstate"),
-            *("loss_monitor", "vitals", "run", "distributed"),
-        ),
-    ),
-    "metrics": ("Metrics", ("metrics",)),
-    "weights": ("Weights", ("weights", "checkpoint", "download", "publish")),
-    "runtime": ("Runtimes and export", ("runtime", "export", "device", "precision")),
+    "model": ("Networks", ("model", "summary")),
+    "data": ("Data", ("data",)),
+    "training": ("Training", ("training", "experiment")),
+    "metrics": ("Evaluation and metrics", ("evaluation",)),
+    "weights": ("Weights", ("weights",)),
+    "runtime": ("Exports", ("exporters",)),
     "audit": ("Dataset doctor", ("audit",)),
     "report": ("Reports", ("report",)),
     "ground": ("What travels, and what all rooms stand on", ()),

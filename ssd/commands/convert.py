@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("out", metavar="OUT", type=Path, help="the file to write, ending in .safetensors")
     p.add_argument("--names", metavar="FILE|a,b,c", help="class names in the order of training, background left out")
     p.add_argument("--boxes", choices=("voc", "coco"), help="its default boxes, where the checkpoint cannot tell them")
-    p.add_argument("--image", metavar="PICTURE", help="compare on this image; default: coloured noise")
+    p.add_argument("--image", metavar="IMAGE", help="compare on this image; default: coloured noise")
     add_force(p)
     return p
 

@@ -71,7 +71,7 @@ def test_objects_in_one_place_want_the_same_default_box():
 
 
 def test_second_choices_are_counted_on_a_sample_of_many_images(monkeypatch):
-    monkeypatch.setattr("ssd.audit.recall._MATCHED_PICTURES", 2)
+    monkeypatch.setattr("ssd.audit.recall._MATCHED_IMAGES", 2)
     data = dataset(*(record((0, 0, 3, 3), (0, 0, 3, 3)) for _ in range(5)))
     seconds = count_missed_best_box(data, boxes())
     assert (seconds.count, seconds.objects) == (2, 4)  # images 0 and 3

@@ -163,9 +163,9 @@ def test_classes_stand_side_by_side(tmp_path, capsys):
     start = next(place for place, line in enumerate(lines) if line.startswith("objects in"))
     assert lines[start : start + 5] == [
         "objects in  train  images  difficult  val  images",
-        "bird            0         0          0    1         1",
-        "cat             1         1          0    0         0",
-        "dog             1         1          1    0         0",
+        "bird            0       0          0    1       1",
+        "cat             1       1          0    0       0",
+        "dog             1       1          1    0       0",
         "and 1 of 4 classes do not occur",
     ]
 

@@ -37,7 +37,7 @@ def test_a_ports_checkpoint_becomes_a_file_that_knows_all_by_itself(tmp_path, ca
     assert "SSD300 with vgg16, 26,285,486 parameters" in said
     assert "20: aeroplane, bicycle, bird, boat, bottle ... tvmonitor" in said
     assert "8732, from 30 to 315 pixels of 300" in said
-    assert "RGB minus 123, 117, 104; resize rule 'uint8'" in said
+    assert "RGB minus 123, 117, 104; resize uint8" in said
     assert "the same 200 detections before and after" in said
     _, settings, extra = native.load_weights(out)
     assert settings.class_names == VOC

@@ -23,7 +23,7 @@ def load(path: Path, **options) -> Detector:
 
 
 def test_a_graph_is_a_detector_that_finds_the_same(small):
-    detector, images, settings = small.detector, made.pictures(), small.settings
+    detector, images, settings = small.detector, made.images(), small.settings
     assert isinstance(detector, ExportedDetector)
     assert detector.class_names == made.CLASSES
     assert detector.settings == settings
@@ -33,13 +33,13 @@ def test_a_graph_is_a_detector_that_finds_the_same(small):
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4])
 def test_any_number_at_once(small, batch_size):
-    images = made.pictures(5)
+    images = made.images(5)
     found = small.detector.detect_batch(images, batch_size, score_threshold=0.2)
     made.assert_same(found, made.detector(small.settings).detect_batch(images, score_threshold=0.2))
 
 
 def test_thresholds_can_be_raised_as_with_the_weights(small):
-    exported, detector, images = small.detector, made.detector(small.settings), made.pictures(3)
+    exported, detector, images = small.detector, made.detector(small.settings), made.images(3)
     for options in ({"score_threshold": 0.4}, {"max_detections": 3}, {"score_threshold": 1.0}):
         expected = detector.detect_batch(images, **options)
         made.assert_same(exported.detect_batch(images, **options), expected)
@@ -56,12 +56,12 @@ def test_thresholds_can_be_raised_as_with_the_weights(small):
 )
 def test_what_the_graph_has_thrown_away_is_refused_with_the_way_to_it(small, name, value, flag):
     with pytest.raises(ArgumentError, match=rf"{name}: {value} is not possible.*Export again with {flag}"):
-        small.detector.detect(made.pictures(1)[0], **{name: value})
+        small.detector.detect(made.images(1)[0], **{name: value})
 
 
 def test_box_voting_is_inside_the_graph_and_cannot_be_changed(small, tmp_path):
     settings = made.settings(RULES[small.format], box_voting=0.05)
-    detector, images = load(made.exported(tmp_path, small.format, settings)), made.pictures(5)
+    detector, images = load(made.exported(tmp_path, small.format, settings)), made.images(5)
     voted, plain = (made.detector(settings).detect_batch(images, box_voting=sigma) for sigma in (None, 0.0))
     assert max(np.abs(with_.boxes - without.boxes).max() for with_, without in zip(voted, plain, strict=True)) > 0.5
     made.assert_same(detector.detect_batch(images, 2), voted)
@@ -195,7 +195,7 @@ def test_the_other_resize_rule_too(format, rule, tmp_path):
     for package in made.EXTRAS[format]:
         pytest.importorskip(package)
     settings = made.settings(rule)
-    path, images = made.exported(tmp_path, format, settings), made.pictures()
+    path, images = made.exported(tmp_path, format, settings), made.images()
     made.assert_same(load(path).detect_batch(images, 4), made.detector(settings).detect_batch(images))
 
 
@@ -210,10 +210,10 @@ def test_a_graph_that_finds_nothing_says_so(format, tmp_path):
         preprocessing=Preprocessing(mean=(104.0, 117.0, 123.0), std=(58.0, 57.0, 56.0), channels="bgr"),
     )
     detector = load(made.exported(tmp_path, format, settings))
-    found = detector.predict(detector.preprocess(made.pictures(3)))
+    found = detector.predict(detector.preprocess(made.images(3)))
     assert found.counts.tolist() == [0, 0, 0]
     assert not found.scores.any()
-    assert [len(each) for each in detector.detect_batch(made.pictures(3))] == [0, 0, 0]
+    assert [len(each) for each in detector.detect_batch(made.images(3))] == [0, 0, 0]
 
 
 @pytest.mark.slow
@@ -244,7 +244,7 @@ def test_ssd300_on_photographs(format, tiny_coco, tmp_path):
 def test_16_and_8_bits_stay_close(tmp_path):
     pytest.importorskip("openvino")
     pytest.importorskip("nncf")
-    settings, images = made.settings(), made.pictures(12)
+    settings, images = made.settings(), made.images(12)
     expected = made.detector(settings).predict(made.detector(settings).preprocess(images))
     for precision in ("bf16", "int8"):
         path = tmp_path / f"{precision}.xml"
@@ -269,7 +269,7 @@ def test_the_network_given_stays_as_it_was(small):
 
 def test_outputs_are_padded_with_zeros(small):
     detector = small.detector
-    found = detector.predict(detector.preprocess(made.pictures(2)))
+    found = detector.predict(detector.preprocess(made.images(2)))
     for boxes, scores, labels, count in zip(
         found.boxes, found.scores, found.labels, found.counts.tolist(), strict=True
     ):

@@ -21,7 +21,7 @@ def test_resize_is_bilinear_interpolation_of_floats(size, side):
 @pytest.mark.parametrize("sigma", [0.0, 0.05])
 def test_the_graph_computes_what_the_detector_does(resize, top_k, plain, sigma):
     settings = made.settings(resize, top_k=top_k, box_voting=sigma)
-    detector, images = made.detector(settings), made.pictures()
+    detector, images = made.detector(settings), made.images()
     expected = detector.postprocess(detector.predict(detector.preprocess(images)))
     graph = DetectionGraph(made.network(), settings, suppress_by_torchvision if plain else None).eval()
     with torch.inference_mode():

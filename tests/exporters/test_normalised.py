@@ -27,7 +27,7 @@ def test_group_norm_and_fewer_levels_find_the_same_when_exported(format: str, tm
     export(network, settings, path, format)
     exported = ssd.load(path, precision="fp32", trust=True)
     ours = Detector(network, settings, device="cpu", precision="fp32", backend="torch")
-    images = made.pictures(3)
+    images = made.images(3)
     expected = [ours.detect(image) for image in images]
     assert all(len(found) for found in expected)
     made.assert_same([exported.detect(image) for image in images], expected)

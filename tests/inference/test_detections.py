@@ -203,7 +203,7 @@ def test_yolo_rows_read_back_as_a_data_set(photograph, tmp_path):
 
     photograph.with_suffix(".txt").write_text(make().to_yolo())
     (tmp_path / "data.yaml").write_text(f"train: .\nnames: [{', '.join(NAMES)}]", encoding="utf-8")
-    (picture,) = yolo.read(tmp_path, "train").pictures
+    (picture,) = yolo.read(tmp_path, "train").images
     boxes = np.array([item.box for item in picture.objects])
     np.testing.assert_allclose(boxes, make().boxes, atol=1e-4)
     assert [item.name for item in picture.objects] == ["dog", "cat", "dog"]

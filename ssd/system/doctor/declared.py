@@ -47,8 +47,8 @@ def extra_names() -> list[str]:
 def _texts() -> list[str]:
     """From what was installed; in a folder that was not, from its pyproject.toml."""
     try:
-        return metadata.requires(DISTRIBUTION) or []
+        return sorted(metadata.requires(DISTRIBUTION) or [])  # build tools differ in the order
     except metadata.PackageNotFoundError:
         pass
     project = CHECKOUT / "pyproject.toml"
-    return list(tomllib.loads(project.read_text())["project"]["dependencies"]) if project.exists() else []
+    return sorted(tomllib.loads(project.read_text())["project"]["dependencies"]) if project.exists() else []

@@ -109,7 +109,7 @@ def test_an_old_requirement_is_named_with_the_command_for_it(pretend):
     assert finding.state == "problem"
     assert "torch>=2.10 (2.4.0)" in finding.text
     assert "safetensors>=0.5 (missing)" in finding.text
-    assert finding.remedy == 'pip install "torch>=2.10" "safetensors>=0.5"'
+    assert finding.remedy == 'pip install "safetensors>=0.5" "torch>=2.10"'
 
 
 def test_a_checkout_that_was_never_installed_says_so(monkeypatch, pretend):
@@ -126,8 +126,8 @@ def test_without_packaging_what_is_missing_is_still_named(monkeypatch, pretend):
     pretend(safetensors=None, packaging=None)
     monkeypatch.setitem(sys.modules, "packaging.requirements", None)
     (finding,) = checks.requirements()
-    assert (finding.state, finding.text) == ("problem", "missing: safetensors>=0.5, packaging>=24")
-    assert finding.remedy == 'pip install "safetensors>=0.5" "packaging>=24"'
+    assert (finding.state, finding.text) == ("problem", "missing: packaging>=24, safetensors>=0.5")
+    assert finding.remedy == 'pip install "packaging>=24" "safetensors>=0.5"'
 
 
 def test_a_checkout_that_was_never_installed_has_its_requirements_compared(monkeypatch, pretend):
