@@ -8,17 +8,20 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ssd.api.evaluate import EvaluationResult, evaluate
     from ssd.inference.detections import Detections
     from ssd.inference.detector import Detector, detect, load
 
     __version__: str
 
-__all__ = ["Detections", "Detector", "__version__", "detect", "load"]
+__all__ = ["Detections", "Detector", "EvaluationResult", "__version__", "detect", "evaluate", "load"]
 
 _HOMES = {
     "Detections": "ssd.inference.detections",
     "Detector": "ssd.inference.detector",
+    "EvaluationResult": "ssd.api.evaluate",
     "detect": "ssd.inference.detector",
+    "evaluate": "ssd.api.evaluate",
     "load": "ssd.inference.detector",
 }
 

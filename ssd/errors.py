@@ -80,3 +80,10 @@ class EvaluationError(SSDError, ValueError):
 
 class ExportError(SSDError):
     """A network could not be exported, or the exported one does not agree."""
+
+
+def at_least(least: int, **numbers: int | None) -> None:
+    """Raise `ArgumentError` for the first of the named numbers below `least`; None passes."""
+    for name, number in numbers.items():
+        if number is not None and number < least:
+            raise ArgumentError(f"{number} is too small", place=name, remedy=f"Use {least} or more.")

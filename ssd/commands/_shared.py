@@ -5,10 +5,9 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import ParamSpec
 
-from ssd.errors import ArgumentError, SSDError
+from ssd.errors import ArgumentError, SSDError, at_least
 from ssd.system.files import NO_SPACE
 
 P = ParamSpec("P")
@@ -65,16 +64,10 @@ def add_force(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace files named here that are there already")
 
 
-def refuse_existing(*named: str | Path | None, force: bool) -> None:
-    """Stop before a file that the user names for a result replaces another; `-` and None stand for no file.
-
-    An empty file has nothing to lose.
-
-    Raises:
-        ArgumentError: it is there already, and nobody said `--force`; or it is a folder.
-    """
-    for path in (Path(name) for name in named if name and str(name) != "-"):
-        if path.is_dir():
-            raise ArgumentError("is a folder", place=path, remedy="Name a file.")
-        if not force and path.exists() and path.stat().st_size > 0:
-            raise ArgumentError("is there already", place=path, remedy="Name another file, or add --force.")
+def check_numbers(args: argparse.Namespace, **least: int) -> None:
+    """Raise `ArgumentError` for an option below its least value; one that was not given passes."""
+    for name, value in least.items():
+        try:
+            at_least(value, **{name: getattr(args, name)})
+        except ArgumentError as error:
+            raise ArgumentError(error.problem, place=f"--{name.replace('_', '-')}", remedy=error.remedy) from None

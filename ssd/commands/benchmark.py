@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 
 from ssd.benchmark.stage_names import MEMORY, STAGES
-from ssd.commands._shared import add_force, guarded, refuse_existing
+from ssd.commands._shared import add_force, guarded
 from ssd.errors import ArgumentError, SSDError
+from ssd.system.files import refuse_existing
 
 EPILOG = """Ours and torchvision's take turns, each in a process of its own; each pair gives a ratio, and the table
 shows medians and the middle half of the ratios. Before anything is timed both sides get the same weights and the

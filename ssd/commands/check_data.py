@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssd.commands._shared import add_force, guarded, refuse_existing
+from ssd.commands._shared import add_force, guarded
 from ssd.errors import ArgumentError, MissingExtraError
+from ssd.system.files import refuse_existing
 
 if TYPE_CHECKING:
     from ssd.audit.decoding import StrictDecoder

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssd.commands._shared import add_force, guarded, refuse_existing
+from ssd.commands._shared import add_force, guarded
 from ssd.errors import ArgumentError, CheckpointError
+from ssd.system.files import refuse_existing
 
 if TYPE_CHECKING:
     from ssd.weights.ports.layout import ConvertedCheckpoint

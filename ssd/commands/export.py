@@ -8,8 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssd.commands._shared import add_force, guarded, refuse_existing
+from ssd.commands._shared import add_force, guarded
 from ssd.errors import ArgumentError, MissingExtraError
+from ssd.system.files import refuse_existing
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssd.commands._shared import add_force, guarded, refuse_existing
+from ssd.commands._shared import add_force, guarded
+from ssd.system.files import refuse_existing
 
 if TYPE_CHECKING:
     from ssd.experiment.config import Config

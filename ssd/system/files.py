@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ssd.errors import SSDError
+from ssd.errors import ArgumentError, SSDError
 
 if sys.platform != "win32":
     import fcntl
@@ -44,6 +44,23 @@ def write_atomic(path: str | Path, *chunks: bytes | bytearray | memoryview) -> N
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def refuse_existing(*named: str | Path | None, force: bool) -> None:
+    """Stop before a file that the user names for a result replaces another; `-` and None stand for no file.
+
+    An empty file has nothing to lose.
+
+    Raises:
+        ArgumentError: it is there already, and `force` is not set; or it is a folder.
+    """
+    for path in (Path(name) for name in named if name and str(name) != "-"):
+        if path.is_dir():
+            raise ArgumentError("is a folder", place=path, remedy="Name a file.")
+        if not force and path.exists() and path.stat().st_size > 0:
+            raise ArgumentError(
+                "is there already", place=path, remedy="Name another file, or add --force (in Python: force=True)."
+            )
 
 
 @contextmanager

@@ -76,7 +76,11 @@ def test_our_own_file_gets_other_names_and_keeps_its_figures(small, tmp_path, ca
         ("new.pth", [], "new.pth: ends in '.pth'. Name a .safetensors file."),
         ("deep/new.safetensors", [], "its folder does not exist"),
         ("small.safetensors", ["--force"], "small.safetensors: is IN itself"),
-        ("there.safetensors", [], "there.safetensors: is there already. Name another file, or add --force."),
+        (
+            "there.safetensors",
+            [],
+            "there.safetensors: is there already. Name another file, or add --force (in Python: force=True).",
+        ),
         ("new.safetensors", ["--names", "a"], "has 2 classes, 1 names were given"),
         ("new.safetensors", ["--names", ","], "holds no class names"),
         ("new.safetensors", ["--image", "nothing.jpg"], "nothing.jpg: no such image file"),

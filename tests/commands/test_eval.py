@@ -10,7 +10,8 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ssd.commands.eval import _find, _output, main, parser
+from ssd.api.evaluation_data import figures_path, find_config, find_weights
+from ssd.commands.eval import main, parser
 from ssd.data.dataset import open_dataset
 from ssd.evaluation.text import aligned, figure_table, number
 from ssd.experiment import config as configs
@@ -103,10 +104,11 @@ def test_the_name_of_the_figures_tells_weights_and_data(
         Path(path).write_bytes(b"")
     places = {"DATA": str(tmp_path / "cells"), "OTHER": "other"}
     args = parser().parse_args([weights, *(places.get(word, word) for word in words)])
-    args.coco = not args.voc
-    found, config = _find(args)
+    found = find_weights(args.weights)
+    config = find_config(found, args.data, args.split, args.format, args.set)
+    path = figures_path(["voc" if args.voc else "coco"], found, config, experiment_data.open_split(config, "val"))
     folder = tmp_path / "runs/own" if weights.startswith("runs") else tmp_path
-    assert _output(args, found, config, experiment_data.open_split(config, "val")).resolve() == folder / name
+    assert path.resolve() == folder / name
 
 
 def test_the_figures_are_what_pycocotools_says_of_the_results_file(tiny_coco: Path, tmp_path: Path) -> None:
@@ -150,11 +152,11 @@ def test_box_voting_is_the_weights_own_or_as_told(run: Path, monkeypatch: pytest
         (["--format", "word"], "data.format"),
         (["--set", "data.foldr=x"], "foldr"),
         (["--batch-size", "0"], "--batch-size"),
-        (["--score-threshold", "1.1"], "--score-threshold"),
-        (["--box-voting", "-0.1"], "--box-voting"),
-        (["--voc", "--results", "x.json"], "--results"),
-        (["--report", "page.pdf"], "--report"),
-        (["--report", "--output", "page.html"], "--output"),
+        (["--score-threshold", "1.1"], "score_threshold"),
+        (["--box-voting", "-0.1"], "box_voting"),
+        (["--voc", "--results", "x.json"], "results"),
+        (["--report", "page.pdf"], "report"),
+        (["--report", "--output", "page.html"], "page.html"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ssd.commands._shared import refuse_existing
 from ssd.errors import ArgumentError
+from ssd.system.files import refuse_existing
 from tests.data.made import voc_folder, write_image, write_text, xml, xml_object
 from tests.reliability.nursery import Nursery
 from tests.training.runs import TINY
@@ -83,7 +83,9 @@ def test_a_result_never_replaces_a_file_that_is_there(
     mine = write_text(tmp_path / "thesis.json", "mine")
     (ended,) = nursery.run(command, *words, str(mine))
     assert ended.code == 2
-    assert ended.err.splitlines()[-1].endswith("thesis.json: is there already. Name another file, or add --force.")
+    assert ended.err.splitlines()[-1].endswith(
+        "thesis.json: is there already. Name another file, or add --force (in Python: force=True)."
+    )
     assert mine.read_text() == "mine"
 
 

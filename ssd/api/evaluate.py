@@ -1,0 +1,204 @@
+"""`evaluate`: the figures of a detector on a data set, by the COCO or the VOC rules."""
+
+import copy
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ssd.api.evaluation_data import figures_path, find_config, find_weights
+from ssd.data.dataset import Dataset
+from ssd.errors import ArgumentError, at_least
+from ssd.evaluation.evaluate import Evaluation
+from ssd.evaluation.evaluate import evaluate as evaluate_detector
+from ssd.evaluation.metrics.coco import CocoMetric
+from ssd.evaluation.metrics.details import Details
+from ssd.evaluation.metrics.error_breakdown import ErrorBreakdown
+from ssd.evaluation.metrics.voc import VocMetric
+from ssd.evaluation.page.gather import write_evaluation_page
+from ssd.evaluation.text import as_dict, as_text, summary_line
+from ssd.experiment.data import open_split
+from ssd.inference.detector import Detector, checked_rules, load
+from ssd.system import distributed
+from ssd.system.files import refuse_existing, write_atomic
+
+MetricName = Literal["coco", "voc"]
+METRICS: tuple[MetricName, ...] = ("coco", "voc")
+BESIDE_WEIGHTS = "auto"
+"""As a file name: beside the weights, under a name that says which rules, data and weights it is about."""
+
+
+@dataclass(frozen=True, repr=False)
+class EvaluationResult:
+    """Figures of a detector on one split of a data set; `print(result.to_text())` shows the tables."""
+
+    weights: str
+    evaluation: Evaluation
+    detector: Detector
+    dataset: Dataset
+    figures_file: Path | None = None
+    report: Path | None = None
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Figures of the first set of rules: `AP` and so on, 1 is perfect, None without objects; `per_class`."""
+        return self.evaluation.metrics
+
+    @property
+    def by_metric(self) -> dict[str, dict[str, Any]]:
+        """Figures by `coco`, `voc` and `errors`."""
+        return self.evaluation.by_metric
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in plain JSON types, with versions and settings: the content of the figures file."""
+        return as_dict(self.evaluation, self.dataset, self.detector, self.weights)
+
+    def to_text(self) -> str:
+        """Tables of classes and of mistakes, and the figures over all classes."""
+        return as_text(self.evaluation, self.dataset, self.weights)
+
+    def __repr__(self) -> str:
+        name = next(name for name in METRICS if self.by_metric.get(name) is self.metrics)
+        figures = summary_line(name, self.metrics).partition("  ")[2]
+        data = f"{Path(self.dataset.name).name}, split {self.dataset.split}"
+        return f"<EvaluationResult: {figures} ({name}; {data}: {self.evaluation.images} images)>"
+
+
+def evaluate(
+    weights: str | Path | Detector | None = None,
+    data: str | Path | Dataset | None = None,
+    *,
+    split: str | None = None,
+    format: str | None = None,
+    metric: MetricName | Sequence[MetricName] = "coco",
+    overrides: Sequence[str] = (),
+    score_threshold: float | None = None,
+    box_voting: float | None = None,
+    batch_size: int = 8,
+    workers: int = 2,
+    device: str = "auto",
+    precision: str = "auto",
+    backend: str = "auto",
+    coco_backend: Literal["pycocotools", "fast"] = "pycocotools",
+    figures: str | Path | None = None,
+    results: str | Path | None = None,
+    report: str | Path | None = None,
+    force: bool = False,
+    progress: bool = False,
+) -> EvaluationResult:
+    """Detect in every image of a split once and compare with the annotations.
+
+    `weights`: what `ssd.load` takes, a detector, or None for the newest run. `data`: a VOC, COCO or YOLO folder, an
+    opened data set, or None for the validation set that the weights were trained with. `metric`: "coco", "voc" or both.
+    `overrides` are changes to the run's config, as on the command line: ("data.bad_objects=drop",).
+
+    Files are written only where they are named: `figures` (JSON), `results` (detections in COCO's format, for
+    metric="coco") and `report` (an HTML page). "auto" puts figures and report beside the weights.
+
+    Under `torchrun` every process takes its share of the images and gets all figures; the first one writes.
+
+    Raises:
+        EvaluationError: no data is known for the weights, or no class is in both.
+        ArgumentError: a number out of its range, or a file that is there already (without `force`).
+        ConfigError, DatasetError, CheckpointError: what is named cannot be used.
+    """
+    chosen: tuple[MetricName, ...] = (metric,) if isinstance(metric, str) else tuple(metric)
+    _check(chosen, figures, results, report, force=force)
+    at_least(1, batch_size=batch_size)
+    at_least(0, workers=workers)
+    target = distributed.local_device(device)
+    with distributed.process_group(target):
+        first = distributed.rank() == 0
+        name = repr(weights) if isinstance(weights, Detector) else find_weights(weights)
+        config = None
+        if not isinstance(data, Dataset):
+            config = find_config(name, data, split, format, overrides)
+            data = open_split(config, "val")
+        if not isinstance(weights, Detector):
+            weights = load(name, device=str(target), precision=precision, backend=backend)
+        detector = _with_rules(weights, {"score_threshold": score_threshold, "box_voting": box_voting})
+        metrics = _metrics(chosen, data, coco_backend, everything=report is not None)
+        evaluation = evaluate_detector(
+            detector, data, *metrics.values(), batch_size=batch_size, workers=workers, progress=progress and first
+        )
+    assert evaluation is not None  # it is not asked to stop
+    result = EvaluationResult(name, evaluation, detector, data)
+    if not first:
+        return result
+    if results is not None:
+        metrics["coco"].write_results(results)
+    places = _places(figures, report, lambda: figures_path(chosen, name, config, result.dataset))
+    return _write(result, metrics, *places)
+
+
+def _check(
+    chosen: tuple[MetricName, ...],
+    figures: str | Path | None,
+    results: str | Path | None,
+    report: str | Path | None,
+    *,
+    force: bool,
+) -> None:
+    if not chosen or not set(chosen) <= set(METRICS):
+        raise ArgumentError(f"{chosen!r} is unknown", place="metric", remedy="Use coco, voc or both.")
+    if results is not None and "coco" not in chosen:
+        raise ArgumentError("needs the COCO rules", place="results", remedy="Evaluate with metric='coco' (--coco).")
+    if report not in (None, BESIDE_WEIGHTS) and not _is_page(report):
+        raise ArgumentError(f"{str(report)!r} is not an .html file", place="report", remedy="Name an .html file.")
+    if _is_page(figures):
+        raise ArgumentError(
+            f"{str(figures)!r} is for the figures, as JSON", place="figures", remedy="Name a .json file."
+        )
+    refuse_existing(*(path for path in (figures, results, report) if path != BESIDE_WEIGHTS), force=force)
+
+
+def _is_page(path: str | Path | None) -> bool:
+    return path is not None and Path(path).suffix.lower() in (".html", ".htm")
+
+
+def _with_rules(detector: Detector, changes: dict[str, Any]) -> Detector:
+    """The detector with other thresholds; the caller's own keeps its own."""
+    rules = checked_rules(detector.settings.postprocessing, changes)
+    detector = copy.copy(detector)
+    detector.settings = dataclasses.replace(detector.settings, postprocessing=rules)
+    return detector
+
+
+def _metrics(
+    chosen: tuple[MetricName, ...], dataset: Dataset, coco_backend: Any, *, everything: bool
+) -> dict[str, Any]:
+    """The metrics by name, those that were asked for first; `everything` is what a report shows."""
+    records, names = dataset.records, dataset.class_names
+    make: dict[str, Callable[[], Any]] = {
+        "coco": lambda: CocoMetric(records, names, dataset.category_ids, backend=coco_backend),
+        "voc": lambda: VocMetric(records, names),
+        "details": lambda: Details(records, names),
+        "errors": lambda: ErrorBreakdown(records, names),
+    }
+    wanted = dict.fromkeys([*chosen, *(make if everything else ()), "errors"])
+    return {name: make[name]() for name in wanted}
+
+
+def _places(
+    figures: str | Path | None, report: str | Path | None, beside: Callable[[], Path]
+) -> tuple[Path | None, Path | None]:
+    """The files for figures and report; `beside` is the place of figures beside the weights."""
+    if figures == BESIDE_WEIGHTS:
+        figures = beside()
+    if report == BESIDE_WEIGHTS:
+        report = Path(figures or beside()).with_suffix(".html")
+    return (None if figures is None else Path(figures)), (None if report is None else Path(report))
+
+
+def _write(
+    result: EvaluationResult, metrics: dict[str, Any], figures: Path | None, report: Path | None
+) -> EvaluationResult:
+    summary = result.to_dict()
+    if figures is not None:
+        figures.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(figures, json.dumps(summary, indent=2, allow_nan=False).encode())
+    if report is not None:
+        write_evaluation_page(report, summary, metrics["details"], result.detector, result.dataset)
+    return dataclasses.replace(result, figures_file=figures, report=report)

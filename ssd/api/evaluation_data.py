@@ -1,0 +1,110 @@
+"""Which data weights are evaluated on unless other data is named, and the file their figures go to."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ssd.data.dataset import Dataset
+from ssd.data.formats.registry import default_split
+from ssd.errors import DatasetError, EvaluationError
+from ssd.experiment import config as configs
+from ssd.experiment.config import Config
+from ssd.training.run_folder import newest_run
+
+
+def find_weights(weights: str | Path | None) -> str:
+    """The weights that were named; without a name the newest run's best, else `coco`."""
+    if weights is not None:
+        return str(weights)
+    run = newest_run()
+    return "coco" if run is None else str(run.best)
+
+
+def find_config(
+    weights: str,
+    folder: str | Path | None = None,
+    split: str | None = None,
+    format: str | None = None,
+    overrides: Sequence[str] = (),
+) -> Config:
+    """The config whose validation set is evaluated on: the run's own, changed to the data that is named.
+
+    Raises:
+        ConfigError: a wrong key, value or format.
+        EvaluationError: nothing says which data to take.
+    """
+    beside = _config_beside(weights)
+    config = configs.load(beside, overrides)
+    changes: dict[str, Any] = {}
+    if folder is not None or format is not None:
+        # Other data: what the run said about its own no longer holds.
+        name = None if folder is None else str(folder)
+        changes = {"folder": name, "format": format or "auto", "val": None, "classes": None}
+    elif beside is None and not any(text.startswith("data.") for text in overrides):
+        if weights != "coco":
+            raise _no_data(weights)
+        changes = {"format": "coco2017"}
+    if split is not None:
+        changes["val"] = split
+    raw = configs.to_dict(config)
+    return configs.from_dict({**raw, "data": {**raw["data"], **changes}}, "the command line")
+
+
+def _no_data(weights: str) -> EvaluationError:
+    if weights.startswith("<"):  # a detector in memory
+        return EvaluationError("no data is named", place="data", remedy="Name a VOC, COCO or YOLO folder.")
+    if not Path(weights).exists() and "://" not in weights:
+        return EvaluationError("no such weights file or run", place=weights, remedy="Check the path.")
+    problem = "there is no config.yaml beside these weights, so their validation set is unknown"
+    return EvaluationError(problem, place=weights, remedy="Name one: --data FOLDER --split NAME.")
+
+
+def _config_beside(weights: str) -> Path | None:
+    """The config of the run that these weights lie in."""
+    path = Path(weights)
+    config = (path if path.is_dir() else path.parent) / "config.yaml"
+    return config if path.exists() and config.is_file() else None
+
+
+def figures_path(metrics: Sequence[str], weights: str, config: Config | None, dataset: Dataset) -> Path:
+    """Where figures go: beside the weights; what is not the run's own is in the name, so no file replaces another's."""
+    others = (re.sub(r"[^\w.-]+", "-", text) for text in (_other_data(weights, config, dataset), _other(weights)))
+    name = ".".join(["-".join(["eval", *metrics]), *filter(None, others), "json"])
+    path = Path(weights)
+    if not path.exists():
+        return Path("runs") / name  # published weights lie in a cache
+    return (path if path.is_dir() else path.parent) / name
+
+
+def _other(weights: str) -> str:
+    """What tells these weights from a run's best; nothing for those, and for torchvision's."""
+    path = Path(weights)
+    if path.is_dir() or path.name == "best.safetensors" or weights == "coco":
+        return ""
+    return path.stem if path.suffix == ".safetensors" else path.name
+
+
+def _other_data(weights: str, config: Config | None, dataset: Dataset) -> str:
+    """The data and split, where they are not those of the run; of other data's splits every one is named.
+
+    `config` is None for a data set that the caller opened.
+    """
+    if config is None:
+        return f"{Path(dataset.name).resolve().name}-{dataset.split}"
+    beside, used = _config_beside(weights), config.data
+    if beside is not None:
+        own = configs.load(beside).data
+    else:
+        own = configs.load(None, ["data.format=coco2017"] if weights == "coco" else []).data
+    known = beside is not None or weights == "coco"
+    same_format = own.format == used.format or (used.folder is not None and "auto" in (own.format, used.format))
+    if not (known and same_format and Path(own.folder or "").resolve() == Path(used.folder or "").resolve()):
+        return f"{Path(dataset.name).resolve().name}-{dataset.split}"
+    if used.val == own.val or used.format == "shapes":  # drawn ones have one split
+        return ""
+    try:
+        usual = own.val or default_split(own.folder, own.format, "val")
+    except DatasetError:
+        usual = ""
+    return "" if dataset.split == usual else dataset.split

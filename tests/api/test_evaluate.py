@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+
+import ssd
+from ssd.data.shapes.dataset import shapes
+from ssd.errors import ArgumentError, EvaluationError
+from tests.commands.test_eval import SHAPES, make_run
+
+NAMES = ("circle", "square", "triangle")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "runs" / "small", NAMES, SHAPES)
+
+
+def test_a_run_is_evaluated_on_its_own_validation_set_and_nothing_is_written(run: Path) -> None:
+    before = sorted(run.iterdir())
+    result = ssd.evaluate(run)
+    assert (result.dataset.split, result.evaluation.images) == ("val", 6)
+    assert set(result.metrics["per_class"]) == {*NAMES, "star"}  # the detector does not know stars
+    assert repr(result).startswith(f"<EvaluationResult: AP {result.metrics['AP']:.3f}  AP50 ")
+    assert repr(result).endswith("6 images)>")
+    assert sorted(run.iterdir()) == before
+
+
+def test_a_detector_in_memory_meets_an_opened_data_set(run: Path) -> None:
+    detector, data = ssd.load(run), shapes("val", count=6, size=64)
+    by_path = ssd.evaluate(run, metric=("voc", "coco"))
+    in_memory = ssd.evaluate(detector, data, metric=("voc", "coco"))
+    assert in_memory.metrics == by_path.metrics == by_path.by_metric["voc"]
+    assert in_memory.by_metric["coco"]["AP"] == by_path.by_metric["coco"]["AP"]
+
+
+def test_a_threshold_holds_for_one_evaluation_only(run: Path) -> None:
+    detector, data = ssd.load(run), shapes("val", count=6, size=64)
+    assert ssd.evaluate(detector, data, score_threshold=1.0).metrics["detections"] == 0
+    assert ssd.evaluate(detector, data).metrics["detections"] > 0
+
+
+def test_files_are_written_where_they_are_named_and_replace_nothing(run: Path, tmp_path: Path) -> None:
+    figures, report = tmp_path / "new" / "figures.json", tmp_path / "page.html"
+    result = ssd.evaluate(run, figures=figures, report=report)
+    assert (result.figures_file, result.report) == (figures, report)
+    assert figures.is_file()
+    assert report.read_text().startswith("<!")
+    with pytest.raises(ArgumentError, match=r"page\.html: is there already"):
+        ssd.evaluate(run, report=report)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"metric": "map"}, "metric: "),
+        ({"batch_size": 0}, "batch_size: 0 is too small"),
+        ({"workers": -1}, "workers: -1 is too small"),
+        ({"metric": "voc", "results": "x.json"}, "results: needs the COCO rules"),
+    ],
+)
+def test_a_wrong_argument_is_named(run: Path, options: dict[str, object], problem: str) -> None:
+    with pytest.raises(ArgumentError, match=problem):
+        ssd.evaluate(run, **options)
+
+
+def test_a_detector_in_memory_needs_data(run: Path) -> None:
+    with pytest.raises(EvaluationError, match="Name a VOC, COCO or YOLO folder"):
+        ssd.evaluate(ssd.load(run))
