@@ -4,19 +4,19 @@ Names are loaded when they are first used, so that `import ssd` and `ssd --help`
 """
 
 import importlib
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ssd.api.evaluate import EvaluationResult, evaluate
     from ssd.inference.detections import Detections
     from ssd.inference.detector import Detector, detect, load
+    from ssd.system.version import __version__
 
-    __version__: str
 
 __all__ = ["Detections", "Detector", "EvaluationResult", "__version__", "detect", "evaluate", "load"]
 
 _HOMES = {
+    "__version__": "ssd.system.version",
     "Detections": "ssd.inference.detections",
     "Detector": "ssd.inference.detector",
     "EvaluationResult": "ssd.api.evaluate",
@@ -27,18 +27,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return _version()
     if name not in _HOMES:
         raise AttributeError(f"module 'ssd' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def _version() -> str:
-    try:
-        return metadata.version("ssd-vgg")
-    except metadata.PackageNotFoundError:
-        return "0+checkout"  # run from a folder that was never installed
 
 
 def __dir__() -> list[str]:

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-import ssd
 from ssd.errors import ArgumentError
 from ssd.images.decode import decode
 from ssd.images.drawing import shrink
 from ssd.inference.detections import Detections
-from ssd.inference.detector import Detector
+from ssd.inference.detector import Detector, load
 
 _SHOWN_SIDE = 1600  # pixels of the longer side on the page
 
@@ -63,7 +62,7 @@ class Search:
 
     def __init__(self, choices: Sequence[str], *, device: str, precision: str, backend: str) -> None:
         self.choices = tuple(choices)
-        self._load = functools.partial(ssd.load, device=device, precision=precision, backend=backend)
+        self._load = functools.partial(load, device=device, precision=precision, backend=backend)
         self._loaded: tuple[str, Detector] | None = None
         self._lock = threading.Lock()
 

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ssd import __version__
 from ssd.data.dataset import Dataset
 from ssd.errors import DatasetError, NonFiniteLossError
 from ssd.evaluation.evaluate import Evaluation, evaluate
@@ -35,6 +34,7 @@ from ssd.report.run_log import RunLog, tensorboard_writer
 from ssd.structures import Batch, Predictions, Targets
 from ssd.system import distributed
 from ssd.system.device import choose_dtype
+from ssd.system.version import __version__
 from ssd.training.dead_units import DeadUnits, warn_about_start, watching
 from ssd.training.loss_monitor import LossMonitor
 from ssd.training.optim import AveragedNetwork, build_schedule, parameter_groups, set_lr

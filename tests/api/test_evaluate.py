@@ -52,7 +52,6 @@ def test_files_are_written_where_they_are_named_and_replace_nothing(run: Path, t
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"metric": "map"}, "metric: "),
         ({"batch_size": 0}, "batch_size: 0 is too small"),
         ({"workers": -1}, "workers: -1 is too small"),
         ({"metric": "voc", "results": "x.json"}, "results: needs the COCO rules"),

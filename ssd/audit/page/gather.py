@@ -9,7 +9,6 @@ import numpy as np
 import yaml
 from jaxtyping import UInt8
 
-from ssd import __version__
 from ssd.audit.page.distributions import ClassRow, SplitFigures, Wrong
 from ssd.audit.page.page import DatasetFigures, Fitted, Reached, dataset_page
 from ssd.audit.readiness import Readiness
@@ -24,6 +23,7 @@ from ssd.images.decode import load_image
 from ssd.multibox.best_overlaps import REACHED
 from ssd.report.blocks import Image
 from ssd.report.page import made_by, write_page
+from ssd.system.version import __version__
 
 _WRONG = 24  # images of problems
 _OF_ONE_KIND = 6

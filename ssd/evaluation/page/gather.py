@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
-from ssd import __version__
 from ssd.data.objects import SIZES, gather
 from ssd.evaluation.metrics.details import Details, FalseAlarm, Miss
 from ssd.evaluation.page.drawn_images import Drawn, as_jpeg, draw_mistake, side_by_side
@@ -18,6 +17,7 @@ from ssd.evaluation.page.page import EvaluationFigures, SizeRow, evaluation_page
 from ssd.multibox.best_overlaps import REACHED, best_overlaps
 from ssd.report.blocks import Image
 from ssd.report.page import made_by, write_page
+from ssd.system.version import __version__
 
 if TYPE_CHECKING:
     from ssd.data.dataset import Dataset
