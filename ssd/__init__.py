@@ -7,21 +7,39 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ssd.api.check_data import DataCheck, check_data
     from ssd.api.evaluate import EvaluationResult, evaluate
+    from ssd.api.export import ExportResult, export
     from ssd.inference.detections import Detections
     from ssd.inference.detector import Detector, detect, load
     from ssd.system.version import __version__
 
 
-__all__ = ["Detections", "Detector", "EvaluationResult", "__version__", "detect", "evaluate", "load"]
+__all__ = [
+    "DataCheck",
+    "Detections",
+    "Detector",
+    "EvaluationResult",
+    "ExportResult",
+    "__version__",
+    "check_data",
+    "detect",
+    "evaluate",
+    "export",
+    "load",
+]
 
 _HOMES = {
     "__version__": "ssd.system.version",
     "Detections": "ssd.inference.detections",
     "Detector": "ssd.inference.detector",
+    "DataCheck": "ssd.api.check_data",
     "EvaluationResult": "ssd.api.evaluate",
+    "check_data": "ssd.api.check_data",
+    "ExportResult": "ssd.api.export",
     "detect": "ssd.inference.detector",
     "evaluate": "ssd.api.evaluate",
+    "export": "ssd.api.export",
     "load": "ssd.inference.detector",
 }
 

@@ -1,31 +1,23 @@
 """`check-data DATA`: everything that is wrong with a data set at once, and what the default boxes reach in it."""
 
 import argparse
-import functools
 import json
 import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ssd.commands._shared import add_force, guarded
-from ssd.errors import ArgumentError, MissingExtraError
-from ssd.system.files import refuse_existing
-
-if TYPE_CHECKING:
-    from ssd.audit.decoding import StrictDecoder
-    from ssd.audit.readiness import Readiness
-    from ssd.audit.report import Report
-    from ssd.experiment.config import Config
+from ssd.commands._shared import add_force, check_numbers, guarded
+from ssd.errors import MissingExtraError
+from ssd.system.files import refuse_existing, write_atomic
 
 EPILOG = """examples:
-  check_data.py my_images                         every split: annotations, images, copies, classes, sizes
-  check_data.py my_images --fix drop              what training with data.bad_objects=drop would leave out
-  check_data.py my_images --fit-boxes --set model.input_size=512
-  check_data.py my_images --preview augmented.png --json report.json
-  check_data.py my_images --report data.html      a page to look at: balance, sizes, problems with their images
-  check_data.py --set data.format=coco2017          a named set
+  ssd check-data my_images                         every split: annotations, images, copies, classes, sizes
+  ssd check-data my_images --fix drop              what training with data.bad_objects=drop would leave out
+  ssd check-data my_images --fit-boxes --set model.input_size=512
+  ssd check-data my_images --preview augmented.png --json report.json
+  ssd check-data my_images --report data.html      a page to look at: balance, sizes, problems with their images
+  ssd check-data --set data.format=coco2017          a named set
 
 Nothing in the data folder is ever changed. The exit code is 1 where training, or evaluation on a split, would stop."""
 
@@ -60,96 +52,49 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Check; the exit code is 1 where training would stop, 2 for a mistake of the user's."""
     args = parser().parse_args(argv)
-    for name, least in (("show", 0), ("workers", 1)):
-        if getattr(args, name) < least:
-            problem = f"{getattr(args, name)} is too small"
-            raise ArgumentError(problem, place=f"--{name}", remedy=f"Use {least} or more.")
-    if args.report is not None and args.report.suffix.lower() not in (".html", ".htm"):
-        raise ArgumentError(f"{str(args.report)!r} is no .html file", place="--report", remedy="Name one.")
-    refuse_existing(args.json, args.preview, args.report, force=args.force)
+    check_numbers(args, show=0, workers=1)
+    refuse_existing(args.json, force=args.force)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    config = _config(args)
-    report = _examine(args, config)
 
-    from ssd.audit.readiness import judge
-    from ssd.audit.text import as_dict, as_text
+    from ssd.api.check_data import check_data  # brings torch, so only now
 
-    verdict = judge(report)
-    if args.json != "-":
-        print(as_text(report, verdict, show=args.show))
-    if args.preview is not None:
-        _preview(config, args.preview, report)
-    if args.report is not None:
-        _write_page(config, args.report, report, verdict)
-    if args.json is not None:
-        _write_json(json.dumps(as_dict(report, verdict), indent=2, allow_nan=False), args.json)
-    return int(verdict.stops)
-
-
-def _config(args: argparse.Namespace) -> "Config":
-    """The config with which `train --data DATA` would train."""
-    from ssd.experiment import config as configs
-
-    folder = [] if args.data is None else [f"data.folder={json.dumps(args.data)}"]
-    drop = [] if args.fix is None else [f"data.bad_objects={args.fix}"]
-    return configs.resolve(configs.load(configs.builtin("finetune"), [*folder, *args.set, *drop]))
-
-
-def _examine(args: argparse.Namespace, config: "Config") -> "Report":
-    from ssd.audit.report import examine
-    from ssd.audit.splits import Reading
-    from ssd.experiment.start import starting_settings
-
-    data = config.data
-    reading = Reading(data.format, data.classes, data.voc_offset, data.allow_outside, data.train, data.val)
-    return examine(
-        data.folder,
-        reading,
-        starting_settings(config, ("object",)).boxes,
-        only=args.split,
-        drop=data.bad_objects == "drop",
-        skip=data.bad_images == "skip",
+    check = check_data(
+        args.data,
+        split=args.split,
+        overrides=args.set,
+        drop_bad_objects=args.fix == "drop",
+        deep=args.deep and _can_look_deep(),
         fit_boxes=args.fit_boxes,
-        strict=_strict(args),
+        preview=args.preview,
+        report=args.report,
+        force=args.force,
         workers=args.workers,
         progress=not args.quiet and sys.stderr.isatty(),
     )
+    if args.json != "-":
+        print(check.to_text(args.show))
+    if args.preview is not None:
+        print(f"augmented images: {check.preview}" if check.preview else "no image can be drawn", file=sys.stderr)
+    if args.report is not None:
+        print(f"report: {args.report}", file=sys.stderr)
+    if args.json is not None:
+        _write_json(json.dumps(check.to_dict(), indent=2, allow_nan=False), args.json)
+    return int(not check.ready)
 
 
-def _strict(args: argparse.Namespace) -> "StrictDecoder | None":
-    """The strict decoder if it was asked for and is installed; the rest of the check is worth having without it."""
+def _can_look_deep() -> bool:
+    """Whether the strict decoder is installed; the rest of the check is worth having without it."""
     from ssd.audit.decoding import strict_decoder
 
-    if not args.deep:
-        return None
     try:
-        return strict_decoder()
+        strict_decoder()
     except MissingExtraError as error:
         print(f"note: {error}", file=sys.stderr)
-        return None
-
-
-def _preview(config: "Config", path: Path, report: "Report") -> None:
-    from ssd.experiment.data import preview
-
-    if report.usable is None or not len(report.usable):
-        print("no image can be drawn", file=sys.stderr)
-        return
-    preview(config, path, report.usable)
-    print(f"augmented images: {path}", file=sys.stderr)
-
-
-def _write_page(config: "Config", path: Path, report: "Report", verdict: "Readiness") -> None:
-    from ssd.audit.page.gather import write_dataset_page
-    from ssd.experiment.data import augmented_sheet
-
-    write_dataset_page(path, report, verdict, functools.partial(augmented_sheet, config))
-    print(f"report: {path}", file=sys.stderr)
+        return False
+    return True
 
 
 def _write_json(text: str, place: str) -> None:
-    from ssd.system.files import write_atomic
-
     if place == "-":
         print(text)
         return

@@ -199,7 +199,7 @@ def test_deep_without_simplejpeg_says_so_and_goes_on(tmp_path, capsys, monkeypat
         (["{data}", "--set", "data.bad_object=drop"], "bad_object"),
         (["{data}", "--set", "data.format=word"], "data.format"),
         (["{data}", "--workers", "0"], "--workers"),
-        (["{data}", "--report", "page.txt"], "--report"),
+        (["{data}", "--report", "page.txt"], "page.txt"),
         (["{data}", "--json", "{data}/no/report.json"], "report.json"),
     ],
 )

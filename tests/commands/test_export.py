@@ -52,7 +52,7 @@ def engine(monkeypatch):
             assert path.is_file()
             return Detector(network, written[-1][0], device="cpu", precision="fp32")
 
-        monkeypatch.setattr("ssd.exporters.export.export", export)
+        monkeypatch.setattr("ssd.api.export.write_graph", export)
         monkeypatch.setattr(verify, "load", load)
         return written
 
@@ -142,18 +142,18 @@ def test_a_refused_export_leaves_nothing_behind(weights, photos, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise ssd.errors.ExportError("no")
 
-    monkeypatch.setattr("ssd.exporters.export.export", refuse)
+    monkeypatch.setattr("ssd.api.export.write_graph", refuse)
     assert main([str(weights), "--format", "onnx", "--parity", str(photos)]) == 2
     assert [path.name for path in weights.parent.iterdir()] == ["best.safetensors"]
 
 
 @pytest.mark.parametrize("package", ["nncf", "openvino"])
 def test_8_bits_name_their_extra_before_anything_is_loaded(package, weights, monkeypatch, capsys):
-    monkeypatch.setattr("ssd.inference.detector.load_network", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("ssd.api.export.load_network", lambda *_: pytest.fail("loaded"))
     for name in ("nncf", "openvino"):  # the other one is there, or looks like it
         monkeypatch.setitem(sys.modules, name, None if name == package else sys)
     assert main([str(weights), "--format", "openvino", "--int8", "--calibrate", "nowhere"]) == 2
-    wanted = f'--int8: {package} is not installed. Run: pip install "ssd-vgg[int8]"'
+    wanted = f'int8: {package} is not installed. Run: pip install "ssd-vgg[int8]"'
     assert wanted in capsys.readouterr().err
 
 
@@ -161,10 +161,10 @@ def test_8_bits_name_their_extra_before_anything_is_loaded(package, weights, mon
     ("arguments", "message"),
     [
         (["nowhere.safetensors", "--format", "onnx"], "nowhere.safetensors"),
-        (["WEIGHTS", "--format", "onnx", "--int8", "--calibrate", "x"], "onnx is not exported in int8"),
-        (["WEIGHTS", "--format", "openvino", "--int8"], "--calibrate"),
-        (["WEIGHTS", "--format", "openvino", "--calibrate", "x"], "--int8"),
-        (["WEIGHTS", "--format", "onnx", "--precision", "bf16"], "onnx is not exported in bf16"),
+        (["WEIGHTS", "--format", "onnx", "--int8", "--calibrate", "x"], "onnx is not exported in 'int8'"),
+        (["WEIGHTS", "--format", "openvino", "--int8"], "--calibrate DATA"),
+        (["WEIGHTS", "--format", "openvino", "--calibrate", "x"], "calibrate: is for 8 bits"),
+        (["WEIGHTS", "--format", "onnx", "--precision", "bf16"], "onnx is not exported in 'bf16'"),
         (["WEIGHTS", "--format", "onnx", "--out", "a.pt"], "does not end in .onnx"),
         (["WEIGHTS", "--format", "onnx", "--limit", "0"], "--limit"),
         (["WEIGHTS", "--format", "onnx", "--score-threshold", "2"], "score_threshold: 2.0 is out of range"),

@@ -1,0 +1,132 @@
+"""`check_data`: everything that is wrong with a data set at once, and what the default boxes reach in it."""
+
+import dataclasses
+import functools
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssd.audit.decoding import strict_decoder
+from ssd.audit.page.gather import write_dataset_page
+from ssd.audit.readiness import Readiness, judge
+from ssd.audit.report import Report, examine
+from ssd.audit.splits import Reading
+from ssd.audit.text import as_dict, as_text
+from ssd.data.formats.annotations import Problem
+from ssd.errors import ArgumentError, at_least
+from ssd.experiment import config as configs
+from ssd.experiment import data as experiment_data
+from ssd.experiment.config import Config
+from ssd.experiment.start import starting_settings
+from ssd.system.files import refuse_existing
+
+
+@dataclass(frozen=True, repr=False)
+class DataCheck:
+    """What was found in a data set; `print(check.to_text())` shows all of it."""
+
+    report: Report
+    readiness: Readiness
+    config: Config
+    preview: Path | None = None  # the file with augmented images, where one was asked for and any can be drawn
+
+    @property
+    def ready(self) -> bool:
+        """Whether training can start."""
+        return not self.readiness.stops
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Every problem, of the folder and of all splits; `str(problem)` is one line."""
+        return (*self.report.opened.problems, *(p for split in self.report.splits for p in split.problems))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in plain JSON types."""
+        return as_dict(self.report, self.readiness)
+
+    def to_text(self, show: int = 10) -> str:
+        """A section for every split with at most `show` lines of each list; the verdict is the last line."""
+        return as_text(self.report, self.readiness, show=show)
+
+    def write_report(self, path: str | Path) -> None:
+        """Write an HTML page: class balance, object sizes, problems with their images."""
+        sheet = functools.partial(experiment_data.augmented_sheet, self.config)
+        write_dataset_page(Path(path), self.report, self.readiness, sheet)
+
+    def write_preview(self, path: str | Path) -> bool:
+        """Draw augmented images with their boxes; False where no image can be drawn."""
+        usable = self.report.usable
+        if usable is None or not len(usable):
+            return False
+        experiment_data.preview(self.config, Path(path), usable)
+        return True
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{split.name} {split.images} images" for split in self.report.splits)
+        kinds = Counter(problem.kind for problem in self.problems)
+        found = "".join(f", {count} {kind}" for kind, count in kinds.most_common())
+        return f"<DataCheck: {'ready' if self.ready else 'NOT READY'}; {splits}{found}; {self.readiness.line}>"
+
+
+def check_data(
+    folder: str | Path | None = None,
+    *,
+    split: str | None = None,
+    overrides: Sequence[str] = (),
+    drop_bad_objects: bool = False,
+    deep: bool = False,
+    fit_boxes: bool = False,
+    report: str | Path | None = None,
+    preview: str | Path | None = None,
+    force: bool = False,
+    workers: int | None = None,
+    progress: bool = False,
+) -> DataCheck:
+    """Check a VOC, COCO or YOLO folder (or `split`, one of its splits) as training would read it; it is not changed.
+
+    `overrides` are what training would set, as on the command line: ("model.input_size=512",). `drop_bad_objects`
+    judges as if training left bad objects out. `deep` finds damage inside JPEG files too (extra package simplejpeg).
+    `fit_boxes` fits default boxes to the training split. `report` (HTML) and `preview` (PNG) name files to write.
+
+    Raises:
+        DatasetError: no such folder or split, or an unknown format. What is wrong inside is in the result.
+        ArgumentError: a number out of its range, or a file that is there already (without `force`).
+        MissingExtraError: `deep` without simplejpeg.
+    """
+    workers = os.cpu_count() or 2 if workers is None else workers
+    at_least(1, workers=workers)
+    if report is not None and Path(report).suffix.lower() not in (".html", ".htm"):
+        raise ArgumentError(f"{str(report)!r} is not an .html file", place="report", remedy="Name an .html file.")
+    refuse_existing(preview, report, force=force)
+    strict = strict_decoder() if deep else None
+    config = _config(folder, overrides, drop_bad_objects=drop_bad_objects)
+    data = config.data
+    found = examine(
+        data.folder,
+        Reading(data.format, data.classes, data.voc_offset, data.allow_outside, data.train, data.val),
+        starting_settings(config, ("object",)).boxes,
+        only=split,
+        drop=data.bad_objects == "drop",
+        skip=data.bad_images == "skip",
+        fit_boxes=fit_boxes,
+        strict=strict,
+        workers=workers,
+        progress=progress,
+    )
+    check = DataCheck(found, judge(found), config)
+    if preview is not None and check.write_preview(preview):
+        check = dataclasses.replace(check, preview=Path(preview))
+    if report is not None:
+        check.write_report(report)
+    return check
+
+
+def _config(folder: str | Path | None, overrides: Sequence[str], *, drop_bad_objects: bool) -> Config:
+    """The config with which `train --data FOLDER` would train."""
+    named = [] if folder is None else [f"data.folder={json.dumps(str(folder))}"]
+    drop = ["data.bad_objects=drop"] if drop_bad_objects else []
+    return configs.resolve(configs.load(configs.builtin("finetune"), [*named, *overrides, *drop]))
