@@ -24,7 +24,7 @@ stages:
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     p = argparse.ArgumentParser(
-        prog="benchmark",
+        prog="ssd benchmark",
         description="Compare speed and memory with torchvision's SSD300.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

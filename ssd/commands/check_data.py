@@ -25,7 +25,7 @@ Nothing in the data folder is ever changed. The exit code is 1 where training, o
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     p = argparse.ArgumentParser(
-        prog="check-data",
+        prog="ssd check-data",
         description="Check a data set before training.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

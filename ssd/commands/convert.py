@@ -29,7 +29,7 @@ The new file is read back and compared on a image before it gets its name. Exit 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     p = argparse.ArgumentParser(
-        prog="convert",
+        prog="ssd convert",
         description="Turn a checkpoint of another SSD code into a weights file of this package.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -36,7 +36,7 @@ _NO_REMOTE = {
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     p = argparse.ArgumentParser(
-        prog="demo",
+        prog="ssd demo",
         description="A web page that finds objects in a image.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -40,7 +40,7 @@ exit code at the end is 2, as for every mistake. After Ctrl-C it is 130."""
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     p = argparse.ArgumentParser(
-        prog="detect",
+        prog="ssd detect",
         description="Find objects in images and videos.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

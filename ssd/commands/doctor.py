@@ -18,7 +18,7 @@ _SIGNS = {"ok": "ok  ", "note": "note", "problem": "BAD "}
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     p = argparse.ArgumentParser(
-        prog="doctor",
+        prog="ssd doctor",
         description="Examine the installation and the machine.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

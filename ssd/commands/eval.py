@@ -23,7 +23,7 @@ one that the detector does not know counts as AP 0, detections of one that the d
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     p = argparse.ArgumentParser(
-        prog="eval",
+        prog="ssd eval",
         description="Evaluate weights.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -29,7 +29,7 @@ Exit code 2: a mistake, and nothing was exported."""
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     p = argparse.ArgumentParser(
-        prog="export",
+        prog="ssd export",
         description="Export a detector for other engines, with a parity report.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

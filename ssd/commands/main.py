@@ -1,7 +1,9 @@
 """The `ssd` command: `ssd train ...` is `python tools/train.py ...`, and so on."""
 
+import argparse
 import importlib
 import sys
+from types import ModuleType
 
 from ssd.commands._shared import guarded
 from ssd.errors import SSDError
@@ -12,7 +14,7 @@ COMMANDS = {
     "train": "train on your images, or on images the program draws",
     "eval": "evaluate weights by the COCO or the VOC rules",
     "detect": "find the objects in images and videos and draw them",
-    "demo": "a web page: drop a image, see the boxes",
+    "demo": "a web page: drop an image, see the boxes",
     "check-data": "say what is wrong with a data set, and what the default boxes can reach in it",
     "export": "write an ONNX, OpenVINO or PyTorch graph, checked against the weights",
     "convert": "turn another code's checkpoint into a weights file of this package",
@@ -20,7 +22,7 @@ COMMANDS = {
     "doctor": "examine the installation and the machine, with the command that mends what is wrong",
     "summary": "list a network's layers; compare networks by size, cost and speed",
     "benchmark": "compare speed and memory with torchvision's SSD300",
-    "completion": "print a script that completes these commands in bash, zsh or fish",
+    "completion": "print a script that completes these commands in your shell",
 }
 
 
@@ -54,9 +56,21 @@ def _run(argv: list[str] | None) -> int:
     if name not in COMMANDS:
         print(f"error: no command {name!r}. Commands: {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
-    module = importlib.import_module(f"ssd.commands.{name.replace('-', '_')}")
-    code: int = module.main(rest)
+    code: int = _module(name).main(rest)
     return code
+
+
+def all_parsers() -> argparse.ArgumentParser:
+    """One parser of all commands, for what looks at them as a whole; running one loads that one alone."""
+    parser = argparse.ArgumentParser(prog="ssd ssd")
+    commands = parser.add_subparsers(metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        commands.add_parser(name, parents=[_module(name).parser()], add_help=False, help=summary)
+    return parser
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"ssd.commands.{name.replace('-', '_')}")
 
 
 def _help() -> str:

@@ -17,7 +17,7 @@ gives the detector anywhere. Folders of this machine are left out of what is pub
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     p = argparse.ArgumentParser(
-        prog="publish",
+        prog="ssd publish",
         description="Publish a detector in a Hugging Face repository.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -24,7 +24,7 @@ examples:
 def parser() -> argparse.ArgumentParser:
     """Every argument of the command."""
     p = argparse.ArgumentParser(
-        prog="summary", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="ssd summary", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("model", nargs="?", default="ssd-vgg16", metavar="MODEL", help="default: ssd-vgg16")
     p.add_argument("--size", type=int, metavar="S", help="side of the input, in pixels; default: what it was made for")

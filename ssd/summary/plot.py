@@ -5,12 +5,14 @@ from pathlib import Path
 
 from ssd.errors import ArgumentError
 from ssd.summary.networks import Network
+from ssd.system.optional import load_extra
 
 
 def draw(networks: Sequence[Network], latencies: Sequence[float | None], path: str | Path) -> None:
     """Write the plot; networks that no run has evaluated are left out.
 
     Raises:
+        MissingExtraError: matplotlib is not installed.
         ArgumentError: no network has both figures, or the file's ending is not a image's.
     """
     pairs = zip(networks, latencies, strict=True)
@@ -20,9 +22,7 @@ def draw(networks: Sequence[Network], latencies: Sequence[float | None], path: s
         raise ArgumentError("nothing to draw: no trained network with a latency", place="--plot", remedy=remedy)
     if Path(path).suffix not in (".svg", ".png"):
         raise ArgumentError(f"{path}: unknown kind of image", place="--plot", remedy="Let it end in .svg or .png.")
-    from matplotlib.figure import Figure  # slow to import
-
-    figure = Figure(figsize=(6.5, 4), layout="constrained")
+    figure = load_extra("matplotlib.figure", "plot").Figure(figsize=(6.5, 4), layout="constrained")
     axes = figure.add_subplot()
     for name, latency, ap in points:
         axes.plot(latency, ap, "o", color="#00695c")

@@ -6,13 +6,12 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ssd.system.doctor.declared import DISTRIBUTION, declared, extra_names, installed, missing
+from ssd.system.doctor.declared import DISTRIBUTION, declared, extra_names, installed, release
 from ssd.system.python_environment import other_python
 
 _OPENCV = ("opencv-python", "opencv-python-headless")
@@ -50,26 +49,16 @@ def python() -> Finding:
 
 def requirements() -> Iterator[Finding]:
     """This package's version, and what it requires that is missing or of another version."""
-    try:
-        from packaging.requirements import Requirement
-    except ImportError:  # which compares versions; what is missing can be said without it
-        yield Finding(DISTRIBUTION, "problem", f"missing: {', '.join(missing())}", _install(missing()))
-        return
     version, wanted = installed(DISTRIBUTION), list(declared())
-    wrong = []
-    for requirement in wanted:
-        if "extra" in str(requirement.marker or ""):
-            continue
-        found = installed(requirement.name)
-        if found is None or not requirement.specifier.contains(found, prereleases=True):
-            wrong.append(f"{requirement.name}{requirement.specifier} ({found or 'missing'})")
+    needed = [(each, installed(each.name)) for each in wanted if each.extra is None]
+    wrong = [(each, found) for each, found in needed if not each.accepts(found)]
     if wrong:
-        text = f"{version or 'never installed'}; wrong: {', '.join(wrong)}"
-        remedy = _install([str(Requirement(item.split(" (")[0])) for item in wrong])
-        yield Finding(DISTRIBUTION, "problem", text, remedy)
+        listed = ", ".join(f"{each} ({found or 'missing'})" for each, found in wrong)
+        remedy = "pip install " + " ".join(f'"{each}"' for each, _ in wrong)
+        yield Finding(DISTRIBUTION, "problem", f"{version or 'never installed'}; wrong: {listed}", remedy)
     elif version is None:
         text = "runs from a folder and was never installed; what it requires is there"
-        yield Finding(DISTRIBUTION, "note", text, "pip install --config-settings editable_mode=compat -e .")
+        yield Finding(DISTRIBUTION, "note", text, "pip install -e .")
     else:
         shown = ", ".join(f"{name} {installed(name)}" for name in ("torch", "torchvision", "numpy", "albumentations"))
         yield Finding(DISTRIBUTION, "ok", f"{version}; {shown}")
@@ -83,7 +72,7 @@ def opencv_wheels() -> Finding:
     """
     found = {name: version for name in (*_OPENCV, *_OTHER_OPENCV) if (version := installed(name)) is not None}
     shown = ", ".join(f"{name} {version}" for name, version in found.items()) or "no wheel of OpenCV is installed"
-    newest = max(found.values(), key=_numbers, default="")
+    newest = max(found.values(), key=release, default="")
     names = " ".join(found or _OPENCV)
     pinned = " ".join(f"{name}=={newest}" for name in found) if newest else " ".join(_OPENCV)
     remedy = f"pip uninstall -y {names} && pip install {pinned}"
@@ -105,7 +94,7 @@ def opencv_import() -> Finding:
     winner = _OPENCV[headless]
     text = f"{version}, the files of {winner}"
     promised = installed(winner) or next(filter(None, map(installed, (*_OPENCV, *_OTHER_OPENCV))), version)
-    if _numbers(version)[:3] != _numbers(promised)[:3]:
+    if release(version)[:3] != release(promised)[:3]:
         pinned = " ".join(f"{name}=={promised}" for name in _OPENCV)
         remedy = f"pip uninstall -y {' '.join(_OPENCV)} && pip install {pinned}"
         return Finding("cv2", "problem", f"{text}, but {promised} is what is recorded as installed", remedy)
@@ -139,17 +128,12 @@ def torch_and_devices() -> Iterator[Finding]:
 
 def extras() -> Iterator[Finding]:
     """Each optional feature: its packages, or the command that brings them."""
-    wanted: dict[str, list[tuple[str, bool]]] = defaultdict(list)
-    try:
-        known = list(declared())
-    except ImportError:  # of `packaging`, which `requirements` has said by now
-        known = []
-    for requirement in known:
-        for extra in extra_names():
-            if requirement.marker is not None and requirement.marker.evaluate({"extra": extra}):
-                found = installed(requirement.name)
-                good = found is not None and requirement.specifier.contains(found, prereleases=True)
-                wanted[extra].append((f"{requirement.name} {found}" if good else requirement.name, good))
+    wanted: dict[str, list[tuple[str, bool]]] = {extra: [] for extra in extra_names()}
+    for requirement in declared():
+        if requirement.extra in wanted:
+            found = installed(requirement.name)
+            good = requirement.accepts(found)
+            wanted[requirement.extra].append((f"{requirement.name} {found}" if good else requirement.name, good))
     for extra, packages in wanted.items():
         missing = [name for name, good in packages if not good]
         text = ", ".join(name for name, good in packages if good) or "not installed"
@@ -175,14 +159,6 @@ def folders() -> Iterator[Finding]:
         small = size < _SMALL_SHM
         remedy = "Start the container with --shm-size=1g, or set data.workers=0." if small else ""
         yield Finding("/dev/shm", "note" if small else "ok", text, remedy)
-
-
-def _install(wanted: list[str]) -> str:
-    return "pip install " + " ".join(f'"{text}"' for text in wanted)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("+")[0].split(".") if part.isdigit())
 
 
 def _opencv_remedy(reason: str) -> str:

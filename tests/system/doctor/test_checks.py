@@ -1,6 +1,5 @@
 import importlib
 import json
-import sys
 import types
 from importlib import metadata
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 from ssd.commands.doctor import main
 from ssd.system.doctor import checks
+from ssd.system.doctor.declared import Requirement, parse
 
 
 @pytest.fixture
@@ -119,15 +119,30 @@ def test_a_checkout_that_was_never_installed_says_so(monkeypatch, pretend):
     pretend(ssd_vgg=None)
     monkeypatch.setattr(metadata, "requires", no_requires)
     (finding,) = checks.requirements()
-    assert (finding.state, finding.remedy) == ("note", "pip install --config-settings editable_mode=compat -e .")
+    assert (finding.state, finding.remedy) == ("note", "pip install -e .")
 
 
-def test_without_packaging_what_is_missing_is_still_named(monkeypatch, pretend):
-    pretend(safetensors=None, packaging=None)
-    monkeypatch.setitem(sys.modules, "packaging.requirements", None)
-    (finding,) = checks.requirements()
-    assert (finding.state, finding.text) == ("problem", "missing: packaging>=24, safetensors>=0.5")
-    assert finding.remedy == 'pip install "packaging>=24" "safetensors>=0.5"'
+@pytest.mark.parametrize(
+    ("text", "version", "fits"),
+    [
+        ("torch>=2.10", "2.10.0+cu128", True),
+        ("torch>=2.10", "2.9.1", False),
+        ("torch>=2.10", "3", True),
+        ("torch>=2.10.1", "2.10.1a0", True),
+        ("albumentations==2.0.8", "2.0.8", True),
+        ("albumentations==2.0.8", "2.0.9", False),
+        ("mkdocstrings[python]<2,>=0.28; extra == 'docs'", "1.9", True),
+        ("mkdocstrings[python]<2,>=0.28; extra == 'docs'", "2.0", False),
+        ("types-PyYAML", "0", True),
+        ("torch>=2.10", None, False),
+    ],
+)
+def test_versions_are_compared_as_pip_compares_them(text, version, fits):
+    assert parse(text).accepts(version) is fits
+
+
+def test_a_requirement_of_an_extra_names_it():
+    assert parse('ray[data]>=2.40 ; extra == "ray"') == Requirement("ray", ">=2.40", "ray")
 
 
 def test_a_checkout_that_was_never_installed_has_its_requirements_compared(monkeypatch, pretend):
