@@ -27,13 +27,13 @@ from ssd.boxes import iou
 from ssd.data.augment.transforms import TrainTransform
 from ssd.data.dataset import Dataset, open_dataset
 from ssd.data.loading.batches import collate
-from ssd.experiment.config import Config, resolve
 from ssd.images.drawing import class_color
 from ssd.images.preprocess import mean_colour
 from ssd.model.factory import from_settings
 from ssd.multibox.default_boxes import boxes_per_cell
 from ssd.multibox.loss import hard_negatives
 from ssd.multibox.matcher import Matches, match
+from ssd.settings import LossRules
 from ssd.structures import Predictions, Sample, Targets
 
 RED = (0.85, 0.1, 0.1)
@@ -51,8 +51,7 @@ class Scene:
         self.targets = self._targets()
         self.default_boxes = detector.default_boxes.cpu()
         # As training does by default: what nearly matches an object is neither its box nor a negative.
-        rules = resolve(Config()).loss
-        self.matches: Matches = match(self.default_boxes, self.targets, rules.match_iou, rules.negative_iou or 1.0)
+        self.matches: Matches = match(self.default_boxes, self.targets, LossRules())
         height, width = sample.image.shape[:2]
         self.sides = np.array([width, height, width, height])
 

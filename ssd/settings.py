@@ -7,9 +7,9 @@ scaled, which class each column is. `Settings.to_dict` and `from_dict` are exact
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from ssd.errors import CheckpointError
 
@@ -75,8 +75,38 @@ def can_be_sigma(value: float) -> bool:
 
 
 @dataclass(frozen=True)
+class LossRules:
+    """Numbers of the matching and of the multibox loss (section 2.2), as they go whole from the config to the loss.
+
+    The defaults are what `ssd train --data FOLDER` trains with. Of the paper: `negative_iou` 1 and
+    `negatives_per_empty_image` 0. A new number is a field here and its use in `ssd.multibox.loss` or `matcher`.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    # IoU with an object from which a default box is matched to it.
+    match_iou: Annotated[float, Field(gt=0, le=1)] = 0.5
+    # IoU from which an unmatched default box is left out of the loss instead of being background; 1 leaves out none.
+    negative_iou: Annotated[float, Field(ge=0, le=1)] = 0.4
+    # Hard negatives for each matched default box.
+    negative_ratio: Annotated[int, Field(ge=1)] = 3
+    # Hard negatives from an image without objects.
+    negatives_per_empty_image: Annotated[int, Field(ge=0)] = 32
+    # Weight of the box part against the class part; alpha of equation 1.
+    box_weight: Annotated[float, Field(ge=0)] = 1.0
+    # Share of each class target that is spread over all classes; 0 turns it off.
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    # Loss weight of the auxiliary heads of googlenet and inception_v3; 0 builds none.
+    auxiliary_weight: Annotated[float, Field(ge=0)] = 0.0
+
+
+@dataclass(frozen=True)
 class Postprocessing:
-    """Numbers of section 3.1: threshold, per-class candidates, non-maximum suppression, detections kept."""
+    """Numbers of section 3.1: threshold, per-class candidates, non-maximum suppression, detections kept.
+
+    They go whole from the weights file or from `detect` to `ssd.multibox.postprocess`. A new threshold touches three
+    files: a field here, its use in `multibox/postprocess.py`, and in `exporters/graph.py` the same for exported graphs.
+    """
 
     __pydantic_config__ = _STRICT
 

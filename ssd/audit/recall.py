@@ -19,7 +19,7 @@ from ssd.data.objects import SIZES, _fractions, gather
 from ssd.multibox.best_overlaps import REACHED, best_overlaps
 from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.matcher import match
-from ssd.settings import BoxSettings
+from ssd.settings import BoxSettings, LossRules
 from ssd.structures import Record, Targets
 
 _MATCHED_IMAGES = 500  # enough for a share; the matcher overlaps everything with everything
@@ -116,7 +116,7 @@ def count_missed_best_box(dataset: Dataset, settings: BoxSettings) -> MissedBest
         here = int((~record.crowd).sum())
         objects += here
         if here > 1:  # a lone object always gets its best
-            count += int(match(tiled, _targets(record), REACHED).missed_best_box)
+            count += int(match(tiled, _targets(record), LossRules(match_iou=REACHED)).missed_best_box)
     return MissedBestBox(count, objects)
 
 

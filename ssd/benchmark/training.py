@@ -16,14 +16,17 @@ from ssd.experiment.config import Config, resolve
 from ssd.model.factory import from_settings
 from ssd.multibox.loss import multibox_loss
 from ssd.multibox.matcher import match
+from ssd.settings import LossRules
 from ssd.structures import Predictions, Targets
 from ssd.system.device import choose_dtype
 from ssd.training.optim import AveragedNetwork, parameter_groups, set_lr
-from ssd.training.step import LossRules, TrainStep
+from ssd.training.step import TrainStep
 from ssd.weights.resolve import read_weights
 
 # So low that the weights hardly move: the last step then computes what the first did.
 _LR = 1e-7
+# As torchvision: an unmatched default box may be a negative, however much it overlaps an object.
+_RULES = LossRules(negative_iou=1.0)
 
 
 def loss(bench: Bench) -> Contest:
@@ -80,7 +83,8 @@ def our_step(bench: Bench, pixels: Tensor, targets: Targets) -> Callable[[], Ten
         torch.amp.GradScaler(bench.device.type, enabled=dtype == torch.float16),
         default_boxes=bench.default_boxes,
         preprocessing=settings.preprocessing,
-        rules=LossRules(variances=settings.boxes.variances),
+        rules=_RULES,
+        variances=settings.boxes.variances,
         dtype=dtype,
         clip_norm=config.optim.clip_norm,
         compiled=bench.compiled,
@@ -119,9 +123,9 @@ def peer_step(bench: Bench, pixels: Tensor, targets: Targets, *, at_its_best: bo
 
 
 def _our_loss(bench: Bench, predictions: Predictions, targets: Targets) -> Tensor:
-    matches = match(bench.default_boxes, targets)
-    parts = multibox_loss(predictions, targets, matches, bench.default_boxes, variances=bench.settings.boxes.variances)
-    return parts.total
+    matches = match(bench.default_boxes, targets, _RULES)
+    variances = bench.settings.boxes.variances
+    return multibox_loss(predictions, targets, matches, bench.default_boxes, _RULES, variances).total
 
 
 def _peer_loss(bench: Bench, outputs: dict[str, Tensor], rows: list[dict[str, Tensor]]) -> Tensor:

@@ -121,7 +121,7 @@ class Voted(nn.Module):
 
     def __init__(self, rules: Postprocessing) -> None:
         super().__init__()
-        self.sigma, self.iou_threshold = rules.box_voting, rules.iou_threshold
+        self.rules = rules
 
     def forward(
         self,
@@ -135,12 +135,7 @@ class Voted(nn.Module):
         count = boxes.shape[1]
         votes, pairs = scores.flatten(1).topk(min(VOTERS, scores[0].numel()), dim=1)
         voters = boxes.gather(1, (pairs % count)[..., None].expand(-1, -1, 4))
-        return vote(
-            *(chosen, best, labels),
-            *(voters, votes, pairs // count),
-            sigma=self.sigma,
-            iou_threshold=self.iou_threshold,
-        )
+        return vote(chosen, best, labels, voters, votes, pairs // count, self.rules)
 
 
 def resize(images: UInt8[Tensor, "B H W 3"], side: int) -> Float[Tensor, "B {side} {side} 3"]:

@@ -94,9 +94,7 @@ class Detector:
                 place=f"{self.runtime.backend} in {self.runtime.precision}",
                 remedy="Are the weights damaged? If not, use precision='fp32'.",
             )
-        return postprocess(
-            predictions, self.default_boxes, variances=self.settings.boxes.variances, **dataclasses.asdict(rules)
-        )
+        return postprocess(predictions, self.default_boxes, rules, self.settings.boxes.variances)
 
     def detect(
         self,

@@ -15,6 +15,7 @@ from torch import Tensor
 from ssd.errors import AnnotationError
 from ssd.multibox.coder import Variances, encode
 from ssd.multibox.matcher import Matches
+from ssd.settings import LossRules
 from ssd.structures import Predictions, Targets
 from ssd.system.device import on_cpu
 
@@ -45,12 +46,9 @@ def multibox_loss(
     targets: Targets,
     matches: Matches,
     default_boxes: Float[Tensor, "K 4"],
+    rules: LossRules,
+    variances: Variances,
     *,
-    variances: Variances = (0.1, 0.1, 0.2, 0.2),
-    negative_ratio: int = 3,
-    negatives_per_empty_image: int = 32,
-    box_weight: float = 1.0,
-    label_smoothing: float = 0.0,
     positives: Tensor | None = None,
 ) -> LossParts:
     """Compare a batch's predictions with what its default boxes answer for.
@@ -63,13 +61,13 @@ def multibox_loss(
     matched = matches.object_index >= 0
     count = matched.sum()
     with torch.autocast(predictions.logits.device.type, enabled=False):
-        wanted = _negatives_wanted(targets, matched, negative_ratio, negatives_per_empty_image)
+        wanted = _negatives_wanted(targets, matched, rules)
         negatives = hard_negatives(predictions.logits, ~matched & ~matches.ignored, wanted)
         box = _box_loss(predictions.offsets, targets, matches, default_boxes, variances)
         classes = _classes(targets, matches)
-        confidence = _confidence_loss(predictions.logits, classes, matched | negatives, label_smoothing)
+        confidence = _confidence_loss(predictions.logits, classes, matched | negatives, rules.label_smoothing)
         normaliser = (count if positives is None else positives).clamp(min=1)
-        return LossParts(box_weight * box / normaliser, confidence / normaliser, count)
+        return LossParts(rules.box_weight * box / normaliser, confidence / normaliser, count)
 
 
 def hard_negatives(
@@ -114,11 +112,9 @@ def check_targets(targets: Targets, paths: Sequence[str], num_classes: int) -> N
     raise AnnotationError(problem, place=paths[image], remedy=remedy)
 
 
-def _negatives_wanted(
-    targets: Targets, matched: Bool[Tensor, "B K"], negative_ratio: int, per_empty_image: int
-) -> Int[Tensor, "B"]:
+def _negatives_wanted(targets: Targets, matched: Bool[Tensor, "B K"], rules: LossRules) -> Int[Tensor, "B"]:
     has_objects = (targets.valid & ~targets.crowd).any(dim=1)
-    return torch.where(has_objects, negative_ratio * matched.sum(dim=1), per_empty_image)
+    return torch.where(has_objects, rules.negative_ratio * matched.sum(dim=1), rules.negatives_per_empty_image)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ssd.boxes import area, intersection, iou
+from ssd.settings import LossRules
 from ssd.structures import Targets
 from ssd.system.device import on_cpu
 
@@ -31,18 +32,13 @@ class Matches:
     missed_best_box: Int[Tensor, ""]  # objects that had to take another than their best default box
 
 
-def match(
-    default_boxes: Float[Tensor, "K 4"],
-    targets: Targets,
-    iou_threshold: float = 0.5,
-    negative_iou: float = 1.0,
-) -> Matches:
+def match(default_boxes: Float[Tensor, "K 4"], targets: Targets, rules: LossRules) -> Matches:
     """Decide for every default box of every image which object it answers for.
 
-    An unmatched default box whose best overlap reaches `negative_iou` is `ignored`. From `iou_threshold` on there is
+    An unmatched default box whose best overlap reaches `negative_iou` is `ignored`. From `match_iou` on there is
     no such band, as in the paper: `neg_overlap` of the original is the threshold itself (bbox_util.cpp:838-847).
 
-    Overlaps of 0 reach no `iou_threshold`. Crowd regions are never matched; an unmatched default box with at least half
+    Overlaps of 0 reach no `match_iou`. Crowd regions are never matched; an unmatched default box with at least half
     of its area inside one of them is `ignored`. An image may have no objects, or more than there are default boxes:
     then those that overlap least stay without.
     """
@@ -54,14 +50,14 @@ def match(
     # An empty box overlaps nothing: padding and crowds stay below every threshold.
     boxes = targets.boxes.float().masked_fill(~is_object[..., None], 0)
     best_overlap, best_object, favourite = _best(boxes, default_boxes)
-    reached = (best_overlap >= iou_threshold) & (best_overlap > 0)
+    reached = (best_overlap >= rules.match_iou) & (best_overlap > 0)
     object_index = torch.where(reached, best_object, -1)
 
     own_box = _own_boxes(boxes, default_boxes, is_object, favourite)
     # Objects without a default box of their own write into a column that is cut off again.
     rows = torch.arange(own_box.shape[1], device=own_box.device).expand_as(own_box)
     object_index = F.pad(object_index, (0, 1)).scatter(1, own_box, rows)[:, :-1]
-    nearly = (best_overlap >= negative_iou) & (best_overlap > 0)
+    nearly = (best_overlap >= rules.negative_iou) & (best_overlap > 0)
     return Matches(
         object_index=object_index,
         ignored=(_inside_crowd(default_boxes, targets) | nearly) & (object_index < 0),

@@ -11,7 +11,6 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +21,7 @@ from torchvision.ops import nms
 from ssd.boxes import REACH
 from ssd.multibox.coder import Variances, decode
 from ssd.multibox.voting import LEAST_SCORE, VOTERS, vote
+from ssd.settings import Postprocessing
 from ssd.structures import BatchDetections, Predictions
 from ssd.system.device import on_cpu
 
@@ -45,14 +45,8 @@ class Candidates:
 def postprocess(
     predictions: Predictions,
     default_boxes: Float[Tensor, "K 4"],
-    *,
-    variances: Variances = (0.1, 0.1, 0.2, 0.2),
-    score_threshold: float = 0.01,
-    top_k: int = 400,
-    iou_threshold: float = 0.45,
-    max_detections: int = 200,
-    clip: Literal["before", "after"] = "after",
-    box_voting: float = 0.0,
+    rules: Postprocessing,
+    variances: Variances,
 ) -> BatchDetections:
     """Turn a batch of predictions into at most `max_detections` boxes an image, in fractions of the image.
 
@@ -63,11 +57,10 @@ def postprocess(
     score that is not a number is above no threshold: who must not miss it looks at `predictions` first.
     """
     default_boxes = default_boxes.float()
-    rules = _Rules(variances, score_threshold, top_k, iou_threshold, max_detections, clip, box_voting)
-    limit = max(2 * max_detections, VOTERS if box_voting else 1)
-    least_score = score_threshold * (LEAST_SCORE if box_voting else 1)
+    limit = max(2 * rules.max_detections, VOTERS if rules.box_voting else 1)
+    least_score = rules.score_threshold * (LEAST_SCORE if rules.box_voting else 1)
     parts = [
-        _first_detections(scores, offsets.float(), boxes, rules, limit)
+        _first_detections(scores, offsets.float(), boxes, rules, variances, limit)
         for scores, offsets, boxes in _parts(predictions, default_boxes, least_score, limit)
     ]
     return BatchDetections(
@@ -78,28 +71,16 @@ def postprocess(
     )
 
 
-@dataclass(frozen=True)
-class _Rules:
-    """The arguments of `postprocess`."""
-
-    variances: Variances
-    score_threshold: float
-    top_k: int
-    iou_threshold: float
-    max_detections: int
-    clip: Literal["before", "after"]
-    box_voting: float
-
-
 def _first_detections(
     scores: Float[Tensor, "B k foreground"],
     offsets: Float[Tensor, "B k 4"],
     default_boxes: Float[Tensor, "B k 4"],
-    rules: _Rules,
+    rules: Postprocessing,
+    variances: Variances,
     limit: int,
 ) -> BatchDetections:
     """Suppress among the `limit` best pairs of each image; images where they do not suffice look at twice as many."""
-    best = best_candidates(scores, offsets, default_boxes, rules.variances, rules.score_threshold, rules.top_k, limit)
+    best = best_candidates(scores, offsets, default_boxes, rules, variances, limit)
     if rules.clip == "before":
         best = dataclasses.replace(best, boxes=best.boxes.clamp(0, 1))
     found = _first(best, suppress(best, rules.iou_threshold), rules.max_detections)
@@ -109,13 +90,13 @@ def _first_detections(
         return found
     again = (best.more & (found.counts < rules.max_detections)).nonzero()[:, 0]
     if len(again) > 0:
-        further = _first_detections(scores[again], offsets[again], default_boxes[again], rules, 2 * limit)
+        further = _first_detections(scores[again], offsets[again], default_boxes[again], rules, variances, 2 * limit)
         for field in dataclasses.fields(BatchDetections):
             getattr(found, field.name).index_copy_(0, again, getattr(further, field.name))
     return found
 
 
-def _voted(found: BatchDetections, best: Candidates, rules: _Rules) -> BatchDetections:
+def _voted(found: BatchDetections, best: Candidates, rules: Postprocessing) -> BatchDetections:
     """Let the best candidates say where the detections end; scores, labels and their order stay."""
     used = int(found.counts.max()) if len(found.counts) else 0
     moved = vote(
@@ -125,8 +106,7 @@ def _voted(found: BatchDetections, best: Candidates, rules: _Rules) -> BatchDete
         best.boxes[:, :VOTERS],
         best.scores[:, :VOTERS],
         best.labels[:, :VOTERS],
-        sigma=rules.box_voting,
-        iou_threshold=rules.iou_threshold,
+        rules,
     )
     return dataclasses.replace(found, boxes=torch.cat([moved, found.boxes[:, used:]], dim=1))
 
@@ -198,9 +178,8 @@ def best_candidates(
     scores: Float[Tensor, "B K foreground"],
     offsets: Float[Tensor, "B K 4"],
     default_boxes: Float[Tensor, "*B K 4"],
+    rules: Postprocessing,
     variances: Variances,
-    score_threshold: float,
-    top_k: int,
     limit: int,
 ) -> Candidates:
     """Pick and decode the `limit` best pairs of each image. Nothing here waits for a CUDA device.
@@ -221,8 +200,8 @@ def best_candidates(
     chosen = rows.gather(1, pairs // num_classes)
     corners = chosen[..., None].expand(-1, -1, 4)
     offsets, default_boxes = offsets.gather(1, corners), default_boxes.expand_as(offsets).gather(1, corners)
-    above = scores > score_threshold
-    accepted = above if limit <= top_k else above & (_rank_in_class(labels) < top_k)
+    above = scores > rules.score_threshold
+    accepted = above if limit <= rules.top_k else above & (_rank_in_class(labels) < rules.top_k)
     boxes = decode(offsets, default_boxes, variances)
     return Candidates(boxes, scores, labels, accepted, more=above[:, -1])
 

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssd.boxes import REACH, iou
+from ssd.settings import Postprocessing
 
 VOTERS = 400
 """Pairs of default box and class that vote in an image: its best."""
@@ -26,20 +27,18 @@ def vote(
     voter_boxes: Float[Tensor, "B V 4"],
     voter_scores: Float[Tensor, "B V"],
     voter_labels: Int[Tensor, "B V"],
-    *,
-    sigma: float,
-    iou_threshold: float,
+    rules: Postprocessing,
 ) -> Float[Tensor, "B D 4"]:
     """Move each detection's box to the mean of its voters' boxes.
 
     Voters are of the detection's class, overlap it by more than `iou_threshold` and have `LEAST_SCORE` of its score.
-    A vote weighs the voter's score times exp(-(1 - IoU)^2 / sigma); all together weigh as much as the detection's score
-    at least, so that one which is not among its voters counts still. Who has no voter stays.
+    A vote weighs the voter's score times exp(-(1 - IoU)^2 / box_voting); all together weigh as much as the detection's
+    score at least, so that a detection which is not among its voters still counts. One without voters keeps its box.
     """
     overlap = iou(boxes.clamp(-REACH, REACH), voter_boxes.clamp(-REACH, REACH))
-    can = (labels[:, :, None] == voter_labels[:, None]) & (overlap > iou_threshold)
+    can = (labels[:, :, None] == voter_labels[:, None]) & (overlap > rules.iou_threshold)
     can = can & (voter_scores[:, None] >= LEAST_SCORE * scores[:, :, None])
-    votes = voter_scores[:, None] * torch.exp((1 - overlap).square() / -sigma)
+    votes = voter_scores[:, None] * torch.exp((1 - overlap).square() / -rules.box_voting)
     weights = torch.where(can, votes, 0.0)
     whole = torch.maximum(weights.sum(dim=2), scores).clamp(min=torch.finfo(weights.dtype).tiny)
     weights = weights / whole[:, :, None]

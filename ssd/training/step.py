@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -12,26 +11,13 @@ from torch.nn.parallel import DistributedDataParallel
 from ssd.images.preprocess import normalise
 from ssd.model.backbones import TorchvisionBackbone
 from ssd.multibox.auxiliary_loss import presence_loss
+from ssd.multibox.coder import Variances
 from ssd.multibox.loss import LossParts, multibox_loss
 from ssd.multibox.matcher import match
-from ssd.settings import Preprocessing
+from ssd.settings import LossRules, Preprocessing
 from ssd.structures import Predictions, Targets
 from ssd.system import distributed
 from ssd.training.optim import AveragedNetwork
-
-
-@dataclass(frozen=True)
-class LossRules:
-    """Numbers of the matcher and of the loss; `ssd.experiment.config.LossConfig` says what they mean."""
-
-    match_iou: float = 0.5
-    negative_iou: float = 1.0
-    negative_ratio: int = 3
-    negatives_per_empty_image: int = 32
-    box_weight: float = 1.0
-    label_smoothing: float = 0.0
-    auxiliary_weight: float = 0.0
-    variances: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
 
 
 class TrainStep:
@@ -52,13 +38,15 @@ class TrainStep:
         default_boxes: Float[Tensor, "K 4"],
         preprocessing: Preprocessing,
         rules: LossRules,
+        variances: Variances,
         dtype: torch.dtype = torch.float32,
         clip_norm: float | None = None,
         accumulate: int = 1,
         compiled: bool = False,
     ) -> None:
         self.network, self.average, self.optimizer, self.scaler = network, average, optimizer, scaler
-        self.default_boxes, self.preprocessing, self.rules = default_boxes, preprocessing, rules
+        self.default_boxes, self.preprocessing = default_boxes, preprocessing
+        self.rules, self.variances = rules, variances
         self.device, self.dtype = default_boxes.device, dtype
         self.clip_norm, self.accumulate = clip_norm, accumulate
         self._parallel = _over_ranks(network, self.device)
@@ -96,23 +84,13 @@ class TrainStep:
         self, predictions: Predictions, targets: Targets, *, over_ranks: bool
     ) -> tuple[LossParts, Int[Tensor, ""]]:
         """Match and compare; `over_ranks` divides by the matched boxes of all processes, not of this one alone."""
-        rules = self.rules
-        matches = match(self.default_boxes, targets, rules.match_iou, rules.negative_iou)
+        matches = match(self.default_boxes, targets, self.rules)
         positives = (matches.object_index >= 0).sum()
         if over_ranks:
             # Gradients are averaged over ranks, so each divides by the mean count: together, by the whole batch's.
             positives = distributed.sum_over_ranks(positives.float()) / distributed.world_size()
         parts = multibox_loss(
-            predictions,
-            targets,
-            matches,
-            self.default_boxes,
-            variances=rules.variances,
-            negative_ratio=rules.negative_ratio,
-            negatives_per_empty_image=rules.negatives_per_empty_image,
-            box_weight=rules.box_weight,
-            label_smoothing=rules.label_smoothing,
-            positives=positives,
+            predictions, targets, matches, self.default_boxes, self.rules, self.variances, positives=positives
         )
         return parts, matches.missed_best_box
 

@@ -6,6 +6,7 @@ first.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import logging
 import math
@@ -31,6 +32,7 @@ from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.loss import LossParts, check_targets
 from ssd.report.page import made_by
 from ssd.report.run_log import RunLog, tensorboard_writer
+from ssd.settings import LossRules
 from ssd.structures import Batch, Predictions, Targets
 from ssd.system import distributed
 from ssd.system.device import choose_dtype
@@ -42,7 +44,7 @@ from ssd.training.page import write_training_page
 from ssd.training.run_folder import RunFolder, open_folder
 from ssd.training.signals import StopRequest, stop_on_signals
 from ssd.training.state import TrainState, fingerprint
-from ssd.training.step import LossRules, TrainStep, network_input
+from ssd.training.step import TrainStep, network_input
 from ssd.weights.native import save_weights
 
 log = logging.getLogger(__name__)
@@ -303,8 +305,6 @@ class Trainer:
 
     def _new_step(self) -> TrainStep:
         loss, state = self.config.loss, self.state
-        assert loss.negatives_per_empty_image is not None, "resolve the config first"
-        assert loss.negative_iou is not None
         return TrainStep(
             state.network,
             state.average,
@@ -312,16 +312,8 @@ class Trainer:
             state.scaler,
             default_boxes=default_boxes(self.settings.boxes).to(self.device),
             preprocessing=self.settings.preprocessing,
-            rules=LossRules(
-                match_iou=loss.match_iou,
-                negative_iou=loss.negative_iou,
-                negative_ratio=loss.negative_ratio,
-                negatives_per_empty_image=loss.negatives_per_empty_image,
-                box_weight=loss.box_weight,
-                label_smoothing=loss.label_smoothing,
-                auxiliary_weight=loss.auxiliary_weight,
-                variances=self.settings.boxes.variances,
-            ),
+            rules=LossRules(**{rule.name: getattr(loss, rule.name) for rule in dataclasses.fields(LossRules)}),
+            variances=self.settings.boxes.variances,
             dtype=self.dtype,
             clip_norm=self.config.optim.clip_norm,
             accumulate=self.config.optim.accumulate,

@@ -58,17 +58,7 @@ def test_detections_are_sorted_inside_the_image_and_typed(detector):
 def test_detect_is_its_three_steps(detector):
     image = picture(47, 91)
     predictions = detector.predict(detector.preprocess([image]))
-    settings = SETTINGS.postprocessing
-    found = postprocess(
-        predictions,
-        detector.default_boxes,
-        variances=SETTINGS.boxes.variances,
-        score_threshold=settings.score_threshold,
-        top_k=settings.top_k,
-        iou_threshold=settings.iou_threshold,
-        max_detections=settings.max_detections,
-        clip=settings.clip,
-    )
+    found = postprocess(predictions, detector.default_boxes, SETTINGS.postprocessing, SETTINGS.boxes.variances)
     detections = detector.detect(image)
     count = int(found.counts[0])
     assert len(detections) == count

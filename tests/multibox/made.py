@@ -1,14 +1,18 @@
 """Small batches for the tests of this room."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from unittest import mock
 
 import torch
 
 from ssd.multibox import loss, matcher, postprocess
+from ssd.settings import LossRules, Postprocessing
 from ssd.structures import Predictions, Targets
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
+ALL_NEGATIVE = LossRules(negative_iou=1.0)  # as in the paper, every unmatched box may be a negative
+RULES = Postprocessing()
 
 
 def targets_of(*images):
@@ -58,6 +62,11 @@ def random_predictions(images, boxes, classes, generator, spread=1.0):
     """Predictions as an untrained network might make them; background is one of `classes`."""
     offsets = torch.randn(images, boxes, 4, generator=generator) * spread
     return Predictions(offsets, torch.randn(images, boxes, classes, generator=generator) * spread)
+
+
+def postprocessed(predictions, default_boxes, **changes):
+    """Detections by the default rules with `changes`."""
+    return postprocess.postprocess(predictions, default_boxes, replace(RULES, **changes), VARIANCES)
 
 
 def pretended_device(is_cpu):

@@ -14,8 +14,10 @@ from ssd.errors import AnnotationError
 from ssd.multibox.coder import encode
 from ssd.multibox.loss import check_targets, hard_negatives, multibox_loss
 from ssd.multibox.matcher import match
+from ssd.settings import LossRules
 from ssd.structures import Predictions, Targets
 from tests.multibox.made import (
+    ALL_NEGATIVE,
     VARIANCES,
     pretended_device,
     random_boxes,
@@ -52,8 +54,10 @@ def slow_loss(predictions, targets, matches, default_boxes, *, negative_ratio, p
     return box_weight * box_sum / normaliser, class_sum / normaliser, count
 
 
-def compute(predictions, targets, default_boxes, **options):
-    return multibox_loss(predictions, targets, match(default_boxes, targets), default_boxes, **options)
+def compute(predictions, targets, default_boxes, *, positives=None, **changes):
+    rules = dataclasses.replace(ALL_NEGATIVE, **changes)
+    matches = match(default_boxes, targets, rules)
+    return multibox_loss(predictions, targets, matches, default_boxes, rules, VARIANCES, positives=positives)
 
 
 def with_gradients(predictions):
@@ -104,7 +108,7 @@ def test_it_equals_plain_loops(
     predictions = random_predictions(images, boxes, 4, generator, spread=2.0)
     if ties:
         predictions = Predictions(predictions.offsets, predictions.logits.round())
-    matches = match(default_boxes, targets, 0.4)
+    matches = match(default_boxes, targets, LossRules(match_iou=0.4, negative_iou=1.0))
     box, confidence, count = slow_loss(
         predictions,
         targets,
@@ -121,9 +125,8 @@ def test_it_equals_plain_loops(
             targets,
             matches,
             default_boxes,
-            negative_ratio=negative_ratio,
-            negatives_per_empty_image=per_empty,
-            box_weight=box_weight,
+            LossRules(negative_ratio=negative_ratio, negatives_per_empty_image=per_empty, box_weight=box_weight),
+            VARIANCES,
             positives=None if positives is None else torch.tensor(positives),
         )
     assert float(parts.box) == pytest.approx(box, rel=2e-4, abs=1e-5)
@@ -136,7 +139,7 @@ def test_it_equals_torchvision_where_their_rules_agree(is_cpu):
     generator = torch.Generator().manual_seed(0)
     default_boxes = random_boxes(300, generator)
     targets = random_targets(8, 5, generator, num_classes=6, crowds=0.0)
-    matches = match(default_boxes, targets)
+    matches = match(default_boxes, targets, ALL_NEGATIVE)
     ours = with_gradients(random_predictions(8, 300, 7, generator))
     theirs = with_gradients(Predictions(ours.offsets.detach().clone(), ours.logits.detach().clone()))
 
@@ -149,7 +152,7 @@ def test_it_equals_torchvision_where_their_rules_agree(is_cpu):
     expected = SSD.compute_loss(stand_in, lists, heads, [default_boxes] * 8, list(matches.object_index))
 
     with pretended_device(is_cpu):
-        parts = multibox_loss(ours, targets, matches, default_boxes, negatives_per_empty_image=0)
+        parts = multibox_loss(ours, targets, matches, default_boxes, LossRules(negatives_per_empty_image=0), VARIANCES)
     torch.testing.assert_close(parts.box, expected["bbox_regression"])
     torch.testing.assert_close(parts.confidence, expected["classification"])
     parts.total.backward()

@@ -8,8 +8,9 @@ from torchvision.ops import box_iou
 from ssd.boxes import area, intersection, iou
 from ssd.multibox import matcher
 from ssd.multibox.matcher import match
+from ssd.settings import LossRules
 from ssd.structures import Targets
-from tests.multibox.made import pretended_device, random_boxes, random_targets, targets_of
+from tests.multibox.made import ALL_NEGATIVE, pretended_device, random_boxes, random_targets, targets_of
 
 THIRDS = torch.tensor([[0.0, 0.0, 0.3, 1.0], [0.3, 0.0, 0.6, 1.0], [0.6, 0.0, 0.9, 1.0]])
 
@@ -51,7 +52,7 @@ def slow_match(default_boxes, targets, iou_threshold, negative_iou=1.0):
 
 
 def assert_same(default_boxes, targets, iou_threshold=0.5, negative_iou=1.0):
-    matches = match(default_boxes, targets, iou_threshold, negative_iou)
+    matches = match(default_boxes, targets, LossRules(match_iou=iou_threshold, negative_iou=negative_iou))
     answers, ignored, missed_best_box = slow_match(default_boxes, targets, iou_threshold, negative_iou)
     assert matches.object_index.tolist() == answers
     assert matches.ignored.tolist() == ignored
@@ -60,7 +61,7 @@ def assert_same(default_boxes, targets, iou_threshold=0.5, negative_iou=1.0):
 
 def test_every_object_keeps_its_best_default_box():
     targets = targets_of([([0.35, 0.1, 0.5, 0.4], 0), ([0.65, 0.0, 0.9, 0.2], 1)])
-    matches = match(THIRDS, targets)
+    matches = match(THIRDS, targets, ALL_NEGATIVE)
     assert matches.object_index.tolist() == [[-1, 0, 1]]
     assert int(matches.missed_best_box) == 0
 
@@ -68,72 +69,77 @@ def test_every_object_keeps_its_best_default_box():
 def test_two_objects_with_one_best_box_both_get_a_box():
     # Both lie in the middle third; the second covers more of it, so the first moves over.
     targets = targets_of([([0.2, 0.0, 0.5, 1.0], 0), ([0.3, 0.0, 0.59, 1.0], 1)])
-    matches = match(THIRDS, targets)
+    matches = match(THIRDS, targets, ALL_NEGATIVE)
     assert matches.object_index.tolist() == [[0, 1, -1]]
     assert int(matches.missed_best_box) == 1
 
 
 def test_an_object_that_overlaps_nothing_still_gets_a_box():
     targets = targets_of([([0.95, 0.0, 1.0, 1.0], 0)])
-    assert match(THIRDS, targets).object_index.tolist() == [[0, -1, -1]]
+    assert match(THIRDS, targets, ALL_NEGATIVE).object_index.tolist() == [[0, -1, -1]]
 
 
 def test_a_second_choice_below_the_threshold_wins_over_a_match_above_it():
     # Rule 1 comes first: the default box of the first object overlaps the second more than 0.5, too.
     targets = targets_of([([0.0, 0.0, 0.3, 1.0], 0), ([0.0, 0.0, 0.3, 0.9], 1)])
-    assert match(THIRDS[:1], targets).object_index.tolist() == [[0]]
-    assert match(THIRDS, targets).object_index.tolist() == [[0, 1, -1]]
+    assert match(THIRDS[:1], targets, ALL_NEGATIVE).object_index.tolist() == [[0]]
+    assert match(THIRDS, targets, ALL_NEGATIVE).object_index.tolist() == [[0, 1, -1]]
 
 
 def test_boxes_at_the_threshold_are_matched():
     default_boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.5, 1.0], [0.0, 0.0, 0.25, 1.0]])
     targets = targets_of([([0.0, 0.0, 1.0, 1.0], 0)])
-    assert match(default_boxes, targets).object_index.tolist() == [[0, 0, -1]]
-    assert match(default_boxes, targets, 0.25).object_index.tolist() == [[0, 0, 0]]
-    assert match(default_boxes, targets, 0.5, 0.25).ignored.tolist() == [[False, False, True]]
-    assert not match(default_boxes, targets, 0.5, 0.26).ignored.any()
+    assert match(default_boxes, targets, ALL_NEGATIVE).object_index.tolist() == [[0, 0, -1]]
+    assert match(default_boxes, targets, LossRules(match_iou=0.25, negative_iou=1.0)).object_index.tolist() == [
+        [0, 0, 0]
+    ]
+    assert match(default_boxes, targets, LossRules(negative_iou=0.25)).ignored.tolist() == [[False, False, True]]
+    assert not match(default_boxes, targets, LossRules(negative_iou=0.26)).ignored.any()
 
 
 def test_a_threshold_of_zero_matches_what_overlaps_and_never_padding():
     targets = targets_of([([0.2, 0.0, 0.5, 1.0], 0)], [([0.0, 0.0, 0.1, 0.1], 0), ([0.6, 0.0, 0.9, 1.0], 1)])
-    assert match(THIRDS, targets, 0.0).object_index.tolist() == [[0, 0, -1], [0, -1, 1]]
+    assert match(THIRDS, targets, LossRules(match_iou=0.0, negative_iou=1.0)).object_index.tolist() == [
+        [0, 0, -1],
+        [0, -1, 1],
+    ]
 
 
 def test_ties_go_to_the_lower_object_and_the_lower_box():
     twins = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.5, 0.5]])
     targets = targets_of([([0.0, 0.0, 0.5, 0.5], 0), ([0.0, 0.0, 0.5, 0.5], 1)])
-    assert match(twins, targets).object_index.tolist() == [[0, 1, 0]]
+    assert match(twins, targets, ALL_NEGATIVE).object_index.tolist() == [[0, 1, 0]]
 
 
 def test_more_objects_than_default_boxes_leave_the_last_without():
     targets = targets_of([([0.0, 0.0, 0.3, 1.0], label) for label in range(5)])
-    matches = match(THIRDS, targets)
+    matches = match(THIRDS, targets, ALL_NEGATIVE)
     assert matches.object_index.tolist() == [[0, 1, 2]]
     assert int(matches.missed_best_box) == 4
 
 
 def test_a_default_box_half_inside_a_crowd_is_ignored():
     crowd = ([0.15, 0.0, 0.44, 1.0], 0, "crowd")  # half of the first, not quite half of the second
-    matches = match(THIRDS, targets_of([crowd]))
+    matches = match(THIRDS, targets_of([crowd]), ALL_NEGATIVE)
     assert matches.object_index.tolist() == [[-1, -1, -1]]
     assert matches.ignored.tolist() == [[True, False, False]]
 
 
 def test_two_crowds_do_not_add_up():
     halves = [([0.0, 0.0, 0.14, 1.0], 0, "crowd"), ([0.16, 0.0, 0.3, 1.0], 0, "crowd")]
-    assert match(THIRDS, targets_of(halves)).ignored.tolist() == [[False, False, False]]
+    assert match(THIRDS, targets_of(halves), ALL_NEGATIVE).ignored.tolist() == [[False, False, False]]
 
 
 def test_a_matched_default_box_inside_a_crowd_is_not_ignored():
     targets = targets_of([([0.0, 0.0, 1.0, 1.0], 0, "crowd"), ([0.0, 0.0, 0.3, 1.0], 2)])
-    matches = match(THIRDS, targets)
+    matches = match(THIRDS, targets, ALL_NEGATIVE)
     assert matches.object_index.tolist() == [[1, -1, -1]]
     assert matches.ignored.tolist() == [[False, True, True]]
 
 
 @pytest.mark.parametrize("images", [1, 3])
 def test_a_batch_without_objects_matches_nothing(images):
-    matches = match(THIRDS, targets_of(*[[]] * images))
+    matches = match(THIRDS, targets_of(*[[]] * images), ALL_NEGATIVE)
     assert matches.object_index.tolist() == [[-1, -1, -1]] * images
     assert not matches.ignored.any()
     assert int(matches.missed_best_box) == 0
@@ -142,18 +148,17 @@ def test_a_batch_without_objects_matches_nothing(images):
 def test_rows_that_are_not_valid_count_for_nothing_wherever_they_are():
     full = targets_of([([0.0, 0.0, 0.3, 1.0], 0), ([0.3, 0.0, 0.6, 1.0], 1), ([0.6, 0.0, 0.9, 1.0], 2)])
     gap = Targets(full.boxes, full.labels, full.crowd, torch.tensor([[True, False, True]]))
-    assert match(THIRDS, gap).object_index.tolist() == [[0, -1, 2]]
+    assert match(THIRDS, gap, ALL_NEGATIVE).object_index.tolist() == [[0, -1, 2]]
 
 
 def test_an_image_is_matched_alike_in_any_company():
     generator = torch.Generator().manual_seed(5)
     default_boxes, targets = random_boxes(40, generator), random_targets(6, 7, generator)
-    together = match(default_boxes, targets)
+    together = match(default_boxes, targets, ALL_NEGATIVE)
     for image in range(6):
         one = slice(image, image + 1)
-        alone = match(
-            default_boxes, Targets(targets.boxes[one], targets.labels[one], targets.crowd[one], targets.valid[one])
-        )
+        part = Targets(targets.boxes[one], targets.labels[one], targets.crowd[one], targets.valid[one])
+        alone = match(default_boxes, part, ALL_NEGATIVE)
         assert alone.object_index.tolist() == together.object_index[one].tolist()
 
 
@@ -191,9 +196,9 @@ def test_the_way_for_cuda_gives_the_same_in_parts_of_any_size(monkeypatch, overl
     generator = torch.Generator().manual_seed(3)
     for grid in (None, 3):
         default_boxes, targets = random_boxes(30, generator, grid), random_targets(8, 9, generator, grid=grid)
-        expected = match(default_boxes, targets)
+        expected = match(default_boxes, targets, ALL_NEGATIVE)
         with pretended_device(False):
-            matches = match(default_boxes, targets)
+            matches = match(default_boxes, targets, ALL_NEGATIVE)
         assert matches.object_index.tolist() == expected.object_index.tolist()
         assert matches.ignored.tolist() == expected.ignored.tolist()
         assert int(matches.missed_best_box) == int(expected.missed_best_box)
@@ -204,7 +209,7 @@ def test_it_equals_torchvision_where_no_two_objects_share_a_best_box():
     generator, compared = torch.Generator().manual_seed(2), 0
     for _ in range(30):
         targets = random_targets(1, 6, generator, crowds=0.0)
-        matches = match(default_boxes, targets)
+        matches = match(default_boxes, targets, ALL_NEGATIVE)
         if targets.valid.any() and int(matches.missed_best_box) == 0:
             theirs = SSDMatcher(0.5)(box_iou(targets.boxes[0], default_boxes))
             assert matches.object_index[0].tolist() == theirs.tolist()
@@ -215,4 +220,4 @@ def test_it_equals_torchvision_where_no_two_objects_share_a_best_box():
 def test_half_precision_boxes_are_compared_in_single_precision():
     targets = targets_of([([0.0, 0.0, 0.3, 1.0], 0)])
     half = Targets(targets.boxes.half(), targets.labels, targets.crowd, targets.valid)
-    assert match(THIRDS, half).object_index.tolist() == [[0, -1, -1]]
+    assert match(THIRDS, half, ALL_NEGATIVE).object_index.tolist() == [[0, -1, -1]]

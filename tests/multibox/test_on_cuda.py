@@ -12,8 +12,9 @@ from torch.utils._pytree import tree_leaves
 from ssd.multibox.loss import multibox_loss
 from ssd.multibox.matcher import match
 from ssd.multibox.postprocess import best_candidates, postprocess
+from ssd.settings import LossRules, Postprocessing
 from ssd.structures import Predictions, Targets
-from tests.multibox.made import VARIANCES, random_boxes, random_predictions, random_targets
+from tests.multibox.made import RULES, VARIANCES, random_boxes, random_predictions, random_targets
 
 aten = torch.ops.aten
 
@@ -81,8 +82,9 @@ def test_matching_and_loss_never_wait_for_the_device(shape_env, objects, dtype):
         predictions, targets, default_boxes = pretended_batch(3, objects, 50, 7, dtype)
         predictions.offsets.requires_grad_()
         predictions.logits.requires_grad_()
-        matches = match(default_boxes, targets)
-        parts = multibox_loss(predictions, targets, matches, default_boxes, label_smoothing=0.1)
+        rules = LossRules(label_smoothing=0.1)
+        matches = match(default_boxes, targets, rules)
+        parts = multibox_loss(predictions, targets, matches, default_boxes, rules, VARIANCES)
         assert matches.object_index.shape == (3, 50)
         assert {parts.total.device.type, matches.missed_best_box.device.type} == {"cuda"}
         assert parts.total.dtype == torch.float32
@@ -93,7 +95,7 @@ def test_matching_and_loss_never_wait_for_the_device(shape_env, objects, dtype):
 def test_more_objects_than_default_boxes_need_no_waiting_either(shape_env):
     with pretended_gpu(shape_env):
         _, targets, default_boxes = pretended_batch(2, 9, 4, 3)
-        assert match(default_boxes, targets).ignored.shape == (2, 4)
+        assert match(default_boxes, targets, LossRules()).ignored.shape == (2, 4)
 
 
 @shape_envs
@@ -102,7 +104,7 @@ def test_candidates_have_a_shape_known_before_the_scores(shape_env, limit):
     with pretended_gpu(shape_env):
         predictions, _, default_boxes = pretended_batch(3, 1, 50, 7)
         scores = predictions.logits.softmax(dim=-1)[..., 1:]
-        best = best_candidates(scores, predictions.offsets, default_boxes, VARIANCES, 0.01, 10, limit)
+        best = best_candidates(scores, predictions.offsets, default_boxes, Postprocessing(top_k=10), VARIANCES, limit)
         assert best.boxes.shape == (3, min(limit, 300), 4)
         assert best.accepted.device.type == "cuda"
 
@@ -133,7 +135,8 @@ class TestOnARealGPU:
     def test_matches_equal_those_of_the_cpu(self, grid):
         generator = torch.Generator().manual_seed(0)
         default_boxes, targets = random_boxes(200, generator, grid), random_targets(8, 12, generator, grid=grid)
-        ours, theirs = match(default_boxes.cuda(), targets.to("cuda")), match(default_boxes, targets)
+        ours = match(default_boxes.cuda(), targets.to("cuda"), LossRules())
+        theirs = match(default_boxes, targets, LossRules())
         assert ours.object_index.tolist() == theirs.object_index.tolist()
         assert ours.ignored.tolist() == theirs.ignored.tolist()
         assert ours.missed_best_box.item() == theirs.missed_best_box.item()
@@ -148,7 +151,7 @@ class TestOnARealGPU:
                 host.offsets.detach().to(device).requires_grad_(), host.logits.detach().to(device).requires_grad_()
             )
             boxes, there = default_boxes.to(device), targets.to(device)
-            parts = multibox_loss(predictions, there, match(boxes, there), boxes)
+            parts = multibox_loss(predictions, there, match(boxes, there, LossRules()), boxes, LossRules(), VARIANCES)
             parts.total.backward()
             sides[device] = [parts.box, parts.confidence, predictions.offsets.grad, predictions.logits.grad]
         for cpu, cuda in zip(sides["cpu"], sides["cuda"], strict=True):
@@ -158,7 +161,8 @@ class TestOnARealGPU:
         generator = torch.Generator().manual_seed(0)
         default_boxes, predictions = random_boxes(500, generator), random_predictions(5, 500, 21, generator)
         on_gpu = Predictions(predictions.offsets.cuda(), predictions.logits.cuda())
-        ours, theirs = postprocess(on_gpu, default_boxes.cuda()), postprocess(predictions, default_boxes)
+        ours = postprocess(on_gpu, default_boxes.cuda(), RULES, VARIANCES)
+        theirs = postprocess(predictions, default_boxes, RULES, VARIANCES)
         assert ours.counts.tolist() == theirs.counts.tolist()
         torch.testing.assert_close(ours.scores.cpu(), theirs.scores)
         torch.testing.assert_close(ours.boxes.cpu(), theirs.boxes, atol=1e-5, rtol=1e-5)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,9 +11,9 @@ from torchvision.models.detection.ssd import SSD
 
 from ssd.multibox import postprocess as module
 from ssd.multibox.coder import decode, encode
-from ssd.multibox.postprocess import best_candidates, postprocess
+from ssd.multibox.postprocess import best_candidates
 from ssd.structures import Predictions
-from tests.multibox.made import VARIANCES, pretended_device, random_boxes, random_predictions
+from tests.multibox.made import RULES, VARIANCES, postprocessed, pretended_device, random_boxes, random_predictions
 
 
 def overlap(a, b):
@@ -57,7 +58,7 @@ def assert_same(predictions, default_boxes, **options):
         "max_detections": 200,
         "clip": "after",
     } | options
-    found = postprocess(predictions, default_boxes, **options)
+    found = postprocessed(predictions, default_boxes, **options)
     expected = slow_postprocess(predictions, default_boxes, **options)
     assert as_lists(found) == expected
     images, places = len(expected), options["max_detections"]
@@ -77,7 +78,7 @@ def sure(scores):
 def test_a_worked_example():
     default_boxes = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.5, 0.4], [0.5, 0.5, 1.0, 1.0]])
     logits = sure([[0.6, 0.3], [0.5, 0.4], [0.005, 0.2]])
-    found = postprocess(Predictions(torch.zeros(1, 3, 4), logits), default_boxes, max_detections=5)
+    found = postprocessed(Predictions(torch.zeros(1, 3, 4), logits), default_boxes, max_detections=5)
     # The first two overlap by 0.8: each class keeps the better one. 0.005 is below the threshold.
     assert found.counts.tolist() == [3]
     assert found.labels.tolist() == [[0, 1, 1, 0, 0]]
@@ -139,7 +140,7 @@ def test_the_path_for_cuda_picks_the_same_candidates():
         predictions = random_predictions(4, 80, 6, generator)
         logits = predictions.logits.round() if tied else predictions.logits
         scores, default_boxes = logits.softmax(dim=-1)[..., 1:], random_boxes(80, generator)
-        rest = (default_boxes, VARIANCES, 0.1, 7, 50)
+        rest = (default_boxes, replace(RULES, score_threshold=0.1, top_k=7), VARIANCES, 50)
         together = best_candidates(scores, predictions.offsets, *rest)
         for image in range(4):
             one = slice(image, image + 1)
@@ -151,7 +152,7 @@ def test_the_path_for_cuda_picks_the_same_candidates():
 def test_images_that_are_suppressed_together_do_not_touch(monkeypatch):
     predictions, default_boxes = crowded(60, 5)
     scores = predictions.logits.softmax(dim=-1)[..., 1:]
-    candidates = best_candidates(scores, predictions.offsets, default_boxes, VARIANCES, 0.01, 400, 200)
+    candidates = best_candidates(scores, predictions.offsets, default_boxes, RULES, VARIANCES, 200)
     together = module.suppress(candidates, 0.45)
     monkeypatch.setattr(module, "_BOXES_AT_ONCE", 1)
     assert module.suppress(candidates, 0.45).tolist() == together.tolist()
@@ -195,8 +196,8 @@ def test_a_box_far_outside_does_not_disturb_the_others(clip):
     predictions = random_predictions(2, 30, 4, generator)
     predictions.offsets[0, 3] = torch.tensor([1e7, -1e7, 1e7, 1e7])
     calm = Predictions(predictions.offsets[1:], predictions.logits[1:])
-    found = postprocess(predictions, default_boxes, clip=clip)
-    assert as_lists(found)[1] == as_lists(postprocess(calm, default_boxes, clip=clip))[0]
+    found = postprocessed(predictions, default_boxes, clip=clip)
+    assert as_lists(found)[1] == as_lists(postprocessed(calm, default_boxes, clip=clip))[0]
     assert found.boxes.isfinite().all()
     assert found.boxes.min() >= 0
     assert found.boxes.max() <= 1
@@ -215,7 +216,7 @@ def test_it_equals_torchvision_with_boxes_cut_before():
     )
     heads = {"bbox_regression": predictions.offsets, "cls_logits": predictions.logits}
     theirs = SSD.postprocess_detections(stand_in, heads, [default_boxes * 300] * 3, [(300, 300)] * 3)
-    found = postprocess(predictions, default_boxes, top_k=100, clip="before")
+    found = postprocessed(predictions, default_boxes, top_k=100, clip="before")
     for image, expected in enumerate(theirs):
         count = int(found.counts[image])
         assert found.labels[image, :count].tolist() == (expected["labels"] - 1).tolist()
@@ -228,15 +229,15 @@ def test_boxes_are_cut_before_or_after_suppression():
     default_boxes = torch.tensor([[0.1, 0.1, 0.3, 0.3], [0.1, 0.1, 0.3, 0.3]])
     boxes = torch.tensor([[-0.1, 0.1, 0.3, 0.3], [-0.9, 0.1, 0.3, 0.3]])
     predictions = Predictions(encode(boxes, default_boxes, VARIANCES)[None], sure([[0.9], [0.8]]))
-    assert postprocess(predictions, default_boxes, clip="before").counts.tolist() == [1]
-    after = postprocess(predictions, default_boxes, clip="after")
+    assert postprocessed(predictions, default_boxes, clip="before").counts.tolist() == [1]
+    after = postprocessed(predictions, default_boxes, clip="after")
     assert after.counts.tolist() == [2]
     assert after.boxes[0, :2].tolist() == pytest.approx(torch.tensor([[0.0, 0.1, 0.3, 0.3]] * 2).numpy(), abs=1e-6)
 
 
 def test_nothing_above_the_threshold_gives_an_empty_result_of_the_same_shape():
     predictions = Predictions(torch.zeros(2, 3, 4), torch.tensor([20.0, 0.0]).expand(2, 3, 2))
-    found = postprocess(predictions, random_boxes(3, torch.Generator().manual_seed(0)), max_detections=7)
+    found = postprocessed(predictions, random_boxes(3, torch.Generator().manual_seed(0)), max_detections=7)
     assert found.counts.tolist() == [0, 0]
     assert found.boxes.shape == (2, 7, 4)
     assert found.scores.abs().sum() == 0
@@ -247,10 +248,10 @@ def test_scores_that_are_not_numbers_hide_no_others(is_cpu):
     generator = torch.Generator().manual_seed(0)
     default_boxes, predictions = random_boxes(60, generator), random_predictions(1, 60, 4, generator)
     rest = Predictions(predictions.offsets[:, 20:], predictions.logits[:, 20:])
-    expected = as_lists(postprocess(rest, default_boxes[20:], max_detections=5))
+    expected = as_lists(postprocessed(rest, default_boxes[20:], max_detections=5))
     predictions.logits[:, :20, 2] = math.nan
     with pretended_device(is_cpu):
-        assert as_lists(postprocess(predictions, default_boxes, max_detections=5)) == expected
+        assert as_lists(postprocessed(predictions, default_boxes, max_detections=5)) == expected
 
 
 def test_half_precision_logits_are_softened_in_single_precision():
@@ -258,6 +259,6 @@ def test_half_precision_logits_are_softened_in_single_precision():
     default_boxes, predictions = random_boxes(40, generator), random_predictions(2, 40, 4, generator)
     half = Predictions(predictions.offsets.bfloat16(), predictions.logits.bfloat16())
     single = Predictions(half.offsets.float(), half.logits.float())
-    found = postprocess(half, default_boxes)
+    found = postprocessed(half, default_boxes)
     assert found.scores.dtype == torch.float32
-    assert as_lists(found) == as_lists(postprocess(single, default_boxes))
+    assert as_lists(found) == as_lists(postprocessed(single, default_boxes))

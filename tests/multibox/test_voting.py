@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from ssd.multibox import postprocess as module
 from ssd.multibox.coder import encode
-from ssd.multibox.postprocess import postprocess
 from ssd.multibox.voting import vote
+from ssd.settings import Postprocessing
 from ssd.structures import Predictions
-from tests.multibox.made import VARIANCES, pretended_device, random_boxes, random_predictions
+from tests.multibox.made import VARIANCES, postprocessed, pretended_device, random_boxes, random_predictions
 from tests.multibox.test_postprocess import overlap, sure
 
 
@@ -37,8 +37,8 @@ def slow_votes(box, score, label, voters, sigma, iou_threshold):
 def test_a_worked_example():
     boxes = [[0.2, 0.2, 0.6, 0.6], [0.2, 0.2, 0.6, 0.5], [0.2, 0.2, 0.6, 0.4], [0.7, 0.7, 0.9, 0.9]]
     predictions, default_boxes = predicted(boxes, [[0.8], [0.4], [0.7], [0.3]])
-    plain = postprocess(predictions, default_boxes)
-    found = postprocess(predictions, default_boxes, box_voting=0.05)
+    plain = postprocessed(predictions, default_boxes)
+    found = postprocessed(predictions, default_boxes, box_voting=0.05)
     assert found.counts.tolist() == [2]
     assert torch.equal(found.scores, plain.scores)
     assert torch.equal(found.labels, plain.labels)
@@ -60,13 +60,13 @@ def test_a_worked_example():
 )
 def test_who_has_a_vote(box, score, moves):
     predictions, default_boxes = predicted([[0.2, 0.2, 0.6, 0.6], box], [[0.8], [score]])
-    plain, found = (postprocess(predictions, default_boxes, box_voting=sigma) for sigma in (0.0, 0.05))
+    plain, found = (postprocessed(predictions, default_boxes, box_voting=sigma) for sigma in (0.0, 0.05))
     assert (found.boxes[0, 0] != plain.boxes[0, 0]).any() == moves
 
 
 def test_other_classes_have_no_vote():
     predictions, default_boxes = predicted([[0.2, 0.2, 0.6, 0.6], [0.2, 0.2, 0.6, 0.5]], [[0.8, 0.0], [0.0, 0.8]])
-    plain, found = (postprocess(predictions, default_boxes, box_voting=sigma) for sigma in (0.0, 0.05))
+    plain, found = (postprocessed(predictions, default_boxes, box_voting=sigma) for sigma in (0.0, 0.05))
     assert found.counts.tolist() == [2]
     assert torch.equal(found.boxes, plain.boxes)
 
@@ -88,9 +88,8 @@ def test_it_equals_plain_loops(seed, detections, voters, sigma, iou_threshold):
     )
     scores, their_scores = (torch.rand(2, n, generator=generator) for n in (detections, voters))
     labels, their_labels = (torch.randint(0, 2, (2, n), generator=generator) for n in (detections, voters))
-    moved = vote(
-        *(boxes, scores, labels), *(theirs, their_scores, their_labels), sigma=sigma, iou_threshold=iou_threshold
-    )
+    rules = Postprocessing(iou_threshold=iou_threshold, box_voting=sigma)
+    moved = vote(boxes, scores, labels, theirs, their_scores, their_labels, rules)
     assert moved.shape == boxes.shape
     for image in range(2):
         rows = zip(*(part[image].tolist() for part in (theirs, their_scores, their_labels)), strict=True)
@@ -114,7 +113,7 @@ def test_a_detection_that_is_not_among_the_voters_is_not_carried_off_by_another(
     boxes = [[0.0, 0.2, 0.3, 0.6], [0.1, 0.2, 0.4, 0.6], [0.2, 0.2, 0.5, 0.6]]  # neighbours overlap by half
     predictions, default_boxes = predicted(boxes, [[0.9], [0.8], [0.3]])
     monkeypatch.setattr(module, "VOTERS", 2)
-    found = postprocess(predictions, default_boxes, box_voting=0.05)
+    found = postprocessed(predictions, default_boxes, box_voting=0.05)
     assert found.counts.tolist() == [2]
     vote_of_the_second = 0.8 * math.exp(-(0.5**2) / 0.05)
     assert found.boxes[0, 1, 0].item() == pytest.approx(0.2 - 0.1 * vote_of_the_second / 0.3, abs=1e-6)
@@ -124,11 +123,11 @@ def test_a_detection_that_is_not_among_the_voters_is_not_carried_off_by_another(
 def test_a_threshold_on_scores_or_numbers_leaves_the_boxes_where_they_are(is_cpu):
     predictions, default_boxes = crowd()
     with pretended_device(is_cpu):
-        plain = postprocess(predictions, default_boxes)
-        every = postprocess(predictions, default_boxes, box_voting=0.05)
+        plain = postprocessed(predictions, default_boxes)
+        every = postprocessed(predictions, default_boxes, box_voting=0.05)
         assert (plain.boxes != every.boxes).any(dim=2).sum() > 20
         for options in ({"score_threshold": 0.4}, {"max_detections": 5}, {"score_threshold": 0.0}):
-            found = postprocess(predictions, default_boxes, box_voting=0.05, **options)
+            found = postprocessed(predictions, default_boxes, box_voting=0.05, **options)
             for image, count in enumerate(found.counts.tolist()):
                 shared = min(count, int(every.counts[image]))
                 assert shared > 0
@@ -137,9 +136,9 @@ def test_a_threshold_on_scores_or_numbers_leaves_the_boxes_where_they_are(is_cpu
 
 def test_the_path_for_cuda_gives_the_same():
     predictions, default_boxes = crowd(1)
-    here = postprocess(predictions, default_boxes, box_voting=0.05, score_threshold=0.3)
+    here = postprocessed(predictions, default_boxes, box_voting=0.05, score_threshold=0.3)
     with pretended_device(False):
-        there = postprocess(predictions, default_boxes, box_voting=0.05, score_threshold=0.3)
+        there = postprocessed(predictions, default_boxes, box_voting=0.05, score_threshold=0.3)
     assert torch.equal(here.boxes, there.boxes)
     assert torch.equal(here.counts, there.counts)
 
@@ -148,13 +147,13 @@ def test_looking_further_gives_nobody_else_a_vote(monkeypatch):
     predictions, default_boxes = crowd(2, images=1)
     options = {"max_detections": 40, "box_voting": 0.05, "iou_threshold": 0.3}
     monkeypatch.setattr(module, "VOTERS", 80)
-    expected = postprocess(predictions, default_boxes, **options)
+    expected = postprocessed(predictions, default_boxes, **options)
     looked_at = []
     original = module.best_candidates
     monkeypatch.setattr(module, "best_candidates", lambda *a: looked_at.append(a[-1]) or original(*a))
-    found = postprocess(predictions, default_boxes, **options)
+    found = postprocessed(predictions, default_boxes, **options)
     assert len(looked_at) > 1, "nothing was looked at again"
-    once = postprocess(predictions, default_boxes, **options | {"max_detections": 300})  # all of them at once
+    once = postprocessed(predictions, default_boxes, **options | {"max_detections": 300})  # all of them at once
     shared = int(found.counts[0])
     assert torch.equal(found.boxes, expected.boxes)
     assert torch.equal(found.boxes[0, :shared], once.boxes[0, :shared])
@@ -162,12 +161,12 @@ def test_looking_further_gives_nobody_else_a_vote(monkeypatch):
 
 def test_images_without_a_detection_and_boxes_that_are_not_numbers():
     empty = Predictions(torch.zeros(2, 3, 4), torch.tensor([20.0, 0.0]).expand(2, 3, 2))
-    found = postprocess(empty, random_boxes(3, torch.Generator().manual_seed(0)), box_voting=0.05)
+    found = postprocessed(empty, random_boxes(3, torch.Generator().manual_seed(0)), box_voting=0.05)
     assert found.counts.tolist() == [0, 0]
     assert not found.boxes.any()
     predictions, default_boxes = predicted(
         [[0.2, 0.2, 0.6, 0.6], [0.2, 0.2, 0.6, 0.5], [0.7, 0.7, 0.9, 0.9]], [[0.8]] * 3
     )
     predictions.offsets[0, 1] = math.nan
-    plain, found = (postprocess(predictions, default_boxes, box_voting=sigma) for sigma in (0.0, 0.05))
+    plain, found = (postprocessed(predictions, default_boxes, box_voting=sigma) for sigma in (0.0, 0.05))
     assert torch.equal(found.boxes.nan_to_num(-1), plain.boxes.nan_to_num(-1)), "a box that is no number had a vote"

@@ -12,11 +12,11 @@ from ssd.model.ssd import SSD
 from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.loss import multibox_loss
 from ssd.multibox.matcher import match
-from ssd.settings import Preprocessing, Settings
+from ssd.settings import LossRules, Preprocessing, Settings
 from ssd.structures import Targets
 from ssd.training.optim import AveragedNetwork
-from ssd.training.step import LossRules, TrainStep, network_input
-from tests.multibox.made import random_targets
+from ssd.training.step import TrainStep, network_input
+from tests.multibox.made import ALL_NEGATIVE, random_targets
 
 SIZE = 64
 SETTINGS = factory.settings_for(("a", "b"), input_size=SIZE, width=0.1)
@@ -44,7 +44,7 @@ def make(net: nn.Module, *, ema: float = 0.9, compiled: bool = False, **changes:
         default_boxes=default_boxes(SETTINGS.boxes),
         preprocessing=PREPROCESSING,
         compiled=compiled,
-        **({"rules": LossRules()} | changes),  # type: ignore[arg-type]
+        **({"rules": ALL_NEGATIVE, "variances": SETTINGS.boxes.variances} | changes),  # type: ignore[arg-type]
     )
 
 
@@ -53,8 +53,9 @@ def plain_loss(
 ) -> torch.Tensor:
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (PREPROCESSING.mean, PREPROCESSING.std))
     boxes = default_boxes(SETTINGS.boxes)
-    predictions, matches = net((pixels.float() - mean) / std), match(boxes, targets, 0.5, negative_iou)
-    return multibox_loss(predictions, targets, matches, boxes, negative_ratio=negative_ratio).total
+    rules = LossRules(negative_iou=negative_iou, negative_ratio=negative_ratio)
+    predictions, matches = net((pixels.float() - mean) / std), match(boxes, targets, rules)
+    return multibox_loss(predictions, targets, matches, boxes, rules, SETTINGS.boxes.variances).total
 
 
 def test_boxes_that_nearly_match_are_no_negatives_of_a_step() -> None:

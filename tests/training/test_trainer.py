@@ -15,7 +15,7 @@ from ssd.errors import CheckpointError, NonFiniteLossError
 from ssd.experiment import config as configs
 from ssd.experiment.config import Config
 from ssd.report.run_log import read_rows
-from ssd.settings import Settings
+from ssd.settings import LossRules, Settings
 from ssd.training import trainer
 from ssd.training.checkpoints import load_state
 from ssd.weights.native import load_weights
@@ -268,22 +268,21 @@ def test_two_processes_train_like_one_with_the_same_global_batch(tmp_path: Path)
     assert ap[0] == pytest.approx(ap[1], abs=1e-6)
 
 
-def test_every_number_of_the_loss_reaches_it(tmp_path: Path) -> None:
-    numbers = {
-        "match_iou": 0.6,
-        "negative_iou": 0.3,
-        "negative_ratio": 2,
-        "negatives_per_empty_image": 5,
-        "box_weight": 2.0,
-        "label_smoothing": 0.1,
-        "variances": [0.2, 0.2, 0.3, 0.3],
-    }
+def test_every_number_of_the_loss_reaches_the_step(tmp_path: Path) -> None:
+    rules = LossRules(
+        match_iou=0.6,
+        negative_iou=0.3,
+        negative_ratio=2,
+        negatives_per_empty_image=5,
+        box_weight=2.0,
+        label_smoothing=0.1,
+    )
+    numbers = dataclasses.asdict(rules) | {"variances": [0.2, 0.2, 0.3, 0.3]}
     words = [f"loss.{name}={number}" for name, number in numbers.items()]
-    with mock.patch.object(trainer, "LossRules", wraps=trainer.LossRules) as made:
+    with mock.patch.object(trainer, "TrainStep", wraps=trainer.TrainStep) as made:
         trainer.train(tiny(tmp_path, "train.epochs=1", "data.shapes_train=4", *words), progress=False)
-    given = dict(made.call_args.kwargs)
-    assert given.pop("auxiliary_weight") == 0
-    assert given == numbers | {"variances": (0.2, 0.2, 0.3, 0.3)}
+    assert made.call_args.kwargs["rules"] == rules
+    assert made.call_args.kwargs["variances"] == (0.2, 0.2, 0.3, 0.3)
 
 
 def test_configs_are_frozen(tmp_path: Path) -> None:
