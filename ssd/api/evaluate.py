@@ -17,7 +17,7 @@ from ssd.evaluation.metrics.coco import CocoMetric
 from ssd.evaluation.metrics.details import Details
 from ssd.evaluation.metrics.error_breakdown import ErrorBreakdown
 from ssd.evaluation.metrics.voc import VocMetric
-from ssd.evaluation.page.gather import write_evaluation_page
+from ssd.evaluation.page.page import write_evaluation_page
 from ssd.evaluation.text import as_dict, as_text, summary_line
 from ssd.experiment.data import open_split
 from ssd.inference.detector import Detector, checked_rules, load

@@ -121,7 +121,7 @@ def count_missed_best_box(dataset: Dataset, settings: BoxSettings) -> MissedBest
 
 
 def _targets(record: Record) -> Targets:
-    """A image's objects as a batch of one."""
+    """An image's objects as a batch of one."""
     return Targets(
         boxes=torch.from_numpy(_fractions(record))[None],
         labels=torch.from_numpy(record.labels)[None],

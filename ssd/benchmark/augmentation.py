@@ -97,7 +97,7 @@ def _objects(bench: Bench) -> tuple[Tensor, Tensor]:
 def _check_one(name: str, prepared: Prepared, side: int) -> None:
     image, boxes = prepared
     if image.shape != (3, side, side) or not torch.isfinite(image).all():
-        raise DisagreementError(f"{name} made a image of shape {tuple(image.shape)}, or one that is not finite")
+        raise DisagreementError(f"{name} made an image of shape {tuple(image.shape)}, or one that is not finite")
     inside = (boxes >= -1e-3).all() and (boxes <= side + 1e-3).all()
     if not inside or not (boxes[:, 2:] > boxes[:, :2]).all():
         raise DisagreementError(f"{name} made boxes that are empty or outside: {boxes.tolist()}")

@@ -34,7 +34,7 @@ class Sizes:
     columns: int = 91  # classes with background
     batch: int = 8
     loss_batch: int = 32
-    objects: int = 7  # in a image, on average
+    objects: int = 7  # in an image, on average
     eval_images: int = 5000
 
 
@@ -132,7 +132,7 @@ def prepared(
 
 
 def draw_jpeg(width: int = 640, height: int = 480) -> bytes:
-    """Encode a image with edges and texture at all scales; as many bytes as a photograph of its size."""
+    """Encode an image with edges and texture at all scales; as many bytes as a photograph of its size."""
     generator = np.random.default_rng(0)
     image = np.full((height, width, 3), 110, np.float32)
     for cell in (4, 16, 64, 256):

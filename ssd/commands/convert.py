@@ -23,7 +23,7 @@ qfgaohao/pytorch-ssd (vgg16-ssd), mmdetection SSD300 and SSD512, chainercv (.npz
 blobs as .npz), and our own files, to give their classes other names. `ssd.load` reads all of them as they
 are, too; converted, a file says by itself what it needs, and a changed byte in it is noticed.
 
-The new file is read back and compared on a image before it gets its name. Exit code 2: nothing was written."""
+The new file is read back and compared on an image before it gets its name. Exit code 2: nothing was written."""
 
 
 def parser() -> argparse.ArgumentParser:

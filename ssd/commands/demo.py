@@ -1,4 +1,4 @@
-"""`demo [WEIGHTS ...]`: a web page on this machine; drop a image, see the boxes."""
+"""`demo [WEIGHTS ...]`: a web page on this machine; drop an image, see the boxes."""
 
 import argparse
 import ipaddress
@@ -25,7 +25,7 @@ The page is for this machine alone unless --host says otherwise; whoever reaches
 on this machine, are deleted after ten minutes and when the program ends, and nothing is fetched from
 elsewhere. Ctrl-C ends it."""
 
-KEPT_SECONDS = 600.0  # for which a image is kept: as long as somebody may look at it
+KEPT_SECONDS = 600.0  # for which an image is kept: as long as somebody may look at it
 _NO_REMOTE = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_RUN_HISTORY": "False",
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     p = argparse.ArgumentParser(
         prog="ssd demo",
-        description="A web page that finds objects in a image.",
+        description="A web page that finds objects in an image.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = "a image, a folder, a glob, a video, a camera's number, or a stream's address"
+    what = "an image, a folder, a glob, a video, a camera's number, or a stream's address"
     p.add_argument("sources", nargs="+", metavar="SOURCE", help=what)
     p.add_argument("--weights", default="coco", help="weights, an exported graph, a run's folder, or coco (default)")
     found = p.add_argument_group("what is found")

@@ -40,7 +40,7 @@ def build_page(search: Search, folder: Path, kept_seconds: float) -> Any:
     """
     gr = load_extra("gradio", "demo")
     with gr.Blocks(title="SSD", analytics_enabled=False) as page:
-        gr.Markdown("# SSD\nDrop a image, paste one or take one with the camera. It stays on this machine.")
+        gr.Markdown("# SSD\nDrop an image, paste one or take one with the camera. It stays on this machine.")
         answer = gr.State(time_to_live=kept_seconds)
         with gr.Row():
             weights = gr.Dropdown(list(search.choices), value=search.choices[0], label="Weights", elem_id="weights")
@@ -105,7 +105,7 @@ def _parts(gr: Any, answer: Answer, threshold: float, folder: Path) -> list[Any]
     rows = [
         [item.name, round(item.score, 3), *(round(side, 1) for side in item.box)] for item in answer.above(threshold)
     ]
-    # A folder of its own: the file is called as the image is, and two people may have a image of one name.
+    # A folder of its own: the file is called as the image is, and two people may have an image of one name.
     path = Path(tempfile.mkdtemp(dir=folder)) / f"{Path(answer.name).stem}.json"
     path.write_text(answer.json(threshold), encoding="utf-8")
     button = gr.DownloadButton(value=str(path), interactive=True)

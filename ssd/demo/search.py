@@ -1,4 +1,4 @@
-"""Behind the demo's page: weights are loaded, a image is searched, and the answer is kept for the slider."""
+"""Behind the demo's page: weights are loaded, an image is searched, and the answer is kept for the slider."""
 
 import dataclasses
 import functools
@@ -85,7 +85,7 @@ class Search:
             return self._loaded[1]
 
     def find(self, path: Path, weights: str) -> Answer:
-        """Search a image file.
+        """Search an image file.
 
         Raises:
             SSDError: it is no image, or the weights cannot be used.

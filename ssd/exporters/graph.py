@@ -206,7 +206,7 @@ def suppress_by_torchvision(boxes: Tensor, scores: Tensor, iou_threshold: float)
     chosen = boxes.flatten(0, 1).index_select(0, image * count + pairs % count)
     plane = chosen.double().clamp(-REACH, REACH) + corner
     # Two that nothing meets are always kept and cut off at the end: torchvision tells `torch.export` that two at least
-    # are left, and a program recorded so refuses a image where nothing was found.
+    # are left, and a program recorded so refuses an image where nothing was found.
     apart = torch.tensor([[-9.0, -9.0, -8.0, -8.0], [-7.0, -7.0, -6.0, -6.0]], dtype=torch.float64) * REACH
     numbers = torch.cat([flat.index_select(0, pairs), flat.new_zeros(2)]).double()
     best = nms(torch.cat([plane, apart]), numbers, iou_threshold)

@@ -13,7 +13,7 @@ def draw(networks: Sequence[Network], latencies: Sequence[float | None], path: s
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        ArgumentError: no network has both figures, or the file's ending is not a image's.
+        ArgumentError: no network has both figures, or the file's ending is not an image's.
     """
     pairs = zip(networks, latencies, strict=True)
     points = [(n.name, ms, n.measured["AP"]) for n, ms in pairs if ms is not None and "AP" in n.measured]

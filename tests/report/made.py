@@ -1,50 +1,57 @@
-"""An evaluation's figures without a network, and a run's rows."""
+"""An evaluation with a tiny network, and a run's rows."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ssd.data.dataset import Dataset
 from ssd.evaluation.metrics.coco import CocoMetric
 from ssd.evaluation.metrics.details import Details
 from ssd.evaluation.metrics.error_breakdown import ErrorBreakdown
 from ssd.evaluation.metrics.voc import VocMetric
-from ssd.evaluation.page.page import EvaluationFigures, SizeRow
-from ssd.report.blocks import Image
+from ssd.evaluation.page.page import evaluation_page
+from ssd.inference.detector import Detector
+from ssd.model.factory import from_settings, settings_for
+from ssd.report.blocks import Page
 from ssd.structures import Record
 from tests.evaluation.metrics.made import Detections, hand_in, random_case
 
 JPEG = b"\xff\xd8\xff\xd9"
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """What a page of an evaluation is made of."""
+
+    summary: dict[str, Any]
+    details: Details
+    detector: Detector
+    dataset: Dataset
+
+    def page(self, **options: Any) -> Page:
+        return evaluation_page(self.summary, self.details, self.detector, self.dataset, **options)
+
+
 def evaluation(
     case: tuple[list[Record], dict[int | str, Detections]] | None = None, names: tuple[str, ...] = ("a", "b", "c")
-) -> EvaluationFigures:
-    """What the command hands over, with the figures of a random case."""
+) -> Evaluated:
+    """The figures of a random case; the images are grey."""
     records, detections = random_case(5) if case is None else case
     details = Details(records, names)
     hand_in(details, detections)
     metrics = (CocoMetric(records, names), VocMetric(records, names), ErrorBreakdown(records, names))
-    threshold = details.threshold()
-    return EvaluationFigures(
-        summary=summary(names, **{metric.name: hand_in(metric, detections).compute() for metric in metrics}),
-        class_names=names,
-        curves=details.curves(),
-        overall=details.overall(),
-        threshold=threshold,
-        confusion=details.confusion(threshold),
-        calibration=details.calibration(),
-        sizes=[SizeRow("all", 5, 0.9, 0.8, 0.7), SizeRow("small", 0, None, None, None)],
-        default_boxes=8732,
-        stages={"read and decode": 1.5, "network": 98.5},
-        misses=[Image(JPEG, "a: not found at any score", "1.jpg")],
-        miss_count=3,
-        false_alarms=[Image(JPEG, "b 0.91: nothing is there", "2.jpg")],
-        false_alarm_count=4,
-        worst=[Image(JPEG, "3.jpg", "5 mistakes")],
-        config="name: demo\n",
-        training_page="report.html",
-        made="ssd 0",
+    settings = settings_for(names, input_size=64, width=0.125)
+    return Evaluated(
+        summary(names, **{metric.name: hand_in(metric, detections).compute() for metric in metrics}),
+        details,
+        Detector(from_settings(settings), settings, device="cpu", precision="fp32", backend="torch"),
+        Dataset(tuple(records), names, tuple(range(1, len(names) + 1)), "cells", "val", read=_grey),
     )
+
+
+def _grey(record: Record) -> np.ndarray:
+    return np.full((record.height, record.width, 3), 128, np.uint8)
 
 
 def summary(names: tuple[str, ...], **figures: Any) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from ssd.evaluation.page.page import evaluation_page
 from ssd.report.page import render, write_page
 from ssd.training.page import training_page
 from tests.report.browser import open_page
@@ -13,7 +12,7 @@ from tests.report.pages import Tree
 
 
 def test_a_browser_opens_the_page_without_a_word_in_its_console(tmp_path: Path) -> None:
-    path = write_page(evaluation_page(evaluation()), tmp_path / "page.html")
+    path = write_page(evaluation().page(), tmp_path / "page.html")
     opened = open_page(path, tmp_path / "profile")
     assert opened.console == []
     assert Tree(opened.html).ids() == Tree(path.read_text()).ids()
@@ -33,7 +32,7 @@ def test_even_an_unescaped_script_would_not_run(tmp_path: Path) -> None:
 def test_nothing_sticks_out_of_the_window(tmp_path: Path, width: int) -> None:
     """Tables scroll inside themselves; the page itself never scrolls sideways."""
     names = tuple(f"a class with quite a long name {number}" for number in range(3))
-    inner = render(evaluation_page(evaluation(names=names)))
+    inner = render(evaluation(names=names).page())
     inner = inner.replace("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';")
     measure = "<script>document.title = `${document.documentElement.scrollWidth}`</script></body>"
     (tmp_path / "inner.html").write_text(inner.replace("</body>", measure))

@@ -1,4 +1,4 @@
-"""What is in a data set: classes, objects in a image, their sizes and shapes beside the default boxes'."""
+"""What is in a data set: classes, objects in an image, their sizes and shapes beside the default boxes'."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ssd.report.charts import bar_chart
 
 _FINEST, _COARSEST = 4.0, 1024.0  # pixels at the network's input
 _WIDEST = 8.0  # aspect ratio
-_OBJECTS = (1, 2, 3, 5, 9, 17, 33, 65)  # lower bounds of bins of objects in a image
+_OBJECTS = (1, 2, 3, 5, 9, 17, 33, 65)  # lower bounds of bins of objects in an image
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _per_image(splits: Sequence[SplitFigures]) -> Chart:
     labels = ["0", *(_range(low, high) for low, high in zip(_OBJECTS, [*_OBJECTS[1:], 0], strict=True))]
     edges = [0, *_OBJECTS, np.inf]
     series = {split.name: _shares(np.histogram(split.per_image, edges)[0]) for split in splits if split.per_image}
-    return bar_chart("Objects in a image", labels, series, x="objects", y="share of the images")
+    return bar_chart("Objects in an image", labels, series, x="objects", y="share of the images")
 
 
 def _range(low: int, high: int) -> str:

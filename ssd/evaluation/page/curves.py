@@ -1,11 +1,11 @@
 """Precision-recall curves, and what a score threshold does."""
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
+from ssd.evaluation.metrics.curves import Curve
 from ssd.report.axes import Axis
 from ssd.report.blocks import Section, number
 from ssd.report.charts import COLORS, Series, line_chart
@@ -14,38 +14,7 @@ _POINTS = 200  # of a drawn line
 _BEST, _WORST = 3, 4  # classes with a colour where there are more than colours
 
 
-@runtime_checkable
-class CurveLike(Protocol):
-    """What is asked of a curve; `ssd.evaluation.metrics.curves.Curve` is one."""
-
-    @property
-    def scores(self) -> Float[np.ndarray, "P"]:
-        """Thresholds, the highest first."""
-
-    @property
-    def recall(self) -> Float[np.ndarray, "P"]:
-        """At each threshold."""
-
-    @property
-    def precision(self) -> Float[np.ndarray, "P"]:
-        """At each threshold."""
-
-    @property
-    def area(self) -> float | None:
-        """Average precision, None without objects."""
-
-    @property
-    def f1(self) -> Float[np.ndarray, "P"]:
-        """At each threshold."""
-
-    def best_threshold(self) -> float | None:
-        """Where F1 is greatest."""
-
-    def at(self, threshold: float) -> tuple[float | None, float | None]:
-        """Precision and recall at a threshold."""
-
-
-def curve_section(curves: Mapping[str, CurveLike], overall: CurveLike, threshold: float) -> Section:
+def curve_section(curves: Mapping[str, Curve], overall: Curve, threshold: float) -> Section:
     """Both charts."""
     recall, precision = Axis(0, 1, "recall"), Axis(0, 1, "precision")
     share = Axis(0, 1, "share")
@@ -69,7 +38,7 @@ def curve_section(curves: Mapping[str, CurveLike], overall: CurveLike, threshold
     return Section("curves", "Precision and recall", blocks)
 
 
-def envelope(curve: CurveLike) -> tuple[list[float], list[float]]:
+def envelope(curve: Curve) -> tuple[list[float], list[float]]:
     """Recall and precision of the curve whose area AP is: at each recall the best precision there or beyond.
 
     It begins at recall 0 and falls to 0 behind the last recall reached.
@@ -84,7 +53,7 @@ def envelope(curve: CurveLike) -> tuple[list[float], list[float]]:
     return [*recalls.tolist(), end, 1.0], [*heights[places].tolist(), 0.0, 0.0]
 
 
-def at_thresholds(overall: CurveLike) -> tuple[list[float], dict[str, list[float]]]:
+def at_thresholds(overall: Curve) -> tuple[list[float], dict[str, list[float]]]:
     """Precision, recall and F1 at even thresholds from 0 to 1; above every score there is no precision (NaN)."""
     thresholds = np.linspace(0.0, 1.0, _POINTS + 1)
     kept = np.searchsorted(-overall.scores, -thresholds, side="right")  # how many of the curve's points
@@ -96,7 +65,7 @@ def at_thresholds(overall: CurveLike) -> tuple[list[float], dict[str, list[float
     return thresholds.tolist(), {name: read(values, above) for name, (values, above) in columns.items()}
 
 
-def _class_lines(curves: Mapping[str, CurveLike]) -> list[Series]:
+def _class_lines(curves: Mapping[str, Curve]) -> list[Series]:
     known = sorted(
         (name for name in curves if curves[name].area is not None), key=lambda name: -(curves[name].area or 0)
     )
@@ -109,6 +78,6 @@ def _class_lines(curves: Mapping[str, CurveLike]) -> list[Series]:
     return [*faint, *bold]
 
 
-def _threshold_lines(overall: CurveLike) -> list[Series]:
+def _threshold_lines(overall: Curve) -> list[Series]:
     thresholds, columns = at_thresholds(overall)
     return [Series(name, thresholds, values, color) for color, (name, values) in enumerate(columns.items(), start=1)]

@@ -82,7 +82,7 @@ def draw_mistake(
 
 
 def as_jpeg(image: Image, widest: int | None = None) -> bytes:
-    """Encode a image for a page, no wider than that many pixels."""
+    """Encode an image for a page, no wider than that many pixels."""
     if widest is not None and image.shape[1] > widest:
         factor = widest / image.shape[1]
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)

@@ -1,11 +1,12 @@
 """What goes wrong: confusions between classes, kinds of mistakes, scores that promise too much."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
+from ssd.evaluation.metrics.calibration import Calibration
 from ssd.report.axes import Axis
 from ssd.report.blocks import Cell, Row, Section, Table, Text, number, percent
 from ssd.report.charts import bar_chart
@@ -21,30 +22,6 @@ _MEANINGS = {
     "background": "nothing is there",
     "missed": "an object that no detection meant",
 }
-
-
-@runtime_checkable
-class CalibrationLike(Protocol):
-    """What is asked of a calibration; `ssd.evaluation.metrics.calibration.Calibration` is one."""
-
-    @property
-    def edges(self) -> Float[np.ndarray, "E"]:
-        """Of the bins, from 0 to 1."""
-
-    @property
-    def counts(self) -> Int[np.ndarray, "M"]:
-        """Detections of each bin."""
-
-    @property
-    def scores(self) -> Float[np.ndarray, "M"]:
-        """Mean score of each bin."""
-
-    @property
-    def right(self) -> Float[np.ndarray, "M"]:
-        """Share of each bin that is right."""
-
-    def error(self, least: float = 0.0) -> float | None:
-        """Expected calibration error of the bins from `least` on."""
 
 
 def confusion_section(matrix: Int[np.ndarray, "C C"], class_names: Sequence[str], threshold: float) -> Section:
@@ -85,7 +62,7 @@ def error_section(errors: Mapping[str, Any]) -> Section:
     return Section("errors", "Kinds of mistakes", [Table(["mistake", "", "count", "costs AP50"], rows, words=2)], intro)
 
 
-def calibration_section(calibration: CalibrationLike) -> Section:
+def calibration_section(calibration: Calibration) -> Section:
     """The reliability diagram, its bins and the expected calibration error."""
     edges = [f"{edge:g}" for edge in calibration.edges.round(3).tolist()]
     right = [None if np.isnan(share) else float(share) for share in calibration.right]

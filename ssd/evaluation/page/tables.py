@@ -1,10 +1,18 @@
-"""The tables of figures: average precision by class and by size."""
+"""The tables of figures: average precision by class and by size, and what is reached and found by size."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from ssd.evaluation.page.curves import CurveLike
-from ssd.report.blocks import Row, Table, number, shaded
+import numpy as np
+from jaxtyping import Bool
+
+from ssd.data.dataset import Dataset
+from ssd.data.objects import SIZES, gather
+from ssd.evaluation.metrics.curves import Curve
+from ssd.evaluation.metrics.details import Details
+from ssd.inference.detector import Detector
+from ssd.multibox.best_overlaps import REACHED, best_overlaps
+from ssd.report.blocks import Cell, Row, Section, Table, number, shaded
 
 # (heading, metric, figure)
 _COLUMNS = (
@@ -20,7 +28,7 @@ _COLUMNS = (
 _SIZES = (("all", "AP", "AR100"), ("small", "APs", "ARs"), ("medium", "APm", "ARm"), ("large", "APl", "ARl"))
 
 
-def class_table(summary: Mapping[str, Any], curves: Mapping[str, CurveLike], threshold: float) -> Table:
+def class_table(summary: Mapping[str, Any], curves: Mapping[str, Curve], threshold: float) -> Table:
     """One row a class and their mean: every AP that was measured, precision and recall at the threshold."""
     columns = [column for column in _COLUMNS if column[1] in summary]
     metric = summary[columns[0][1]]
@@ -43,5 +51,30 @@ def size_table(coco: Mapping[str, Any]) -> Table:
     """AP and AR of all, small, medium and large objects."""
     rows: list[Row] = [[name, shaded(coco.get(ap)), shaded(coco.get(ar))] for name, ap, ar in _SIZES]
     return Table(
-        ["size", "AP", "AR100"], rows, "By size", "AR100: recall with up to 100 detections a image, mean over IoU."
+        ["size", "AP", "AR100"], rows, "By size", "AR100: recall with up to 100 detections an image, mean over IoU."
     )
+
+
+def reach_section(details: Details, detector: Detector, dataset: Dataset, threshold: float) -> Section:
+    """What the default boxes reach and the detector finds, by size, of the objects that count."""
+    objects = gather(dataset)
+    reached = best_overlaps(objects.boxes, detector.settings.boxes).numpy() >= REACHED
+    scores = np.concatenate([np.zeros(0), *(scores[~record.crowd] for record, scores in details.found_scores())])
+    counted, sizes = ~np.isnan(scores), objects.sizes()
+    groups = {"all": counted} | {name: counted & (sizes == place) for place, name in enumerate(SIZES)}
+    rows: list[Row] = [
+        [name, str(int(group.sum())), *(_share(which[group]) for which in (reached, scores > 0, scores >= threshold))]
+        for name, group in groups.items()
+    ]
+    head = ["size", "objects", "reached", "found at any score", f"found from {threshold:.2f} on"]
+    intro = (
+        f"What one of the {len(detector.default_boxes)} default boxes overlaps by 0.5 is reached: it can be learned "
+        "well. Where few are reached, other default boxes or a larger input help; where many are reached and few "
+        "found, training does."
+    )
+    return Section("sizes", "Objects by size", [Table(head, rows)], intro)
+
+
+def _share(which: Bool[np.ndarray, "N"]) -> Cell:
+    share = float(which.mean()) if len(which) else None
+    return Cell(number(share), bar=share)

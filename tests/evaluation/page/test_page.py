@@ -6,8 +6,7 @@ import pytest
 from ssd.evaluation.metrics.curves import curve
 from ssd.evaluation.page.curves import at_thresholds, curve_section, envelope
 from ssd.evaluation.page.mistakes import confusion_section
-from ssd.evaluation.page.page import evaluation_page
-from ssd.evaluation.page.tables import class_table
+from ssd.evaluation.page.tables import class_table, reach_section
 from tests.evaluation.metrics.made import found, record
 from tests.report.made import evaluation
 from tests.report.pages import read
@@ -16,36 +15,46 @@ SECTIONS = ["figures", "curves", "confusion", "errors", "calibration", "sizes", 
 
 
 def test_every_section_is_there_with_the_headline() -> None:
-    figures = evaluation()
-    tree = read(evaluation_page(figures))
+    made = evaluation()
+    tree = read(made.page(config="name: demo\n", training_page="report.html"))
     assert tree.ids() == SECTIONS
     assert "Evaluation: demo" in tree.text
-    for label, value in (("AP", "AP"), ("AP50", "AP50"), ("AP75", "AP75")):
+    for label in ("AP", "AP50", "AP75"):
         place = tree.text.index(label)
-        assert tree.text[place + 1] == f"{figures.summary['coco'][value]:.3f}"
-    for text in ("0123456789abcdef", "name: demo", "torch fp32 on cpu", "98.5", "Missed objects (3 below"):
+        assert tree.text[place + 1] == f"{made.summary['coco'][label]:.3f}"
+    missed = len(made.details.misses(made.details.threshold()))
+    for text in ("0123456789abcdef", "name: demo", "torch fp32 on cpu", "network", f"Missed objects ({missed} below"):
         assert any(text in line for line in tree.text), text
 
 
 def test_every_class_has_a_row_with_all_its_figures() -> None:
-    figures = evaluation()
-    table = class_table(figures.summary, figures.curves, figures.threshold)
+    made = evaluation()
+    table = class_table(made.summary, made.details.curves(), made.details.threshold())
     assert [row[0] for row in table.rows] == ["a", "b", "c", "mean"]
     assert " ".join(table.head) == (
         "class objects AP AP50 AP75 small medium large VOC VOC07 precision recall best threshold"
     )
-    own = figures.summary["coco"]["per_class"]["a"]
+    own = made.summary["coco"]["per_class"]["a"]
     assert table.rows[0][3:5] == [f"{own['AP50']:.3f}", f"{own['AP75']:.3f}"]
 
 
+def test_reached_and_found_are_shares_of_the_objects_that_count() -> None:
+    made = evaluation(([record(1, [(0, 0, 100, 100), (0, 0, 8, 8)], [0, 1])], {1: found(((0, 0, 100, 100), 0.9, 0))}))
+    (table,) = reach_section(made.details, made.detector, made.dataset, 0.5).blocks
+    rows = {row[0]: [getattr(cell, "text", cell) for cell in row[1:]] for row in table.rows}
+    assert (rows["all"][0], rows["all"][2:]) == ("2", ["0.500", "0.500"])
+    assert rows["small"] == ["1", "0.000", "0.000", "0.000"]
+    assert rows["medium"] == ["0", "n/a", "n/a", "n/a"]
+
+
 def test_an_area_that_is_not_cocos_ap50_says_so() -> None:
-    figures = evaluation()
-    words = " ".join(read(evaluation_page(figures)).text)
-    for name in figures.class_names:
-        assert f"{name}, area {figures.curves[name].area:.3f}" in words
-    mean = np.mean([line.area for line in figures.curves.values()])
+    made = evaluation()
+    words, curves = " ".join(read(made.page()).text), made.details.curves()
+    for name, line in curves.items():
+        assert f"{name}, area {line.area:.3f}" in words
+    mean = np.mean([line.area for line in curves.values()])
     assert f"AP50 is the mean area under the curves above here, {mean:.3f}" in words
-    assert f"{figures.summary['errors']['AP50']:.3f}" == f"{mean:.3f}"
+    assert f"{made.summary['errors']['AP50']:.3f}" == f"{mean:.3f}"
 
 
 @pytest.mark.parametrize(
@@ -58,23 +67,21 @@ def test_an_area_that_is_not_cocos_ap50_says_so() -> None:
     ids=["no detections", "no objects", "nothing at all"],
 )
 def test_an_empty_evaluation_still_is_a_page(case: tuple) -> None:
-    bare = {"misses": [], "false_alarms": [], "worst": [], "stages": {}, "config": None, "training_page": None}
-    tree = read(evaluation_page(dataclasses.replace(evaluation(case), **bare)))
+    tree = read(evaluation(case).page())
     assert tree.ids() == SECTIONS
     assert "n/a" in tree.text
     assert any(word in line for line in tree.text for word in ("Nothing was detected", "There is no object"))
 
 
 def test_classes_the_detector_does_not_know_are_named_on_top() -> None:
-    figures = evaluation()
-    summary = {**figures.summary, "classes_missing": ["unicorn"]}
-    tree = read(evaluation_page(dataclasses.replace(figures, summary=summary)))
+    made = evaluation()
+    tree = read(dataclasses.replace(made, summary={**made.summary, "classes_missing": ["unicorn"]}).page())
     assert "The detector does not know unicorn: their AP is 0." in tree.text
 
 
 def test_class_names_of_strangers_stay_text() -> None:
     names = ("<script>alert(1)</script>", "b' onmouseover='x", "{{ 7 * 7 }}")
-    tree = read(evaluation_page(evaluation(names=names)))
+    tree = read(evaluation(names=names).page())
     assert set(names) <= set(tree.text)
 
 

@@ -8,7 +8,7 @@ import pytest
 from ssd.commands.eval import main
 from ssd.evaluation.metrics.details import Miss
 from ssd.evaluation.page.drawn_images import as_jpeg, draw_mistake
-from ssd.evaluation.page.gather import spread
+from ssd.evaluation.page.gallery import spread
 from ssd.images.decode import as_image
 from tests.commands.test_eval import SHAPES, make_run
 from tests.evaluation.page.test_page import SECTIONS
