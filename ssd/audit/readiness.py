@@ -15,7 +15,7 @@ _REMEDIES = {
     "size_differs": "correct the sizes in the annotations, or turn the images upright",
     "no_split": "name the splits with data.train and data.val",
     "empty_split": "choose splits that have images, with data.train and data.val",
-    "no_objects": "annotate objects",
+    "no_objects": "give every training run objects to learn: see the problem's own line",
 }
 _NOTES = {
     "clipped": "boxes reached over the image's edge and were cut; check that boxes and images belong together",

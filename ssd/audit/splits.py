@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from ssd.data.dataset import Dataset, scan
+from ssd.data.dataset import Dataset, nothing_to_learn, scan
 from ssd.data.formats.annotations import Problem
 from ssd.data.formats.registry import default_split, recognise, splits
 from ssd.data.formats.voc import Offset
@@ -75,7 +75,7 @@ def open_splits(folder: str | Path | None, reading: Reading, only: str | None = 
     found: list[Split] = []
     classes = reading.classes
     for name in wanted:
-        split = _open(folder, name, reading, classes)
+        split = _open(folder, name, reading, classes, trained=name == train)
         classes = classes or split.dataset.class_names or None
         found.append(split)
     unions = () if only else _unions(found, keep={train, val})
@@ -104,7 +104,9 @@ def _choose(
         return None
 
 
-def _open(folder: str | Path | None, name: str, reading: Reading, classes: Sequence[str] | None) -> Split:
+def _open(
+    folder: str | Path | None, name: str, reading: Reading, classes: Sequence[str] | None, *, trained: bool = False
+) -> Split:
     try:
         dataset, problems = scan(
             folder,
@@ -116,13 +118,17 @@ def _open(folder: str | Path | None, name: str, reading: Reading, classes: Seque
         )
     except DatasetError as error:  # the folder and the split are there: what is wrong is inside
         dataset = Dataset((), (), (), str(folder or reading.format), name)
-        return Split(dataset, (Problem(error.place or name, "unreadable", error.problem, "file"),))
+        return Split(
+            dataset, (Problem(error.place or name, "unreadable", f"{error.problem}. {error.remedy}".strip(), "file"),)
+        )
     if not dataset.records and not any(problem.level == "file" for problem in problems):
         problems.append(Problem(f"split {name}", "empty_split", "has no images", "file"))
     elif not dataset.class_names:
         problems.append(
             Problem(f"split {name}", "no_objects", "no object is annotated, so there are no classes", "file")
         )
+    elif trained and dataset.records and (nothing := nothing_to_learn(dataset)) is not None:
+        problems.append(Problem(f"split {name}", "no_objects", ". ".join(nothing), "file"))
     return Split(dataset, tuple(problems))
 
 

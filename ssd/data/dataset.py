@@ -145,6 +145,34 @@ def open_dataset(
     return dataset
 
 
+def check_trainable(dataset: Dataset) -> None:
+    """Stop before a training that has nothing to learn from.
+
+    Raises:
+        DatasetError: no image has an object that training uses; the message names the cause and a remedy.
+    """
+    problem = nothing_to_learn(dataset)
+    if problem is not None:
+        raise DatasetError(problem[0], place=dataset.name, remedy=problem[1])
+
+
+def nothing_to_learn(dataset: Dataset) -> tuple[str, str] | None:
+    """Why a split has nothing to learn, with a remedy; None where it has an object. Crowd regions are no objects."""
+    crowd = sum(int(record.crowd.sum()) for record in dataset.records)
+    if sum(len(record.labels) for record in dataset.records) > crowd:
+        return None
+    found = f"nothing to learn: no object in the {len(dataset)} images of split {dataset.split!r}"
+    if dataset.dropped:
+        kinds = Counter(problem.kind for problem in dataset.dropped).most_common()
+        listed = ", ".join(f"{count} {kind}" for kind, count in kinds)
+        return f"{found}; every object was bad and left out ({listed})", "Correct the annotations."
+    if crowd:
+        remedy = "Mark single objects with iscrowd 0."
+        return f"{found}; all {crowd} annotations are crowd regions, which training ignores", remedy
+    remedy = "Check that the label files are not empty, and lie where the format has them (docs: data sets)."
+    return found, remedy
+
+
 def scan(
     folder: str | Path | None,
     split: str,

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from ssd.data.augment.preview import draw_sheet
 from ssd.data.augment.preview import preview as draw_preview
 from ssd.data.augment.transforms import TrainTransform
-from ssd.data.dataset import Dataset, open_dataset
+from ssd.data.dataset import Dataset, check_trainable, open_dataset
 from ssd.data.formats.registry import default_split
 from ssd.data.loading.loader import TrainLoader, make_train_loader
 from ssd.data.shapes.dataset import shapes
@@ -40,7 +40,7 @@ def open_split(
     split = data.train if which == "train" else data.val
     if split is None:
         split = default_split(data.folder, data.format, which)
-    return open_dataset(
+    dataset = open_dataset(
         data.folder,
         split,
         format=data.format,
@@ -50,6 +50,9 @@ def open_split(
         voc_offset=data.voc_offset,
         allow_outside=data.allow_outside,
     )
+    if which == "train":
+        check_trainable(dataset)
+    return dataset
 
 
 def check_images(*datasets: Dataset, limit: int = 5000) -> None:
