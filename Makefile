@@ -4,9 +4,12 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 # Tests at a time: many of them wait for processes that they started.
 JOBS   ?= 2
+# What `make install-all` adds: everything but ray, which is large and which one example uses.
+EXTRAS ?= onnx,openvino,int8,demo,backbones,hub,fast-eval,tensorboard,docs
 STAMP  := $(VENV)/.installed
+ALL    := $(VENV)/.installed-all
 
-.PHONY: install lock demo check format lint types imports test test-slow docs bench clean
+.PHONY: install install-all lock demo check format lint types imports test test-slow docs bench clean
 
 install: $(STAMP)
 
@@ -19,6 +22,13 @@ ifdef LOCKED  # exactly the files of requirements/dev.lock, each checked; its he
 else
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 endif
+	touch $@
+
+# The extras too: with them the tests of exports, OpenVINO, timm, the web page and the documentation run.
+install-all: $(ALL)
+
+$(ALL): $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable ".[dev,$(EXTRAS)]"
 	touch $@
 
 lock: install
@@ -50,13 +60,13 @@ test: install
 test-slow: install
 	$(BIN)/python -m pytest -m slow
 
-# The site, into site/; a warning is an error. Nothing in it is fetched from elsewhere.
+# The site, into site/; a warning is an error, and nothing in the site is fetched from elsewhere.
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
-	@echo "site: site/index.html (searching it needs a server: $(BIN)/python -m mkdocs serve)"
+	@echo "site: site/index.html (its search needs a server: $(BIN)/python -m mkdocs serve)"
 
 $(VENV)/.installed-docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet --editable ".[dev,docs]"
+	test -e $(ALL) || $(BIN)/python -m pip install --quiet --editable ".[dev,docs]"
 	touch $@
 
 bench: install
