@@ -20,6 +20,7 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,21 +32,29 @@ TAKEN = {
     "changelog.md": "CHANGELOG.md",
     "reliability-table.md": "tests/reliability/README.md",
 }
-# Page of the reference -> title, packages and modules. What is named nowhere lands on the page `ground`.
+# File of the checkout -> the page of the site that shows it; a link to any other file outside docs/ becomes its name.
+SHOWN_ON = {
+    **{name: page for page, name in TAKEN.items()},
+    "README.md": "index.md",
+    "docs/quickstart.ipynb": "quickstart.md",
+    "ssd/experiment/config.py": "reference/config.md",
+    "ssd/commands": "reference/commands.md",
+}
+# Page of the reference -> title and packages. A module of no package named here lands on the page `ground`.
 ROOMS = {
     "detecting": ("Detecting", ("inference", "images")),
     "multibox": ("Multibox: default boxes, matching, loss, post-processing", ("multibox",)),
     "model": ("Networks", ("model", "summary")),
     "data": ("Data", ("data",)),
     "training": ("Training", ("training", "experiment")),
-    "metrics": ("Evaluation and metrics", ("evaluation",)),
+    "metrics": ("Evaluation", ("evaluation",)),
     "weights": ("Weights", ("weights",)),
-    "runtime": ("Exports", ("exporters",)),
+    "runtime": ("Export", ("exporters",)),
     "audit": ("Dataset doctor", ("audit",)),
-    "report": ("Reports", ("report",)),
-    "ground": ("What travels, and what all rooms stand on", ()),
+    "report": ("Pages and benchmark", ("report", "demo", "benchmark")),
+    "ground": ("Shared vocabulary and system", ()),
 }
-_LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)\s]+)\)")
+_LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -66,16 +75,31 @@ def made_pages() -> dict[str, str | bytes]:
     return pages | notebook_pages(ROOT / "docs" / "quickstart.ipynb")
 
 
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+    """Turn links between files of the checkout, which a forge follows, into links between pages of the site."""
+    if page.file.src_uri in TAKEN or page.file.src_uri.startswith("reference/"):
+        return markdown
+    return relink(markdown, ROOT / "docs")
+
+
 def taken_page(path: Path) -> str:
-    """A file of the checkout; what it links to is no page here, so only names are left, and images of docs/."""
-    pages = {Path(name).name: page for page, name in TAKEN.items()}
+    """A file of the checkout as a page."""
+    return relink(path.read_text(encoding="utf-8"), path.parent).replace("](docs/images/", "](images/")
 
-    def relink(link: re.Match[str]) -> str:
-        text, target = link.groups()
-        page = pages.get(Path(target).name)
-        return f"[{text}]({page})" if page else f"`{text.strip('`')}`"
 
-    return _LINK.sub(relink, path.read_text(encoding="utf-8")).replace("](docs/images/", "](images/")
+def relink(markdown: str, folder: Path) -> str:
+    """The text of a file in `folder`: links lead to pages; what has no page keeps its name alone."""
+
+    def to_page(link: re.Match[str]) -> str:
+        text, target, anchor = link.groups(default="")
+        path = Path(os.path.normpath(folder / target))
+        name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else Path(target).as_posix()
+        page = SHOWN_ON.get(name)
+        if page is None and name.startswith("docs/"):
+            page = name.removeprefix("docs/")
+        return f"[{text}]({page}{anchor})" if page else f"`{text.strip('`')}`"
+
+    return _LINK.sub(to_page, markdown)
 
 
 # The API reference

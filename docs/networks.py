@@ -1,9 +1,11 @@
-"""The tables of docs/networks.md, counted when the site is built: `<!-- table: NAME -->` marks their places."""
+"""Write the tables of networks.md, counted from the code: each stands between `<!-- table: NAME -->` and `<!-- end -->`.
 
-import importlib.util
+    python docs/networks.py        # needs the extra `backbones`
+"""
+
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
 
 from ssd.model import backbones, vgg
 from ssd.model.factory import settings_for
@@ -34,19 +36,20 @@ _DESCENT = (
 )
 
 
-def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
-    """Put the tables into the page that asks for them."""
-    if page.file.src_uri != "networks.md":
-        return markdown
-    return re.sub(r"<!-- table: (\w+) -->", lambda found: TABLES[found[1]](), markdown)
+def filled(page: str) -> str:
+    """The page with its tables counted anew."""
+    return re.sub(
+        r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)",
+        lambda place: f"{place[1]}\n{TABLES[place[2]]()}\n\n{place[3]}",
+        page,
+        flags=re.DOTALL,
+    )
 
 
 def descent() -> str:
     """Every network as a whole, as it was published."""
     rows = []
     for name, title, year in _DESCENT:
-        if not _installed(name):
-            continue
         network = networks.find(name)
         counted = network.survey()
         size = f"{network.size}, grey" if network.channels == 1 else str(network.size)
@@ -58,7 +61,7 @@ def descent() -> str:
 def as_backbones() -> str:
     """Every backbone in SSD300 with the 20 classes of VOC."""
     rows = []
-    for name in filter(_installed, (*vgg.CONFIGURATIONS, *backbones.TORCHVISION, *backbones.TIMM)):
+    for name in (*vgg.CONFIGURATIONS, *backbones.TORCHVISION, *backbones.TIMM):
         detector = networks.find(f"ssd-{name}", size=300)
         counted = detector.survey()
         grids = settings_for(("a",), input_size=300, backbone=name).boxes.grids
@@ -66,11 +69,6 @@ def as_backbones() -> str:
         numbers = [f"{detector.boxes:,}", f"{counted.parameters:,}", f"{counted.multiply_adds / 1e9:.2f} billion"]
         rows.append([f"`{name}`", " ".join(map(str, grids)), *numbers, str(smallest)])
     return _table(["backbone", "cells a side", "boxes", "parameters", "multiply-adds", "smallest"], rows)
-
-
-def _installed(name: str) -> bool:
-    """A site built without the extra `backbones` goes without timm's rows."""
-    return name not in backbones.TIMM or importlib.util.find_spec("timm") is not None
 
 
 def _claims(group: Callable[[], list[figures.Figure]]) -> Callable[[], str]:
@@ -91,3 +89,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "backbones": as_backbones,
     **{name: _claims(group) for name, group in figures.GROUPS.items()},
 }
+
+if __name__ == "__main__":
+    page = Path(__file__).with_name("networks.md")
+    page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")

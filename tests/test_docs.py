@@ -19,7 +19,7 @@ from ssd.experiment import config as configs
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-WRITTEN = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")))
+WRITTEN = (*(ROOT / f"{name}.md" for name in ("README", "RESULTS", "CONTRIBUTING", "SECURITY")), *sorted(DOCS.glob("*.md")))
 # A command with its options: `ssd train ...`, `python tools/train.py ...`, with or without torchrun.
 COMMAND = re.compile(r"(?:^|\s)(?:ssd\s+|(?:\.venv/bin/)?(?:python|torchrun)(?: --[-\w]+(?: \d+)?)* tools/)(.*)")
 
@@ -80,10 +80,11 @@ def test_every_public_module_is_on_exactly_one_page(hooks: ModuleType) -> None:
     assert sorted(listed) == sorted(public)
 
 
-def test_links_of_taken_pages_lead_to_pages_or_become_names(hooks: ModuleType, tmp_path: Path) -> None:
-    page = tmp_path / "RESULTS.md"
-    page.write_text("[a](SECURITY.md) [b](https://example.org) [`c.py`](ssd/c.py) ![d](docs/d.jpg)")
-    assert hooks.taken_page(page) == "[a](security.md) [b](https://example.org) `c.py` ![d](docs/d.jpg)"
+def test_links_between_files_become_links_between_pages(hooks: ModuleType) -> None:
+    text = "[a](SECURITY.md#top) [b](https://example.org) [`c.py`](ssd/c.py) [d](docs/train.md) ![e](docs/images/e.jpg)"
+    expected = "[a](security.md#top) [b](https://example.org) `c.py` [d](train.md) ![e](docs/images/e.jpg)"
+    assert hooks.relink(text, ROOT) == expected
+    assert hooks.relink("[a](../RESULTS.md) [b](train.md#x)", DOCS) == "[a](results.md) [b](train.md#x)"
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
@@ -125,18 +126,47 @@ def test_python_in_the_pages_is_python_and_imports_what_exists(page: Path) -> No
 # The site
 
 
-def test_every_page_of_the_menu_and_of_a_link_is_there(hooks: ModuleType) -> None:
-    made = hooks.made_pages()
-    there = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*") if path.is_file()} | set(made)
+def test_every_page_of_the_menu_is_there(hooks: ModuleType) -> None:
+    there = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*") if path.is_file()} | set(hooks.made_pages())
     menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
     assert set(re.findall(r"[\w/-]+\.md", menu)) - there == set()
-    pages = {path.name: path.read_text(encoding="utf-8") for path in DOCS.glob("*.md")}
-    pages["quickstart.md"] = made["quickstart.md"]
-    links = {(name, link) for name, page in pages.items() for link in re.findall(r"\]\(([\w/.-]+)[#)]", page)}
-    assert {(name, link) for name, link in links if link not in there} == set()
 
 
-@pytest.mark.slow  # the networks of its pages are counted while it is built
+@pytest.mark.parametrize("page", (*WRITTEN, ROOT / "CHANGELOG.md"), ids=lambda page: page.name)
+def test_every_link_leads_to_a_file_and_a_heading_as_on_a_forge(page: Path) -> None:
+    wrong = []
+    for target, anchor in re.findall(r"\]\((?!https?:|mailto:)([^)#\s]*)#?([^)\s]*)\)", page.read_text(encoding="utf-8")):
+        path = page.parent / target if target else page
+        if not path.exists() or (anchor and anchor not in _anchors(path)):
+            wrong.append(f"{target}#{anchor}")
+    assert wrong == []
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_nothing_in_a_page_needs_the_site_to_be_readable(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r'^(?:===|!!!|\?\?\?) .*|^:::.*|<!-- table: \w+ -->\n<!-- end -->', text, re.M) == []
+
+
+@pytest.mark.slow  # 60 networks are built and counted
+def test_the_tables_of_the_networks_page_are_what_the_code_counts() -> None:
+    pytest.importorskip("timm", reason='needs timm: pip install "ssd-vgg[backbones]"')
+    page = (DOCS / "networks.md").read_text(encoding="utf-8")
+    assert _load(DOCS / "networks.py").filled(page) == page
+
+
+def test_pre_commit_runs_the_ruff_of_the_extra_dev() -> None:
+    hooks_file = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert set(re.findall(r"ruff==[\d.]+", hooks_file)) == set(re.findall(r"ruff==[\d.]+", project))
+
+
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_fetches_nothing(hooks: ModuleType, tmp_path: Path) -> None:
     pytest.importorskip("material", reason='needs mkdocs-material: pip install "ssd-vgg[docs]"')
     pytest.importorskip("mkdocstrings", reason='needs mkdocstrings: pip install "ssd-vgg[docs]"')
