@@ -1,6 +1,6 @@
-"""Write the tables of networks.md, counted from the code: each stands between `<!-- table: NAME -->` and `<!-- end -->`.
+"""Write the tables of networks.md, counted from the code, between `<!-- table: NAME -->` and `<!-- end -->`.
 
-    python docs/networks.py        # needs the extra `backbones`
+python docs/networks.py        # needs the extra `backbones`
 """
 
 import re

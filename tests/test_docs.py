@@ -19,7 +19,10 @@ from ssd.experiment import config as configs
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-WRITTEN = (*(ROOT / f"{name}.md" for name in ("README", "RESULTS", "CONTRIBUTING", "SECURITY")), *sorted(DOCS.glob("*.md")))
+WRITTEN = (
+    *(ROOT / f"{name}.md" for name in ("README", "RESULTS", "CONTRIBUTING", "SECURITY")),
+    *sorted(DOCS.glob("*.md")),
+)
 # A command with its options: `ssd train ...`, `python tools/train.py ...`, with or without torchrun.
 COMMAND = re.compile(r"(?:^|\s)(?:ssd\s+|(?:\.venv/bin/)?(?:python|torchrun)(?: --[-\w]+(?: \d+)?)* tools/)(.*)")
 
@@ -132,10 +135,12 @@ def test_every_page_of_the_menu_is_there(hooks: ModuleType) -> None:
     assert set(re.findall(r"[\w/-]+\.md", menu)) - there == set()
 
 
-@pytest.mark.parametrize("page", (*WRITTEN, ROOT / "CHANGELOG.md"), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*WRITTEN, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
 def test_every_link_leads_to_a_file_and_a_heading_as_on_a_forge(page: Path) -> None:
     wrong = []
-    for target, anchor in re.findall(r"\]\((?!https?:|mailto:)([^)#\s]*)#?([^)\s]*)\)", page.read_text(encoding="utf-8")):
+    for target, anchor in re.findall(
+        r"\]\((?!https?:|mailto:)([^)#\s]*)#?([^)\s]*)\)", page.read_text(encoding="utf-8")
+    ):
         path = page.parent / target if target else page
         if not path.exists() or (anchor and anchor not in _anchors(path)):
             wrong.append(f"{target}#{anchor}")
@@ -150,7 +155,7 @@ def _anchors(page: Path) -> set[str]:
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
 def test_nothing_in_a_page_needs_the_site_to_be_readable(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert re.findall(r'^(?:===|!!!|\?\?\?) .*|^:::.*|<!-- table: \w+ -->\n<!-- end -->', text, re.M) == []
+    assert re.findall(r"^(?:===|!!!|\?\?\?) .*|^:::.*|<!-- table: \w+ -->\n<!-- end -->", text, re.M) == []
 
 
 @pytest.mark.slow  # 60 networks are built and counted

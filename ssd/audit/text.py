@@ -193,7 +193,7 @@ def fit_worth(fit: "Fit") -> list[str]:
             decision = f"Keep {_in_config(own)}."
     else:
         gain = 100 * (recalls[best] - recalls[own])
-        # On BCCD coco's table reached 4 points more, and AP fell by 0.06 (RESULTS.md, ablation).
+        # On BCCD coco's table reached 4 points more, and AP fell by 0.06 (docs/lab-notes.md, Ablation).
         decision = f"Try {_in_config(best)} against {_in_config(own)} in two short runs: it reaches {gain:+.1f} points"
         decision += f" on {split}, but recall is not AP. (Not with model.weights: another detector brings its own.)"
     return [f"{found} The fitted boxes are not advised (--json has them).", decision]

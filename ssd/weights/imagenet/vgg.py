@@ -109,7 +109,8 @@ def _translate(
         return PORTS_MEAN, _from_reduced(tensors)
     if "features.0.weight" not in tensors:
         seen = ", ".join(list(tensors)[:5])
-        raise CheckpointError(f"is no VGG known here; its keys are {seen}", place=path, remedy="See the README's list.")
+        remedy = "Name torchvision's VGG16 file or vgg16_reducedfc.pth."
+        raise CheckpointError(f"is no VGG known here; its keys are {seen}", place=path, remedy=remedy)
     if ("features.1.running_mean" in tensors) != bool(norm):
         has = f"{kind}_bn" if not norm else kind
         raise CheckpointError(f"is a {has}, not a {backbone}", place=path, remedy=f"Set model.backbone={has}.")
