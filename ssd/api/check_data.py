@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.audit.decoding import strict_decoder
-from ssd.audit.page.gather import write_dataset_page
+from ssd.audit.page.page import write_dataset_page
 from ssd.audit.readiness import Readiness, judge
 from ssd.audit.report import Report, examine
 from ssd.audit.splits import Reading

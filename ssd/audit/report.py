@@ -51,6 +51,13 @@ class SplitReport:
         """The problems at which training, or evaluation on this split, would stop."""
         return [problem for problem in self.problems if self.fate(problem) == "stops"]
 
+    def by_kind(self) -> dict[tuple[str, str], list[str]]:
+        """The problems as lines, by their kind and what becomes of them."""
+        kinds: dict[tuple[str, str], list[str]] = {}
+        for problem in self.problems:
+            kinds.setdefault((problem.kind, self.fate(problem)), []).append(str(problem))
+        return kinds
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -87,6 +94,20 @@ class Report:
     choices: tuple[BoxPreset, ...]
     fit: Fit | None
     usable: Dataset | None = field(repr=False)  # the first split without what cannot be decoded
+
+    def dataset(self, split: SplitReport) -> Dataset:
+        """The good images and objects of a split."""
+        opened = self.opened.named(split.name)
+        assert opened is not None, "every split that is reported on was opened"
+        return opened.dataset
+
+    def copied(self) -> list[str]:
+        """The images that are there more than once: a line each."""
+        return [
+            ("in several splits: " if copies.leaks else "in one split: ")
+            + " = ".join(f"{split}/{path}" for split, path in copies.places)
+            for copies in self.copies
+        ]
 
 
 def examine(

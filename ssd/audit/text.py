@@ -27,7 +27,8 @@ def as_text(report: "Report", verdict: "Readiness", *, show: int) -> str:
     if any(split.classes for split in report.splits):
         parts.append(_classes(report))
     if report.copies:
-        parts.append(_copies(report, show))
+        lines = [f"images with the same content: {len(report.copies)}", *_shown(report.copied(), show)]
+        parts.append("\n".join(lines))
     if report.fit is not None:
         parts.append(_fit(report.fit))
     if verdict.cautions:
@@ -75,11 +76,8 @@ def _split(split: "SplitReport", show: int, *, first: bool) -> Iterator[str]:
 
 
 def _problems(split: "SplitReport", show: int) -> str:
-    kinds: dict[tuple[str, str], list[str]] = {}
-    for problem in split.problems:
-        kinds.setdefault((problem.kind, split.fate(problem)), []).append(str(problem))
     lines = [f"problems of {split.name}: {len(split.problems)}"]
-    for (kind, fate), texts in kinds.items():
+    for (kind, fate), texts in split.by_kind().items():
         lines += [f"  {kind}: {len(texts)} ({fate})", *_shown(texts, show)]
     return "\n".join(lines)
 
@@ -143,14 +141,6 @@ def _reach(split: "SplitReport") -> str:
 def _pair(bucket: "Bucket") -> str:
     recall, mean = number(bucket.recall), number(bucket.mean)
     return recall if recall == mean else f"{recall} ({mean})"  # both are n/a where there are no objects
-
-
-def _copies(report: "Report", show: int) -> str:
-    lines = [
-        ("in several splits: " if copies.leaks else "in one split: ") + " = ".join(f"{s}/{p}" for s, p in copies.places)
-        for copies in report.copies
-    ]
-    return "\n".join([f"images with the same content: {len(lines)}", *_shown(lines, show)])
 
 
 def _fit(fit: "Fit") -> str:

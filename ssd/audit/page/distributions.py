@@ -1,11 +1,13 @@
 """What is in a data set: classes, objects in an image, their sizes and shapes beside the default boxes'."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
+from ssd.audit.report import Report
+from ssd.data.dataset import Dataset
+from ssd.data.objects import gather
 from ssd.report.blocks import Block, Cell, Chart, Row, Section, Table
 from ssd.report.charts import bar_chart
 
@@ -14,63 +16,34 @@ _WIDEST = 8.0  # aspect ratio
 _OBJECTS = (1, 2, 3, 5, 9, 17, 33, 65)  # lower bounds of bins of objects in an image
 
 
-@dataclass(frozen=True)
-class ClassRow:
-    """What there is of one class in one split."""
-
-    name: str
-    objects: int
-    images: int
-
-
-@dataclass(frozen=True)
-class Wrong:
-    """One kind of problem in one split, and what becomes of it."""
-
-    kind: str
-    count: int
-    fate: str  # stops, noted, left out by ...
-    lines: Sequence[str]
-
-
-@dataclass(frozen=True)
-class SplitFigures:
-    """One split."""
-
-    name: str
-    images: int
-    objects: int
-    empty: int  # images without objects
-    classes: Sequence[ClassRow]
-    sides: Float[np.ndarray, "N 2"]  # width and height of each object at the network's input, in pixels
-    per_image: Sequence[int]  # objects in each image
-    wrong: Sequence[Wrong]
-
-
-def class_section(splits: Sequence[SplitFigures]) -> Section:
+def class_section(report: Report) -> Section:
     """What occurs of every class, the splits side by side."""
-    names = list(dict.fromkeys(row.name for split in splits for row in split.classes))
+    splits = report.splits
     known = {(split.name, row.name): row for split in splits for row in split.classes}
     rows: list[Row] = []
-    for name in names:
+    for name in dict.fromkeys(row.name for split in splits for row in split.classes):
         cells: Row = [name]
         for split in splits:
-            row = known.get((split.name, name), ClassRow(name, 0, 0))
+            row = known.get((split.name, name))
+            objects, images = (row.objects, row.images) if row is not None else (0, 0)
             most = max((other.objects for other in split.classes), default=0) or 1
-            cells += [Cell(f"{row.objects:,}", bar=row.objects / most), f"{row.images:,}"]
+            cells += [Cell(f"{objects:,}", bar=objects / most), f"{images:,}"]
         rows.append(cells)
     head = ["class", *(text for split in splits for text in (f"{split.name} objects", "in images"))]
     blocks: list[Block] = [Table(head, rows)] if rows else []
-    if any(split.per_image for split in splits):
-        blocks.append(_per_image(splits))
+    per_image = {
+        split.name: [int((~record.crowd).sum()) for record in report.dataset(split).records] for split in splits
+    }
+    if any(per_image.values()):
+        blocks.append(_per_image({name: counts for name, counts in per_image.items() if counts}))
     intro = "Rare classes are learned late and badly; a class that one split lacks cannot be judged."
     return Section("classes", "Class balance", blocks, intro)
 
 
-def _per_image(splits: Sequence[SplitFigures]) -> Chart:
+def _per_image(counts: Mapping[str, Sequence[int]]) -> Chart:
     labels = ["0", *(_range(low, high) for low, high in zip(_OBJECTS, [*_OBJECTS[1:], 0], strict=True))]
     edges = [0, *_OBJECTS, np.inf]
-    series = {split.name: _shares(np.histogram(split.per_image, edges)[0]) for split in splits if split.per_image}
+    series = {name: _shares(np.histogram(own, edges)[0]) for name, own in counts.items()}
     return bar_chart("Objects in an image", labels, series, x="objects", y="share of the images")
 
 
@@ -78,29 +51,36 @@ def _range(low: int, high: int) -> str:
     return f"{low}+" if not high else str(low) if high == low + 1 else f"{low}-{high - 1}"
 
 
-def size_section(
-    every: Sequence[SplitFigures], input_size: int, box_sizes: Sequence[float], box_ratios: Sequence[float]
-) -> Section:
-    """How large the objects are and of which shape, beside the default boxes (sizes in pixels of the input)."""
-    splits = [split for split in every if len(split.sides)]
-    if not splits:
+def size_section(report: Report) -> Section:
+    """How large the objects are and of which shape at the network's input, beside the default boxes."""
+    own = report.choices[0].boxes
+    sides = {split.name: _sides(report.dataset(split), own.input_size) for split in report.splits}
+    sides = {name: values for name, values in sides.items() if len(values)}
+    if not sides:
         return Section("sizes", "Sizes and shapes", [])
     size_edges = 2.0 ** np.arange(np.log2(_FINEST), np.log2(_COARSEST) + 0.5, 0.5)
     ratio_edges = 2.0 ** np.arange(-np.log2(_WIDEST), np.log2(_WIDEST) + 0.25, 0.5)
-    lengths = {split.name: np.sqrt(split.sides.prod(axis=1)) for split in splits}
-    ratios = {split.name: split.sides[:, 0] / split.sides[:, 1] for split in splits}
-    sizes = sorted({round(float(size), 1) for size in box_sizes})
-    shapes = sorted({round(float(ratio), 3) for ratio in box_ratios})
+    lengths = {name: np.sqrt(values.prod(axis=1)) for name, values in sides.items()}
+    ratios = {name: values[:, 0] / values[:, 1] for name, values in sides.items()}
+    sizes = sorted({round(float(size), 1) for size in own.min_sizes})
+    both = [1.0, *(r for level in own.aspect_ratios for ratio in level for r in (ratio, 1 / ratio))]
+    shapes = sorted({round(float(ratio), 3) for ratio in both})
     blocks: list[Block] = [
         _histogram("Object sizes", lengths, size_edges, sizes, x="square root of the area, pixels of the input"),
         _histogram("Aspect ratios", ratios, ratio_edges, shapes, x="width / height at the input"),
-        _percentiles(splits, lengths),
+        _percentiles(lengths),
     ]
     intro = (
-        f"As the network sees them, resized to {input_size} x {input_size} pixels. Dotted: the default "
+        f"As the network sees them, resized to {own.input_size} x {own.input_size} pixels. Dotted: the default "
         "boxes' own sizes and aspect ratios. What lies far from all of them is hard to learn."
     )
     return Section("sizes", "Sizes and shapes", blocks, intro)
+
+
+def _sides(dataset: Dataset, input_size: int) -> Float[np.ndarray, "N 2"]:
+    """Width and height of each object at the network's input, in pixels."""
+    boxes = gather(dataset).boxes.numpy()
+    return np.asarray((boxes[:, 2:] - boxes[:, :2]).astype(float) * input_size)
 
 
 def _histogram(
@@ -128,9 +108,9 @@ def _shares(counts: np.ndarray) -> list[float]:
     return shares
 
 
-def _percentiles(splits: Sequence[SplitFigures], lengths: Mapping[str, np.ndarray]) -> Table:
+def _percentiles(lengths: Mapping[str, np.ndarray]) -> Table:
     levels = (1, 5, 25, 50, 75, 95, 99)
     rows: list[Row] = [
-        [split.name, *(f"{value:.1f}" for value in np.percentile(lengths[split.name], levels))] for split in splits
+        [name, *(f"{value:.1f}" for value in np.percentile(own, levels))] for name, own in lengths.items()
     ]
     return Table(["size at percentile", *map(str, levels)], rows)

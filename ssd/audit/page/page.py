@@ -1,9 +1,21 @@
-"""The dataset doctor's page: what is in a data set, what is wrong with it, what the default boxes reach."""
+"""The data check's page: what is in a data set, what is wrong with it, what the default boxes reach."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from ssd.audit.page.distributions import SplitFigures, class_section, size_section
+import numpy as np
+import yaml
+from jaxtyping import UInt8
+
+from ssd.audit.page.distributions import class_section, size_section
+from ssd.audit.page.problem_images import hardest_images, problem_images
+from ssd.audit.readiness import Readiness
+from ssd.audit.report import Fit, Report, SplitReport
+from ssd.audit.text import fit_is_worth_it, fit_worth
+from ssd.data.dataset import Dataset
+from ssd.evaluation.page.drawn_images import as_jpeg
+from ssd.multibox.best_overlaps import REACHED
 from ssd.report.axes import Axis
 from ssd.report.blocks import (
     Block,
@@ -22,152 +34,135 @@ from ssd.report.blocks import (
     percent,
 )
 from ssd.report.charts import bar_chart
+from ssd.report.page import made_by, write_page
+from ssd.system.version import __version__
+
+_WRONG = 24  # images of problems
+_SHEET = 1200  # pixels of the sheet of augmented images
+DrawSheet = Callable[[Dataset], UInt8[np.ndarray, "_ _ 3"]]
 
 
-@dataclass(frozen=True)
-class Reached:
-    """What one set of default boxes reaches; figures by object size, `all` among them."""
+def write_dataset_page(path: Path, report: Report, readiness: Readiness, sheet: DrawSheet) -> None:
+    """Write the page; `sheet` draws augmented images of a data set.
 
-    name: str
-    default_boxes: int
-    recall: Mapping[str, float | None]
-    mean: Mapping[str, float | None]
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """Default boxes fitted to the data."""
-
-    splits: Sequence[str]
-    reached: Mapping[str, Sequence[float | None]]  # by the name of the boxes: recall in each split
-    worth: str
-    config: str  # YAML, empty where the tables are as good
+    Raises:
+        SSDError: the file cannot be written.
+    """
+    write_page(dataset_page(report, readiness, sheet), path)
 
 
-@dataclass(frozen=True)
-class DatasetFigures:
-    """Everything that the doctor's page shows."""
-
-    folder: str
-    verdict: str
-    stops: bool
-    cautions: Sequence[str]
-    splits: Sequence[SplitFigures]
-    input_size: int
-    box_sizes: Sequence[float]  # of the levels' square default boxes, in pixels of the input
-    box_ratios: Sequence[float]  # of all levels, 1 and inverses among them
-    reached: Sequence[Reached]  # of the first split's objects
-    remarks: Sequence[str]  # on what is not reached
-    folder_problems: Sequence[str]
-    wrong_images: Sequence[Image]
-    hardest: Sequence[Image]
-    copies: Sequence[str]
-    augmented: Image | None
-    fit: Fitted | None
-    made: str = ""
-
-
-def dataset_page(figures: DatasetFigures) -> Page:
+def dataset_page(report: Report, readiness: Readiness, sheet: DrawSheet) -> Page:
     """Lay out the page."""
-    counts = ", ".join(f"{split.name} {split.images} images" for split in figures.splits)
+    counts = ", ".join(f"{split.name} {split.images} images" for split in report.splits)
     sections = [
-        _problems(figures),
-        class_section(figures.splits),
-        size_section(figures.splits, figures.input_size, figures.box_sizes, figures.box_ratios),
-        _reach(figures),
-        *([_fit(figures.fit)] if figures.fit is not None else []),
-        _augmented(figures),
+        _problems(report, readiness.cautions),
+        class_section(report),
+        size_section(report),
+        _reach(report),
+        *([_fit(report.fit)] if report.fit is not None else []),
+        _augmented(report, sheet),
     ]
     return Page(
-        title=f"Data set: {figures.folder.rstrip('/').rpartition('/')[2] or figures.folder}",
-        subtitle=f"{figures.folder}: {counts}",
+        title=f"Data set: {report.folder.rstrip('/').rpartition('/')[2] or report.folder}",
+        subtitle=f"{report.folder}: {counts}",
         sections=[section for section in sections if section.blocks],
-        tiles=_tiles(figures),
-        verdict=Text(f"{figures.verdict[:1].upper()}{figures.verdict[1:]}.", "bad" if figures.stops else "good"),
-        made=figures.made,
+        tiles=_tiles(report),
+        verdict=Text(f"{readiness.line[:1].upper()}{readiness.line[1:]}.", "bad" if readiness.stops else "good"),
+        made=made_by(__version__),
     )
 
 
-def _tiles(figures: DatasetFigures) -> list[Tile]:
-    splits = figures.splits
-    wrong = sum(wrong.count for split in splits for wrong in split.wrong if wrong.fate == "stops")
+def _tiles(report: Report) -> list[Tile]:
+    splits = report.splits
+    wrong = sum(len(split.stopping) for split in splits) + len(report.opened.problems)
+    images = sum(split.images for split in splits)
     tiles = [
-        Tile(
-            "images",
-            f"{sum(split.images for split in splits):,}",
-            f"in {len(splits)} split" + "s" * (len(splits) != 1),
-        ),
+        Tile("images", f"{images:,}", f"in {len(splits)} split" + "s" * (len(splits) != 1)),
         Tile("objects", f"{sum(split.objects for split in splits):,}", "crowd regions apart"),
         Tile("classes", str(len({row.name for split in splits for row in split.classes}))),
-        Tile("bad", f"{wrong + len(figures.folder_problems):,}", "problems at which training would stop"),
+        Tile("bad", f"{wrong:,}", "problems at which training would stop"),
     ]
-    if figures.reached:
-        own = figures.reached[0]
-        tiles.append(Tile("reached", percent(own.recall["all"]), f"objects of {splits[0].name}, {own.name}"))
+    if splits and splits[0].objects:
+        own = report.choices[0].name
+        tiles.append(Tile("reached", percent(splits[0].reach[own].recall), f"objects of {splits[0].name}, {own}"))
     return tiles
 
 
-def _problems(figures: DatasetFigures) -> Section:
+def _problems(report: Report, cautions: Sequence[str]) -> Section:
     blocks: list[Block] = []
-    if figures.cautions:
-        blocks.append(Lines(figures.cautions, "Worth a look"))
-    if figures.folder_problems:
-        blocks.append(Lines(figures.folder_problems, "The folder"))
-    rows: list[Row] = [
-        [split.name, wrong.kind, wrong.fate, str(wrong.count)] for split in figures.splits for wrong in split.wrong
-    ]
+    if cautions:
+        blocks.append(Lines(cautions, "Worth a look"))
+    if report.opened.problems:
+        blocks.append(Lines([str(problem) for problem in report.opened.problems], "The folder"))
+    kinds = [(split.name, *kind, lines) for split in report.splits for kind, lines in split.by_kind().items()]
+    rows: list[Row] = [[split, kind, fate, str(len(lines))] for split, kind, fate, lines in kinds]
     if rows:
         blocks.append(Table(["split", "problem", "what becomes of it", "count"], rows, words=3))
-    if figures.wrong_images:
+    images = list(itertools.islice(problem_images(report), _WRONG))
+    if images:
         note = "Orange: the box in question, as far as it lies in the image."
-        blocks.append(Gallery(figures.wrong_images, "Where they are", note, 200))
-    for split in figures.splits:
-        for wrong in split.wrong:
-            blocks.append(Lines(wrong.lines, f"{split.name}: {wrong.kind}", shown=20))
-    if figures.copies:
-        blocks.append(Lines(figures.copies, f"Images with the same content: {len(figures.copies)}", shown=20))
+        blocks.append(Gallery(images, "Where they are", note, 200))
+    blocks += [Lines(lines, f"{split}: {kind}", shown=20) for split, kind, _, lines in kinds]
+    if report.copies:
+        blocks.append(Lines(report.copied(), f"Images with the same content: {len(report.copies)}", shown=20))
     return Section("problems", "Problems", blocks or [Text("None found.", "good")])
 
 
-def _reach(figures: DatasetFigures) -> Section:
-    if not figures.reached:
-        return Section("reach", "What the default boxes reach", [])
-    sizes = list(figures.reached[0].recall)
-    chart = bar_chart(
-        "Share reached",
-        sizes,
-        {one.name: [one.recall[size] for size in sizes] for one in figures.reached},
-        x="size of the object",
-        y=Axis(0, 1, "IoU of 0.5 or more"),
-    )
+def _reach(report: Report) -> Section:
+    title = "What the default boxes reach"
+    if not report.splits or not report.splits[0].objects:
+        return Section("reach", title, [])
+    split = report.splits[0]
+    sizes = list(next(iter(split.reach.values())).buckets)
+    recalls = {name: [reach.buckets[size].recall for size in sizes] for name, reach in split.reach.items()}
+    chart = bar_chart("Share reached", sizes, recalls, x="size of the object", y=Axis(0, 1, "IoU of 0.5 or more"))
     rows: list[Row] = [
-        [one.name, f"{one.default_boxes:,}", *(f"{number(one.recall[s])} / {number(one.mean[s])}" for s in sizes)]
-        for one in figures.reached
+        [
+            name,
+            f"{reach.default_boxes:,}",
+            *(f"{number(reach.buckets[size].recall)} / {number(reach.buckets[size].mean)}" for size in sizes),
+        ]
+        for name, reach in split.reach.items()
     ]
     note = "Share of the objects with an IoU of 0.5 / mean of the best IoUs. Sizes are COCO's, in pixels of the image."
     blocks: list[Block] = [chart, Table(["default boxes", "number", *sizes], rows, note=note)]
-    if figures.remarks:
-        blocks.append(Lines(figures.remarks))
-    if figures.hardest:
-        blocks.append(Gallery(figures.hardest, "Farthest from any default box", "", 180))
+    blocks.append(Lines(_remarks(split, report.choices[0].name)))
+    hardest = list(hardest_images(report))
+    if hardest:
+        blocks.append(Gallery(hardest, "Farthest from any default box", "", 180))
     intro = (
-        f"An object of {figures.splits[0].name} is reached when a default box overlaps it by 0.5; otherwise it learns "
+        f"An object of {split.name} is reached when a default box overlaps it by 0.5; otherwise it learns "
         "from its one best box, which has a long way to go. The paper's tables at 300 and 512 pixels side by side."
     )
-    return Section("reach", "What the default boxes reach", blocks, intro)
+    return Section("reach", title, blocks, intro)
 
 
-def _fit(fit: Fitted) -> Section:
-    rows: list[Row] = [
-        [name, *(Cell(number(recall), bar=recall) for recall in recalls)] for name, recalls in fit.reached.items()
+def _remarks(split: SplitReport, own: str) -> list[str]:
+    seconds = split.missed_best_box
+    return [
+        f"{own}: {split.reach[own].unreached} of {split.objects} objects have no default box with an IoU of {REACHED} "
+        "and learn from one box each.",
+        f"{seconds.count} of {seconds.objects} objects get their second choice, the best being another object's.",
     ]
-    blocks: list[Block] = [Table(["default boxes", *fit.splits], rows), Text(fit.worth)]
-    if fit.config:
-        blocks.append(Source(fit.config, "For the config of a run that does not start from another detector's weights"))
+
+
+def _fit(fit: Fit) -> Section:
+    splits = [f"{split}{' (held out)' if place else ' (fitted to)'}" for place, split in enumerate(fit.splits)]
+    rows: list[Row] = [
+        [name, *(Cell(number(bucket.recall), bar=bucket.recall) for bucket in buckets)]
+        for name, buckets in fit.reached.items()
+    ]
+    blocks: list[Block] = [Table(["default boxes", *splits], rows), Text(" ".join(fit_worth(fit)))]
+    if fit_is_worth_it(fit):
+        config = yaml.safe_dump({"model": fit.shapes.config()}, sort_keys=False, default_flow_style=None, width=100)
+        blocks.append(Source(config, "For the config of a run that does not start from another detector's weights"))
     return Section("fit", "Fitted default boxes", blocks, "Share of the objects with an IoU of 0.5.")
 
 
-def _augmented(figures: DatasetFigures) -> Section:
-    blocks = [Gallery([figures.augmented], width=600)] if figures.augmented is not None else []
+def _augmented(report: Report, sheet: DrawSheet) -> Section:
+    usable, blocks = report.usable, []
+    if usable is not None and len(usable):
+        image = Image(as_jpeg(sheet(usable), _SHEET), "Augmented training images", f"of {usable.split}")
+        blocks.append(Gallery([image], width=600))
     intro = "Augmented training images, as the network is shown them in the first epoch."
     return Section("augmented", "What training shows", blocks, intro)
