@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Tests at a time: many of them wait for processes that they started.
 JOBS   ?= 2
 # What `make install-all` adds: everything but ray, which is large and which one example uses.
-EXTRAS ?= onnx,openvino,int8,demo,backbones,hub,fast-eval,tensorboard,docs
+EXTRAS ?= onnx,openvino,int8,demo,backbones,hub,fast-eval,tensorboard,completion,docs
 STAMP  := $(VENV)/.installed
 ALL    := $(VENV)/.installed-all
 
