@@ -7,14 +7,14 @@ the notebook from its cells; the pages of the checkout (RESULTS.md and others) a
 import ast
 import base64
 import contextlib
+import dataclasses
 import html
+import inspect
 import io
 import json
 import operator
 import os
 import re
-import tokenize
-from collections.abc import Container, Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -133,13 +133,16 @@ def modules_of(room: str) -> list[str]:
 
 
 def config_page() -> str:
-    """Every key of `ssd/experiment/config.py`: default, default of `mode: paper`, meaning."""
-    source = (ROOT / "ssd" / "experiment" / "config.py").read_text(encoding="utf-8")
-    classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
-    comments = comments_by_line(source)
-    groups = {
-        _name(field): kind for field in _fields(classes["Config"]) if (kind := ast.unparse(field.annotation)) in classes
-    }
+    """Every key of `ssd/experiment/config.py`: what it accepts, its default, that of `mode: paper`, and its meaning."""
+    from ssd.experiment.config import Config
+    from ssd.experiment.config_file import load
+
+    meanings: dict[str, dict[str, str]] = {}
+    for place in ("settings.py", "experiment/config.py"):
+        meanings |= _meanings((ROOT / "ssd" / place).read_text(encoding="utf-8"))
+    defaults, paper = load(), load(None, ["mode=paper"])
+    groups = {field.name: type(getattr(defaults, field.name)) for field in dataclasses.fields(Config)}
+    groups = {name: kind for name, kind in groups.items() if dataclasses.is_dataclass(kind)}
     parts = [
         "# Config reference",
         "A YAML file has these keys; on the command line write `group.key=value`, and `null` for nothing. An unknown "
@@ -147,65 +150,39 @@ def config_page() -> str:
         "`config.yaml`.",
         "Where two defaults stand, the second is that of `mode: paper`.",
         "## Top level",
-        _table(classes["Config"], comments, "", skip=set(groups)),
+        _table("", [key for key in meanings["Config"] if key not in groups], meanings["Config"], (defaults, paper)),
     ]
-    for group, name in groups.items():
-        parts += [f"## {group}", ast.get_docstring(classes[name]) or ""]
-        parts.append(_table(classes[name], comments, f"{group}."))
+    for group, kind in groups.items():
+        parts += [f"## {group}", inspect.getdoc(kind) or ""]
+        parts.append(_table(f"{group}.", list(meanings[kind.__name__]), meanings[kind.__name__], (defaults, paper)))
     return "\n\n".join(parts) + "\n"
 
 
-def comments_by_line(source: str) -> dict[int, str]:
-    """The comment of each line that has one, without its `#`."""
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+def _meanings(source: str) -> dict[str, dict[str, str]]:
+    """Class -> key -> the comment that stands above the key."""
+    lines = source.splitlines()
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse(source).body:
+        for field in node.body if isinstance(node, ast.ClassDef) else ():
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                first = field.lineno - 1
+                while lines[first - 1].lstrip().startswith("#"):
+                    first -= 1
+                comment = " ".join(line.lstrip(" #") for line in lines[first : field.lineno - 1])
+                found.setdefault(node.name, {})[field.target.id] = comment
+    return found
 
 
-def _fields(node: ast.ClassDef) -> Iterator[ast.AnnAssign]:
-    for statement in node.body:
-        if isinstance(statement, ast.AnnAssign):
-            yield statement
+def _table(prefix: str, keys: list[str], meanings: dict[str, str], configs: tuple[object, object]) -> str:
+    from ssd.experiment.key_types import described, key_type
 
-
-def _name(field: ast.AnnAssign) -> str:
-    assert isinstance(field.target, ast.Name)
-    return field.target.id
-
-
-def _table(node: ast.ClassDef, comments: dict[int, str], prefix: str, skip: Container[str] = ()) -> str:
     rows = ["| key | values | default | meaning |", "| --- | --- | --- | --- |"]
-    for field in _fields(node):
-        key = prefix + _name(field)
-        if key in skip:
-            continue
-        lines = range(field.lineno, (field.end_lineno or field.lineno) + 1)
-        meaning = " ".join(comments[line] for line in lines if line in comments)
-        cells = (_code(key), _values(field.annotation), _default(key), meaning)
-        rows.append("| " + " | ".join(cells) + " |")
+    for key in keys:
+        name = prefix + key
+        default, paper = (_code(_yaml(operator.attrgetter(name)(config))) for config in configs)
+        both = default if default == paper or name == "mode" else f"{default}, paper: {paper}"
+        rows.append(f"| {_code(name)} | {described(key_type(name.split('.')))} | {both} | {meanings[key]} |")
     return "\n".join(rows)
-
-
-def _values(annotation: ast.expr) -> str:
-    """What may stand there, in words of YAML rather than of Python."""
-    if isinstance(annotation, ast.BinOp) and ast.unparse(annotation.right) != "None":
-        return f"{_values(annotation.left)} or {_values(annotation.right)}"
-    text = ast.unparse(annotation).removesuffix(" | None")
-    if text.startswith("Literal["):
-        return " ".join(_code(word) for word in ast.literal_eval(text.removeprefix("Literal")))
-    if text.startswith("tuple[tuple["):
-        return "lists of numbers"
-    if text.startswith("tuple["):
-        return "words" if "str" in text else "numbers"
-    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}[text]
-
-
-def _default(key: str) -> str:
-    from ssd.experiment.config import MODE_DEFAULTS, Config
-
-    if key in MODE_DEFAULTS:
-        paper, default = MODE_DEFAULTS[key]
-        return _code(_yaml(default)) + (f", paper: {_code(_yaml(paper))}" if paper != default else "")
-    return _code(_yaml(operator.attrgetter(key)(Config())))
 
 
 def _yaml(value: object) -> str:

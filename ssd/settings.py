@@ -82,7 +82,7 @@ class LossRules:
     `negatives_per_empty_image` 0. A new number is a field here and its use in `ssd.multibox.loss` or `matcher`.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     # IoU with an object from which a default box is matched to it.
     match_iou: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -92,8 +92,6 @@ class LossRules:
     negative_ratio: Annotated[int, Field(ge=1)] = 3
     # Hard negatives from an image without objects.
     negatives_per_empty_image: Annotated[int, Field(ge=0)] = 32
-    # Weight of the box part against the class part; alpha of equation 1.
-    box_weight: Annotated[float, Field(ge=0)] = 1.0
     # Share of each class target that is spread over all classes; 0 turns it off.
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     # Loss weight of the auxiliary heads of googlenet and inception_v3; 0 builds none.

@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 
 from ssd.commands.main import COMMANDS
-from ssd.experiment import config as configs
+from ssd.experiment import config_file as configs
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -55,8 +55,8 @@ def test_every_config_key_has_a_row_with_its_default_and_its_meaning(hooks: Modu
 
 
 def test_the_config_reference_shows_both_modes(hooks: ModuleType) -> None:
-    row = next(line for line in hooks.config_page().splitlines() if "optim.bias_lr_factor" in line)
-    assert "<code>1.0</code>, paper: <code>2.0</code>" in row
+    row = next(line for line in hooks.config_page().splitlines() if "loss.negative_iou" in line)
+    assert "<code>0.4</code>, paper: <code>1.0</code>" in row
 
 
 def _keys() -> Iterator[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ssd
-from ssd.experiment import config as configs
+from ssd.experiment import config_file as configs
 from ssd.model import backbones, vgg
 from ssd.model.factory import BACKBONES, from_settings
 from ssd.report.run_log import read_rows
@@ -30,17 +30,13 @@ NOT_EXPORTED = (
 # Drawn images, one a step; VGGs at an eighth of their width, which others do not have.
 TINY = (
     "data.format=shapes",
-    "data.shapes_train=3",
-    "data.shapes_val=1",
-    "data.shapes_size=80",
+    "data.shapes=[3, 1, 80]",
     "data.workers=0",
     "model.backbone_weights=none",
-    "model.initialisation=caffe",
     "train.batch_size=1",
     "train.epochs=1",
     "train.precision=fp32",
     "train.device=cpu",
-    "train.keep=1",
     "optim.lr=1e-4",
     "optim.warmup=0",
     "optim.ema=0",

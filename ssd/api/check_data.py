@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from ssd.audit.splits import Reading
 from ssd.audit.text import as_dict, as_text
 from ssd.data.formats.annotations import Problem
 from ssd.errors import ArgumentError, at_least
-from ssd.experiment import config as configs
+from ssd.experiment import config_file as configs
 from ssd.experiment import data as experiment_data
 from ssd.experiment.config import Config
 from ssd.experiment.start import starting_settings
@@ -127,6 +126,6 @@ def check_data(
 
 def _config(folder: str | Path | None, overrides: Sequence[str], *, drop_bad_objects: bool) -> Config:
     """The config with which `train --data FOLDER` would train."""
-    named = [] if folder is None else [f"data.folder={json.dumps(str(folder))}"]
+    named = [] if folder is None else [("data.folder", str(folder))]
     drop = ["data.bad_objects=drop"] if drop_bad_objects else []
-    return configs.resolve(configs.load(configs.builtin("finetune"), [*named, *overrides, *drop]))
+    return configs.load(None, [*named, *overrides, *drop])

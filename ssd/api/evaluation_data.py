@@ -8,7 +8,7 @@ from typing import Any
 from ssd.data.dataset import Dataset
 from ssd.data.formats.registry import default_split
 from ssd.errors import DatasetError, EvaluationError
-from ssd.experiment import config as configs
+from ssd.experiment import config_file as configs
 from ssd.experiment.config import Config
 from ssd.training.run_folder import newest_run
 

@@ -12,14 +12,14 @@ from ssd.benchmark import torchvision_baseline
 from ssd.benchmark.agreement import same_numbers
 from ssd.benchmark.fixtures import Bench
 from ssd.benchmark.timing import Contest, DisagreementError
-from ssd.experiment.config import Config, resolve
+from ssd.experiment.config import Config
 from ssd.model.factory import from_settings
 from ssd.multibox.loss import multibox_loss
 from ssd.multibox.matcher import match
 from ssd.settings import LossRules
 from ssd.structures import Predictions, Targets
 from ssd.system.device import choose_dtype
-from ssd.training.optim import AveragedNetwork, parameter_groups, set_lr
+from ssd.training.optim import MOMENTUM, AveragedNetwork, parameter_groups, set_lr
 from ssd.training.step import TrainStep
 from ssd.weights.resolve import read_weights
 
@@ -72,13 +72,13 @@ def our_step(bench: Bench, pixels: Tensor, targets: Targets) -> Callable[[], Ten
     network = from_settings(settings)
     network.load_state_dict(state)
     network.to(bench.device).to(memory_format=torch.channels_last)
-    config, dtype = resolve(Config()), choose_dtype("auto", bench.device)
+    config, dtype = Config(), choose_dtype("auto", bench.device)
     groups = parameter_groups(network, weight_decay=config.optim.weight_decay)
-    optimizer = torch.optim.SGD(groups, lr=0.0, momentum=config.optim.momentum, fused=True)
+    optimizer = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, fused=True)
     set_lr(optimizer, _LR)
     step = TrainStep(
         network,
-        AveragedNetwork(network, config.optim.ema or 0.0),
+        AveragedNetwork(network, config.optim.ema),
         optimizer,
         torch.amp.GradScaler(bench.device.type, enabled=dtype == torch.float16),
         default_boxes=bench.default_boxes,

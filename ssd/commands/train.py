@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 EPILOG = """examples:
   train.py                                        the demo: shapes drawn by the program itself
-  train.py --data my_images                     your own VOC, COCO or YOLO folder, with configs/finetune.yaml
+  train.py --data my_images                     your own VOC, COCO or YOLO folder
   train.py configs/ssd300_voc.yaml data.folder=VOCdevkit train.batch_size=16
   train.py --data my_images --resume auto       go on where the run was stopped
   torchrun --nproc-per-node 2 tools/train.py --data my_images"""
@@ -69,10 +69,11 @@ def main(argv: list[str] | None = None) -> int:
 def load_config(words: list[str], data: str | None, name: str | None) -> "Config":
     """The config file among `words` (or the default one) with every override applied."""
     from ssd.errors import ConfigError
-    from ssd.experiment import config as configs
+    from ssd.experiment import config_file as configs
+    from ssd.experiment.config import Config
 
     files = [word for word in words if "=" not in word]
-    groups = tuple(f"{field.name}." for field in dataclasses.fields(configs.Config))
+    groups = tuple(f"{field.name}." for field in dataclasses.fields(Config))
     for word in files:
         if word.startswith(groups) and not Path(word).exists():
             remedy = f"Write {word}=VALUE, without spaces around the sign."
@@ -81,12 +82,12 @@ def load_config(words: list[str], data: str | None, name: str | None) -> "Config
         raise ConfigError(
             f"{' '.join(files)!r}: more than one config file", place="the command line", remedy="Name one."
         )
-    changes = [word for word in words if "=" in word]
+    changes: list[str | tuple[str, str]] = [word for word in words if "=" in word]
     if data is not None:
-        changes.insert(0, f"data.folder={data}")
+        changes.insert(0, ("data.folder", data))
     if name is not None:
-        changes.append(f"name={name}")
-    path = files[0] if files else configs.builtin("finetune" if data is not None else "demo")
+        changes.append(("name", name))
+    path = files[0] if files else None if data is not None else configs.builtin("demo")
     config = configs.load(path, changes)
     if data is not None and not files and config.data.format == "shapes":
         raise ConfigError("--data with data.format=shapes", place="the command line", remedy="Drop one.")

@@ -19,7 +19,7 @@ from ssd.errors import ImageDecodeError
 from ssd.evaluation.metrics.accumulator import Metric
 from ssd.evaluation.metrics.coco import CocoMetric
 from ssd.evaluation.metrics.voc import VocMetric
-from ssd.experiment.config import Config, resolve
+from ssd.experiment.config import Config
 from ssd.images.preprocess import mean_colour
 from ssd.settings import Preprocessing, Settings
 from ssd.system import distributed
@@ -35,8 +35,8 @@ def open_split(
     """
     data = config.data
     if data.format == "shapes":
-        count = data.shapes_train if which == "train" else data.shapes_val
-        return shapes(which, count=count, size=data.shapes_size)
+        train, val, side = data.shapes
+        return shapes(which, count=train if which == "train" else val, size=side)
     split = data.train if which == "train" else data.val
     if split is None:
         split = default_split(data.folder, data.format, which)
@@ -46,7 +46,6 @@ def open_split(
         format=data.format,
         classes=class_names or data.classes,
         bad_objects=data.bad_objects,
-        difficult=data.difficult if which == "train" else "train",
         voc_offset=data.voc_offset,
         allow_outside=data.allow_outside,
     )
@@ -97,14 +96,12 @@ def train_loader(config: Config, dataset: Dataset, settings: Settings) -> TrainL
 
 def _train_transform(config: Config, input_size: int, preprocessing: Preprocessing) -> TrainTransform:
     augment = config.augment
-    assert augment.order is not None, "resolve the config first"
     return TrainTransform(
         input_size,
         fill=mean_colour(preprocessing),
-        order=augment.order,
+        order=config.mode_rules.augmentation,
         photometric=augment.photometric,
         expand=augment.expand,
-        max_expand=augment.max_expand,
         crop=augment.crop,
         mirror=augment.mirror,
         flip_vertical=augment.flip_vertical,
@@ -115,13 +112,11 @@ def metric(config: Config, dataset: Dataset) -> Metric:
     """The figure that decides which weights are best."""
     if config.train.metric == "voc":
         return VocMetric(dataset.records, dataset.class_names)
-    backend = config.train.coco_backend
-    return CocoMetric(dataset.records, dataset.class_names, dataset.category_ids, backend=backend)
+    return CocoMetric(dataset.records, dataset.class_names, dataset.category_ids)
 
 
 def preview(config: Config, path: Path, dataset: Dataset | None = None) -> None:
     """Write a grid of augmented training images with their boxes, of `dataset` where one is given."""
-    config = resolve(config)
     if dataset is None:
         dataset = open_split(config, "train")
     draw_preview(dataset, _preview_transform(config), path, seed=config.seed)
@@ -129,7 +124,6 @@ def preview(config: Config, path: Path, dataset: Dataset | None = None) -> None:
 
 def augmented_sheet(config: Config, dataset: Dataset, count: int = 16) -> UInt8[np.ndarray, "H W 3"]:
     """Draw that grid for whoever writes it elsewhere."""
-    config = resolve(config)
     return draw_sheet(dataset, _preview_transform(config), count=count, seed=config.seed)
 
 

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from ssd.errors import ConfigError
-from ssd.experiment.config import Config, ModelConfig
+from ssd.experiment.config import Config, ModelConfig, ModeRules
 from ssd.model import backbones, vgg
 from ssd.model.factory import from_settings, settings_for
 from ssd.model.norm import Norm
 from ssd.model.ssd import SSD
 from ssd.settings import (
     SIGMA_REMEDY,
-    BoxSettings,
     NetworkSettings,
     Postprocessing,
     Preprocessing,
@@ -67,7 +66,7 @@ def build_settings(
     `auto` depends on what training starts from: a detector with settings of its own, `source`, or a backbone, and the
     norm that its conv6 and conv7 were trained with (`trained_fc_norm`; None: they start from nothing).
     """
-    sigma = config.model.box_voting or 0.0
+    sigma = config.model.box_voting
     if not can_be_sigma(sigma):
         raise ConfigError(f"{sigma} is out of range", place="model.box_voting", remedy=SIGMA_REMEDY)
     if source is not None and not _same_kind(config.model, source.network):
@@ -86,28 +85,26 @@ def build_settings(
         extras_norm=model.extras_norm,
         levels=model.levels,
         table=model.box_table,
-        truncate=bool(model.truncate_sizes),
-        clip="centre" if model.clip_boxes else "none",
+        truncate=config.mode_rules.truncate_box_sizes,
         min_sizes=model.min_sizes,
         max_sizes=model.max_sizes,
         ratios=model.aspect_ratios,
-        variances=config.loss.variances or BoxSettings.variances,
     )
     rules = Postprocessing(box_voting=sigma)
-    preprocessing = _resized(preprocessing, config.model)
+    preprocessing = _resized(preprocessing, config.mode_rules)
     settings = Settings(settings.network, settings.boxes, class_names, preprocessing, rules)
     return settings if source is None else _with_the_rest(settings, source, config)
 
 
-def _resized(preprocessing: Preprocessing, model: ModelConfig) -> Preprocessing:
+def _resized(preprocessing: Preprocessing, rules: ModeRules) -> Preprocessing:
     """With the resize that suits this training; how the weights to start from were trained stays where both suit it.
 
     Training by default filters what it shows, so `area` replaces the rules without a filter, and only `area` is undone.
     """
     unsuited = {"area": ("uint8", "float"), "uint8": ("area",)}
-    if model.resize is None or preprocessing.resize not in unsuited[model.resize]:
+    if preprocessing.resize not in unsuited[rules.resize]:
         return preprocessing
-    return dataclasses.replace(preprocessing, resize=model.resize)
+    return dataclasses.replace(preprocessing, resize=rules.resize)
 
 
 def starting_settings(config: Config, class_names: tuple[str, ...]) -> Settings:
@@ -150,10 +147,7 @@ def _with_the_rest(settings: Settings, source: Settings, config: Config) -> Sett
     if "none" not in (network.first_level_norm, source.network.first_level_norm):
         norm, eps = source.network.first_level_norm, source.network.l2_eps
         network = dataclasses.replace(network, first_level_norm=norm, l2_eps=eps)
-    if config.loss.variances is None:
-        boxes = dataclasses.replace(boxes, variances=source.boxes.variances)
-    if config.model.clip_boxes is None:
-        boxes = dataclasses.replace(boxes, clip=source.boxes.clip)
+    boxes = dataclasses.replace(boxes, variances=source.boxes.variances, clip=source.boxes.clip)
     same_cells = (boxes.input_size, boxes.grids) == (source.boxes.input_size, source.boxes.grids)
     if config.model.box_table == "auto" and same_cells:
         boxes = dataclasses.replace(boxes, steps=source.boxes.steps)
@@ -235,7 +229,7 @@ def _from_library(config: Config, class_names: tuple[str, ...]) -> Initialised:
     transfer = copy_what_fits(network.state_dict(), imagenet.state)
     network.load_state_dict(transfer.state)
     _report(config.model.backbone_weights, transfer)
-    settings = dataclasses.replace(settings, preprocessing=_resized(imagenet.preprocessing, config.model))
+    settings = dataclasses.replace(settings, preprocessing=_resized(imagenet.preprocessing, config.mode_rules))
     return Initialised(network, settings, _fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
 
 

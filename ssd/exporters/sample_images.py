@@ -62,13 +62,13 @@ def open_images(named: str, which: Literal["train", "val"], split: str | None = 
 
 def own_images(weights: str) -> Images:
     """The validation images of the run that these weights come from; drawn ones where that is not known."""
-    from ssd.experiment import config
+    from ssd.experiment import config_file
     from ssd.experiment import data as experiment_data
 
     path = Path(weights)
     beside = (path if path.is_dir() else path.parent) / "config.yaml"
     if path.exists() and beside.is_file():
-        settings = config.load(beside)
+        settings = config_file.load(beside)
         try:
             dataset = experiment_data.open_split(settings, "val")
         except DatasetError:  # moved since

@@ -25,7 +25,7 @@ _ROWS_AT_ONCE = 2048
 
 @dataclass(frozen=True)
 class LossParts:
-    """The loss and what it is made of. `box` is already multiplied by `box_weight`; both parts are normalised.
+    """The loss and what it is made of. Both parts are normalised.
 
     `auxiliary` is what heads that only train add, already multiplied by their weight.
     """
@@ -67,7 +67,7 @@ def multibox_loss(
         classes = _classes(targets, matches)
         confidence = _confidence_loss(predictions.logits, classes, matched | negatives, rules.label_smoothing)
         normaliser = (count if positives is None else positives).clamp(min=1)
-        return LossParts(rules.box_weight * box / normaliser, confidence / normaliser, count)
+        return LossParts(box / normaliser, confidence / normaliser, count)
 
 
 def hard_negatives(

@@ -15,7 +15,7 @@ _MAX_CHARACTERS = 500_000  # PyYAML reads about 100,000 a second
 _MAX_DEPTH = 30
 
 
-def parse_yaml(text: str, place: object, error: type[SSDError]) -> Any:
+def parse_yaml(text: str, place: object, error: type[SSDError], *, loader: "type[_PlainLoader] | None" = None) -> Any:
     """The value that `text` stands for.
 
     Raises:
@@ -24,11 +24,26 @@ def parse_yaml(text: str, place: object, error: type[SSDError]) -> Any:
     if len(text) > _MAX_CHARACTERS:
         raise error(f"has {len(text):,} characters, more than {_MAX_CHARACTERS:,}", place=place)
     try:
-        return yaml.load(text, _PlainLoader)
+        return yaml.load(text, loader or _PlainLoader)
     except yaml.YAMLError as problem:
         raise error(f"is not valid YAML: {' '.join(str(problem).split())}", place=place, remedy="Fix it.") from None
     except (ValueError, OverflowError) as problem:  # dates and numbers that look like one and are none
         raise error(f"is not valid YAML: {problem}", place=place, remedy="Put quotes around it.") from None
+
+
+class Unquoted(str):
+    """A YAML value that stood without quotes and is still text: the reader's type decides what it means."""
+
+    __slots__ = ()
+
+
+def parse_yaml_text(text: str, place: object, error: type[SSDError]) -> Any:
+    """As `parse_yaml`, but without guessing types: `off`, `2007` and `1e3` stay text, as `Unquoted`.
+
+    Raises:
+        error: as `parse_yaml`.
+    """
+    return parse_yaml(text, place, error, loader=_TextLoader)
 
 
 def shown(value: object) -> str:
@@ -55,6 +70,18 @@ class _PlainLoader(yaml.SafeLoader):
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         return yaml.composer.ComposerError(None, None, why, mark)
 
+
+class _TextLoader(_PlainLoader):
+    """Leave unquoted values as text."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
+
+
+def _construct_text(_: _TextLoader, node: yaml.ScalarNode) -> str:
+    return node.value if node.style else Unquoted(node.value)
+
+
+_TextLoader.add_constructor("tag:yaml.org,2002:str", _construct_text)
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100

@@ -65,12 +65,12 @@ def warn_about_start(first_loss: float, dead: float, num_classes: int, negative_
     if first_loss > _FIRST_LOSS * guess:
         found.append(
             f"the first loss is {first_loss:.3g}, and guessing would be {guess:.3g}: the new layers start too large. "
-            "Use model.initialisation=data, or a lower optim.lr"
+            "Use mode=default, which scales new layers on the first images, or a lower optim.lr"
         )
     if dead > _DEAD_SHARE:
         found.append(
             f"{dead:.0%} of the new layers' units never fire: they cannot learn any more. "
-            "Use model.initialisation=data, a longer optim.warmup or a lower optim.lr"
+            "Use mode=default, which scales new layers on the first images, a longer optim.warmup or a lower optim.lr"
         )
     for text in found:
         log.warning("%s", text)

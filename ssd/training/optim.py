@@ -12,13 +12,14 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ssd.experiment.config import Config
 
+MOMENTUM = 0.9
+
 
 def parameter_groups(
     network: nn.Module,
     *,
     weight_decay: float,
     bias_lr_factor: float = 1.0,
-    bias_decay: bool = False,
     pretrained: Collection[str] = (),
     pretrained_lr_factor: float = 1.0,
 ) -> list[dict[str, Any]]:
@@ -28,8 +29,7 @@ def parameter_groups(
     group carries `lr_factor`, which `set_lr` multiplies in. Parameters named in `pretrained` have groups of their own,
     at `pretrained_lr_factor` times the rate; with a factor of 1 they go with the others.
     """
-    decay = weight_decay if bias_decay else 0.0
-    rules = {"weight": (weight_decay, 1.0), "bias": (decay, bias_lr_factor), "scale": (decay, 1.0)}
+    rules = {"weight": (weight_decay, 1.0), "bias": (0.0, bias_lr_factor), "scale": (0.0, 1.0)}
     members: dict[tuple[str, float], list[nn.Parameter]] = {}
     for share in (1.0, pretrained_lr_factor):
         members |= {(kind, share): [] for kind in rules}
@@ -57,16 +57,15 @@ class Schedule:
     lr: float
     total: int  # optimizer steps of the run
     warmup: int = 0
-    shape: Literal["steps", "cosine"] = "steps"
-    drops: tuple[float, ...] = (2 / 3, 5 / 6)  # fractions of the run at which the rate falls tenfold
+    shape: Literal["cosine"] | tuple[float, ...] = "cosine"  # or fractions of the run at which the rate falls tenfold
     final: float = 0.01  # the cosine ends at this fraction of `lr`
 
     def at(self, step: int) -> float:
         """Rate of optimizer step `step`, counted from 0."""
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
-        if self.shape == "steps":
-            return self.lr * 0.1 ** sum(step >= round(self.total * drop) for drop in self.drops)
+        if self.shape != "cosine":
+            return self.lr * 0.1 ** sum(step >= round(self.total * drop) for drop in self.shape)
         done = (step - self.warmup) / max(1, self.total - self.warmup)
         return self.lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
@@ -105,7 +104,6 @@ def build_schedule(config: Config, total: int) -> Schedule:
     """The learning-rate schedule over `total` optimizer steps; `config` is resolved."""
     optim = config.optim
     assert optim.lr is not None, "resolve the config first"
-    assert optim.schedule is not None
     # A short run warms up for a tenth of itself at most.
     warmup = min(optim.warmup, max(1, total // 10)) if optim.warmup else 0
-    return Schedule(optim.lr, total, warmup, optim.schedule, optim.steps, optim.final_lr)
+    return Schedule(optim.lr, total, warmup, optim.schedule)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.errors import CheckpointError, ConfigError
-from ssd.experiment import config as configs
+from ssd.experiment import config_file as configs
 from ssd.experiment.config import Config
 from ssd.system.environment import environment
 from ssd.system.files import clean_leftovers, write_atomic
@@ -20,6 +20,7 @@ from ssd.training.checkpoints import load_state, newest_whole, prune, save_state
 log = logging.getLogger(__name__)
 
 STATES = "state-*.pt"
+STATES_KEPT = 2  # where the newest is damaged, a run goes on from the one before it
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class RunFolder:
         facts = {"class_names": class_names, "command": sys.argv, "seed": config.seed, **environment()}
         write_atomic(self.path / "environment.json", json.dumps(facts, indent=2).encode())
 
-    def save_state(self, state: dict[str, Any], step: int, keep: int) -> None:
-        """Commit a state to disk, then let go of the oldest ones."""
+    def save_state(self, state: dict[str, Any], step: int) -> None:
+        """Commit a state to disk, then delete the oldest ones."""
         save_state(self.path / f"state-{step:08d}.pt", state)
-        prune(self.path, keep, STATES)
+        prune(self.path, STATES_KEPT, STATES)
 
     def find_state(self, resume: str | None) -> dict[str, Any] | None:
         """The state to go on from: `auto` takes the newest whole one of this folder, a path takes that file.

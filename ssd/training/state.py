@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ssd.errors import CheckpointError
-from ssd.experiment import config as configs
+from ssd.experiment import config_file as configs
 from ssd.experiment.config import Config
 from ssd.settings import Settings
 from ssd.structures import Record
@@ -94,7 +94,8 @@ class TrainState:
                 place=place,
                 remedy="Resume with the config the run was started with, and with the same weights to start from.",
             )
-        for key, before, now in _changes(saved["config"], configs.to_dict(self.config)):
+        before_now = configs.upgraded_state(saved["config"], place)
+        for key, before, now in _changes(before_now, configs.to_dict(self.config)):
             log.warning("changed since the run was started: %s was %s, is %s", key, before, now)
         try:
             self.network.load_state_dict(saved["network"])

@@ -6,7 +6,6 @@ first.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import logging
 import math
@@ -22,24 +21,23 @@ from tqdm import tqdm
 from ssd.data.dataset import Dataset
 from ssd.errors import DatasetError, NonFiniteLossError
 from ssd.evaluation.evaluate import Evaluation, evaluate
-from ssd.experiment import config as configs
+from ssd.experiment import config_file as configs
 from ssd.experiment import data as experiment_data
 from ssd.experiment import start as starting
-from ssd.experiment.config import Config
+from ssd.experiment.config import Config, resolve
 from ssd.inference.detector import Detector
 from ssd.model.initialise import fit_to_data_
 from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.loss import LossParts, check_targets
 from ssd.report.page import made_by
 from ssd.report.run_log import RunLog, tensorboard_writer
-from ssd.settings import LossRules
 from ssd.structures import Batch, Predictions, Targets
 from ssd.system import distributed
 from ssd.system.device import choose_dtype
 from ssd.system.version import __version__
 from ssd.training.dead_units import DeadUnits, warn_about_start, watching
 from ssd.training.loss_monitor import LossMonitor
-from ssd.training.optim import AveragedNetwork, build_schedule, parameter_groups, set_lr
+from ssd.training.optim import MOMENTUM, AveragedNetwork, build_schedule, parameter_groups, set_lr
 from ssd.training.page import write_training_page
 from ssd.training.run_folder import RunFolder, open_folder
 from ssd.training.signals import StopRequest, stop_on_signals
@@ -65,7 +63,7 @@ def train(config: Config, *, resume: str | None = None, progress: bool = True) -
     Raises:
         SSDError: bad data, config, checkpoint or image, or a loss that is no longer finite.
     """
-    config = configs.resolve(config)
+    config = resolve(config)
     device = distributed.local_device(config.train.device)
     with distributed.process_group(device), stop_on_signals() as stop:
         trainer = Trainer(config, device, resume, stop, progress=progress and distributed.rank() == 0)
@@ -99,7 +97,7 @@ class Trainer:
         self.updates_per_epoch = -(-self.steps_per_epoch // config.optim.accumulate)
         self.schedule = build_schedule(config, self.updates_per_epoch * config.train.epochs)
         network = begin.network.to(device).to(memory_format=torch.channels_last)
-        if saved is None and config.model.initialisation == "data":
+        if saved is None and config.mode_rules.scale_new_layers:
             start_images = network_input(self.loader.first_images(16), device, begin.settings.preprocessing)
             fit_to_data_(network, start_images, begin.fresh)
         starting.freeze(network, config.model.freeze_stages, begin.pretrained)
@@ -168,7 +166,7 @@ class Trainer:
             if not self._evaluate(epoch, bar):
                 return False
             self._save()
-        elif self._due(epoch, self.config.train.save_every):
+        else:
             self._save()
         return True
 
@@ -235,7 +233,7 @@ class Trainer:
                 remedy="Lower optim.lr. No checkpoint was written from this state.",
             )
         if distributed.rank() == 0:
-            self.folder.save_state(self.state.to_dict(), self.state.step, self.config.train.keep)
+            self.folder.save_state(self.state.to_dict(), self.state.step)
         distributed.barrier()
 
     def _save_weights(self, row: dict[str, Any], *, best: bool) -> None:
@@ -288,23 +286,21 @@ class Trainer:
 
     def _new_state(self, network: nn.Module, pretrained: frozenset[str]) -> TrainState:
         optim = self.config.optim
-        assert optim.bias_lr_factor is not None, "resolve the config first"
         groups = parameter_groups(
             network,
             weight_decay=optim.weight_decay,
-            bias_lr_factor=optim.bias_lr_factor,
-            bias_decay=bool(optim.bias_decay),
+            bias_lr_factor=self.config.mode_rules.bias_lr_factor,
             pretrained=pretrained,
             pretrained_lr_factor=optim.backbone_lr_factor,
         )
-        optimizer = torch.optim.SGD(groups, lr=0.0, momentum=optim.momentum, fused=True)
+        optimizer = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, fused=True)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        average = AveragedNetwork(network, optim.ema or 0.0)
+        average = AveragedNetwork(network, optim.ema)
         data = fingerprint(self.train_set.records)
         return TrainState(network, average, optimizer, scaler, self.config, self.settings, data)
 
     def _new_step(self) -> TrainStep:
-        loss, state = self.config.loss, self.state
+        state = self.state
         return TrainStep(
             state.network,
             state.average,
@@ -312,7 +308,7 @@ class Trainer:
             state.scaler,
             default_boxes=default_boxes(self.settings.boxes).to(self.device),
             preprocessing=self.settings.preprocessing,
-            rules=LossRules(**{rule.name: getattr(loss, rule.name) for rule in dataclasses.fields(LossRules)}),
+            rules=self.config.loss,
             variances=self.settings.boxes.variances,
             dtype=self.dtype,
             clip_norm=self.config.optim.clip_norm,

@@ -89,7 +89,7 @@ def test_json_may_be_all_that_is_printed(tmp_path, capsys):
 def test_the_printed_fit_is_a_config(tmp_path, capsys):
     import yaml
 
-    from ssd.experiment.config import from_dict
+    from ssd.experiment.config_file import from_dict
 
     small = xml(*(xml_object(box=(x, 5, x + 2, 6)) for x in range(2, 30, 3)))
     folder = voc_splits(tmp_path, train={"a": small, "b": small}, val={"c": small})

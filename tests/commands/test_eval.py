@@ -14,14 +14,14 @@ from ssd.api.evaluation_data import figures_path, find_config, find_weights
 from ssd.commands.eval import main, parser
 from ssd.data.dataset import open_dataset
 from ssd.evaluation.text import aligned, figure_table, number
-from ssd.experiment import config as configs
+from ssd.experiment import config_file as configs
 from ssd.experiment import data as experiment_data
 from ssd.inference import detector
 from ssd.model.factory import from_settings, settings_for
 from ssd.weights.native import save_weights
 from tests.audit.made import good, voc_splits
 
-SHAPES = {"name": "small", "data": {"format": "shapes", "shapes_train": 4, "shapes_val": 6, "shapes_size": 64}}
+SHAPES = {"name": "small", "data": {"format": "shapes", "shapes": [4, 6, 64]}}
 
 
 def make_run(folder: Path, class_names: tuple[str, ...], config: dict[str, object] | None = None) -> Path:

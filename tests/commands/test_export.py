@@ -201,7 +201,7 @@ def test_images_are_a_data_set_or_a_folder(bccd, photos):
 
 def test_without_images_the_runs_own_are_taken_and_drawn_ones_else(weights):
     assert own_images(str(weights)).drawn
-    (weights.parent / "config.yaml").write_text("data:\n  format: shapes\n  shapes_val: 3\n  shapes_size: 96\n")
+    (weights.parent / "config.yaml").write_text("data:\n  format: shapes\n  shapes: [4, 3, 96]\n")
     own = own_images(str(weights.parent))
     assert (own.drawn, len(own), own.load(0).shape) == (False, 3, (96, 96, 3))
     (weights.parent / "config.yaml").write_text("data:\n  folder: gone\n")

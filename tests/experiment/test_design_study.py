@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import ssd
-from ssd.experiment import config as configs
+from ssd.experiment import config_file as configs
 from ssd.experiment import start as starting
+from ssd.experiment.config import resolve
 from ssd.model.factory import from_settings
 from ssd.multibox.default_boxes import default_boxes
 from ssd.settings import Preprocessing
@@ -33,7 +34,7 @@ def config(words: list[str]) -> configs.Config:
     (command,) = re.findall(r"ssd train configs/(\w+)\.yaml (.*)", SECTION.replace("\\\n", " "))
     usual = [word for word in shlex.split(command[1]) if "=" in word]
     overrides = [unquoted for keys in words for unquoted in shlex.split(keys)]
-    return configs.resolve(configs.load(configs.builtin(command[0]), [*usual, *overrides]))
+    return resolve(configs.load(configs.builtin(command[0]), [*usual, *overrides]))
 
 
 def test_the_recipe_has_the_papers_tables_2_and_3() -> None:
@@ -66,7 +67,7 @@ def test_a_row_builds_its_grids_and_its_boxes(row: str) -> None:
 
 def test_such_a_network_is_trained_resumed_evaluated_and_loaded(tmp_path: Path) -> None:
     words = [
-        *("data.format=shapes", "data.shapes_train=3", "data.shapes_val=1", "data.shapes_size=80", "data.workers=0"),
+        *("data.format=shapes", "data.shapes=[3, 1, 80]", "data.workers=0"),
         *("model.backbone=vgg11", "model.width=0.125", "model.input_size=80", "model.backbone_weights=none"),
         *("model.atrous=false", "model.fc_norm=group", "model.extras_norm=group", "model.levels=[10,5,3,1]"),
         *("train.batch_size=1", "train.device=cpu", "train.precision=fp32", "optim.lr=1e-4", f"output={tmp_path}"),
@@ -82,10 +83,10 @@ def test_such_a_network_is_trained_resumed_evaluated_and_loaded(tmp_path: Path) 
 
 def test_a_network_of_the_study_starts_from_a_detector_where_they_agree(tmp_path: Path) -> None:
     small = ["model.backbone=vgg11", "model.width=0.125", "model.input_size=80", "model.backbone_weights=none"]
-    usual = starting.start(configs.resolve(configs.load(None, small)), ("cat",))
+    usual = starting.start(resolve(configs.load(None, small)), ("cat",))
     save_weights(tmp_path / "usual.safetensors", usual.network.state_dict(), usual.settings)
     words = [*small, "model.atrous=false", f"model.weights={tmp_path / 'usual.safetensors'}"]
-    begun = starting.start(configs.resolve(configs.load(None, words)), ("cat",))
+    begun = starting.start(resolve(configs.load(None, words)), ("cat",))
     assert torch.equal(begun.network.backbone.conv5_2.weight, usual.network.backbone.conv5_2.weight)
     assert {"backbone.conv6", "backbone.conv7", "extras.conv9_1"} <= set(begun.fresh)
     assert "extras.conv9_2" not in begun.fresh

@@ -10,7 +10,7 @@ import torchvision
 
 from ssd.data.dataset import Dataset
 from ssd.errors import ConfigError, ImageDecodeError, MissingExtraError
-from ssd.experiment import config as configs
+from ssd.experiment import config_file as configs
 from ssd.experiment import data as experiment_data
 from ssd.experiment import start as starting
 from ssd.model.factory import from_settings
@@ -27,7 +27,7 @@ def test_a_network_that_cannot_be_is_named_before_weights_are_fetched(
 ) -> None:
     monkeypatch.setattr("ssd.weights.fetch.download", lambda *_, **__: pytest.fail("something was fetched"))
     with pytest.raises((ConfigError, MissingExtraError), match=mistake.partition("=")[0]):
-        starting.start(configs.resolve(configs.load(None, [mistake])), ("cat",))
+        starting.start(configs.load(None, [mistake]), ("cat",))
 
 
 def images(count: int, decoded: list[str], damaged: int | None = None) -> Dataset:
@@ -58,6 +58,7 @@ def test_of_a_large_set_only_what_is_evaluated_on_is_looked_through() -> None:
 
 
 AUTO = ("model.extras_norm=auto", "model.fc_norm=auto", "model.box_table=auto", "model.width=0.125")
+PLAIN = ("model.extras_norm=none", "model.fc_norm=none", "model.box_table=voc")
 
 
 @pytest.mark.parametrize(
@@ -65,21 +66,20 @@ AUTO = ("model.extras_norm=auto", "model.fc_norm=auto", "model.box_table=auto", 
     [
         ("model.box_table=coco",),
         ("model.extras_norm=group", "model.fc_norm=batch"),
-        ("model.clip_boxes=true", "loss.variances=[0.1,0.1,0.1,0.3]"),
         ("model.levels=[16,8,4]",),
     ],
 )
 def test_auto_is_what_the_given_detector_was_trained_with(tmp_path: Path, trained: tuple[str, ...]) -> None:
     usual = ("model.input_size=128", "model.backbone_weights=none")
-    first = configs.resolve(configs.load(None, [*usual, *AUTO[3:], *trained]))
+    first = configs.load(None, [*usual, *PLAIN, *AUTO[3:], *trained])
     source = starting.start(first, ("cat",))
     path = tmp_path / "first.safetensors"
     save_weights(path, source.network.state_dict(), source.settings)
     words = [*usual, *AUTO, f"model.weights={path}"]
-    again = starting.start(configs.resolve(configs.load(None, words)), ("cat",))
+    again = starting.start(configs.load(None, words), ("cat",))
     assert again.settings == source.settings
     assert again.fresh == ()
-    larger = starting.start(configs.resolve(configs.load(None, [*words, "model.input_size=160"])), ("cat",))
+    larger = starting.start(configs.load(None, [*words, "model.input_size=160"]), ("cat",))
     assert larger.settings.network.fc_norm == source.settings.network.fc_norm
     boxes = source.settings.boxes
     fine = box_settings(160, larger.settings.boxes.grids, table="fine", clip=boxes.clip, variances=boxes.variances)
@@ -100,7 +100,7 @@ def test_auto_is_what_the_given_detector_was_trained_with(tmp_path: Path, traine
 def test_fine_tuning_normalises_new_layers_where_nothing_else_does(
     words: tuple[str, ...], trained: Norm | None, norms: tuple[str, str]
 ) -> None:
-    config = configs.resolve(configs.load(configs.builtin("finetune"), words))
+    config = configs.load(None, words)
     settings = starting.build_settings(config, ("cat",), Preprocessing(), trained_fc_norm=trained)
     assert (settings.network.extras_norm, settings.network.fc_norm) == norms
     assert settings.boxes.min_sizes[:2] == pytest.approx((21, 60))
@@ -108,33 +108,31 @@ def test_fine_tuning_normalises_new_layers_where_nothing_else_does(
 
 def test_what_starts_from_nothing_is_named_in_short(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     small = ("model.input_size=64", "model.backbone_weights=none", "model.width=0.125")
-    source = starting.start(configs.resolve(configs.load(None, small)), ("cat",))
+    source = starting.start(configs.load(None, small), ("cat",))
     state = {name: tensor for name, tensor in source.network.state_dict().items() if name.startswith("backbone.conv1")}
     part = tmp_path / "part.safetensors"
     save_weights(part, state | {"head.boxes.0.bias": torch.zeros(16)}, source.settings)
     caplog.set_level("INFO", "ssd.experiment.start")
-    starting.start(
-        configs.resolve(configs.load(None, [*small, f"model.weights={tmp_path / 'part.safetensors'}"])), ("cat",)
-    )
+    starting.start(configs.load(None, [*small, f"model.weights={tmp_path / 'part.safetensors'}"]), ("cat",))
     line = next(message for message in caplog.messages if message.startswith("initialised: "))
     names = line.removeprefix("initialised: ").split(", ")
     assert {"backbone.conv6", "extras", "first_norm", "head.boxes.1", "head.classes.0"} <= set(names)
     assert not [name for name in names if name.startswith(("extras.", "backbone.conv1"))]
 
 
-SMALL = ("model.input_size=64", "model.backbone_weights=none", "model.width=0.125")
+SMALL = ("model.input_size=64", "model.backbone_weights=none", "model.width=0.125", *PLAIN)
 
 
 def saved_detector(folder: Path, *words: str) -> Path:
     """A detector of one class with random weights, and settings as `words` say."""
-    begin = starting.start(configs.resolve(configs.load(None, [*SMALL, *words])), ("cat",))
+    begin = starting.start(configs.load(None, [*SMALL, *words]), ("cat",))
     path = folder / "detector.safetensors"
     save_weights(path, begin.network.state_dict(), begin.settings)
     return path
 
 
 def begun(*words: str) -> starting.Initialised:
-    return starting.start(configs.resolve(configs.load(None, [*SMALL, *words])), ("cat",))
+    return starting.start(configs.load(None, [*SMALL, *words]), ("cat",))
 
 
 def test_what_no_key_names_is_as_the_given_detector_was_trained(tmp_path: Path) -> None:
@@ -143,7 +141,10 @@ def test_what_no_key_names_is_as_the_given_detector_was_trained(tmp_path: Path) 
         source.settings,
         network=dataclasses.replace(source.settings.network, first_level_norm="batch", l2_eps=1e-5),
         boxes=dataclasses.replace(
-            source.settings.boxes, steps=tuple(0.9 * step for step in source.settings.boxes.steps)
+            source.settings.boxes,
+            steps=tuple(0.9 * step for step in source.settings.boxes.steps),
+            clip="centre",
+            variances=(0.1, 0.1, 0.1, 0.3),
         ),
     )
     path = tmp_path / "foreign.safetensors"
@@ -151,15 +152,13 @@ def test_what_no_key_names_is_as_the_given_detector_was_trained(tmp_path: Path) 
     again = begun(*AUTO[:3], f"model.weights={path}")
     assert again.settings == foreign
     assert "first_norm.running_mean" in again.network.state_dict()
-    overruled = begun(*AUTO[:3], f"model.weights={path}", "model.clip_boxes=true", "loss.variances=[1,1,1,1]").settings
-    assert (overruled.boxes.clip, overruled.boxes.variances) == ("centre", (1, 1, 1, 1))
 
 
 def test_the_mode_says_how_images_are_resized_and_whether_boxes_vote(tmp_path: Path) -> None:
     ours, paper = begun().settings, begun("mode=paper").settings
     assert (ours.preprocessing.resize, ours.postprocessing.box_voting) == ("area", 0.05)
     assert (paper.preprocessing.resize, paper.postprocessing.box_voting) == ("uint8", 0.0)
-    chosen = begun("model.resize=uint8", "model.box_voting=0.1").settings
+    chosen = begun("mode=paper", "model.box_voting=0.1").settings
     assert (chosen.preprocessing.resize, chosen.postprocessing.box_voting) == ("uint8", 0.1)
     older = begun(f"model.weights={saved_detector(tmp_path, 'mode=paper')}").settings
     assert older.preprocessing.resize == "area", "training filters what it shows, so detection does"
@@ -176,11 +175,10 @@ def test_a_library_backbone_is_shown_filtered_images_too(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("trained", "word", "then"),
     [
-        ("float", "model.resize=area", "area"),  # torchvision's
-        ("antialias", "model.resize=area", "antialias"),  # a filter too
+        ("float", "mode=default", "area"),  # torchvision's
+        ("antialias", "mode=default", "antialias"),  # a filter too
         ("float", "mode=paper", "float"),
         ("area", "mode=paper", "uint8"),
-        ("area", "model.resize=uint8", "uint8"),
     ],
 )
 def test_the_resize_of_a_detector_to_start_from_is_kept_where_it_suits(
@@ -195,9 +193,11 @@ def test_the_resize_of_a_detector_to_start_from_is_kept_where_it_suits(
 
 
 def test_a_sigma_that_cannot_be_is_named() -> None:
-    for sigma in ("-0.1", "2", ".nan", "1e-40"):
-        with pytest.raises(ConfigError, match=r"model\.box_voting.*0\.000001 to 1"):
+    for sigma in ("-0.1", "2", ".nan"):
+        with pytest.raises(ConfigError, match=r"model\.box_voting = .*a number from 0 to 1"):
             begun(f"model.box_voting={sigma}")
+    with pytest.raises(ConfigError, match=r"model\.box_voting.*0\.000001 to 1"):
+        begun("model.box_voting=1e-40")
 
 
 def test_a_detector_of_which_nothing_fits_is_refused_and_says_what_would(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_detector_of_which_nothing_fits_is_refused_and_says_what_would(tmp_pat
 
 def test_the_settings_of_a_start_are_known_before_it(tmp_path: Path) -> None:
     words = (*AUTO[:3], f"model.weights={saved_detector(tmp_path, 'model.box_table=coco')}")
-    expected = starting.starting_settings(configs.resolve(configs.load(None, [*SMALL, *words])), ("cat",))
+    expected = starting.starting_settings(configs.load(None, [*SMALL, *words]), ("cat",))
     assert expected == begun(*words).settings
     assert expected != begun(*AUTO[:3]).settings
 
@@ -255,7 +255,7 @@ def test_a_wrong_number_of_sizes_is_told_of_the_levels_that_there_are(tmp_path: 
 def test_the_first_two_stages_are_frozen_where_all_of_them_was_loaded(
     missing: tuple[str, ...], words: tuple[str, ...], stages: set[str]
 ) -> None:
-    config = configs.resolve(configs.load(None, [*SMALL, *words]))
+    config = configs.load(None, [*SMALL, *words])
     network = starting.start(config, ("cat",)).network
     loaded = {name for name, _ in network.named_parameters() if name not in missing}
     starting.freeze(network, config.model.freeze_stages, loaded)

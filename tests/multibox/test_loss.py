@@ -29,7 +29,7 @@ from tests.multibox.made import (
 QUARTERS = torch.tensor([[x, y, x + 0.5, y + 0.5] for y in (0.0, 0.5) for x in (0.0, 0.5)])
 
 
-def slow_loss(predictions, targets, matches, default_boxes, *, negative_ratio, per_empty, box_weight, positives):
+def slow_loss(predictions, targets, matches, default_boxes, *, negative_ratio, per_empty, positives):
     """The multibox loss one number at a time, in Python's double precision."""
     box_sum = class_sum = 0.0
     count = 0
@@ -51,7 +51,7 @@ def slow_loss(predictions, targets, matches, default_boxes, *, negative_ratio, p
         class_sum += sum(nll[k][0] for k in worst)
         count += len(matched)
     normaliser = max(1, count if positives is None else positives)
-    return box_weight * box_sum / normaliser, class_sum / normaliser, count
+    return box_sum / normaliser, class_sum / normaliser, count
 
 
 def compute(predictions, targets, default_boxes, *, positives=None, **changes):
@@ -94,14 +94,11 @@ def test_a_worked_example(on_either_device):
     boxes=st.integers(1, 40),
     negative_ratio=st.integers(0, 4),
     per_empty=st.sampled_from([0, 1, 5, 1000]),
-    box_weight=st.sampled_from([1.0, 0.25]),
     positives=st.sampled_from([None, 0.5, 7.5]),
     ties=st.booleans(),
     is_cpu=st.booleans(),
 )
-def test_it_equals_plain_loops(
-    seed, images, most, boxes, negative_ratio, per_empty, box_weight, positives, ties, is_cpu
-):
+def test_it_equals_plain_loops(seed, images, most, boxes, negative_ratio, per_empty, positives, ties, is_cpu):
     generator = torch.Generator().manual_seed(seed)
     default_boxes = random_boxes(boxes, generator)
     targets = random_targets(images, most, generator, num_classes=3)
@@ -116,7 +113,6 @@ def test_it_equals_plain_loops(
         default_boxes,
         negative_ratio=negative_ratio,
         per_empty=per_empty,
-        box_weight=box_weight,
         positives=positives,
     )
     with pretended_device(is_cpu):
@@ -125,7 +121,7 @@ def test_it_equals_plain_loops(
             targets,
             matches,
             default_boxes,
-            LossRules(negative_ratio=negative_ratio, negatives_per_empty_image=per_empty, box_weight=box_weight),
+            LossRules(negative_ratio=negative_ratio, negatives_per_empty_image=per_empty),
             VARIANCES,
             positives=None if positives is None else torch.tensor(positives),
         )

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from ssd.data.dataset import open_dataset, scan
-from ssd.experiment import config
+from ssd.experiment import config_file as config
 from ssd.images.decode import decode
 from ssd.inference.detector import load
 from ssd.model.factory import from_settings, settings_for
@@ -80,7 +80,7 @@ def config_yaml(folder: Path) -> tuple[list[bytes], Call]:
     def call(data: bytes) -> object:
         path.write_bytes(data)
         overrides = [word for word in data.decode(errors="replace").split()[:3] if "=" in word]
-        return config.to_yaml(config.resolve(config.load(path, overrides)))
+        return config.to_yaml(config.load(path, overrides))
 
     seeds = [file.read_bytes() for file in sorted((ROOT / "configs").glob("*.yaml"))]
     return [*seeds, b"optim.lr=1e-3 train.epochs=3 data.classes=[cat,dog]"], call

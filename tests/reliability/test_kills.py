@@ -19,8 +19,8 @@ from tests.reliability.nursery import Nursery
 from tests.training.runs import TINY, assert_same
 
 # Averaging, accumulation and warm-up; a state after each of the three epochs of three steps.
-HARD = (*TINY, "optim.accumulate=2", "optim.ema=0.9", "train.eval_every=2", "train.save_every=1", "train.keep=9")
-HARD += ("data.shapes_val=12",)  # an evaluation of three batches
+HARD = (*TINY, "optim.accumulate=2", "optim.ema=0.9", "train.eval_every=2")
+HARD += ("data.shapes=[12, 12, 80]",)  # an evaluation of three batches
 KILL_AT = """
 import os, signal
 from ssd.training import loss_monitor as loss_monitor

@@ -98,7 +98,7 @@ def test_ranks_with_different_configs_stop_on_all(nursery: Nursery, tmp_path: Pa
 @pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_uneven_data_and_empty_shares_train_to_the_end(nursery: Nursery, tmp_path: Path, ranks: int) -> None:
     """Seven images in batches of six, and two to evaluate: on three ranks the third has none."""
-    uneven = ("data.shapes_train=7", "data.shapes_val=2", *THREE, "train.epochs=2")
+    uneven = ("data.shapes=[7, 2, 80]", *THREE, "train.epochs=2")
     ended = nursery.run("train", *words(tmp_path, *uneven), ranks=ranks, timeout=30)
     assert [(rank.code, rank.hung) for rank in ended] == [(0, False)] * ranks
     assert [row["step"] for row in read_rows(tmp_path / "tiny" / "train.jsonl")] == [1, 2, 3, 4]
@@ -111,7 +111,7 @@ def test_evaluation_counts_each_image_once_and_equals_one_process(nursery: Nurse
     reports: list[dict[str, Any]] = []
     for ranks in (1, 2, 3):
         report = tmp_path / f"{ranks}.json"
-        five = ("--set", "data.shapes_val=5", "--precision", "fp32", "--output", str(report))
+        five = ("--set", "data.shapes=[12, 5, 80]", "--precision", "fp32", "--output", str(report))
         ended = nursery.run("eval", weights, "--coco", "--voc", *five, "--quiet", ranks=ranks, timeout=60)
         assert [rank.code for rank in ended] == [0] * ranks, ended[0].err
         content = json.loads(report.read_text())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ssd.experiment import config as configs
+from ssd.experiment import config_file as configs
 from ssd.report.run_log import read_rows
 from ssd.training.checkpoints import load_state
 from ssd.weights.native import load_weights
@@ -82,7 +82,7 @@ def test_a_run_says_how_it_was_made(nursery: Nursery, tmp_path: Path) -> None:
     assert facts["python"]
     assert facts["command"]
     config = configs.load(run / "config.yaml")
-    assert (config.seed, config.model.initialisation) == (5, "data")  # what the mode decides is written out
+    assert (config.seed, config.mode) == (5, "default")
     assert config.optim.lr
     assert load_weights(run / "best.safetensors")[2]["config"]["seed"] == 5
 
@@ -91,7 +91,7 @@ def test_a_run_says_how_it_was_made(nursery: Nursery, tmp_path: Path) -> None:
 def test_a_long_run_takes_no_more_room_than_a_short_one(nursery: Nursery, tmp_path: Path) -> None:
     sizes = []
     for epochs in (3, 9):
-        more = (f"train.epochs={epochs}", "train.eval_every=1", "train.keep=2", "train.save_every=1")
+        more = (f"train.epochs={epochs}", "train.eval_every=1")
         assert nursery.run("train", *words(tmp_path / str(epochs), *more))[0].code == 0
         run = tmp_path / str(epochs) / "tiny"
         assert len(list(run.glob("state-*.pt"))) == 2

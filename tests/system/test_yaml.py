@@ -4,7 +4,7 @@ import pytest
 
 from ssd.data.dataset import open_dataset
 from ssd.errors import ConfigError, DatasetError
-from ssd.experiment import config
+from ssd.experiment import config_file as config
 from ssd.system.yaml import parse_yaml, shown
 from tests.data.made import write_image, write_text
 

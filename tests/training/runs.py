@@ -12,9 +12,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 TINY = (
     "data.format=shapes",
-    "data.shapes_train=12",
-    "data.shapes_val=4",
-    "data.shapes_size=80",
+    "data.shapes=[12, 4, 80]",
     "data.workers=0",
     "model.backbone=vgg16_bn",
     "model.backbone_weights=none",

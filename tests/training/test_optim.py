@@ -42,7 +42,7 @@ def test_frozen_parameters_are_in_no_group() -> None:
 
 
 def test_the_papers_schedule_falls_tenfold_at_80k_and_100k_of_120k() -> None:
-    schedule = Schedule(1e-3, total=120_000, drops=(0.6666667, 0.8333333))
+    schedule = Schedule(1e-3, total=120_000, shape=(0.6666667, 0.8333333))
     at = [schedule.at(step) for step in (0, 79_999, 80_000, 99_999, 100_000, 119_999)]
     assert at == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
 

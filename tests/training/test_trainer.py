@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from ssd.errors import CheckpointError, NonFiniteLossError
-from ssd.experiment import config as configs
-from ssd.experiment.config import Config
+from ssd.experiment import config_file as configs
+from ssd.experiment.config import Config, resolve
 from ssd.report.run_log import read_rows
 from ssd.settings import LossRules, Settings
-from ssd.training import trainer
+from ssd.training import run_folder, trainer
 from ssd.training.checkpoints import load_state
 from ssd.weights.native import load_weights
 from tests.training.runs import TINY, assert_same, environment, run_training, train_command
@@ -43,11 +43,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run, with averaging, accumulation and warm-up on."""
     folder = tmp_path_factory.mktemp("finished")
     torch.set_num_threads(1)  # like every test, and like the processes it is compared with
-    trainer.train(tiny(folder, *HARD), progress=False)
+    with mock.patch.object(run_folder, "STATES_KEPT", 9):
+        trainer.train(tiny(folder, *HARD), progress=False)
     return folder
 
 
-HARD = ("optim.accumulate=2", "optim.ema=0.9", "train.eval_every=2", "train.save_every=1", "train.keep=9")
+HARD = ("optim.accumulate=2", "optim.ema=0.9", "train.eval_every=2")
 
 
 def test_a_run_leaves_config_environment_rows_states_and_weights(finished: Path) -> None:
@@ -97,7 +98,7 @@ def test_a_run_resumed_from_any_state_ends_bit_for_bit_like_the_uninterrupted_on
 def test_asked_to_stop_a_run_finishes_its_step_saves_and_says_so(
     finished: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    command = train_command(tmp_path, *HARD, "train.epochs=60", "optim.schedule=steps", "optim.steps=[]")
+    command = train_command(tmp_path, *HARD, "train.epochs=60", "optim.schedule=[]")
     process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
     log = tmp_path / "tiny" / "train.jsonl"
     deadline = time.monotonic() + 120
@@ -129,7 +130,7 @@ def test_weights_that_are_not_finite_are_never_written(tmp_path: Path) -> None:
         next(trainer.state.network.parameters()).data.fill_(torch.nan)
 
     with mock.patch.object(trainer.Trainer, "_update", poison), pytest.raises(NonFiniteLossError, match="step 1"):
-        trainer.train(tiny(tmp_path, "data.shapes_train=4"), progress=False)
+        trainer.train(tiny(tmp_path, "data.shapes=[4, 4, 80]"), progress=False)
     assert not list((tmp_path / "tiny").glob("*.pt"))
     assert not list((tmp_path / "tiny").glob("*.safetensors"))
 
@@ -210,7 +211,7 @@ def test_a_number_that_belongs_to_a_name_is_no_second_run(tmp_path: Path) -> Non
 def test_a_run_is_not_resumed_on_other_images(tmp_path: Path) -> None:
     trainer.train(tiny(tmp_path, "train.epochs=1"), progress=False)
     with pytest.raises(CheckpointError, match=r"other images or objects.*model\.weights"):
-        trainer.train(tiny(tmp_path, "train.epochs=1", "data.shapes_train=11"), resume="auto", progress=False)
+        trainer.train(tiny(tmp_path, "train.epochs=1", "data.shapes=[11, 4, 80]"), resume="auto", progress=False)
 
 
 def test_what_changed_since_the_start_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -235,7 +236,7 @@ def test_fine_tuning_takes_head_rows_by_class_name(finished: Path, tmp_path: Pat
     state, settings, _ = load_weights(source)
     from ssd.experiment import start as starting
 
-    config = configs.resolve(tiny(tmp_path, f"model.weights={source}"))
+    config = resolve(tiny(tmp_path, f"model.weights={source}"))
     names = ("penguin", settings.class_names[1], settings.class_names[0])
     begin = starting.start(config, names)
     new = begin.network.state_dict()
@@ -274,15 +275,13 @@ def test_every_number_of_the_loss_reaches_the_step(tmp_path: Path) -> None:
         negative_iou=0.3,
         negative_ratio=2,
         negatives_per_empty_image=5,
-        box_weight=2.0,
         label_smoothing=0.1,
     )
-    numbers = dataclasses.asdict(rules) | {"variances": [0.2, 0.2, 0.3, 0.3]}
-    words = [f"loss.{name}={number}" for name, number in numbers.items()]
+    words = [f"loss.{name}={number}" for name, number in dataclasses.asdict(rules).items()]
     with mock.patch.object(trainer, "TrainStep", wraps=trainer.TrainStep) as made:
-        trainer.train(tiny(tmp_path, "train.epochs=1", "data.shapes_train=4", *words), progress=False)
+        trainer.train(tiny(tmp_path, "train.epochs=1", "data.shapes=[4, 4, 80]", *words), progress=False)
     assert made.call_args.kwargs["rules"] == rules
-    assert made.call_args.kwargs["variances"] == (0.2, 0.2, 0.3, 0.3)
+    assert made.call_args.kwargs["variances"] == (0.1, 0.1, 0.2, 0.2)
 
 
 def test_configs_are_frozen(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_the_page_lies_beside_the_figures_and_has_every_section(run: Path, capsy
     assert f"report: {run / 'eval-coco.html'}" in capsys.readouterr().out
     tree = check((run / "eval-coco.html").read_text())
     assert tree.ids() == SECTIONS
-    assert "shapes_train: 4" in " ".join(tree.text)  # the run's config
+    assert "shapes:\n  - 4\n  - 6\n  - 64" in " ".join(tree.text)  # the run's config
     assert ("a", {"href": "report.html"}) in tree.tags
     assert sum(tag == "img" for tag, _ in tree.tags) > 6
     assert {"read and decode", "network", "post-processing"} <= set(tree.text)

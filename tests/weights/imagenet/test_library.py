@@ -8,7 +8,7 @@ import torch
 import torchvision
 
 from ssd.errors import CheckpointError, ConfigError, DownloadError
-from ssd.experiment import config as configs
+from ssd.experiment import config_file as configs
 from ssd.experiment import start as starting
 from ssd.model.factory import from_settings, settings_for
 from ssd.settings import Preprocessing
@@ -22,7 +22,7 @@ def network_of(name: str, size: int = 96):
 
 
 def config_of(*words: str):
-    return configs.resolve(configs.load(None, ["model.input_size=96", "data.format=shapes", *words]))
+    return configs.load(None, ["model.input_size=96", "data.format=shapes", *words])
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", pytest.param("alexnet", marks=pytest.mark.slow)])

@@ -1,0 +1,124 @@
+"""Config keys of earlier versions: where they went, or the value that is fixed now.
+
+Old run folders, run states and config files hold them. One with the value that is fixed now is taken and dropped;
+another value cannot be followed any more, and is an error.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from ssd.errors import ConfigError
+from ssd.experiment.config import PAPER_RULES, DataConfig, ModeRules
+from ssd.experiment.key_types import converted
+from ssd.system.yaml import Unquoted, parse_yaml, shown
+
+log = logging.getLogger(__name__)
+_RULES = ModeRules()
+_SAME = object()
+
+
+@dataclass(frozen=True)
+class Retired:
+    """The value that a key of old has now, and in `mode: paper`."""
+
+    value: Any
+    in_paper_mode: Any = _SAME
+    learned: bool = True  # whether another value would train another network
+    instead: str = ""  # what to write in its place
+
+    def now(self, mode: object) -> Any:
+        """The value in `mode`."""
+        return self.in_paper_mode if mode == "paper" and self.in_paper_mode is not _SAME else self.value
+
+
+_LR = "Set optim.lr=RATE instead."
+RETIRED = {
+    "model.initialisation": Retired("data", "caffe"),
+    "model.truncate_sizes": Retired(_RULES.truncate_box_sizes, PAPER_RULES.truncate_box_sizes),
+    "model.resize": Retired(_RULES.resize, PAPER_RULES.resize),
+    "model.clip_boxes": Retired(None),
+    "data.difficult": Retired("train"),
+    "augment.max_expand": Retired(4.0),
+    "augment.order": Retired(_RULES.augmentation, PAPER_RULES.augmentation),
+    "loss.box_weight": Retired(1.0),
+    "loss.variances": Retired(None),
+    "optim.lr_per_image": Retired(_RULES.lr_per_image, PAPER_RULES.lr_per_image, instead=_LR),
+    "optim.lr_per_picture": Retired(_RULES.lr_per_image, PAPER_RULES.lr_per_image, instead=_LR),
+    "optim.max_lr": Retired(_RULES.max_lr, PAPER_RULES.max_lr, instead=_LR),
+    "optim.momentum": Retired(0.9),
+    "optim.bias_lr_factor": Retired(_RULES.bias_lr_factor, PAPER_RULES.bias_lr_factor),
+    "optim.bias_decay": Retired(False),
+    "optim.final_lr": Retired(0.01),
+    "train.save_every": Retired(1, learned=False),
+    "train.keep": Retired(2, learned=False),
+    "train.coco_backend": Retired("pycocotools", learned=False, instead="ssd eval takes --coco-backend."),
+}
+# Key of old -> its place in data.shapes.
+_SHAPES = {"shapes_train": 0, "shapes_val": 1, "shapes_size": 2}
+
+
+def without_retired(raw: dict[str, Any], place: object, *, of_a_state: bool = False) -> dict[str, Any]:
+    """Say the same with the keys that there are now. Of a run's state, what trains no other network is just dropped.
+
+    Raises:
+        ConfigError: a key has a value that cannot be had any more.
+    """
+    groups = {key: dict(value) if isinstance(value, dict) else value for key, value in raw.items()}
+    _move_shapes(groups.get("data"))
+    _move_steps(groups.get("optim"))
+    for dotted, retired in RETIRED.items():
+        name, key = dotted.split(".")
+        group = groups.get(name)
+        if not isinstance(group, dict) or key not in group:
+            continue
+        value = _value(group.pop(key))
+        follows_lr = key in ("lr_per_image", "lr_per_picture", "max_lr") and _value(group.get("lr")) is not None
+        if value is None or value == retired.now(raw.get("mode")) or follows_lr:
+            continue
+        if not retired.learned and of_a_state:
+            continue
+        raise _gone(dotted, retired, value, raw.get("mode"), place)
+    return groups
+
+
+def _gone(dotted: str, retired: Retired, value: Any, mode: object, place: object) -> ConfigError:
+    now = retired.now(mode)
+    fixed = "as the weights to start from have it" if now is None else f"{now} now" + _by_mode(retired, mode)
+    remedy = retired.instead or "Remove it."
+    if retired.in_paper_mode is not _SAME and value in (retired.value, retired.in_paper_mode):
+        remedy = f"Remove it, or write mode={'paper' if value == retired.in_paper_mode else 'default'}."
+    problem = f"{dotted} = {shown(value)} is no longer a key: it is {fixed}"
+    return ConfigError(problem, place=place, remedy=remedy)
+
+
+def _by_mode(retired: Retired, mode: object) -> str:
+    return "" if retired.in_paper_mode is _SAME else f" in mode {mode or 'default'}"
+
+
+def _move_shapes(data: Any) -> None:
+    """`shapes_train`, `shapes_val` and `shapes_size` stand in one list."""
+    if not isinstance(data, dict) or not _SHAPES.keys() & data.keys():
+        return
+    shapes = list(data.get("shapes", DataConfig.shapes))
+    for key, index in _SHAPES.items():
+        shapes[index] = data.pop(key, shapes[index])
+    data["shapes"] = shapes
+
+
+def _move_steps(optim: Any) -> None:
+    """`schedule: steps` with its `steps` is now the list alone; a cosine never looked at `steps`."""
+    if not isinstance(optim, dict):
+        return
+    steps = optim.pop("steps", None)
+    schedule = optim.get("schedule")
+    if schedule == "steps" or (steps is not None and isinstance(schedule, list | tuple)):
+        optim["schedule"] = [2 / 3, 5 / 6] if steps is None else steps
+
+
+def _value(value: Any) -> Any:
+    """What unquoted text stood for in those versions."""
+    if not isinstance(value, Unquoted):
+        return value
+    number = converted(value, float)
+    return number if isinstance(number, float | int) else parse_yaml(value, "config", ConfigError)
