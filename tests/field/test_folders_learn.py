@@ -9,7 +9,7 @@ from ssd.audit.report import examine
 from ssd.audit.splits import Reading
 from ssd.commands.train import main as train
 from ssd.errors import DatasetError
-from ssd.experiment.config import from_dict
+from ssd.experiment.config_file import from_dict
 from ssd.experiment.data import open_split
 from tests.audit.made import boxes
 from tests.data.made import coco_content, coco_folder, voc_folder, write_image, write_text, xml, xml_object
