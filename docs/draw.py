@@ -60,7 +60,7 @@ class Scene:
         return self.default_boxes[rows].numpy() * self.sides
 
     def _targets(self) -> Targets:
-        batch = collate(torch.zeros(1, 3, 1, 1), [self.sample], [self.sample.image.shape[:2]])
+        batch = collate(torch.zeros(1, 3, 1, 1), [self.sample])
         return Targets(batch.targets.boxes, torch.tensor([self.labels]), batch.targets.crowd, batch.targets.valid)
 
 

@@ -1,5 +1,6 @@
 """Functions of `(..., 4)` boxes. `xyxy` unless the name says `_cxcywh`."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -41,3 +42,20 @@ def iou(boxes: Float[Tensor, "*rest N 4"], others: Float[Tensor, "*rest2 K 4"]) 
     shared = intersection(boxes, others)
     union = area(boxes)[..., :, None] + area(others)[..., None, :] - shared
     return shared / union.clamp_(min=torch.finfo(shared.dtype).tiny)
+
+
+def iou_of_arrays(
+    boxes: Float[np.ndarray, "N 4"], others: Float[np.ndarray, "K 4"], *, inclusive: bool = False
+) -> Float[np.ndarray, "N K"]:
+    """`iou` of arrays, in double precision; `inclusive` counts the far corner's pixel as part of the box."""
+    grow = np.array([0.0, 0.0, 1.0, 1.0]) * inclusive
+    overlaps: np.ndarray = iou(*(torch.from_numpy(side.astype(np.float64) + grow) for side in (boxes, others))).numpy()
+    return overlaps
+
+
+def intersection_of_arrays(
+    boxes: Float[np.ndarray, "N 4"], others: Float[np.ndarray, "K 4"]
+) -> Float[np.ndarray, "N K"]:
+    """`intersection` of arrays."""
+    shared: np.ndarray = intersection(torch.from_numpy(boxes), torch.from_numpy(others)).numpy()
+    return shared

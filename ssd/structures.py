@@ -1,4 +1,4 @@
-"""What travels through the rooms: samples and targets in, predictions and detections out.
+"""What passes from module to module: samples and targets in, predictions and detections out.
 
 Letters in shapes: B images, K default boxes, N objects of one image, C classes with background first,
 D detections kept, S input side. Boxes are `xyxy`; a name ends in `_cxcywh` where they are not.
@@ -42,15 +42,6 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Target:
-    """The objects of one image as the loss sees them: boxes as fractions of the image, labels from 0."""
-
-    boxes: Float[Tensor, "N 4"]
-    labels: Int[Tensor, "N"]
-    crowd: Bool[Tensor, "N"]  # regions to ignore, not objects to learn
-
-
-@dataclass(frozen=True)
 class Targets:
     """The objects of a batch, padded to the fullest image. `valid` marks the real rows.
 
@@ -80,7 +71,6 @@ class Batch:
     targets: Targets
     ids: tuple[int | str, ...]
     paths: tuple[str, ...]
-    sizes: tuple[tuple[int, int], ...]  # (height, width) of each original image, in pixels
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,6 +85,27 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class ImageDetections:
+    """Detections of one image in NumPy, best first; boxes are fractions of the image until `in_pixels`."""
+
+    boxes: Float[np.ndarray, "D 4"]
+    scores: Float[np.ndarray, "D"]
+    labels: Int[np.ndarray, "D"]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def subset(self, rows: Bool[np.ndarray, "D"] | Int[np.ndarray, "_"]) -> "ImageDetections":
+        """Some of them, by a mask or by their numbers."""
+        return ImageDetections(self.boxes[rows], self.scores[rows], self.labels[rows])
+
+    def in_pixels(self, height: int, width: int) -> "ImageDetections":
+        """Fractions to pixels of an image of this size, and not beyond its border; NaN stays NaN."""
+        boxes = self.boxes.clip(0, 1) * np.array([width, height, width, height], np.float32)
+        return ImageDetections(boxes, self.scores, self.labels)
+
+
+@dataclass(frozen=True)
 class BatchDetections:
     """Detections of a batch at a fixed shape, best first. Rows from `counts[b]` on are padding (score 0)."""
 
@@ -102,3 +113,12 @@ class BatchDetections:
     scores: Float[Tensor, "B D"]
     labels: Int[Tensor, "B D"]  # from 0, background gone
     counts: Int[Tensor, "B"]
+
+    def to_images(self) -> list[ImageDetections]:
+        """Each image's detections on the host, without the padding."""
+        boxes, scores, labels = (column.cpu().numpy() for column in (self.boxes, self.scores, self.labels))
+        scores, labels = scores.astype(np.float32), labels.astype(np.int64)
+        return [
+            ImageDetections(boxes[image, :count], scores[image, :count], labels[image, :count])
+            for image, count in enumerate(self.counts.tolist())
+        ]

@@ -9,7 +9,7 @@ from ssd.benchmark.fixtures import Bench
 from ssd.benchmark.timing import Contest, DisagreementError, UnavailableError
 from ssd.errors import MissingExtraError
 from ssd.evaluation.metrics.coco import Backend, CocoMetric
-from ssd.structures import Record
+from ssd.structures import ImageDetections, Record
 
 _CLASSES = 80
 _GUESSES = 100  # detections of an image
@@ -46,8 +46,8 @@ def coco_eval(bench: Bench) -> Contest:
 
 def _figures(backend: Backend, records: list[Record], guesses: list[tuple[Any, Any, Any]]) -> dict[str, Any]:
     metric = CocoMetric(records, [f"class_{label}" for label in range(_CLASSES)], backend=backend)
-    for record, (boxes, scores, labels) in zip(records, guesses, strict=True):
-        metric.update(record.image_id, boxes, scores, labels)
+    for record, columns in zip(records, guesses, strict=True):
+        metric.update(record.image_id, ImageDetections(*columns))
     return metric.compute()
 
 

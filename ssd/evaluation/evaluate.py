@@ -1,6 +1,7 @@
 """A detector, a data set and metrics: figures and loss in one pass over the images, on one process or many."""
 
 import contextlib
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ from ssd.errors import SSDError
 from ssd.evaluation.class_map import ClassMap, make_targets, match_classes
 from ssd.evaluation.metrics.accumulator import Metric
 from ssd.evaluation.metrics.sanity_check import sanity_check
-from ssd.structures import BatchDetections, Predictions, Record, Sample, Targets
+from ssd.structures import BatchDetections, ImageDetections, Predictions, Record, Sample, Targets
 from ssd.system import distributed
 
 Loss = Callable[[Predictions, Targets], dict[str, float]]
@@ -81,7 +82,7 @@ class Evaluation:
 class _Share:
     """What one process contributes; it travels to the others whatever happened, so that none waits in vain."""
 
-    found: list[tuple[int | str, np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
+    found: list[tuple[int | str, ImageDetections]] = field(default_factory=list)
     losses: dict[str, float] = field(default_factory=dict)  # sums over images
     dropped: int = 0
     seconds: float = 0.0
@@ -157,7 +158,7 @@ def _work_through(
                 targets = make_targets(samples, classes).to(predictions.logits.device)
                 for part, value in loss(predictions, targets).items():
                     share.losses[part] = share.losses.get(part, 0.0) + value * len(samples)
-            _keep(share, samples, detector.postprocess(predictions), classes)
+            _keep(share, samples, detector.postprocess(predictions).to_images(), classes)
             advance(len(samples))
     except SSDError as error:
         share.error = error
@@ -191,16 +192,13 @@ def _batches(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _keep(share: _Share, samples: Sequence[Sample], found: BatchDetections, classes: ClassMap) -> None:
-    """Bring the detections of a batch to pixels and to the data's classes."""
-    all_boxes, all_scores, all_labels = (column.cpu().numpy() for column in (found.boxes, found.scores, found.labels))
-    for row, (sample, count) in enumerate(zip(samples, found.counts.tolist(), strict=True)):
-        height, width = sample.image.shape[:2]
-        labels = classes.to_data[all_labels[row, :count]]
+def _keep(share: _Share, samples: Sequence[Sample], images: Sequence[ImageDetections], classes: ClassMap) -> None:
+    """Bring the detections of a batch to pixels and to the data's classes. The metrics refuse a NaN."""
+    for sample, found in zip(samples, images, strict=True):
+        labels = classes.to_data[found.labels]
         kept = labels >= 0
-        # NaN passes through `clip`, and the metrics refuse it.
-        boxes = all_boxes[row, :count][kept].clip(0, 1) * np.array([width, height, width, height], np.float32)
-        share.found.append((sample.image_id, boxes, all_scores[row, :count][kept], labels[kept]))
+        pixels = found.in_pixels(*sample.image.shape[:2])
+        share.found.append((sample.image_id, dataclasses.replace(pixels, labels=labels).subset(kept)))
         share.dropped += int((~kept).sum())
 
 

@@ -9,8 +9,9 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool
 
+from ssd.boxes import iou_of_arrays
 from ssd.errors import ArgumentError
 from ssd.inference.detections import Detections
 
@@ -116,7 +117,7 @@ def compare(
 
 def _twins(some: Detections, others: Detections) -> tuple[Bool[np.ndarray, "N"], Detections]:
     """Which of `some` have a twin among `others`, and these twins."""
-    overlaps = _iou(some.boxes, others.boxes) * (some.labels[:, None] == others.labels)
+    overlaps = iou_of_arrays(some.boxes, others.boxes) * (some.labels[:, None] == others.labels)
     has = overlaps.max(axis=1, initial=0.0) >= _SAME_PLACE
     return has, others[overlaps[has].argmax(axis=1)] if has.any() else others[:0]
 
@@ -124,13 +125,3 @@ def _twins(some: Detections, others: Detections) -> tuple[Bool[np.ndarray, "N"],
 def _limit(others: Detections, score_threshold: float, full: int) -> float:
     """The score from which the other side has kept everything."""
     return float(others.scores[-1]) if len(others) >= full else score_threshold
-
-
-def _iou(boxes: Float32[np.ndarray, "N 4"], others: Float32[np.ndarray, "M 4"]) -> Float[np.ndarray, "N M"]:
-    low = np.maximum(boxes[:, None, :2], others[:, :2])
-    high = np.minimum(boxes[:, None, 2:], others[:, 2:])
-    shared = (high - low).clip(min=0).prod(axis=2)
-    areas = [(b[:, 2:] - b[:, :2]).prod(axis=1) for b in (boxes, others)]
-    union = areas[0][:, None] + areas[1] - shared
-    overlaps: np.ndarray = shared / np.maximum(union, np.finfo(np.float32).tiny)
-    return overlaps

@@ -20,6 +20,7 @@ from ssd.exporters.sample_images import Images
 from ssd.inference.detections import Detections
 from ssd.inference.detector import Detector, load
 from ssd.settings import Settings
+from ssd.structures import ImageDetections
 from ssd.system.environment import environment
 from ssd.system.files import write_atomic
 
@@ -166,7 +167,7 @@ class _Ap:
         for metric, found in ((self.before, before), (self.after, after)):
             labels = np.asarray(self.classes.to_data)[found.labels]
             known = labels >= 0
-            metric.update(image_id, found.boxes[known], found.scores[known], labels[known])
+            metric.update(image_id, ImageDetections(found.boxes, found.scores, labels).subset(known))
 
     def compute(self) -> tuple[float, float] | None:
         """Both APs; None where there are no objects."""

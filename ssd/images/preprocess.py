@@ -14,13 +14,6 @@ from torch import Tensor
 from ssd.settings import Preprocessing
 
 
-def preprocess(
-    image: UInt8[np.ndarray, "H W 3"], preprocessing: Preprocessing, size: int
-) -> Float32[Tensor, "3 {size} {size}"]:
-    """Warp one image to the network's square input and normalise it."""
-    return preprocess_batch([image], preprocessing, size)[0]
-
-
 def preprocess_batch(
     images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
     preprocessing: Preprocessing,

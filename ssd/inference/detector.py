@@ -19,12 +19,12 @@ from ssd.inference import tiling
 from ssd.inference.detections import READABLE_SCORE, Detections
 from ssd.inference.runtime.facts import Graph, is_graph, join, narrow, stack
 from ssd.inference.runtime.open import Runtime, choose_backend, open_graph, open_runtime
-from ssd.inference.tiling import ImageDetections, Tiles
+from ssd.inference.tiling import Tiles
 from ssd.model.factory import from_settings
 from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.postprocess import postprocess
 from ssd.settings import SIGMA_REMEDY, Postprocessing, Settings, can_be_sigma
-from ssd.structures import BatchDetections, Predictions
+from ssd.structures import BatchDetections, ImageDetections, Predictions
 from ssd.weights.hub import fetch_from_hub, is_hub_address
 from ssd.weights.resolve import read_weights
 
@@ -173,13 +173,7 @@ class Detector:
         return self._stream(iter(images), batch_size, search, draw_from, bgr)
 
     def _search(self, images: Sequence[Image], thresholds: dict[str, Any]) -> Iterator[ImageDetections]:
-        found = self.postprocess(self.predict(self.preprocess(images)), **thresholds)
-        boxes, scores, labels = (tensor.cpu().numpy() for tensor in (found.boxes, found.scores, found.labels))
-        for index, count in enumerate(found.counts.tolist()):
-            kept = slice(0, count)
-            yield ImageDetections(
-                boxes[index, kept], scores[index, kept].astype(np.float32), labels[index, kept].astype(np.int64)
-            )
+        yield from self.postprocess(self.predict(self.preprocess(images)), **thresholds).to_images()
 
     def _search_tiles(
         self, tiles: Tiles, overlap: float, batch_size: int, thresholds: dict[str, Any], images: Sequence[Image]
@@ -207,7 +201,7 @@ class Detector:
             for source, array, found in zip(sources, arrays, search(arrays), strict=True):
                 height, width = array.shape[:2]
                 yield Detections(
-                    boxes=_to_pixels(found.boxes, height, width),
+                    boxes=found.in_pixels(height, width).boxes,
                     scores=found.scores,
                     labels=found.labels,
                     class_names=self.class_names,
@@ -298,12 +292,6 @@ def checked_rules(rules: Postprocessing, changes: dict[str, Any]) -> Postprocess
         if name in ("top_k", "max_detections") and value < 1:
             raise ArgumentError(f"{value} is too small", place=name, remedy="Use 1 or more.")
     return dataclasses.replace(rules, **chosen)
-
-
-def _to_pixels(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Fractions to pixels of the image, and not beyond its border."""
-    pixels: np.ndarray = boxes.clip(0, 1) * np.array([width, height, width, height], np.float32)
-    return pixels
 
 
 def load(

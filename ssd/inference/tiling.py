@@ -8,15 +8,16 @@ unless it is larger than the overlap; then the whole image has to show it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 
+from ssd.boxes import intersection_of_arrays
 from ssd.errors import ArgumentError
 from ssd.multibox.postprocess import Candidates, suppress
+from ssd.structures import ImageDetections
 
 Tiles = int | tuple[int, int] | Literal["auto"]
 
@@ -36,15 +37,6 @@ class Window(NamedTuple):
     top: int
     right: int
     bottom: int
-
-
-@dataclass(frozen=True)
-class ImageDetections:
-    """What was found in one image or tile, best first; boxes are fractions of it."""
-
-    boxes: Float32[np.ndarray, "N 4"]
-    scores: Float32[np.ndarray, "N"]
-    labels: Int64[np.ndarray, "N"]
 
 
 Find = Callable[[Sequence[UInt8[np.ndarray, "_ _ 3"]]], Sequence[ImageDetections]]
@@ -183,10 +175,8 @@ def _held(
     """Which cut boxes lie mostly in an uncut one of their class that is about as sure of itself."""
     held = np.zeros(len(boxes), bool)
     whole_boxes, whole_scores, whole_labels = boxes[~cut], scores[~cut], labels[~cut]
-    for index in np.flatnonzero(cut):
+    for index, shared in zip(np.flatnonzero(cut), intersection_of_arrays(boxes[cut], whole_boxes), strict=True):
         box = boxes[index]
-        sides = np.minimum(whole_boxes[:, 2:], box[2:]) - np.maximum(whole_boxes[:, :2], box[:2])
-        shared = sides.clip(min=0).prod(axis=1)
         rivals = (whole_labels == labels[index]) & (whole_scores >= _SURE_ENOUGH * scores[index])
         held[index] = bool((rivals & (shared > _HELD * (box[2:] - box[:2]).prod())).any())
     return held

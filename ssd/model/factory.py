@@ -17,23 +17,13 @@ from ssd.model.levels import levels as library_levels
 from ssd.model.norm import Norm
 from ssd.model.ssd import SSD
 from ssd.model.vgg import VGG, L2Norm
-from ssd.multibox.default_boxes import Table, box_settings, boxes_per_cell
+from ssd.multibox.default_boxes import box_settings, boxes_per_cell
 from ssd.settings import BoxSettings, NetworkSettings, Settings
 
 log = logging.getLogger(__name__)
 
 # The backbones with a name of their own here; beyond them, every name of timm's with feature taps.
 BACKBONES = (*vgg.NAMES, *backbones.NAMES)
-
-
-def ssd300(class_names: tuple[str, ...], *, table: Table = "voc", **numbers: Any) -> Settings:
-    """Settings of SSD300 with VGG16: 8732 default boxes. `numbers` go to `settings_for`."""
-    return settings_for(class_names, input_size=300, table=table, **numbers)
-
-
-def ssd512(class_names: tuple[str, ...], *, table: Table = "voc", **numbers: Any) -> Settings:
-    """Settings of SSD512 with VGG16: 24564 default boxes. `numbers` go to `settings_for`."""
-    return settings_for(class_names, input_size=512, table=table, **numbers)
 
 
 def settings_for(

@@ -26,9 +26,9 @@ POINTWISE = {"vgg16c": ("3_3", "4_3", "5_3")}
 NAMES = (*CONFIGURATIONS, *(f"{name}_bn" for name in CONFIGURATIONS))
 SMALLEST_INPUT = 64
 
-_CHANNELS = (64, 128, 256, 512, 512)
+CHANNELS = (64, 128, 256, 512, 512)
 _FC6_SIDE = 7  # 224 pixels after five pools
-_KEPT_UNITS, _KEPT_TAPS = 4, 3  # one of so many
+_KEPT_UNITS = 4  # of fc6's and fc7's, one of so many
 
 
 class VGG(nn.Module):
@@ -81,36 +81,12 @@ def classifier(
     layers = OrderedDict(_stages(configuration, _pool, norm=_norm(batch_norm), inputs=channels))
     layers["average"] = nn.AdaptiveAvgPool2d(_FC6_SIDE)
     layers["flatten"] = nn.Flatten()
-    layers["fc6"] = nn.Linear(_CHANNELS[4] * _FC6_SIDE**2, 4096)
+    layers["fc6"] = nn.Linear(CHANNELS[4] * _FC6_SIDE**2, 4096)
     for number in (6, 7):
         layers[f"relu{number}"] = nn.ReLU(inplace=True)
         layers[f"dropout{number}"] = nn.Dropout(0.5)
         layers[f"fc{number + 1}"] = nn.Linear(4096, 4096 if number == 6 else num_classes)
     return nn.Sequential(layers)
-
-
-@torch.no_grad()
-def operate(whole: nn.Sequential, configuration: str = "vgg16", *, atrous: bool = True) -> VGG:
-    """SSD's surgery on a `classifier`: the convolutions stay, fc6 and fc7 are thinned out, fc8 goes (section 3.1).
-
-    Of fc6 and fc7 every fourth unit is kept, and of fc6's 7x7 taps every third in each direction; all of them without
-    `atrous`.
-    """
-    units, taps = (_KEPT_UNITS, _KEPT_TAPS) if atrous else (1, 1)
-    batch_norm = hasattr(whole, "norm1_1")
-    backbone = VGG(configuration, batch_norm=batch_norm, atrous=atrous)
-    state = backbone.state_dict()
-    state.update({name: value for name, value in whole.state_dict().items() if name in state})
-    fc6, fc7 = whole.get_submodule("fc6"), whole.get_submodule("fc7")
-    assert isinstance(fc6, nn.Linear)
-    assert isinstance(fc7, nn.Linear)
-    windows = fc6.weight.reshape(len(fc6.weight), -1, _FC6_SIDE, _FC6_SIDE)
-    state["conv6.weight"] = windows[::units, :, ::taps, ::taps]
-    state["conv6.bias"] = fc6.bias[::units]
-    state["conv7.weight"] = fc7.weight[::units, ::units, None, None]
-    state["conv7.bias"] = fc7.bias[::units]
-    backbone.load_state_dict(state)
-    return backbone
 
 
 def grids(input_size: int, *, atrous: bool = True) -> tuple[int, ...]:
@@ -136,7 +112,7 @@ def _stages(
 ) -> Iterator[tuple[str, nn.Module]]:
     """Names and layers of the five stages; `pool` makes the one that ends stage 1, 2 and so on."""
     pointwise = POINTWISE.get(configuration, ())
-    for stage, (depth, full) in enumerate(zip(CONFIGURATIONS[configuration], _CHANNELS, strict=True), start=1):
+    for stage, (depth, full) in enumerate(zip(CONFIGURATIONS[configuration], CHANNELS, strict=True), start=1):
         outputs = scaled(full, width)
         for name in (f"{stage}_{index}" for index in range(1, depth + 1)):
             kernel = 1 if name in pointwise else 3
@@ -146,7 +122,7 @@ def _stages(
 
 
 def _convolutions_for_fc(width: float, atrous: bool) -> tuple[nn.Conv2d, nn.Conv2d]:
-    conv5, conv7 = scaled(_CHANNELS[4], width), out_channels(width, atrous=atrous)[-1]
+    conv5, conv7 = scaled(CHANNELS[4], width), out_channels(width, atrous=atrous)[-1]
     if atrous:
         # The receptive field of fc6's 7x7 is kept by spreading 3x3 taps six cells apart.
         fc6 = nn.Conv2d(conv5, conv7, 3, padding=6, dilation=6)

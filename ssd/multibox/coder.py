@@ -20,8 +20,8 @@ def encode(
     """Express each box relative to its default box.
 
     Centres are measured in default-box sides, sides as log ratios; both are divided by `variances` so that their
-    spread is near one. A box without width or height has no logarithm and gives an infinite offset: `check_targets`
-    refuses such boxes on the host, where the image can still be named.
+    spread is near one. A box without width or height has no logarithm and gives an infinite offset: such
+    boxes are refused where annotations are read.
     """
     cx, cy, width, height = to_cxcywh(boxes).unbind(-1)
     default_cx, default_cy, default_width, default_height = to_cxcywh(default_boxes).unbind(-1)

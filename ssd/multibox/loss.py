@@ -4,7 +4,6 @@ Default boxes that answer for an object learn its offsets (smooth L1) and its cl
 others only the worst few learn that they are background, three for each positive of their image.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +11,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ssd.errors import AnnotationError
 from ssd.multibox.coder import Variances, encode
 from ssd.multibox.matcher import Matches
 from ssd.settings import LossRules
@@ -57,6 +55,9 @@ def multibox_loss(
     given (matched boxes of all processes over their number); at least by 1. An image without objects teaches background
     through `negatives_per_empty_image` boxes; 0 is the paper, where it teaches nothing. Sums are made in float32,
     whatever the predictions are. Without anything to learn the loss is a zero that is still connected to the network.
+
+    It relies on finite boxes with an area and on labels from 0 to C - 2 in every valid row: whatever reads annotations
+    checks that (`ssd.data.loading.batches.load_checked`), where the image can still be named.
     """
     matched = matches.object_index >= 0
     count = matched.sum()
@@ -86,30 +87,6 @@ def hard_negatives(
     equal = loss == last
     room = wanted[:, None] - worse.sum(dim=1, keepdim=True)
     return candidates & (worse | (equal & (equal.cumsum(dim=1) <= room)))
-
-
-def check_targets(targets: Targets, paths: Sequence[str], num_classes: int) -> None:
-    """Refuse objects that no loss can learn from; meant for the host, where a batch is put together.
-
-    Raises:
-        AnnotationError: names the image whose object is not finite, has no width or height, or an unknown label.
-    """
-    left, top, right, bottom = targets.boxes.unbind(-1)
-    finite = targets.boxes.isfinite().all(dim=-1)
-    known = (targets.labels >= 0) & (targets.labels < num_classes)
-    bad = targets.valid & ~(finite & (right > left) & (bottom > top) & known)
-    if not bad.any():
-        return
-    image, row = bad.nonzero()[0].tolist()
-    box, label = targets.boxes[image, row].tolist(), int(targets.labels[image, row])
-    if not finite[image, row]:
-        problem = f"object {row} has a box that is not finite: {box}"
-    elif known[image, row]:
-        problem = f"object {row} has a box without width or height: {box}"
-    else:
-        problem = f"object {row} has label {label}, but labels go from 0 to {num_classes - 1}"
-    remedy = "Correct the annotation; tools/check_data.py lists them all."
-    raise AnnotationError(problem, place=paths[image], remedy=remedy)
 
 
 def _negatives_wanted(targets: Targets, matched: Bool[Tensor, "B K"], rules: LossRules) -> Int[Tensor, "B"]:

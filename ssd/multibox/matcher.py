@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ssd.boxes import area, intersection, iou
+from ssd.multibox.sort_keys import sort_keys
 from ssd.settings import LossRules
 from ssd.structures import Targets
 from ssd.system.device import on_cpu
@@ -137,14 +138,9 @@ def _greedy(overlap: Float[Tensor, "B N K"], is_object: Bool[Tensor, "B N"]) -> 
 
 
 def _best_first(overlap: Float[Tensor, "B N K"], count: int) -> Int[Tensor, "B N count"]:
-    """Indices of each object's `count` best default boxes, the lower index first where overlaps tie.
-
-    `topk` promises no order among equals, so overlap and index share one integer: a float that is not negative
-    compares like its bits.
-    """
+    """Indices of each object's `count` best default boxes, the lower index first where overlaps tie."""
     indices = torch.arange(overlap.shape[2], device=overlap.device)
-    keys = (overlap.view(torch.int32).long() << 32) - indices
-    return keys.topk(count, dim=2).indices
+    return sort_keys(overlap, indices).topk(count, dim=2).indices
 
 
 def _inside_crowd(default_boxes: Float[Tensor, "K 4"], targets: Targets) -> Bool[Tensor, "B K"]:

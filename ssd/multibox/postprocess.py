@@ -20,6 +20,7 @@ from torchvision.ops import nms
 
 from ssd.boxes import REACH
 from ssd.multibox.coder import Variances, decode
+from ssd.multibox.sort_keys import sort_keys
 from ssd.multibox.voting import LEAST_SCORE, VOTERS, vote
 from ssd.settings import Postprocessing
 from ssd.structures import BatchDetections, Predictions
@@ -193,7 +194,7 @@ def best_candidates(
     else:  # to look at all their pairs costs no more than to choose among so few
         rows = torch.arange(num_boxes, device=scores.device).expand(len(scores), -1)
     classes = torch.arange(num_classes, device=scores.device)
-    keys = _sort_keys(scores, classes * num_boxes + rows[..., None]).flatten(1)
+    keys = sort_keys(scores, classes * num_boxes + rows[..., None]).flatten(1)
     pairs = keys.topk(min(limit, keys.shape[1]), dim=1).indices
 
     scores, labels = scores.flatten(1).gather(1, pairs), pairs % num_classes
@@ -218,15 +219,7 @@ def _best_rows(scores: Float[Tensor, "B K foreground"], count: int) -> Int[Tenso
         return (~(best < last)).nonzero().T
     best, label = scores.max(dim=2)
     places = label * scores.shape[1] + torch.arange(scores.shape[1], device=scores.device)
-    return _sort_keys(best, places).topk(count, dim=1).indices
-
-
-def _sort_keys(scores: Float[Tensor, "*shape"], places: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-    """Integers that sort like the scores, and where these are equal by place, the lower first.
-
-    `topk` promises no order among equals. A float that is not negative compares like its bits.
-    """
-    return (scores.view(torch.int32).long() << 32) - places
+    return sort_keys(best, places).topk(count, dim=1).indices
 
 
 def _rank_in_class(labels: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:

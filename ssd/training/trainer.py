@@ -28,7 +28,7 @@ from ssd.experiment.config import Config, resolve
 from ssd.inference.detector import Detector
 from ssd.model.initialise import fit_to_data_
 from ssd.multibox.default_boxes import default_boxes
-from ssd.multibox.loss import LossParts, check_targets
+from ssd.multibox.loss import LossParts
 from ssd.report.page import made_by
 from ssd.report.run_log import RunLog, tensorboard_writer
 from ssd.structures import Batch, Predictions, Targets
@@ -172,7 +172,6 @@ class Trainer:
 
     def _forward_backward(self, batch: Batch, *, sync: bool) -> tuple[LossParts, Tensor]:
         """Add one batch's gradients; gives the loss and the number of objects that missed their best default box."""
-        check_targets(batch.targets, batch.paths, self.settings.num_classes)
         return self.batch_step.backward(batch.images, batch.targets, sync=sync)
 
     def _update(self, updates: int) -> None:

@@ -222,7 +222,7 @@ def test_ssd300_on_photographs(format, tiny_coco, tmp_path):
     """torchvision's rules and class count, VGG16, images of real sizes."""
     for package in made.EXTRAS[format]:
         pytest.importorskip(package)
-    base = factory.ssd300(tuple(f"class_{i}" for i in range(90)), table="coco")
+    base = factory.settings_for(tuple(f"class_{i}" for i in range(90)), input_size=300, table="coco")
     settings = dataclasses.replace(
         base,
         preprocessing=Preprocessing(mean=(123.0, 117.0, 104.0), std=(60.0, 60.0, 60.0), resize="float"),

@@ -18,7 +18,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from ssd.errors import ImageDecodeError, ImageError
 from ssd.images.decode import as_image, decode, load_image, load_shrunk, read_size
-from ssd.images.preprocess import mean_colour, normalise, preprocess, preprocess_batch, resize_8bit
+from ssd.images.preprocess import mean_colour, normalise, preprocess_batch, resize_8bit
 from ssd.settings import Preprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -40,6 +40,10 @@ def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def prepared(image: np.ndarray, rule: Preprocessing, size: int) -> torch.Tensor:
+    return preprocess_batch([image], rule, size)[0]
 
 
 # Decoding
@@ -324,7 +328,7 @@ def test_the_float_rule_is_torchvisions(height: int, width: int, size: int, imag
     rule = Preprocessing(tuple(255 * m for m in mean), tuple(255 * s for s in std), resize="float")  # type: ignore[arg-type]
     expected = theirs([torch.from_numpy(image).permute(2, 0, 1).contiguous() / 255])[0].tensors[0]
     # Values go up to 255; the order of the sums moves their last bits.
-    torch.testing.assert_close(preprocess(image, rule, size), expected, rtol=1e-6, atol=5e-5)
+    torch.testing.assert_close(prepared(image, rule, size), expected, rtol=1e-6, atol=5e-5)
 
 
 def test_a_large_image_is_resized_by_the_same_rule_from_the_pixels_that_count() -> None:
@@ -334,7 +338,7 @@ def test_a_large_image_is_resized_by_the_same_rule_from_the_pixels_that_count() 
         floats = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)[None].float()
         small = F.interpolate(floats, size=(300, 300), mode="bilinear", align_corners=False)[0]
         mean, std = torch.tensor(rule.mean).view(3, 1, 1), torch.tensor(rule.std).view(3, 1, 1)
-        torch.testing.assert_close(preprocess(image, rule, 300), (small - mean) / std, rtol=1e-6, atol=1e-4)
+        torch.testing.assert_close(prepared(image, rule, 300), (small - mean) / std, rtol=1e-6, atol=1e-4)
 
 
 def test_the_uint8_rule_is_a_bilinear_resize_and_then_mean_and_std() -> None:
@@ -342,7 +346,7 @@ def test_the_uint8_rule_is_a_bilinear_resize_and_then_mean_and_std() -> None:
     rule = Preprocessing((1.0, 2.0, 3.0), (2.0, 4.0, 8.0), resize="uint8")
     small = cv2.resize(image, (20, 20), interpolation=cv2.INTER_LINEAR).astype(np.float32)
     expected = ((small - [1, 2, 3]) / [2, 4, 8]).transpose(2, 0, 1)
-    assert np.allclose(preprocess(image, rule, 20).numpy(), expected)
+    assert np.allclose(prepared(image, rule, 20).numpy(), expected)
 
 
 def test_the_antialias_rule_is_pils_bilinear_and_then_mean_and_std() -> None:
@@ -350,8 +354,8 @@ def test_the_antialias_rule_is_pils_bilinear_and_then_mean_and_std() -> None:
     small = np.asarray(Image.fromarray(image).resize((20, 20), Image.Resampling.BILINEAR), np.float32)
     expected = ((small - [1, 2, 3]) / [2, 4, 8]).transpose(2, 0, 1)
     rule = Preprocessing((1.0, 2.0, 3.0), (2.0, 4.0, 8.0), resize="antialias")
-    assert np.allclose(preprocess(image, rule, 20).numpy(), expected)
-    assert not np.allclose(preprocess(image, Preprocessing((1.0, 2.0, 3.0), (2.0, 4.0, 8.0)), 20).numpy(), expected)
+    assert np.allclose(prepared(image, rule, 20).numpy(), expected)
+    assert not np.allclose(prepared(image, Preprocessing((1.0, 2.0, 3.0), (2.0, 4.0, 8.0)), 20).numpy(), expected)
 
 
 def test_the_area_rule_leaves_no_grain_where_it_shrinks_and_is_bilinear_where_it_grows() -> None:
@@ -366,8 +370,8 @@ def test_the_area_rule_leaves_no_grain_where_it_shrinks_and_is_bilinear_where_it
 def test_channels_say_which_comes_first_and_the_mean_follows_them(resize: str) -> None:
     image = np.zeros((8, 8, 3), np.uint8)
     image[..., 0] = 200  # red
-    rgb = preprocess(image, Preprocessing((1.0, 2.0, 3.0), (1.0, 1.0, 1.0), "rgb", resize), 4)  # type: ignore[arg-type]
-    bgr = preprocess(image, Preprocessing((3.0, 2.0, 1.0), (1.0, 1.0, 1.0), "bgr", resize), 4)  # type: ignore[arg-type]
+    rgb = prepared(image, Preprocessing((1.0, 2.0, 3.0), (1.0, 1.0, 1.0), "rgb", resize), 4)  # type: ignore[arg-type]
+    bgr = prepared(image, Preprocessing((3.0, 2.0, 1.0), (1.0, 1.0, 1.0), "bgr", resize), 4)  # type: ignore[arg-type]
     assert torch.allclose(rgb[:, 0, 0], torch.tensor([199.0, -2, -3]))
     assert torch.allclose(bgr[:, 0, 0], torch.tensor([-3.0, -2, 199]))
 
@@ -378,7 +382,7 @@ def test_a_batch_is_its_images_in_either_memory_layout(resize: str) -> None:
     rule = Preprocessing(resize=resize)  # type: ignore[arg-type]
     batch = preprocess_batch(images, rule, 32)
     assert batch.is_contiguous()
-    assert torch.equal(batch, torch.stack([preprocess(image, rule, 32) for image in images]))
+    assert torch.equal(batch, torch.stack([prepared(image, rule, 32) for image in images]))
     last = preprocess_batch(images, rule, 32, channels_last=True)
     assert torch.equal(last, batch)
     assert last.is_contiguous(memory_format=torch.channels_last)
@@ -389,7 +393,7 @@ def test_a_read_only_image_is_left_alone() -> None:
     image = noise(10, 10)
     image.flags.writeable = False
     for resize in ("uint8", "float"):
-        preprocess(image, Preprocessing(resize=resize), 8)  # type: ignore[arg-type]
+        prepared(image, Preprocessing(resize=resize), 8)  # type: ignore[arg-type]
     assert np.array_equal(image, noise(10, 10))
 
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from ssd.errors import ArgumentError
 from ssd.inference import tiling
 from ssd.inference.detector import Detector
-from ssd.inference.tiling import ImageDetections, Window
+from ssd.inference.tiling import Window
 from ssd.model import factory
+from ssd.structures import ImageDetections
 
 
 def found(*rows: tuple[float, float, float, float, float, int]) -> ImageDetections:

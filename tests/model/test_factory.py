@@ -16,7 +16,7 @@ def small(size: int = 64, **numbers: object) -> SSD:
 
 
 def test_ssd300_has_as_many_parameters_as_torchvisions() -> None:
-    network = factory.from_settings(factory.ssd300(tuple("c" + str(i) for i in range(90))))
+    network = factory.from_settings(factory.settings_for(tuple("c" + str(i) for i in range(90)), input_size=300))
     assert sum(p.numel() for p in network.parameters()) == 35_641_826
 
 

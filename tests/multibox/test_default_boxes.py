@@ -114,5 +114,5 @@ def test_any_input_size_tiles_as_many_boxes_as_the_network_predicts(size: int) -
 
 
 def test_settings_survive_the_trip_through_plain_types() -> None:
-    settings = factory.ssd512(("cat", "dog"), table="coco", truncate=True, clip="centre")
+    settings = factory.settings_for(("cat", "dog"), input_size=512, table="coco", truncate=True, clip="centre")
     assert Settings.from_dict(settings.to_dict()) == settings

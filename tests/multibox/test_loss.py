@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.ssd import SSD
 
-from ssd.errors import AnnotationError
 from ssd.multibox.coder import encode
-from ssd.multibox.loss import check_targets, hard_negatives, multibox_loss
+from ssd.multibox.loss import hard_negatives, multibox_loss
 from ssd.multibox.matcher import match
 from ssd.settings import LossRules
 from ssd.structures import Predictions, Targets
@@ -257,32 +256,3 @@ def test_equal_negatives_are_taken_from_the_front(on_either_device):
 def test_fewer_candidates_than_wanted_are_all_taken(on_either_device):
     candidates = torch.tensor([[False, True, False]])
     assert hard_negatives(torch.zeros(1, 3, 2), candidates, torch.tensor([9])).tolist() == candidates.tolist()
-
-
-def valid_targets():
-    return targets_of([([0.1, 0.1, 0.2, 0.3], 0)], [([0.1, 0.1, 0.2, 0.3], 0), ([0.0, 0.0, 1.0, 1.0], 2)])
-
-
-def test_good_targets_and_padding_pass_the_check():
-    check_targets(valid_targets(), ["a.jpg", "b.jpg"], num_classes=3)
-    check_targets(targets_of([], []), ["a.jpg", "b.jpg"], num_classes=3)
-
-
-@pytest.mark.parametrize(
-    ("box", "label", "text"),
-    [
-        ([0.5, 0.1, 0.5, 0.3], 0, "without width or height"),
-        ([0.5, 0.4, 0.6, 0.3], 0, "without width or height"),
-        ([0.5, math.nan, 0.6, 0.7], 0, "not finite"),
-        ([0.5, 0.1, math.inf, 0.7], 0, "not finite"),
-        ([0.5, 0.1, 0.6, 0.7], 3, "label 3, but labels go from 0 to 2"),
-        ([0.5, 0.1, 0.6, 0.7], -1, "label -1"),
-    ],
-)
-def test_a_bad_object_is_refused_with_the_name_of_its_image(box, label, text):
-    targets = valid_targets()
-    targets.boxes[1, 1], targets.labels[1, 1] = torch.tensor(box), label
-    with pytest.raises(AnnotationError, match=f"b.jpg: object 1 has .*{text}"):
-        check_targets(targets, ["a.jpg", "b.jpg"], num_classes=3)
-    padding = dataclasses.replace(targets, valid=torch.tensor([[True, False], [True, False]]))
-    check_targets(padding, ["a.jpg", "b.jpg"], num_classes=3)

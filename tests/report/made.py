@@ -14,8 +14,8 @@ from ssd.evaluation.page.page import evaluation_page
 from ssd.inference.detector import Detector
 from ssd.model.factory import from_settings, settings_for
 from ssd.report.blocks import Page
-from ssd.structures import Record
-from tests.evaluation.metrics.made import Detections, hand_in, random_case
+from ssd.structures import ImageDetections, Record
+from tests.evaluation.metrics.made import hand_in, random_case
 
 JPEG = b"\xff\xd8\xff\xd9"
 
@@ -34,7 +34,7 @@ class Evaluated:
 
 
 def evaluation(
-    case: tuple[list[Record], dict[int | str, Detections]] | None = None, names: tuple[str, ...] = ("a", "b", "c")
+    case: tuple[list[Record], dict[int | str, ImageDetections]] | None = None, names: tuple[str, ...] = ("a", "b", "c")
 ) -> Evaluated:
     """The figures of a random case; the images are grey."""
     records, detections = random_case(5) if case is None else case

@@ -95,19 +95,15 @@ class TrainBatches(TorchDataset[WorkerResult]):
         epoch, indices = key
         bad: list[ImageDecodeError] = []
         try:
-            prepared = [self._prepare(index, (self.seed, epoch, index), bad) for index in indices]
+            samples = [self._prepare(index, (self.seed, epoch, index), bad) for index in indices]
         except SSDError as error:
             return WorkerResult(error=error)
-        samples = [sample for sample, _ in prepared]
         # Memory stays height x width x channel, which is PyTorch's channels-last: convolutions want it so.
         images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2)
-        return WorkerResult(collate(images, samples, [size for _, size in prepared]), tuple(bad))
+        return WorkerResult(collate(images, samples), tuple(bad))
 
-    def _prepare(self, index: int, seed: Sequence[int], bad: list[ImageDecodeError]) -> tuple[Sample, tuple[int, int]]:
-        """Load and augment a image; and its height and width on disk.
-
-        Under "skip" the next one that can be decoded stands in for a bad one.
-        """
+    def _prepare(self, index: int, seed: Sequence[int], bad: list[ImageDecodeError]) -> Sample:
+        """Load and augment an image; under "skip" the next one that can be decoded stands in for a bad one."""
         for shift in range(_SUBSTITUTES):
             chosen = (index + shift) % len(self.source)
             record = self.source.records[chosen]
@@ -121,7 +117,7 @@ class TrainBatches(TorchDataset[WorkerResult]):
                     raise
                 bad.append(error)
                 continue
-            return _guarded(functools.partial(self.transform, sample, seed, plan), self.source, chosen), size
+            return _guarded(functools.partial(self.transform, sample, seed, plan), self.source, chosen)
         raise bad[-1]
 
 
@@ -146,11 +142,8 @@ def load_checked(source: Source, index: int, shrink: int = 1) -> Sample:
     return sample
 
 
-def collate(images: Tensor, samples: Sequence[Sample], sizes: Sequence[tuple[int, ...]]) -> Batch:
-    """Put prepared images and their samples' objects into one batch.
-
-    `sizes` are (height, width) of the images as they were on disk; boxes become fractions of each sample's image.
-    """
+def collate(images: Tensor, samples: Sequence[Sample]) -> Batch:
+    """Put prepared images and their samples' objects into one batch; boxes become fractions of each sample's image."""
     shape = len(samples), max((len(sample.boxes) for sample in samples), default=0)
     targets = Targets(
         boxes=torch.zeros(*shape, 4),
@@ -165,7 +158,7 @@ def collate(images: Tensor, samples: Sequence[Sample], sizes: Sequence[tuple[int
         targets.crowd[row, :count] = torch.from_numpy(sample.crowd)
         targets.valid[row, :count] = True
     ids, paths = tuple(sample.image_id for sample in samples), tuple(sample.path for sample in samples)
-    return Batch(images, targets, ids, paths, tuple((size[0], size[1]) for size in sizes))
+    return Batch(images, targets, ids, paths)
 
 
 def _fractions(sample: Sample) -> Float32[np.ndarray, "N 4"]:

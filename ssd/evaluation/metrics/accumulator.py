@@ -2,14 +2,13 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from ssd.errors import EvaluationError
-from ssd.structures import Record
+from ssd.structures import ImageDetections, Record
 
 
 @runtime_checkable
@@ -31,26 +30,11 @@ class Metric(Protocol):
     def fresh(self, records: Sequence[Record]) -> "Metric":
         """An empty metric of the same settings over other records."""
 
-    def update(
-        self,
-        image_id: int | str,
-        boxes: Float[np.ndarray, "D 4"],
-        scores: Float[np.ndarray, "D"],
-        labels: Int[np.ndarray, "D"],
-    ) -> None:
+    def update(self, image_id: int | str, found: ImageDetections) -> None:
         """Hand in everything that was found in one image, in pixels; an image without detections is handed in too."""
 
     def compute(self) -> dict[str, Any]:
         """Figures in plain JSON types."""
-
-
-@dataclass(frozen=True)
-class ImageDetections:
-    """What was found in one image, in pixels."""
-
-    boxes: Float[np.ndarray, "D 4"]
-    scores: Float[np.ndarray, "D"]
-    labels: Int[np.ndarray, "D"]
 
 
 class Collected:
@@ -65,14 +49,8 @@ class Collected:
             twice = len(self.records) - len(self._known)
             raise EvaluationError(f"{twice} image ids occur twice", place="ground truth", remedy="Make them unique.")
 
-    def add(
-        self,
-        image_id: int | str,
-        boxes: Float[np.ndarray, "D 4"],
-        scores: Float[np.ndarray, "D"],
-        labels: Int[np.ndarray, "D"],
-    ) -> None:
-        """Keep the detections of one image.
+    def add(self, image_id: int | str, found: ImageDetections) -> None:
+        """Keep the detections of one image, in pixels.
 
         Raises:
             EvaluationError: the image is unknown or was handed in before, a number is not finite, or a label is not
@@ -83,15 +61,15 @@ class Collected:
             raise EvaluationError("no such image in the ground truth", place=place, remedy="Evaluate the same split.")
         if image_id in self._found:
             raise EvaluationError("handed in twice", place=place, remedy="Give each image to one process.")
-        broken = ~(np.isfinite(boxes).all(axis=1) & np.isfinite(scores))
+        broken = ~(np.isfinite(found.boxes).all(axis=1) & np.isfinite(found.scores))
         if broken.any():
-            problem = f"{int(broken.sum())} of {len(scores)} have a score or coordinate that is not finite"
+            problem = f"{int(broken.sum())} of {len(found)} have a score or coordinate that is not finite"
             raise EvaluationError(problem, place=place, remedy="Are the weights finite? Try precision fp32.")
-        outside = (labels < 0) | (labels >= len(self.class_names))
+        outside = (found.labels < 0) | (found.labels >= len(self.class_names))
         if outside.any():
-            problem = f"label {int(labels[outside][0])} is outside 0..{len(self.class_names) - 1}"
+            problem = f"label {int(found.labels[outside][0])} is outside 0..{len(self.class_names) - 1}"
             raise EvaluationError(problem, place=place, remedy="Labels start at 0, without background.")
-        self._found[image_id] = ImageDetections(boxes, scores, labels)
+        self._found[image_id] = found
 
     def __iter__(self) -> Iterator[tuple[Record, ImageDetections]]:
         """Go through the records in their order; it is an error if one was never handed in."""

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from ssd.errors import EvaluationError, MissingExtraError
 from ssd.evaluation.metrics.accumulator import Collected
-from ssd.structures import Record
+from ssd.structures import ImageDetections, Record
 from ssd.system.files import write_atomic
 
 _log = logging.getLogger(__name__)
@@ -83,15 +83,9 @@ class CocoMetric:
         """An empty metric of the same settings over other records."""
         return CocoMetric(records, self._collected.class_names, self._category_ids, backend=self._backend)
 
-    def update(
-        self,
-        image_id: int | str,
-        boxes: Float[np.ndarray, "D 4"],
-        scores: Float[np.ndarray, "D"],
-        labels: Int[np.ndarray, "D"],
-    ) -> None:
+    def update(self, image_id: int | str, found: ImageDetections) -> None:
         """Hand in everything that was found in one image, in pixels."""
-        self._collected.add(image_id, boxes, scores, labels)
+        self._collected.add(image_id, found)
 
     def compute(self) -> dict[str, Any]:
         """The twelve figures and `per_class`; None where there are no objects to find."""

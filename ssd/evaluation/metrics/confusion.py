@@ -5,10 +5,9 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Int
 
-from ssd.evaluation.metrics.accumulator import ImageDetections
+from ssd.boxes import iou_of_arrays
 from ssd.evaluation.metrics.error_breakdown import ignored_detections, match_best_first
-from ssd.evaluation.metrics.voc import iou
-from ssd.structures import Record
+from ssd.structures import ImageDetections, Record
 
 
 def confusion_matrix(
@@ -24,7 +23,7 @@ def confusion_matrix(
     for record, found in images:
         kept, counted = found.scores >= threshold, ~(record.crowd | record.difficult)
         labels, truth = found.labels[kept], record.labels[counted]
-        matched = match_best_first(iou(found.boxes[kept], record.boxes[counted]), found.scores[kept])
+        matched = match_best_first(iou_of_arrays(found.boxes[kept], record.boxes[counted]), found.scores[kept])
         said = np.full(len(truth), classes)
         said[matched[matched >= 0]] = labels[matched >= 0]
         np.add.at(matrix, (truth, said), 1)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from ssd.evaluation.metrics.accumulator import Collected, ImageDetections, mean
+from ssd.evaluation.metrics.accumulator import Collected, mean
 from ssd.evaluation.metrics.calibration import Calibration, calibrate
 from ssd.evaluation.metrics.confusion import confusion_matrix
 from ssd.evaluation.metrics.curves import Curve, curve
 from ssd.evaluation.metrics.error_breakdown import Judged, Kind, judge
-from ssd.structures import Record
+from ssd.structures import ImageDetections, Record
 
 USUAL_THRESHOLD = 0.5
 """Where nothing is ever right there is no best threshold; this one then stands in."""
@@ -66,15 +66,9 @@ class Details:
         """An empty metric of the same settings over other records."""
         return Details(records, self.class_names)
 
-    def update(
-        self,
-        image_id: int | str,
-        boxes: Float[np.ndarray, "D 4"],
-        scores: Float[np.ndarray, "D"],
-        labels: Int[np.ndarray, "D"],
-    ) -> None:
+    def update(self, image_id: int | str, found: ImageDetections) -> None:
         """Hand in everything that was found in one image, in pixels."""
-        self._collected.add(image_id, boxes, scores, labels)
+        self._collected.add(image_id, found)
 
     def compute(self) -> dict[str, Any]:
         """`AP50`, the best threshold and the expected calibration error, in plain JSON types."""

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ssd.boxes import intersection_of_arrays, iou_of_arrays
 from ssd.evaluation.metrics import average_precision
-from ssd.evaluation.metrics.accumulator import Collected, ImageDetections
-from ssd.evaluation.metrics.voc import iou
-from ssd.structures import Record
+from ssd.evaluation.metrics.accumulator import Collected
+from ssd.structures import ImageDetections, Record
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU from which a box is right, and below which it touches nothing
 
@@ -66,15 +66,9 @@ class ErrorBreakdown:
         """An empty metric of the same settings over other records."""
         return ErrorBreakdown(records, self._collected.class_names)
 
-    def update(
-        self,
-        image_id: int | str,
-        boxes: Float[np.ndarray, "D 4"],
-        scores: Float[np.ndarray, "D"],
-        labels: Int[np.ndarray, "D"],
-    ) -> None:
+    def update(self, image_id: int | str, found: ImageDetections) -> None:
         """Hand in everything that was found in one image, in pixels."""
-        self._collected.add(image_id, boxes, scores, labels)
+        self._collected.add(image_id, found)
 
     def compute(self) -> dict[str, Any]:
         """`AP50`, and under each kind of mistake its `count` and `dAP`; dAP is None without objects."""
@@ -95,7 +89,7 @@ class ErrorBreakdown:
 def judge(record: Record, found: ImageDetections) -> Judged:
     """Say of every detection of one image what it is, and of every object whether it was found."""
     counted = ~(record.crowd | record.difficult)
-    overlaps = iou(found.boxes, record.boxes)
+    overlaps = iou_of_arrays(found.boxes, record.boxes)
     same = found.labels[:, None] == record.labels[None, :]
     matched = match_best_first(np.where(same & counted, overlaps, 0.0), found.scores)
     taken = np.isin(np.arange(len(counted)), matched)
@@ -144,11 +138,9 @@ def ignored_detections(record: Record, found: ImageDetections) -> Bool[np.ndarra
     if not (record.crowd | record.difficult).any():
         return np.zeros(len(found.labels), dtype=bool)
     same = found.labels[:, None] == record.labels[None, :]
-    low = np.maximum(found.boxes[:, None, :2], record.boxes[None, :, :2])
-    sides = (np.minimum(found.boxes[:, None, 2:], record.boxes[None, :, 2:]) - low).clip(min=0)
     own = (found.boxes[:, 2:] - found.boxes[:, :2]).clip(min=0).prod(axis=1)
-    inside = sides.prod(axis=2) / np.maximum(own, 1e-9)[:, None]
-    overlaps = np.where(record.crowd, inside, iou(found.boxes, record.boxes))
+    inside = intersection_of_arrays(found.boxes, record.boxes) / np.maximum(own, 1e-9)[:, None]
+    overlaps = np.where(record.crowd, inside, iou_of_arrays(found.boxes, record.boxes))
     ignored: np.ndarray = (same & (record.crowd | record.difficult) & (overlaps >= FOREGROUND)).any(axis=1)
     return ignored
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from ssd.errors import EvaluationError
 from ssd.evaluation.metrics.accumulator import Metric
-from ssd.structures import Record
+from ssd.structures import ImageDetections, Record
 
 
 def sanity_check(metric: Metric, images: int = 50) -> None:
@@ -23,7 +23,7 @@ def sanity_check(metric: Metric, images: int = 50) -> None:
     for record in chosen:
         counted = ~(record.crowd | record.difficult)
         scores = np.ones(int(counted.sum()), dtype=np.float32)
-        trial.update(record.image_id, record.boxes[counted], scores, record.labels[counted])
+        trial.update(record.image_id, ImageDetections(record.boxes[counted], scores, record.labels[counted]))
     figure = trial.compute()[metric.headline]
     if figure is None or abs(figure - 1) > 1e-6:
         problem = (

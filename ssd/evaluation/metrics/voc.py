@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 
-import ssd.boxes
+from ssd.boxes import iou_of_arrays
 from ssd.evaluation.metrics import average_precision
-from ssd.evaluation.metrics.accumulator import Collected, ImageDetections, mean
-from ssd.structures import Record
+from ssd.evaluation.metrics.accumulator import Collected, mean
+from ssd.structures import ImageDetections, Record
 
 _log = logging.getLogger(__name__)
 
@@ -64,15 +63,9 @@ class VocMetric:
         names = self._collected.class_names
         return VocMetric(records, names, iou_threshold=self._iou_threshold, inclusive=self._inclusive)
 
-    def update(
-        self,
-        image_id: int | str,
-        boxes: Float[np.ndarray, "D 4"],
-        scores: Float[np.ndarray, "D"],
-        labels: Int[np.ndarray, "D"],
-    ) -> None:
+    def update(self, image_id: int | str, found: ImageDetections) -> None:
         """Hand in everything that was found in one image, in pixels."""
-        self._collected.add(image_id, boxes, scores, labels)
+        self._collected.add(image_id, found)
 
     def compute(self) -> dict[str, Any]:
         """`AP` by area, `AP07` by 11 points, and both per class."""
@@ -123,7 +116,7 @@ def _answers_for(
     """Greatest IoU of each detection with an object of its class, and which; ties go to the first object."""
     if not len(record.labels):
         return np.zeros(len(found.labels)), np.zeros(len(found.labels), dtype=np.int64)
-    overlaps = iou(found.boxes, record.boxes, inclusive=inclusive)
+    overlaps = iou_of_arrays(found.boxes, record.boxes, inclusive=inclusive)
     overlaps[found.labels[:, None] != record.labels[None, :]] = 0.0
     best = overlaps.argmax(axis=1)
     return overlaps[np.arange(len(best)), best], best
@@ -139,13 +132,3 @@ def _hits(ranked: _Ranked, label: int, iou_threshold: float) -> Bool[np.ndarray,
     hits[rows[np.unique(objects[rows], return_index=True)[1]]] = True
     kept: np.ndarray = hits[~ignored]
     return kept
-
-
-def iou(
-    boxes: Float[np.ndarray, "D 4"], others: Float[np.ndarray, "N 4"], *, inclusive: bool = False
-) -> Float[np.ndarray, "D N"]:
-    """Intersection over union in double precision; `inclusive` counts the far corner's pixel as part of the box."""
-    grow = np.array([0.0, 0.0, 1.0, 1.0]) * inclusive
-    first, second = (torch.from_numpy(side.astype(np.float64) + grow) for side in (boxes, others))
-    overlaps: Float[np.ndarray, "D N"] = ssd.boxes.iou(first, second).numpy()
-    return overlaps

@@ -15,7 +15,7 @@ from ssd.errors import CheckpointError, ConfigError, DownloadError
 from ssd.settings import Preprocessing, Settings
 from ssd.weights.fetch import fetch
 from ssd.weights.files.tensors import read_metadata, read_tensors
-from ssd.weights.ports.layout import DEPTHS, convolution_shapes, convolutions
+from ssd.weights.ports.layout import convolution_shapes, convolutions
 
 # torchvision's own training: images divided by their spread.
 TORCHVISION = Preprocessing()
@@ -23,6 +23,8 @@ TORCHVISION = Preprocessing()
 MEAN_ONLY = Preprocessing(mean=(123.68, 116.779, 103.939), std=(1.0, 1.0, 1.0))
 PORTS_MEAN = Preprocessing(mean=(0.48235 * 255, 0.45882 * 255, 0.40784 * 255), std=(1.0, 1.0, 1.0))
 
+# Configurations of which torchvision publishes weights, each with and without BatchNorm.
+PUBLISHED = ("vgg11", "vgg13", "vgg16", "vgg19")
 _DOWNLOADS = {"imagenet": "IMAGENET1K_V1", "imagenet_features": "IMAGENET1K_FEATURES"}
 _NORM_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 # fc6 and fc7 in torchvision's file, and in timm's.
@@ -63,7 +65,7 @@ def vgg16_backbone_state(
     if width != 1:
         remedy = "Set it to 1, or set model.backbone_weights=none."
         raise ConfigError(f"{width}: ImageNet weights fit the full width alone", place="model.width", remedy=remedy)
-    if backbone.partition("_")[0] not in DEPTHS:
+    if backbone.partition("_")[0] not in PUBLISHED:
         remedy = "Set model.backbone_weights=none, or take vgg16."
         raise ConfigError(f"no weights of {backbone} are published", place="model.backbone", remedy=remedy)
     path = _find(str(source), backbone)

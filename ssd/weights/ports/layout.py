@@ -8,12 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from ssd.errors import CheckpointError
+from ssd.model.vgg import CHANNELS, CONFIGURATIONS
 from ssd.settings import BoxSettings, Settings
 from ssd.weights.ports.box_tables import BoxTable
-
-# Convolutions in each of the five stages, table 1 of the VGG paper.
-DEPTHS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
-CHANNELS = (64, 128, 256, 512, 512)
 
 # Output channels of the extra layers after conv7, by their number; the first is wider.
 _EXTRAS = {8: (256, 512)}
@@ -58,7 +55,7 @@ def convolutions(backbone: str = "vgg16", *, batch_norm: bool = False) -> dict[s
     """
     places: dict[str, int] = {}
     place = 0
-    for stage, depth in enumerate(DEPTHS[backbone], start=1):
+    for stage, depth in enumerate(CONFIGURATIONS[backbone], start=1):
         for index in range(1, depth + 1):
             places[f"{stage}_{index}"] = place
             place += 3 if batch_norm else 2

@@ -88,7 +88,6 @@ def same(first: Batch, second: Batch) -> bool:
     return (
         first.ids == second.ids
         and first.paths == second.paths
-        and first.sizes == second.sizes
         and torch.equal(first.images, second.images)
         and torch.equal(mine.boxes, theirs.boxes)
         and torch.equal(mine.labels, theirs.labels)
@@ -104,7 +103,6 @@ def test_a_batch_has_small_images_and_padded_fractions() -> None:
     assert batch.images.shape == (4, 3, SIZE, SIZE)
     assert batch.images.dtype == torch.uint8
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
-    assert batch.sizes == ((30, 40),) * 4
     assert [path.removesuffix(".jpg") for path in batch.paths] == [str(i) for i in batch.ids]
     targets = batch.targets
     assert (targets.boxes >= 0).all()
@@ -117,12 +115,12 @@ def test_a_batch_has_small_images_and_padded_fractions() -> None:
 
 def test_boxes_become_fractions_of_the_image_they_lie_on() -> None:
     sample = Drawn().load(2)
-    batch = collate(torch.zeros(1, 3, 8, 8), [sample], [(30, 40)])
+    batch = collate(torch.zeros(1, 3, 8, 8), [sample])
     assert torch.allclose(batch.targets.boxes[0], torch.tensor([[0.1, 0.1, 0.6, 0.6], [0.25, 0.2, 0.95, 29 / 30]]))
 
 
 def test_a_batch_without_objects_has_no_rows() -> None:
-    batch = collate(torch.zeros(2, 3, 8, 8), [Drawn().load(0), Drawn().load(3)], [(30, 40)] * 2)
+    batch = collate(torch.zeros(2, 3, 8, 8), [Drawn().load(0), Drawn().load(3)])
     assert batch.targets.boxes.shape == (2, 0, 4)
 
 

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ssd.evaluation.metrics.accumulator import Metric
-from ssd.structures import Record
-
-Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
+from ssd.structures import ImageDetections, Record
 
 
 def record(
@@ -33,18 +31,18 @@ def record(
     )
 
 
-def found(*rows: tuple[Sequence[float], float, int]) -> Detections:
+def found(*rows: tuple[Sequence[float], float, int]) -> ImageDetections:
     """Rows of (box, score, label)."""
-    return (
+    return ImageDetections(
         np.array([row[0] for row in rows], dtype=np.float32).reshape(-1, 4),
         np.array([row[1] for row in rows], dtype=np.float32),
         np.array([row[2] for row in rows], dtype=np.int64),
     )
 
 
-def hand_in(metric: Metric, detections: dict[int | str, Detections]) -> Metric:
-    for image_id, (boxes, scores, labels) in detections.items():
-        metric.update(image_id, boxes, scores, labels)
+def hand_in(metric: Metric, detections: dict[int | str, ImageDetections]) -> Metric:
+    for image_id, in_image in detections.items():
+        metric.update(image_id, in_image)
     return metric
 
 
@@ -56,7 +54,7 @@ def random_boxes(generator: np.random.Generator, count: int) -> np.ndarray:
 
 def random_case(
     seed: int, images: int = 12, classes: int = 3, *, special: bool = True
-) -> tuple[list[Record], dict[int | str, Detections]]:
+) -> tuple[list[Record], dict[int | str, ImageDetections]]:
     """Detections near the objects, far from them, of wrong classes and twice; some objects difficult or crowd."""
     generator = np.random.default_rng(seed)
     records, detections = [], {}
@@ -74,5 +72,5 @@ def random_case(
         near_labels[wrong] = generator.integers(0, classes, int(wrong.sum()))
         all_labels = np.concatenate([near_labels, generator.integers(0, classes, len(far))]).astype(np.int64)
         scores = (generator.integers(1, 20, len(all_labels)) / 20).astype(np.float32)
-        detections[number * 10] = (np.concatenate([near, far]), scores, all_labels)
+        detections[number * 10] = ImageDetections(np.concatenate([near, far]), scores, all_labels)
     return records, detections

@@ -100,23 +100,23 @@ def test_a_hundred_detections_are_among_the_limits() -> None:
 def test_numbers_that_are_not_finite_are_errors_with_their_count(score: float, x: float) -> None:
     metric = CocoMetric([record(1, [A], [0])], ["cat"])
     with pytest.raises(EvaluationError, match=r"image 1: 1 of 2 .* not finite"):
-        metric.update(1, *found(((x, 0, 9, 9), score, 0), (A, 0.5, 0)))
+        metric.update(1, found(((x, 0, 9, 9), score, 0), (A, 0.5, 0)))
 
 
 def test_each_image_is_handed_in_once_and_only_once() -> None:
     metric = CocoMetric([record(1), record(2)], ["cat"])
-    metric.update(1, *found())
+    metric.update(1, found())
     with pytest.raises(EvaluationError, match="handed in twice"):
-        metric.update(1, *found())
+        metric.update(1, found())
     with pytest.raises(EvaluationError, match="1 of 2 images were never handed in, first 2"):
         metric.compute()
     with pytest.raises(EvaluationError, match="no such image"):
-        metric.update(3, *found())
+        metric.update(3, found())
 
 
 def test_label_outside_the_classes_is_an_error() -> None:
     with pytest.raises(EvaluationError, match=r"label 1 is outside 0\.\.0"):
-        CocoMetric([record(1)], ["cat"]).update(1, *found((A, 0.5, 1)))
+        CocoMetric([record(1)], ["cat"]).update(1, found((A, 0.5, 1)))
 
 
 def test_ids_and_records_that_cannot_be_are_errors() -> None:

@@ -1,6 +1,5 @@
 import numpy as np
 
-from ssd.evaluation.metrics.accumulator import ImageDetections
 from ssd.evaluation.metrics.confusion import confusion_matrix
 from ssd.structures import Record
 from tests.evaluation.metrics.made import found, record
@@ -10,7 +9,7 @@ CAT, DOG, NOTHING = 0, 1, 2
 
 
 def table(record_: Record, *rows: tuple[tuple[int, ...], float, int], threshold: float = 0.5) -> list[list[int]]:
-    return confusion_matrix([(record_, ImageDetections(*found(*rows)))], 2, threshold).tolist()
+    return confusion_matrix([(record_, found(*rows))], 2, threshold).tolist()
 
 
 def test_worked_example() -> None:

@@ -5,15 +5,15 @@ import pytest
 
 from ssd.evaluation.metrics.error_breakdown import ErrorBreakdown
 from ssd.evaluation.metrics.voc import VocMetric
-from ssd.structures import Record
-from tests.evaluation.metrics.made import Detections, found, hand_in, random_case, record
+from ssd.structures import ImageDetections, Record
+from tests.evaluation.metrics.made import found, hand_in, random_case, record
 
 A, B = (0, 0, 100, 100), (100, 100, 200, 200)
 FAR = (0, 150, 40, 190)
 KINDS = ["classification", "location", "both", "duplicate", "background", "missed"]
 
 
-def figures(record_: Record, detections: Detections, names: tuple[str, ...] = ("cat", "dog")) -> dict[str, Any]:
+def figures(record_: Record, detections: ImageDetections, names: tuple[str, ...] = ("cat", "dog")) -> dict[str, Any]:
     return hand_in(ErrorBreakdown([record_], names), {record_.image_id: detections}).compute()
 
 
@@ -85,7 +85,7 @@ def test_every_detection_and_object_is_accounted_for(seed: int) -> None:
     metric = hand_in(ErrorBreakdown(records, ["a", "b", "c"]), detections)
     computed = metric.compute()
     mistakes = sum(computed[kind]["count"] for kind in KINDS[:-1])
-    total, objects = sum(len(d[1]) for d in detections.values()), sum(len(r.labels) for r in records)
+    total, objects = sum(len(d) for d in detections.values()), sum(len(r.labels) for r in records)
     assert objects - computed["missed"]["count"] >= total - mistakes >= 0
     assert all(computed[kind]["dAP"] >= -1e-12 for kind in ("both", "duplicate", "background", "missed"))
 
@@ -95,8 +95,9 @@ def test_ap_is_that_of_the_voc_rules_where_no_box_hesitates_between_two_objects(
     generator = np.random.default_rng(0)
     records = [record(i, far_apart, generator.integers(0, 2, 9).tolist()) for i in range(5)]
     rows = [(np.array(far_apart) + generator.integers(-12, 13, (9, 4))).astype(np.float32) for _ in records]
-    detections: dict[int | str, Detections] = {
-        i: (boxes, generator.random(9).astype(np.float32), generator.integers(0, 2, 9)) for i, boxes in enumerate(rows)
+    detections: dict[int | str, ImageDetections] = {
+        i: ImageDetections(boxes, generator.random(9).astype(np.float32), generator.integers(0, 2, 9))
+        for i, boxes in enumerate(rows)
     }
     ours = hand_in(ErrorBreakdown(records, ["a", "b"]), detections).compute()["AP50"]
     assert ours == pytest.approx(hand_in(VocMetric(records, ["a", "b"], inclusive=False), detections).compute()["AP"])

@@ -9,7 +9,7 @@ from ssd.evaluation.metrics.coco import CocoMetric
 from ssd.evaluation.metrics.error_breakdown import ErrorBreakdown
 from ssd.evaluation.metrics.sanity_check import sanity_check
 from ssd.evaluation.metrics.voc import VocMetric
-from ssd.structures import Record
+from ssd.structures import ImageDetections, Record
 from tests.evaluation.metrics.made import random_case, record
 
 A, B = (10, 10, 50, 50), (60, 60, 100, 100)
@@ -45,8 +45,9 @@ class SidesForCorners(CocoMetric):
     def fresh(self, records: Sequence[Record]) -> "SidesForCorners":
         return SidesForCorners(records, NAMES)
 
-    def update(self, image_id: int | str, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> None:
-        super().update(image_id, np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1), scores, labels)
+    def update(self, image_id: int | str, found: ImageDetections) -> None:
+        sides = np.concatenate([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]], axis=1)
+        super().update(image_id, ImageDetections(sides, found.scores, found.labels))
 
 
 def test_boxes_in_the_wrong_form_are_noticed() -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ssd.evaluation.metrics.voc import VocMetric
-from ssd.structures import Record
-from tests.evaluation.metrics.made import Detections, found, hand_in, random_case, record
+from ssd.structures import ImageDetections, Record
+from tests.evaluation.metrics.made import found, hand_in, random_case, record
 
 A, B, C = (10, 10, 49, 49), (60, 60, 99, 99), (110, 110, 149, 149)
 FAR = (150, 0, 180, 30)
@@ -90,7 +90,7 @@ def test_equals_the_plain_loops(seed: int, inclusive: bool) -> None:
 
 
 def _slow(
-    records: list[Record], detections: dict[int | str, Detections], label: int, extra: int
+    records: list[Record], detections: dict[int | str, ImageDetections], label: int, extra: int
 ) -> tuple[float | None, float | None]:
     """The development kit's algorithm as it is written there: one detection at a time, curves with sentinels."""
     rows = []
@@ -98,8 +98,9 @@ def _slow(
     for place, item in enumerate(records):
         for kind, difficult, crowd in zip(item.labels, item.difficult, item.crowd, strict=True):
             positives += int(kind == label and not difficult and not crowd)
-        boxes, scores, labels = detections[item.image_id]
-        rows += [(-float(s), place, b) for b, s, k in zip(boxes, scores, labels, strict=True) if k == label]
+        found = detections[item.image_id]
+        columns = zip(found.boxes, found.scores, found.labels, strict=True)
+        rows += [(-float(score), place, box) for box, score, kind in columns if kind == label]
     if not positives:
         return None, None
     rows.sort(key=lambda row: row[0])

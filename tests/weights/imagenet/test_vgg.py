@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 
 from ssd.errors import CheckpointError, ConfigError, DownloadError
-from ssd.model.factory import from_settings, ssd300
+from ssd.model.factory import from_settings, settings_for
+from ssd.model.vgg import CHANNELS
 from ssd.settings import Preprocessing
 from ssd.weights import native
 from ssd.weights.imagenet import vgg
-from ssd.weights.imagenet.vgg import MEAN_ONLY, PORTS_MEAN, TORCHVISION, vgg16_backbone_state
-from ssd.weights.ports.layout import CHANNELS, DEPTHS, convolution_shapes, convolutions
+from ssd.weights.imagenet.vgg import MEAN_ONLY, PORTS_MEAN, PUBLISHED, TORCHVISION, vgg16_backbone_state
+from ssd.weights.ports.layout import convolution_shapes, convolutions
 from tests.weights import made
 
 FC = ("backbone.conv6", "backbone.conv7")
@@ -38,7 +39,7 @@ def save(path, state, **metadata):
     return path
 
 
-@pytest.mark.parametrize("backbone", DEPTHS)
+@pytest.mark.parametrize("backbone", PUBLISHED)
 @pytest.mark.parametrize("norm", [False, True])
 def test_convolutions_stand_where_torchvision_has_them(backbone, norm):
     import torchvision
@@ -54,7 +55,7 @@ def test_the_real_convolutions_of_vgg16_bring_their_own_mean(vgg_weights):
     assert start.preprocessing == Preprocessing(mean=(123.68, 116.779, 103.939), std=(1.0, 1.0, 1.0))
     assert start.missing == FC
     assert len(start.state) == 26
-    network = from_settings(ssd300(("a",)))
+    network = from_settings(settings_for(("a",), input_size=300))
     left = network.load_state_dict(start.state, strict=False)
     assert not left.unexpected_keys
     assert not [key for key in left.missing_keys if key.startswith("backbone.conv") and not key.startswith(FC)]
@@ -128,7 +129,7 @@ def test_without_atrous_fc6_and_fc7_are_taken_whole(monkeypatch, tmp_path):
     assert torch.equal(conv7.flatten(1), tensors["classifier.3.weight"])
     assert torch.equal(start.state["backbone.conv7.bias"], torch.arange(4096.0))
     with torch.device("meta"):
-        network = from_settings(ssd300(("a",), atrous=False))
+        network = from_settings(settings_for(("a",), input_size=300, atrous=False))
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     assert {name: tensor.shape for name, tensor in start.state.items()}.items() <= shapes.items()
 
@@ -194,7 +195,7 @@ def test_the_thinned_out_file_of_the_ports_has_everything(tmp_path):
 
 
 def test_a_weights_file_of_this_package_lends_its_backbone_and_its_scaling(tmp_path):
-    settings = ssd300(("a",))
+    settings = settings_for(("a",), input_size=300)
     mine = Preprocessing(mean=(1.0, 2.0, 3.0))
     settings = type(settings)(settings.network, settings.boxes, settings.class_names, mine)
     network = from_settings(settings)
@@ -219,7 +220,9 @@ def test_batch_norm_swallows_the_bias_before_it(tmp_path):
 
     theirs = normed(F.conv2d(image, state["features.0.weight"], state["features.0.bias"]), state, "features.1")
     torch.testing.assert_close(normed(F.conv2d(image, ours["conv1_1.weight"]), ours, "norm1_1"), theirs)
-    left = from_settings(ssd300(("a",), backbone="vgg16_bn")).load_state_dict(start.state, strict=False)
+    left = from_settings(settings_for(("a",), input_size=300, backbone="vgg16_bn")).load_state_dict(
+        start.state, strict=False
+    )
     assert not left.unexpected_keys
 
 
