@@ -3,6 +3,7 @@
 import os
 import platform
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +24,36 @@ _HEADING = f"{'stage':22}{'ours ms':>10}{'torchvision':>13}{'ratio':>8}   {'of a
 
 
 def run(
-    bench: Bench, chosen: list[str], pairs: int | None, *, with_memory: bool, same_allocator: bool = False
+    bench: Bench,
+    chosen: list[str],
+    pairs: int | None,
+    *,
+    with_memory: bool,
+    same_allocator: bool = False,
+    show: Callable[[str], object] = lambda text: None,
 ) -> dict[str, Any]:
-    """Print the machine, then measure and print stage by stage."""
+    """Measure stage by stage; `show` gets the machine and each stage's line of the table as it is known."""
     facts: dict[str, Any] = {"machine": machine(bench.device), "stages": [], "skipped": [], "failed": [], "memory": []}
     facts["machine"] |= {"same_allocator": same_allocator, "compiled": bench.compiled}
-    print(machine_text(facts["machine"]))
+    show(machine_text(facts["machine"]))
     if chosen:
-        print(f"\n{_HEADING}")
+        show(f"\n{_HEADING}")
     with Sides(bench, same_allocator=same_allocator) as sides:
         for name in (name for name in STAGES if name in chosen):
             try:
                 row = _stage(name, bench, pairs, sides)
             except UnavailableError as reason:
                 facts["skipped"].append({"name": name, "reason": str(reason)})
-                print(f"{name:22}skipped: {reason}", flush=True)
+                show(f"{name:22}skipped: {reason}")
             except DisagreementError as difference:
                 facts["failed"].append({"name": name, "reason": str(difference)})
-                print(f"{name:22}FAILED, not timed: {difference}", flush=True)
+                show(f"{name:22}FAILED, not timed: {difference}")
             else:
                 facts["stages"].append(row)
-                print(stage_line(row), flush=True)
+                show(stage_line(row))
     if with_memory:
         facts["memory"] = memory.measure(bench)
-        print(f"\n{memory_text(facts['memory'])}")
+        show(f"\n{memory_text(facts['memory'])}")
     return facts
 
 

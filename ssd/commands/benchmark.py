@@ -1,12 +1,13 @@
 """`benchmark`: every claim about speed, side by side with torchvision, in one run."""
 
 import argparse
+import functools
 import json
 from pathlib import Path
 
 from ssd.benchmark.stage_names import MEMORY, STAGES
-from ssd.commands._shared import add_force, guarded
-from ssd.errors import ArgumentError, SSDError
+from ssd.commands._shared import add_force, check_numbers, guarded
+from ssd.errors import SSDError
 from ssd.system.files import refuse_existing
 
 EPILOG = """Ours and torchvision's take turns, each in a process of its own; each pair gives a ratio, and the table
@@ -48,8 +49,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Measure; the exit code is 1 when two sides that should agree do not, 2 for a mistake of the user's."""
     args = parser().parse_args(argv)
-    if args.pairs is not None and args.pairs < 1:
-        raise ArgumentError(f"{args.pairs} is too small", place="--pairs", remedy="Use 1 or more.")
+    check_numbers(args, pairs=1)
     if args.json is not None and not args.json.parent.is_dir():
         raise SSDError("its folder does not exist", place=args.json, remedy="Make it first.")
     refuse_existing(args.json, force=args.force)
@@ -61,7 +61,14 @@ def main(argv: list[str] | None = None) -> int:
     pairs = args.pairs or (3 if args.quick else None)
     stages = [name for name in names if name != MEMORY]
     with prepared(args.device, args.image, compiled=args.compile) as bench:
-        facts = runner.run(bench, stages, pairs, with_memory=MEMORY in names, same_allocator=args.same_allocator)
+        facts = runner.run(
+            bench,
+            stages,
+            pairs,
+            with_memory=MEMORY in names,
+            same_allocator=args.same_allocator,
+            show=functools.partial(print, flush=True),
+        )
     if args.json is not None:
         args.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         print(f"written: {args.json}")

@@ -1,0 +1,135 @@
+"""torchvision's SSD300 trained by the recipe of its references, and scored by this package's evaluation.
+
+    python -m ssd.benchmark.train_torchvision --data VOC_FOLDER --steps 2000 --lr 0.001
+
+The other side of the comparison in RESULTS.md: network, loss, augmentation and post-processing are torchvision's own;
+data sets are read, and detections scored, as for our detector.
+"""
+
+import argparse
+import functools
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssd.benchmark.torchvision_baseline import as_float
+from ssd.benchmark.torchvision_training import IMAGENET, Recipe, new_model, train
+from ssd.data.dataset import Dataset, open_dataset
+from ssd.errors import SSDError, at_least
+from ssd.evaluation.evaluate import Evaluation, evaluate
+from ssd.evaluation.metrics.coco import CocoMetric
+from ssd.evaluation.metrics.voc import VocMetric
+from ssd.evaluation.text import summary_line
+from ssd.structures import BatchDetections
+from ssd.system.environment import environment
+from ssd.system.files import refuse_existing, write_atomic
+
+
+class TorchvisionDetector:
+    """A torchvision detector as `ssd.evaluation.evaluate` asks for one."""
+
+    def __init__(self, model: nn.Module, class_names: Sequence[str], device: torch.device) -> None:
+        self.model = model.to(device).eval()
+        self.class_names = tuple(class_names)
+        self.device = device
+
+    def preprocess(self, images: Sequence[np.ndarray]) -> list[Tensor]:
+        """Images as its models want them: float, 3 x H x W, from 0 to 1; resizing is part of the model."""
+        return [as_float(torch.from_numpy(image).permute(2, 0, 1).contiguous()) for image in images]
+
+    def predict(self, images: list[Tensor]) -> list[tuple[dict[str, Tensor], tuple[int, int]]]:
+        """Detections of each image in pixels, and its height and width."""
+        outputs = self.model([image.to(self.device) for image in images])
+        return [(output, (image.shape[1], image.shape[2])) for output, image in zip(outputs, images, strict=True)]
+
+    def postprocess(self, predictions: list[tuple[dict[str, Tensor], tuple[int, int]]]) -> BatchDetections:
+        """The same as fractions of the image, labels from 0."""
+        counts = [len(output["scores"]) for output, _ in predictions]
+        shape = len(predictions), max(counts, default=0)
+        boxes, scores, labels = torch.zeros(*shape, 4), torch.zeros(shape), torch.zeros(shape, dtype=torch.int64)
+        for row, (output, (height, width)) in enumerate(predictions):
+            kept = slice(0, counts[row])
+            boxes[row, kept] = output["boxes"].cpu() / torch.tensor([width, height, width, height])
+            scores[row, kept] = output["scores"].cpu()
+            labels[row, kept] = output["labels"].cpu() - 1
+        return BatchDetections(boxes, scores, labels, torch.tensor(counts))
+
+
+def score(model: nn.Module, dataset: Dataset, class_names: Sequence[str], device: torch.device) -> Evaluation:
+    """AP by the COCO and the VOC rules, from this package's evaluation."""
+    detector = TorchvisionDetector(model, class_names, device)
+    coco = CocoMetric(dataset.records, dataset.class_names, dataset.category_ids)
+    evaluation = evaluate(detector, dataset, coco, VocMetric(dataset.records, dataset.class_names), progress=False)
+    assert evaluation is not None  # it is not asked to stop
+    return evaluation
+
+
+def parser() -> argparse.ArgumentParser:
+    """Arguments of the script."""
+    p = argparse.ArgumentParser(
+        prog="python -m ssd.benchmark.train_torchvision",
+        description="Train torchvision's SSD300 on a data set and score it with this package's evaluation.",
+    )
+    p.add_argument("--data", required=True, metavar="FOLDER", help="a VOC, COCO or YOLO folder")
+    p.add_argument("--train-split", default="train", metavar="NAME", help="default: %(default)s")
+    p.add_argument("--split", default="val", metavar="NAME", help="the split that is scored, default: %(default)s")
+    p.add_argument("--steps", type=int, required=True, metavar="N")
+    p.add_argument("--batch-size", type=int, default=Recipe.batch_size, metavar="N", help="default: %(default)s")
+    p.add_argument("--lr", type=float, default=Recipe.lr, help="default: %(default)s")
+    p.add_argument("--backbone", default=IMAGENET, metavar="FILE", help="VGG16's features.*; imagenet (default); none")
+    p.add_argument("--fp32", action="store_true", help="no autocast to bfloat16")
+    p.add_argument("--workers", type=int, default=Recipe.workers, metavar="N", help="default: %(default)s")
+    p.add_argument("--seed", type=int, default=Recipe.seed, help="default: %(default)s")
+    p.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
+    p.add_argument("--out", type=Path, metavar="FILE.json", help="write figures, recipe and versions to this new file")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train, score, print; 2 for a mistake of the user's."""
+    args = parser().parse_args(argv)
+    try:
+        _run(args)
+    except SSDError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(args: argparse.Namespace) -> None:
+    at_least(1, steps=args.steps, batch_size=args.batch_size)
+    refuse_existing(args.out, force=False)
+    recipe = Recipe(args.steps, args.batch_size, args.lr, autocast=not args.fp32, workers=args.workers, seed=args.seed)
+    device = torch.device(args.device)
+    data = open_dataset(args.data, args.train_split, bad_objects="drop")
+    held_out = open_dataset(args.data, args.split, classes=data.class_names, bad_objects="drop")
+    torch.manual_seed(recipe.seed)
+    model, start = new_model(len(data.class_names), args.backbone), time.perf_counter()
+    train(model, data, recipe, device, functools.partial(_log, every=max(1, recipe.steps // 50)))
+    seconds = time.perf_counter() - start
+    evaluation = score(model, held_out, data.class_names, device)
+    for name, figures in evaluation.by_metric.items():
+        print(summary_line(name, figures))
+    print(
+        f"{recipe.steps} steps in {seconds:.0f} s; {held_out.name}, split {held_out.split}: {evaluation.images} images"
+    )
+    if args.out is not None:
+        facts = {"recipe": asdict(recipe), "seconds": seconds, **evaluation.by_metric, **environment()}
+        write_atomic(args.out, json.dumps(facts, indent=2).encode())
+        print(f"figures: {args.out}")
+
+
+def _log(step: int, loss: float, *, every: int) -> None:
+    if step % every == 0:
+        print(f"step {step} loss {loss:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
