@@ -44,7 +44,6 @@ def test_an_old_run_is_a_detector() -> None:
     assert detector.detect(FILES / "images" / "0.png").boxes.shape[1] == 4
 
 
-@pytest.mark.xfail(reason="the keys of the old config.yaml are not taken yet", strict=False)
 def test_an_old_run_resumes_and_ends_like_the_run_that_was_not_stopped(copied: Path) -> None:
     words = ["stopped/config.yaml", "output=.", "--resume", "stopped", "--quiet"]
     assert train.main(words) == 0
