@@ -1,10 +1,12 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from ssd.commands.train import load_config
 from ssd.errors import ConfigError
 from ssd.experiment import config_file as configs
-from ssd.experiment.config import resolve
+from ssd.experiment.config import Config, ModelConfig, resolve
 
 
 def test_a_saved_config_loads_back_equal(tmp_path: Path) -> None:
@@ -98,3 +100,32 @@ def test_the_learning_rate_follows_the_images_of_a_step() -> None:
     assert lr("train.batch_size=64") == lr("train.batch_size=16") == 0.012
     assert lr("mode=paper", "train.batch_size=64") == pytest.approx(2e-3)
     assert lr("optim.lr=0.5") == 0.5
+
+
+def test_a_file_with_two_keys_gives_what_the_command_line_with_those_two_gives(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("data: {folder: my_images}\ntrain: {epochs: 3}\n")
+    assert configs.load(path) == load_config(["train.epochs=3"], "my_images", None)
+    assert configs.load(path).model == ModelConfig()
+
+
+def test_the_example_config_changes_nothing() -> None:
+    assert configs.load(configs.builtin("finetune")) == Config()
+
+
+def test_there_are_sixty_keys_at_most() -> None:
+    values = (getattr(Config(), field.name) for field in dataclasses.fields(Config))
+    assert sum(len(dataclasses.fields(v)) if dataclasses.is_dataclass(v) else 1 for v in values) <= 60
+
+
+def test_the_paper_lies_below_a_file_and_a_file_below_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("mode: paper\noptim: {ema: 0.9}\nloss: {negative_iou: 0.5}\n")
+    config = configs.load(path, ["loss.negative_iou=0.3"])
+    assert (config.optim.ema, config.loss.negative_iou, config.optim.warmup) == (0.9, 0.3, 0)
+    assert configs.load(path, ["mode=default"]).optim.warmup == Config().optim.warmup
+
+
+def test_paper_mode_on_the_command_line_is_the_network_of_the_paper() -> None:
+    model = configs.load(None, ["mode=paper"]).model
+    assert (model.extras_norm, model.fc_norm, model.box_table, model.freeze_stages) == ("none", "none", "voc", 0)

@@ -51,7 +51,7 @@ def test_a_figure_that_is_no_number_never_makes_the_best_weights(nursery: Nurser
 
 
 def test_the_best_figure_survives_a_resume(nursery: Nursery, tmp_path: Path) -> None:
-    half = ("train.eval_every=1", "train.epochs=2", "optim.schedule=steps", "optim.steps=[]")
+    half = ("train.eval_every=1", "train.epochs=2", "optim.schedule=[]")
     assert nursery.run("train", *words(tmp_path, *half), first=FIGURES.format("[0.1, 0.4]"))[0].code == 0
     again = (*half, "train.epochs=4", "--resume", "auto")
     (ended,) = nursery.run("train", *words(tmp_path, *again), first=FIGURES.format("[0.2, 0.3]"))
