@@ -135,7 +135,9 @@ def test_every_page_of_the_menu_is_there(hooks: ModuleType) -> None:
     assert set(re.findall(r"[\w/-]+\.md", menu)) - there == set()
 
 
-@pytest.mark.parametrize("page", [*WRITTEN, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [*WRITTEN, ROOT / "CHANGELOG.md", DOCS / "quickstart.ipynb"], ids=lambda page: page.name
+)
 def test_every_link_leads_to_a_file_and_a_heading_as_on_a_forge(page: Path) -> None:
     wrong = []
     for target, anchor in re.findall(
