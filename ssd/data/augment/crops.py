@@ -12,6 +12,7 @@ from ssd.data.augment.warp import Geometry
 
 Rectangle = tuple[int, int, int, int]
 
+MAX_EXPAND = 4.0
 TRIALS = 50
 WHOLE, FREE = -1.0, 0.0
 CHOICES = (WHOLE, 0.1, 0.3, 0.5, 0.7, 0.9, FREE)  # the least IoU that some object must have with the crop
@@ -23,7 +24,6 @@ class Switches:
     """Which parts of the geometry are on."""
 
     expand: bool = True
-    max_expand: float = 4.0
     crop: bool = True
     mirror: bool = True
     flip_vertical: bool = False
@@ -49,7 +49,7 @@ def draw_geometry(
         objects = np.array([[0.0, 0.0, width, height]])  # without objects the image is what must stay in sight
     canvas: Rectangle = (0, 0, width, height)
     if switches.expand and rng.random() < 0.5:
-        larger = _expand(rng, width, height, switches.max_expand)
+        larger = _expand(rng, width, height)
         canvas = larger if visible(objects, np.array([larger]), size).any() else canvas
     crop = _draw_crop(rng, canvas, objects, size) if switches.crop else canvas
     return Geometry(
@@ -78,9 +78,9 @@ def visible(
     return np.asarray(inside & (sides * size >= high - low).all(axis=-1))
 
 
-def _expand(rng: np.random.Generator, width: int, height: int, max_expand: float) -> Rectangle:
-    """Place the image on a canvas up to `max_expand` times as wide and high; coordinates stay the image's."""
-    ratio = rng.uniform(1.0, max_expand)
+def _expand(rng: np.random.Generator, width: int, height: int) -> Rectangle:
+    """Place the image on a canvas up to `MAX_EXPAND` times as wide and high; coordinates stay the image's."""
+    ratio = rng.uniform(1.0, MAX_EXPAND)
     canvas_width, canvas_height = int(width * ratio), int(height * ratio)
     left = int(rng.integers(canvas_width - width + 1))
     top = int(rng.integers(canvas_height - height + 1))

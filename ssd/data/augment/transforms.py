@@ -20,7 +20,6 @@ import albumentations as A
 from ssd.data.augment.crops import Switches, draw_geometry, visible
 from ssd.data.augment.photometric import Colours, distort, draw_colours
 from ssd.data.augment.warp import Colour, Geometry, by_steps, in_one_warp, move_boxes
-from ssd.errors import ConfigError
 from ssd.structures import Sample
 
 Order = Literal["paper", "warp"]
@@ -55,16 +54,13 @@ class TrainTransform:
         order: Order = "warp",
         photometric: bool = True,
         expand: bool = True,
-        max_expand: float = 4.0,
         crop: bool = True,
         mirror: bool = True,
         flip_vertical: bool = False,
         extra: Sequence[A.BasicTransform] = (),
     ) -> None:
-        if max_expand < 1:
-            raise ConfigError(f"{max_expand} would shrink the canvas", place="augment.max_expand", remedy="Use 1 to 4.")
         self._size, self._order, self._photometric = size, order, photometric
-        self._switches = Switches(expand, max_expand, crop, mirror, flip_vertical)
+        self._switches = Switches(expand, crop, mirror, flip_vertical)
         # Boxes are cut and dropped by our own rules: labels, difficult and crowd follow by row number.
         boxes = A.BboxParams(
             "pascal_voc", label_fields=["rows", "crowd"], clip=True, min_width=1 - 1e-3, min_height=1 - 1e-3

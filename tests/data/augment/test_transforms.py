@@ -17,7 +17,6 @@ from ssd.data.augment.crops import CHOICES, WHOLE, Switches, draw_geometry, visi
 from ssd.data.augment.photometric import Colours, distort, draw_colours
 from ssd.data.augment.transforms import TrainTransform
 from ssd.data.augment.warp import Geometry, by_steps, in_one_warp, move_boxes
-from ssd.errors import ConfigError
 from ssd.images.preprocess import resize_8bit
 from ssd.structures import Sample
 
@@ -215,11 +214,6 @@ def test_small_images_and_the_papers_order_are_decoded_whole() -> None:
         (TrainTransform(30, fill=FILL, order="paper"), (3000, 4000)),
     ):
         assert transform.plan(shape, nothing, np.zeros(0, bool), seed).shrink == 1
-
-
-def test_a_canvas_cannot_shrink() -> None:
-    with pytest.raises(ConfigError, match="max_expand"):
-        TrainTransform(80, fill=FILL, max_expand=0.5)
 
 
 def test_importing_the_data_room_does_not_load_albumentations() -> None:
