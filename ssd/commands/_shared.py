@@ -30,8 +30,8 @@ def guarded(command: Callable[P, int]) -> Callable[P, int]:
         except SSDError as error:
             print(f"error: {error}", file=sys.stderr)
             return USER_ERROR
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
+        except KeyboardInterrupt as stop:  # a note says how to go on
+            print("\n".join(getattr(stop, "__notes__", ["interrupted"])), file=sys.stderr)
             return INTERRUPTED
         except BrokenPipeError:
             if not _reader_left():  # another pipe broke, a data worker's say

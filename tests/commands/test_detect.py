@@ -52,16 +52,16 @@ def test_a_folder_gives_a_line_and_a_drawn_image_for_each(weights, photos, tmp_p
     assert snapshot(photos) == before
 
 
-def test_box_voting_is_the_weights_own_or_as_told(weights, photos, tmp_path, monkeypatch):
-    sigmas, original = [], ssd.inference.detector.postprocess
-    monkeypatch.setattr(
-        ssd.inference.detector, "postprocess", lambda *a, **k: sigmas.append(k["box_voting"]) or original(*a, **k)
-    )
-    for number, words in enumerate((["--box-voting", "0.1"], ["--box-voting", "0"], [])):
-        assert run(weights, photos / "b.png", "--output", tmp_path / str(number), *words) == 0
-    own = ssd.inference.detector.load(weights).settings.postprocessing.box_voting
-    assert sigmas == [0.1, 0.0, own]
-    assert run(weights, photos / "b.png", "--output", tmp_path / "3", "--box-voting", "2") == 2
+@pytest.mark.parametrize("sigma", [0.9, 0.0, None])
+def test_box_voting_is_the_weights_own_or_as_told(weights, photos, tmp_path, sigma):
+    words = [] if sigma is None else ["--box-voting", sigma]
+    options = ["--precision", "fp32", "--iou-threshold", 0.2, "--output", tmp_path / "out"]
+    assert run(weights, photos / "b.png", *options, *words) == 0
+    detector = ssd.inference.detector.load(weights, precision="fp32")
+    expected = detector.detect(photos / "b.png", score_threshold=0.01, iou_threshold=0.2, box_voting=sigma)
+    assert read_rows(tmp_path / "out")[0]["detections"] == expected.to_dict()["detections"]
+    plain = detector.detect(photos / "b.png", score_threshold=0.01, iou_threshold=0.2, box_voting=0.0)
+    assert (expected.boxes.tolist() == plain.boxes.tolist()) is (sigma != 0.9)
 
 
 def test_lines_say_what_detect_says(weights, photos, tmp_path):
@@ -286,6 +286,6 @@ def test_ctrl_c_is_130(weights, photos, tmp_path, monkeypatch, capsys):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ssd.inference.detector.load", interrupted)
+    monkeypatch.setattr("ssd.inference.bulk.detect_files.load", interrupted)
     assert run(weights, photos, "--output", tmp_path / "out") == 130
     assert capsys.readouterr().err == "interrupted\n"

@@ -46,7 +46,8 @@ def cut(folder: Path, keep: int, half: str = "") -> None:
     journal.write_text("".join(lines[:keep]) + (half or lines[keep][: len(lines[keep]) // 2]), encoding="utf-8")
 
 
-def test_what_is_left_is_done_and_what_is_done_is_left(weights, photos, tmp_path, capsys):
+def test_what_is_left_is_done_and_what_is_done_is_left(weights, photos, tmp_path, caplog, capsys):
+    caplog.set_level("INFO")
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert run(weights, photos, "--output", whole, "--batch-size", 2) == 0
     assert run(weights, photos, "--output", out, "--batch-size", 2) == 0
@@ -56,7 +57,7 @@ def test_what_is_left_is_done_and_what_is_done_is_left(weights, photos, tmp_path
     capsys.readouterr()
     assert run(weights, photos, "--output", out, "--batch-size", 2, "--resume") == 0
     printed = capsys.readouterr().out
-    assert "3 of 7 are done already" in printed
+    assert "3 of 7 are done already" in caplog.text
     assert "in 7 images" in printed
     assert finished.read_bytes() == b"not written again"
     assert {path: row["detections"] for path, row in by_path(out).items()} == {

@@ -16,7 +16,6 @@ from ssd.data.dataset import open_dataset
 from ssd.evaluation.text import aligned, figure_table, number
 from ssd.experiment import config_file as configs
 from ssd.experiment import data as experiment_data
-from ssd.inference import detector
 from ssd.model.factory import from_settings, settings_for
 from ssd.weights.native import save_weights
 from tests.audit.made import good, voc_splits
@@ -135,12 +134,15 @@ def test_nothing_above_the_threshold_is_zero_and_no_failure(run: Path) -> None:
     assert (report["voc"]["AP"], report["voc"]["detections"]) == (0.0, 0)
 
 
-def test_box_voting_is_the_weights_own_or_as_told(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sigmas, original = [], detector.postprocess
-    monkeypatch.setattr(detector, "postprocess", lambda *a, **k: sigmas.append(k["box_voting"]) or original(*a, **k))
-    for words in (["--box-voting", "0.2"], ["--box-voting", "0.1"], []):
-        assert main([str(run), "--voc", "--quiet", "--force", "--batch-size", "100", *words]) == 0
-    assert sigmas == [0.2, 0.1, 0.0]
+def test_box_voting_is_the_weights_own_or_as_told(run: Path, tmp_path: Path) -> None:
+    found = {}
+    for sigma in (0.2, 0.0, None):
+        results, words = tmp_path / f"{sigma}.json", [] if sigma is None else ["--box-voting", str(sigma)]
+        assert main([str(run), "--quiet", "--force", "--results", str(results), *words]) == 0
+        figures = json.loads((run / "eval-coco.json").read_text())
+        assert figures["postprocessing"]["box_voting"] == (sigma or 0.0)
+        found[sigma] = results.read_text()
+    assert found[None] == found[0.0] != found[0.2]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,189 @@
+"""`detect_files`: images, folders, videos and cameras in, a folder of results out; it can go on where it stopped."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ssd.errors import ArgumentError, at_least
+from ssd.inference.bulk.coco_ids import ids_of_file, own_ids
+from ssd.inference.bulk.image_files import detect_images
+from ssd.inference.bulk.journal import JOURNAL, Done, Tally, take_up, write_options
+from ssd.inference.bulk.output_folder import output_folder
+from ssd.inference.bulk.results import Results, parse_formats
+from ssd.inference.bulk.sources import Source, find_sources, output_names, parse_shard, share
+from ssd.inference.bulk.video import detect_video
+from ssd.inference.detections import READABLE_SCORE, Detections
+from ssd.inference.detector import Detector, load
+from ssd.inference.tiling import Tiles
+
+log = logging.getLogger(__name__)
+Show = Callable[[Source, Detections], None]
+
+
+@dataclass(frozen=True)
+class BulkResult:
+    """What was searched and found, and the folder that holds it."""
+
+    folder: Path
+    tally: Tally  # of everything in the folder
+    before: Tally  # of that, what an interrupted search had done already
+    seconds: float
+    without_id: int = 0  # images that are not in coco.json, because the annotation file does not have them
+
+    def __str__(self) -> str:
+        tally = self.tally
+        images, videos = _counted(tally.images, "image"), _counted(tally.videos, "video")
+        where = f"{videos} ({_counted(tally.frames, 'frame')})" if tally.videos else images
+        if tally.videos and tally.images:
+            where = f"{images} and {where}"
+        searched = tally.images + tally.frames - self.before.images - self.before.frames
+        unit = "frames" if tally.videos else "images"
+        speed = f", {searched / self.seconds:.1f} {unit} a second" if searched > 1 else ""
+        return f"{_counted(tally.objects, 'object')} in {where}{speed}: {self.folder}"
+
+
+def detect_files(
+    sources: Sequence[str | Path],
+    weights: str | Path | Detector = "coco",
+    *,
+    output: str | Path | None = None,
+    format: str = "images,jsonl",
+    coco_ids: str | Path | None = None,
+    score_threshold: float | None = None,
+    iou_threshold: float | None = None,
+    max_detections: int | None = None,
+    box_voting: float | None = None,
+    tiles: Tiles | None = None,
+    tile_overlap: float = 0.2,
+    recursive: bool = False,
+    every: int = 1,
+    max_frames: int | None = None,
+    shard: str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    batch_size: int = 8,
+    device: str = "auto",
+    precision: str = "auto",
+    backend: str = "auto",
+    show: Show | None = None,
+    progress: bool = False,
+) -> BulkResult:
+    """Find the objects in files, folders, globs, videos, cameras (a number) and streams (an address).
+
+    `output` is a new or empty folder, by default the next of runs/detect/1, 2, ...; `format` lists with commas what is
+    written into it: images, jsonl (always), yolo, coco, whose image ids are those of the annotation file `coco_ids`.
+    Without `score_threshold` detections from 0.5 on are kept. `every` and `max_frames` thin out videos; `shard="2/8"`
+    takes the second of eight shares. `resume` goes on in a folder where a search was interrupted. What cannot be read
+    is counted in `tally.failed` and named in the folder's detections.jsonl; the others go on.
+
+    Raises:
+        ArgumentError: an option out of its range, sources that are not there, or a folder with other files.
+        CheckpointError: the weights cannot be used.
+        KeyboardInterrupt: with a note that says how to go on.
+    """
+    formats = parse_formats(format)
+    at_least(1, batch_size=batch_size, every=every, max_frames=max_frames)
+    everything = find_sources([str(source) for source in sources], recursive=recursive)
+    chosen = _chosen(everything, shard, resume=resume)
+    options: dict[str, Any] = {
+        "score_threshold": READABLE_SCORE if score_threshold is None else score_threshold,
+        "iou_threshold": iou_threshold,
+        "max_detections": max_detections,
+        "box_voting": box_voting,
+        **({} if tiles is None else {"tiles": tiles, "tile_overlap": tile_overlap}),
+    }
+    named = repr(weights) if isinstance(weights, Detector) else str(weights)
+    if not isinstance(weights, Detector):
+        weights = load(weights, device=device, precision=precision, backend=backend)
+    weights.detect_batch([], **options)  # wrong numbers make no folder
+    names = weights.class_names
+    ids = own_ids(names) if coco_ids is None else ids_of_file(Path(coco_ids), names)
+    inputs = [source.path for source in everything if source.kind != "live"]
+    folder = output_folder(_named(output, shard), inputs, force=force, journal=JOURNAL, resume=resume)
+    facts = {**options, "weights": named, "format": sorted(formats)}
+    facts |= {"every": every, "max_frames": max_frames, "shard": shard}
+    done = _take_up(folder, facts, resume=resume)
+    waiting = [source for source in chosen if source.address not in done.paths]
+    if done.paths:
+        log.info("%d of %d are done already", len(chosen) - len(waiting), len(chosen))
+    results = Results(folder, formats, names, output_names(waiting, done.names), done)
+    start = time.perf_counter()
+    search = _Search(weights, results, batch_size, options, show or (lambda source, found: None), progress)
+    try:
+        search.images([source for source in waiting if source.kind == "image"], len(chosen) - len(waiting))
+        for source in waiting:
+            if source.kind != "image":
+                search.video(source, every, max_frames)
+        without_id = results.write_coco(ids) if "coco" in formats else 0
+    except KeyboardInterrupt as stop:
+        finished = results.tally.images + results.tally.videos
+        remedy = f"Go on with the same command and --output {folder} --resume"
+        stop.add_note(f"interrupted after {finished} of {len(chosen)}. {remedy}")
+        raise
+    finally:
+        results.close()
+    return BulkResult(folder, results.tally, done.tally, time.perf_counter() - start, without_id)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What every source is searched with."""
+
+    detector: Detector
+    results: Results
+    batch_size: int
+    options: dict[str, Any]
+    show: Show
+    progress: bool
+
+    def images(self, sources: Sequence[Source], before: int) -> None:
+        """Search images, batch by batch; `before` of all sources are done already."""
+        searched = detect_images(self.detector, sources, self.results, self.batch_size, self.options, self.show)
+        quiet = None if self.progress else True  # None: no bar where nobody watches
+        total = before + len(sources)
+        bar = tqdm(searched, initial=before, total=total, unit="img", disable=quiet, dynamic_ncols=True)
+        for _ in bar if sources else ():
+            pass
+
+    def video(self, source: Source, every: int, max_frames: int | None) -> None:
+        """Search a video, camera or stream to its end."""
+        detect_video(
+            self.detector, source, self.results, self.batch_size, self.options, self.show,
+            every=every, max_frames=max_frames, quiet=not self.progress,
+        )  # fmt: skip
+
+
+def _chosen(sources: list[Source], shard: str | None, *, resume: bool) -> list[Source]:
+    """This machine's share; what is live is always there and can be neither divided nor taken up again."""
+    live = [source.address for source in sources if source.kind == "live"]
+    for option, given, verb in (("--shard", shard, "divided"), ("--resume", resume, "taken up again")):
+        if live and given:
+            remedy = "Leave it out for cameras and streams."
+            raise ArgumentError(f"{live[0]} cannot be {verb}", place=option, remedy=remedy)
+    return share(sources, *parse_shard(shard)) if shard else sources
+
+
+def _named(output: str | Path | None, shard: str | None) -> Path | None:
+    """The folder that was named; a share has its own below it."""
+    named = None if output is None else Path(output)
+    if shard is None:
+        return named
+    number, count = parse_shard(shard)
+    return (named or Path("runs") / "detect-shards") / f"shard-{number}-of-{count}"
+
+
+def _take_up(folder: Path, facts: dict[str, Any], *, resume: bool) -> Done:
+    done = take_up(folder, facts) if resume else Done()
+    if not resume:
+        (folder / JOURNAL).unlink(missing_ok=True)
+    write_options(folder, facts)
+    return done
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
