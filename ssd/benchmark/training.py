@@ -92,9 +92,11 @@ def our_step(bench: Bench, pixels: Tensor, targets: Targets) -> Callable[[], Ten
     step.train()
 
     def once() -> Tensor:
-        parts, _ = step.backward(pixels, targets)
+        images, objects = step.to_device(pixels, targets)
+        losses = step.loss(step.forward(images), objects, step.match(objects))
+        step.backward(losses)
         step.update(1)
-        return parts.total.detach()
+        return losses.total.detach()
 
     return once
 

@@ -58,14 +58,30 @@ def shrink_by_area(image: UInt8[np.ndarray, "H W 3"], target: tuple[int, int]) -
     return image if smaller == (width, height) else np.asarray(cv2.resize(image, smaller, interpolation=cv2.INTER_AREA))
 
 
-def normalise(images: UInt8[Tensor, "B 3 S S"], preprocessing: Preprocessing) -> Float32[Tensor, "B 3 S S"]:
-    """`(pixel - mean) / std` on whichever device the images are; the memory layout stays."""
+def normalise(
+    images: UInt8[Tensor, "B 3 S S"],
+    preprocessing: Preprocessing,
+    constants: tuple[Float32[Tensor, "3 1 1"], Float32[Tensor, "3 1 1"]] | None = None,
+) -> Float32[Tensor, "B 3 S S"]:
+    """`(pixel - mean) / std` on whichever device the images are; the memory layout stays.
+
+    `constants` are `mean_and_std(preprocessing, images.device)`, for callers that keep them from batch to batch.
+    """
     if preprocessing.channels == "bgr":
         images = images.flip(1)
-    mean, std = (
-        images.new_tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (preprocessing.mean, preprocessing.std)
-    )
+    mean, std = constants or mean_and_std(preprocessing, images.device)
     return images.float().sub_(mean).div_(std)
+
+
+def mean_and_std(
+    preprocessing: Preprocessing, device: torch.device
+) -> tuple[Float32[Tensor, "3 1 1"], Float32[Tensor, "3 1 1"]]:
+    """Mean and standard deviation of each channel, in the order of `preprocessing.channels`."""
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32, device=device).view(3, 1, 1)
+        for values in (preprocessing.mean, preprocessing.std)
+    )
+    return mean, std
 
 
 def mean_colour(preprocessing: Preprocessing) -> tuple[int, int, int]:

@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ssd.experiment.config import Config
-
 MOMENTUM = 0.9
 
 
@@ -61,12 +59,13 @@ class Schedule:
     final: float = 0.01  # the cosine ends at this fraction of `lr`
 
     def at(self, step: int) -> float:
-        """Rate of optimizer step `step`, counted from 0."""
-        if step < self.warmup:
-            return self.lr * (step + 1) / self.warmup
+        """Rate of optimizer step `step`, counted from 0; a short run warms up for a tenth of itself at most."""
+        warmup = min(self.warmup, max(1, self.total // 10))
+        if step < warmup:
+            return self.lr * (step + 1) / warmup
         if self.shape != "cosine":
             return self.lr * 0.1 ** sum(step >= round(self.total * drop) for drop in self.shape)
-        done = (step - self.warmup) / max(1, self.total - self.warmup)
+        done = (step - warmup) / max(1, self.total - warmup)
         return self.lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
@@ -98,12 +97,3 @@ class AveragedNetwork:
 
 def _tensors(network: nn.Module) -> Iterable[Tensor]:
     return network.state_dict().values()
-
-
-def build_schedule(config: Config, total: int) -> Schedule:
-    """The learning-rate schedule over `total` optimizer steps; `config` is resolved."""
-    optim = config.optim
-    assert optim.lr is not None, "resolve the config first"
-    # A short run warms up for a tenth of itself at most.
-    warmup = min(optim.warmup, max(1, total // 10)) if optim.warmup else 0
-    return Schedule(optim.lr, total, warmup, optim.schedule)

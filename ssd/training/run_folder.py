@@ -3,24 +3,28 @@
 config.yaml  environment.json  train.jsonl/.csv  val.jsonl/.csv  state-00000900.pt  last.safetensors  best.safetensors
 """
 
+import contextlib
+import glob
 import json
 import logging
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssd.errors import CheckpointError, ConfigError
-from ssd.experiment import config_file as configs
-from ssd.experiment.config import Config
+from ssd.errors import ArgumentError, CheckpointError, ConfigError
 from ssd.system.environment import environment
 from ssd.system.files import clean_leftovers, write_atomic
+from ssd.system.yaml import parse_yaml
 from ssd.training.checkpoints import load_state, newest_whole, prune, save_state
+from ssd.training.run_lock import LOCK, RunLock, lock_folder, owner_of
 
 log = logging.getLogger(__name__)
 
 STATES = "state-*.pt"
 STATES_KEPT = 2  # where the newest is damaged, a run goes on from the one before it
+CONFIG = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,15 @@ class RunFolder:
         """Weights of the newest evaluation."""
         return self.path / "last.safetensors"
 
-    def describe(self, config: Config, class_names: tuple[str, ...]) -> None:
-        """Write the config, and what this run ran on: versions, git commit, classes, command."""
-        write_atomic(self.path / "config.yaml", configs.to_yaml(config).encode())
-        facts = {"class_names": class_names, "command": sys.argv, "seed": config.seed, **environment()}
+    @property
+    def weights(self) -> Path | None:
+        """The best weights, else those of the newest evaluation; None before the first one."""
+        return next((path for path in (self.best, self.last) if path.is_file()), None)
+
+    def describe(self, config: str, class_names: Sequence[str], seed: int) -> None:
+        """Write the config (YAML), and what this run ran on: versions, git commit, classes, command."""
+        write_atomic(self.path / CONFIG, config.encode())
+        facts = {"class_names": class_names, "command": sys.argv, "seed": seed, **environment()}
         write_atomic(self.path / "environment.json", json.dumps(facts, indent=2).encode())
 
     def save_state(self, state: dict[str, Any], step: int) -> None:
@@ -50,24 +59,28 @@ class RunFolder:
         save_state(self.path / f"state-{step:08d}.pt", state)
         prune(self.path, STATES_KEPT, STATES)
 
-    def find_state(self, resume: str | None) -> dict[str, Any] | None:
-        """The state to go on from: `auto` takes the newest whole one of this folder, a path takes that file.
 
-        Raises:
-            CheckpointError: the named file is missing or damaged, or every state of the folder is.
-        """
-        if resume is None:
-            return None
-        if resume != "auto":
-            named = Path(resume)
-            return load_state(_newest(named) if named.is_dir() else named)
-        path = newest_whole(self.path, STATES)
-        if path is None:
-            if any(self.path.glob(STATES)):
-                raise CheckpointError("every saved state is damaged", place=self.path, remedy="Start a new run.")
-            log.info("nothing to resume in %s: starting fresh", self.path)
-            return None
-        return load_state(path)
+def find_state(folder: RunFolder | None, resume: str) -> dict[str, Any] | None:
+    """The state to go on from: `auto` takes the newest whole one of the folder, a path takes that file or run.
+
+    None for `auto` where nothing has been saved yet.
+
+    Raises:
+        CheckpointError: the named file is missing or damaged, or every state of the folder is.
+    """
+    if resume != "auto":
+        named = Path(resume)
+        return load_state(_newest(named) if named.is_dir() else named)
+    if folder is None:
+        log.info("nothing to resume: starting fresh")
+        return None
+    path = newest_whole(folder.path, STATES)
+    if path is None and any(folder.path.glob(STATES)):
+        raise CheckpointError("every saved state is damaged", place=folder.path, remedy="Start a new run.")
+    if path is None:
+        log.info("nothing to resume in %s: starting fresh", folder.path)
+        return None
+    return load_state(path)
 
 
 def _newest(folder: Path) -> Path:
@@ -77,59 +90,110 @@ def _newest(folder: Path) -> Path:
     return found
 
 
-def open_folder(config: Config, *, resume: str | None) -> RunFolder:
-    """`<output>/<name>`; a new run never writes into an old one's folder but takes the next free number.
+@contextlib.contextmanager
+def new_run(output: str | Path, name: str) -> Iterator[RunFolder]:
+    """Own a new folder `<output>/<name>` for the time of the block, or `<name>-2` and so on where that is taken.
 
-    With `resume` the folder to go on in: for `auto` that of the newest run of this name, for a path the run it is of.
+    Two runs that start at the same moment get two folders.
+
+    Raises:
+        ConfigError: no such folder can be made.
     """
-    name = Path(config.name)
-    if name.is_absolute() or ".." in name.parts or not name.parts:
-        raise ConfigError(f"{config.name!r} is not a name for a folder", place="name", remedy="Use letters and digits.")
-    base = Path(config.output) / name
-    if resume is None:
-        path = _free(base)
-        if path != base:
-            log.info("%s is there already; this run is %s", base, path)
-    else:
-        path = _newest_of_name(base, config.name) if resume == "auto" else _run_of(Path(resume)) or _free(base)
+    base = _folder(output, name)
+    number, path = 1, base
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        while (lock := _claim(path)) is None:
+            number += 1
+            path = base.with_name(f"{base.name}-{number}")
     except OSError as error:
         problem = f"the run's folder cannot be made ({error.strerror})"
         raise ConfigError(problem, place=path, remedy="Set output=FOLDER to a folder of yours.") from None
-    clean_leftovers(path)
-    return RunFolder(path)
+    if path != base:
+        log.info("%s is there already; this run is %s", base, path)
+    with contextlib.closing(lock):
+        yield RunFolder(path)
 
 
-def _free(base: Path) -> Path:
-    path, number = base, 2
-    while path.exists() and any(path.iterdir()):
-        path = base.with_name(f"{base.name}-{number}")
-        number += 1
-    return path
+@contextlib.contextmanager
+def resumed_run(output: str | Path, name: str, resume: str) -> Iterator[RunFolder | None]:
+    """Own the folder of the run to go on in: `auto` is the newest of this name, a path is the run that it is of.
+
+    None where there is no such run yet; then the run is a new one.
+
+    Raises:
+        ArgumentError: the run is still going.
+        CheckpointError: the path is not there.
+    """
+    path = _newest_of_name(_folder(output, name)) if resume == "auto" else run_of(resume)
+    if path is None or not path.is_dir():
+        if resume != "auto" and not Path(resume).exists():
+            raise CheckpointError("no such run or state", place=resume, remedy="Check the path.")
+        yield None
+        return
+    lock = lock_folder(path)
+    if lock is None:
+        owner = owner_of(path)
+        raise ArgumentError(f"{owner} is training in this folder", place=path, remedy="Wait until it ends, or stop it.")
+    with contextlib.closing(lock):
+        clean_leftovers(path)
+        yield RunFolder(path)
 
 
-def _newest_of_name(base: Path, name: str) -> Path:
+def _folder(output: str | Path, name: str) -> Path:
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ConfigError(f"{name!r} is not a name for a folder", place="name", remedy="Use letters and digits.")
+    return Path(output) / path
+
+
+def _claim(path: Path) -> RunLock | None:
+    """Make a folder, or take one that is there and empty, by an act that only one process can do."""
+    made = True
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        made = False
+        if not path.is_dir() or _in_use(path):
+            return None
+    lock = lock_folder(path)
+    if lock is None or (not made and lock.descriptor is None):
+        return None
+    if _in_use(path):  # another run came and went
+        lock.close()
+        return None
+    return lock
+
+
+def _in_use(folder: Path) -> bool:
+    return any(path.name != LOCK for path in folder.iterdir())
+
+
+def _newest_of_name(base: Path) -> Path:
     """The highest number among runs that were started under this name, which is not always their folder's."""
-    numbered = ((path, path.name.removeprefix(f"{base.name}-")) for path in base.parent.glob(f"{base.name}-*"))
-    ours = [(int(number), path) for path, number in numbered if number.isdecimal() and _name_of(path) == name]
+    numbered = (
+        (path, path.name.removeprefix(f"{base.name}-")) for path in base.parent.glob(f"{glob.escape(base.name)}-*")
+    )
+    ours = [(int(number), path) for path, number in numbered if number.isdecimal() and _name_of(path) == base.name]
     return max(ours)[1] if base.exists() and ours else base
 
 
 def _name_of(run: Path) -> str | None:
+    """Last part of the name that a run was started under."""
     try:
-        return configs.load(run / "config.yaml").name
-    except ConfigError:
+        config = parse_yaml((run / CONFIG).read_text(encoding="utf-8"), run / CONFIG, ConfigError)
+    except (OSError, ValueError):
         return None
+    return Path(str(config.get("name"))).name if isinstance(config, dict) else None
 
 
-def _run_of(named: Path) -> Path | None:
-    """The run that a folder is, or that a state lies in."""
-    folder = named if named.is_dir() else named.parent
-    return folder if named.exists() and (folder / "config.yaml").exists() else None
+def run_of(named: str | Path) -> Path | None:
+    """The run that a folder is, or that a state lies in; None where it is of no run."""
+    path = Path(named)
+    folder = path if path.is_dir() else path.parent
+    return folder if path.exists() and (folder / CONFIG).exists() else None
 
 
 def newest_run(output: str | Path = "runs") -> RunFolder | None:
     """The run whose weights were written last, if there is one."""
-    weights = list(Path(output).glob("*/best.safetensors"))
+    weights = [path for name in ("best", "last") for path in Path(output).glob(f"*/{name}.safetensors")]
     return RunFolder(max(weights, key=lambda p: p.stat().st_mtime).parent) if weights else None

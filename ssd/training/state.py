@@ -12,8 +12,6 @@ import torch
 from torch import nn
 
 from ssd.errors import CheckpointError
-from ssd.experiment import config_file as configs
-from ssd.experiment.config import Config
 from ssd.settings import Settings
 from ssd.structures import Record
 from ssd.training.optim import AveragedNetwork
@@ -34,7 +32,7 @@ class TrainState:
     average: AveragedNetwork
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    config: Config
+    config: dict[str, Any]  # in plain types, as it is recorded and compared at a resume
     settings: Settings
     data: str = ""  # `fingerprint` of the training images
     step: int = 0  # batches done
@@ -45,12 +43,12 @@ class TrainState:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types and tensors only, so that loading executes nothing."""
-        return {
+        saved = {
             "network": self.network.state_dict(),
             "average": self.average.network.state_dict() if self.average.decay else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "config": configs.to_dict(self.config),
+            "config": self.config,
             "settings": self.settings.to_dict(),
             "data": self.data,
             "step": self.step,
@@ -60,6 +58,9 @@ class TrainState:
             "missed_best_box": self.missed_best_box,
             "torch_rng": torch.get_rng_state(),
         }
+        if self._device.type == "cuda":
+            saved["cuda_rng"] = torch.cuda.get_rng_state(self._device)  # dropout draws from it
+        return saved
 
     def restore(self, saved: dict[str, Any], place: object) -> None:
         """Take over a saved state.
@@ -94,8 +95,7 @@ class TrainState:
                 place=place,
                 remedy="Resume with the config the run was started with, and with the same weights to start from.",
             )
-        before_now = configs.upgraded_state(saved["config"], place)
-        for key, before, now in _changes(before_now, configs.to_dict(self.config)):
+        for key, before, now in _changes(saved["config"], self.config):
             log.warning("changed since the run was started: %s was %s, is %s", key, before, now)
         try:
             self.network.load_state_dict(saved["network"])
@@ -114,6 +114,12 @@ class TrainState:
         self.best, self.since_best = saved["best"], saved["since_best"]
         self.missed_best_box = saved["missed_best_box"]
         torch.set_rng_state(saved["torch_rng"])
+        if self._device.type == "cuda" and "cuda_rng" in saved:
+            torch.cuda.set_rng_state(saved["cuda_rng"], self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.network.parameters()).device
 
 
 def fingerprint(records: Iterable[Record]) -> str:

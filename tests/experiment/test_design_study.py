@@ -15,7 +15,7 @@ from ssd.model.factory import from_settings
 from ssd.multibox.default_boxes import default_boxes
 from ssd.settings import Preprocessing
 from ssd.training import trainer
-from ssd.training.optim import build_schedule
+from ssd.training.optim import Schedule
 from ssd.weights.native import load_weights, save_weights
 
 RECIPES = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
@@ -46,7 +46,9 @@ def test_the_schedule_of_the_study_is_60_000_steps_with_drops_after_40_000_and_5
     made = config([])
     steps = 16_551 // made.train.batch_size * made.train.epochs
     assert steps == pytest.approx(60_000, rel=0.01)
-    schedule = build_schedule(made, steps)
+    optim = made.optim
+    assert optim.lr is not None
+    schedule = Schedule(optim.lr, steps, optim.warmup, optim.schedule)
     assert schedule.at(0) == pytest.approx(1e-3)
     drops = [step for step in range(1, steps) if schedule.at(step) != schedule.at(step - 1)]
     assert drops == pytest.approx([40_000, 50_000], rel=0.01)

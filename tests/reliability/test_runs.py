@@ -15,7 +15,7 @@ from tests.training.runs import TINY
 # Replaces the headline figure of each evaluation by the next of a list.
 FIGURES = """
 import dataclasses
-from ssd.training import trainer as training
+from ssd.training import validation as training
 real, figures = training.evaluate, iter({})
 def evaluate(*args, **keywords):
     answer = real(*args, **keywords)

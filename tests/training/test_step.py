@@ -10,7 +10,7 @@ from torch import nn
 from ssd.model import factory
 from ssd.model.ssd import SSD
 from ssd.multibox.default_boxes import default_boxes
-from ssd.multibox.loss import multibox_loss
+from ssd.multibox.loss import LossParts, multibox_loss
 from ssd.multibox.matcher import match
 from ssd.settings import LossRules, Preprocessing, Settings
 from ssd.structures import Targets
@@ -48,6 +48,15 @@ def make(net: nn.Module, *, ema: float = 0.9, compiled: bool = False, **changes:
     )
 
 
+def gradients(step: TrainStep, images: torch.Tensor, targets: Targets, *, more: bool = False) -> LossParts:
+    """Add a batch's gradients as the loop of the trainer does."""
+    inputs, objects = step.to_device(images, targets)
+    with step.accumulating(more):
+        losses = step.loss(step.forward(inputs), objects, step.match(objects))
+        step.backward(losses)
+    return losses
+
+
 def plain_loss(
     net: nn.Module, pixels: torch.Tensor, targets: Targets, negative_iou: float = 1.0, negative_ratio: int = 3
 ) -> torch.Tensor:
@@ -65,7 +74,8 @@ def test_boxes_that_nearly_match_are_no_negatives_of_a_step() -> None:
     losses = [float(plain_loss(net, pixels, targets, limit, all_of_them).detach()) for limit in (0.4, 1.0)]
     assert losses[0] != pytest.approx(losses[1], rel=1e-3)
     for limit, expected in zip((0.4, 1.0), losses, strict=True):
-        parts, _ = make(net, rules=LossRules(negative_iou=limit, negative_ratio=all_of_them)).backward(pixels, targets)
+        step = make(net, rules=LossRules(negative_iou=limit, negative_ratio=all_of_them))
+        parts = gradients(step, pixels, targets)
         assert float(parts.total.detach()) == pytest.approx(expected, rel=1e-5)
 
 
@@ -77,7 +87,7 @@ def test_steps_equal_those_written_out_in_plain_pytorch() -> None:
     for update in (1, 2, 3):
         for part in (0, 1):
             pixels, targets = batch(2 * update + part)
-            parts, _ = step.backward(pixels, targets, sync=part == 1)
+            parts = gradients(step, pixels, targets, more=part == 0)
             loss = plain_loss(twin, pixels, targets)
             (loss / 2).backward()
             assert float(parts.total.detach()) == pytest.approx(float(loss.detach()), rel=1e-5)
@@ -96,7 +106,7 @@ def test_steps_equal_those_written_out_in_plain_pytorch() -> None:
 def test_low_precision_is_for_layers_alone() -> None:
     net = network()
     step = make(net, dtype=torch.bfloat16)
-    parts, _ = step.backward(*batch())
+    parts = gradients(step, *batch())
     exact = plain_loss(net, *batch())
     assert parts.total.dtype == torch.float32
     assert float(parts.total.detach()) == pytest.approx(float(exact.detach()), rel=0.03)
@@ -114,7 +124,7 @@ def test_images_reach_the_network_normalised_and_channels_last() -> None:
 def test_without_an_update_nothing_moves() -> None:
     net = network()
     before = copy.deepcopy(net.state_dict())
-    make(net).backward(*batch())
+    gradients(make(net), *batch())
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
@@ -128,7 +138,7 @@ def test_a_compiled_step_is_the_same_step() -> None:
     for update in (1, 2):
         losses = []
         for step in (compiled, plain):
-            parts, _ = step.backward(*batch(update))
+            parts = gradients(step, *batch(update))
             step.update(update)
             losses.append(float(parts.total.detach()))
         assert losses[0] == pytest.approx(losses[1], rel=1e-4)

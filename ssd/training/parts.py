@@ -1,0 +1,242 @@
+"""The parts of a run, built from the config before the first step; nothing after this reads the config."""
+
+import contextlib
+import functools
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ssd.data.dataset import Dataset
+from ssd.data.loading.loader import TrainLoader
+from ssd.errors import DatasetError
+from ssd.evaluation.metrics.accumulator import Metric
+from ssd.experiment import config_file as configs
+from ssd.experiment import data as experiment_data
+from ssd.experiment import start as starting
+from ssd.experiment.config import Config
+from ssd.experiment.start import Initialised
+from ssd.model.initialise import fit_to_data_
+from ssd.model.ssd import SSD
+from ssd.multibox.default_boxes import default_boxes
+from ssd.report.run_log import RunLog, tensorboard_writer
+from ssd.settings import Settings
+from ssd.system import distributed
+from ssd.system.device import choose_dtype
+from ssd.training.optim import MOMENTUM, AveragedNetwork, Schedule, parameter_groups
+from ssd.training.plan import Plan
+from ssd.training.run_folder import RunFolder, find_state, new_run, resumed_run
+from ssd.training.state import TrainState, fingerprint
+from ssd.training.step import TrainStep, network_input
+
+log = logging.getLogger(__name__)
+
+_FIT_IMAGES = 16  # that new layers are scaled on
+
+
+@dataclass(frozen=True)
+class RunLogs:
+    """The tables of a run."""
+
+    train: RunLog
+    val: RunLog
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """What a run is made of. The parts themselves change as they train; which parts they are does not."""
+
+    plan: Plan
+    settings: Settings
+    folder: RunFolder
+    loader: TrainLoader
+    schedule: Schedule
+    state: TrainState
+    step: TrainStep
+    val_set: Dataset
+    new_metric: Callable[[], Metric]
+    precision: str  # as the config has it: the detector of an evaluation chooses by the same rule
+    watched: tuple[str, ...]  # new convolutions whose dead units are counted
+    logs: RunLogs | None  # of the first process; the others have none
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.step.device
+
+
+@contextlib.contextmanager
+def build_parts(config: Config, device: torch.device, resume: str | None) -> Iterator[RunParts]:
+    """Build a run from a resolved config; the folder is this process's own until the block ends.
+
+    The order is: what fails fast comes first, and nothing is written before all that can fail by a mistake of the
+    user's has been built.
+
+    1. The folder of a resumed run and its state: a run that is still going, or a damaged state, is named at once.
+    2. The data sets and the metric. Class names decide the shape of the network.
+    3. The network with its starting weights. Its settings (input size, mean) decide how images are prepared.
+    4. The loader: its number of steps decides the plan and the learning-rate schedule.
+    5. The folder of a new run.
+    6. The new layers are scaled on the first images; then stages are frozen, since they would not be scaled otherwise.
+    7. Average, optimizer and scaler, which copy or refer to the finished weights; then the saved state over all of it.
+    8. The training step, which wraps the network for several processes and compiles it.
+    9. The logs, cut to the steps of the restored state.
+
+    Raises:
+        SSDError: bad data, config, checkpoint or image.
+    """
+    with contextlib.ExitStack() as cleanup:
+        resumed, saved = _resumed(cleanup, config, resume)
+        train_set, val_set, new_metric = _data(config)
+        start = starting.start(config, train_set.class_names)
+        loader = experiment_data.train_loader(config, train_set, start.settings)
+        cleanup.enter_context(contextlib.closing(loader))
+        plan = _plan(config, loader.steps_per_epoch)
+        folder = resumed or _owned(cleanup, new_run(config.output, config.name))
+        assert folder is not None
+        if distributed.rank() == 0:
+            counts = len(train_set.records), len(val_set.records), len(train_set.class_names)
+            log.info("%s: %d images to train on, %d to evaluate on, %d classes", folder.path, *counts)
+        network = _network(config, start, loader, device, fresh=saved is None)
+        state = _state(config, network, start, fingerprint(train_set.records), device)
+        if saved is not None:
+            _restore(state, saved, folder, plan)
+        if distributed.rank() == 0:
+            folder.describe(configs.to_yaml(config), train_set.class_names, config.seed)
+        yield RunParts(
+            plan=plan,
+            settings=start.settings,
+            folder=folder,
+            loader=loader,
+            schedule=_schedule(config, plan),
+            state=state,
+            step=_step(config, state, device),
+            val_set=val_set,
+            new_metric=new_metric,
+            precision=config.train.precision,
+            # Hooks would break a compiled network into pieces.
+            watched=() if config.train.compile else start.fresh,
+            logs=_logs(folder, state) if distributed.rank() == 0 else None,
+        )
+
+
+def _resumed(
+    cleanup: contextlib.ExitStack, config: Config, resume: str | None
+) -> tuple[RunFolder | None, dict[str, Any] | None]:
+    """The folder of the run to go on in, if it has one already, and the state to go on from, if there is one."""
+    if resume is None:
+        return None, None
+    folder = _owned(cleanup, resumed_run(config.output, config.name, resume))
+    return folder, find_state(folder, resume)
+
+
+def _owned(
+    cleanup: contextlib.ExitStack, folder: contextlib.AbstractContextManager[RunFolder | None]
+) -> RunFolder | None:
+    """Let the first process own a folder until the run ends; every process gets its paths."""
+    return distributed.from_first(cleanup.enter_context(folder) if distributed.rank() == 0 else None)
+
+
+def _data(config: Config) -> tuple[Dataset, Dataset, Callable[[], Metric]]:
+    """Images to train on, images to evaluate on, and what makes the metric of an evaluation."""
+    train_set = experiment_data.open_split(config, "train")
+    val_set = experiment_data.open_split(config, "val", class_names=train_set.class_names)
+    _agree(config, train_set)
+    new_metric = functools.partial(experiment_data.metric, config, val_set)
+    new_metric()  # fail now, not after the first epoch, if an optional package is missing
+    if config.data.bad_images == "error":
+        experiment_data.check_images(train_set, val_set)
+    return train_set, val_set, new_metric
+
+
+def _agree(config: Config, data: Dataset) -> None:
+    """Every rank must train on the same data with the same config.
+
+    Raises:
+        DatasetError: they differ.
+    """
+    facts = repr((config, data.class_names, [record.path for record in data.records]))
+    digest = hashlib.sha256(facts.encode()).hexdigest()
+    if len(set(distributed.gather_objects(digest))) > 1:
+        raise DatasetError("the processes disagree on the config or the data", remedy="Start all with the same.")
+
+
+def _plan(config: Config, steps_per_epoch: int) -> Plan:
+    train = config.train
+    return Plan(
+        epochs=train.epochs,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=train.batch_size,
+        accumulate=config.optim.accumulate,
+        log_every=train.log_every,
+        eval_every=train.eval_every,
+        patience=train.patience,
+    )
+
+
+def _network(config: Config, start: Initialised, loader: TrainLoader, device: torch.device, *, fresh: bool) -> SSD:
+    """The network on its device; in a `fresh` run with its new layers scaled on the first images."""
+    network = start.network.to(device).to(memory_format=torch.channels_last)
+    if fresh and config.mode_rules.scale_new_layers:
+        images = network_input(loader.first_images(_FIT_IMAGES), device, start.settings.preprocessing)
+        fit_to_data_(network, images, start.fresh)
+    starting.freeze(network, config.model.freeze_stages, start.pretrained)
+    return network
+
+
+def _state(config: Config, network: SSD, start: Initialised, data: str, device: torch.device) -> TrainState:
+    optim = config.optim
+    groups = parameter_groups(
+        network,
+        weight_decay=optim.weight_decay,
+        bias_lr_factor=config.mode_rules.bias_lr_factor,
+        pretrained=start.pretrained,
+        pretrained_lr_factor=optim.backbone_lr_factor,
+    )
+    optimizer = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, fused=True)
+    dtype = choose_dtype(config.train.precision, device)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    average = AveragedNetwork(network, optim.ema)
+    return TrainState(network, average, optimizer, scaler, configs.to_dict(config), start.settings, data)
+
+
+def _restore(state: TrainState, saved: dict[str, Any], folder: RunFolder, plan: Plan) -> None:
+    written = configs.upgraded_state(saved["config"], folder.path)  # perhaps by an older version
+    state.restore(saved | {"config": written}, folder.path)
+    what = "finished already, at step" if state.step >= plan.steps else "resuming after step"
+    log.info("%s: %s %d", folder.path, what, state.step)
+
+
+def _schedule(config: Config, plan: Plan) -> Schedule:
+    optim = config.optim
+    assert optim.lr is not None, "resolve the config first"
+    return Schedule(optim.lr, plan.updates, optim.warmup, optim.schedule)
+
+
+def _step(config: Config, state: TrainState, device: torch.device) -> TrainStep:
+    boxes = state.settings.boxes
+    return TrainStep(
+        state.network,
+        state.average,
+        state.optimizer,
+        state.scaler,
+        default_boxes=default_boxes(boxes).to(device),
+        preprocessing=state.settings.preprocessing,
+        rules=config.loss,
+        variances=boxes.variances,
+        dtype=choose_dtype(config.train.precision, device),
+        clip_norm=config.optim.clip_norm,
+        accumulate=config.optim.accumulate,
+        compiled=config.train.compile,
+    )
+
+
+def _logs(folder: RunFolder, state: TrainState) -> RunLogs:
+    board = tensorboard_writer(folder.path / "tensorboard")
+    return RunLogs(
+        RunLog(folder.path, "train", resume_step=state.step, tensorboard=board),
+        RunLog(folder.path, "val", resume_step=state.evaluated, tensorboard=board),
+    )

@@ -1,0 +1,50 @@
+"""How long a run is, and what is due after which batch and which epoch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Counts of a run. A step is one batch; an update changes the weights after `accumulate` steps."""
+
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int  # images over all processes
+    accumulate: int
+    log_every: int  # steps
+    eval_every: int  # epochs
+    patience: int | None  # evaluations without a better AP before the run ends
+
+    @property
+    def steps(self) -> int:
+        """Batches of the whole run."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """Updates of the weights in one epoch; the last may take fewer batches than the others."""
+        return -(-self.steps_per_epoch // self.accumulate)
+
+    @property
+    def updates(self) -> int:
+        """Updates of the weights in the whole run."""
+        return self.epochs * self.updates_per_epoch
+
+    def updates_before(self, epoch: int, index: int) -> int:
+        """Updates done when batch `index` of `epoch` begins, both from 0."""
+        return epoch * self.updates_per_epoch + index // self.accumulate
+
+    def update_due(self, index: int) -> bool:
+        """Whether batch `index` of an epoch is the last one of its update."""
+        return self._ends_epoch(index) or (index + 1) % self.accumulate == 0
+
+    def log_due(self, step: int, index: int) -> bool:
+        """Whether a row is logged after `step` steps, of which the last was batch `index` of its epoch."""
+        return self._ends_epoch(index) or step % self.log_every == 0
+
+    def evaluation_due(self, epoch: int) -> bool:
+        """Whether the network is evaluated after this epoch, from 0."""
+        return (epoch + 1) % self.eval_every == 0 or epoch + 1 == self.epochs
+
+    def _ends_epoch(self, index: int) -> bool:
+        return index + 1 == self.steps_per_epoch

@@ -1,0 +1,53 @@
+"""What a run writes while it goes on: its state, its weights and its page."""
+
+import logging
+from typing import Any
+
+import torch
+
+from ssd.errors import NonFiniteLossError
+from ssd.report.page import made_by
+from ssd.system import distributed
+from ssd.system.version import __version__
+from ssd.training.page import write_training_page
+from ssd.training.parts import RunParts
+from ssd.training.run_folder import RunFolder
+from ssd.weights.native import save_weights
+
+log = logging.getLogger(__name__)
+
+
+def save_state(parts: RunParts) -> None:
+    """Commit the state to disk; the other processes wait, so that none is ahead of the file.
+
+    Raises:
+        NonFiniteLossError: a loss was finite but its gradients were not; such weights are never written.
+    """
+    state = parts.state
+    if not all(bool(torch.isfinite(weights).all()) for weights in state.network.parameters()):
+        raise NonFiniteLossError(
+            "the weights are not finite after this step",
+            place=f"step {state.step}",
+            remedy="Lower optim.lr. No checkpoint was written from this state.",
+        )
+    if distributed.rank() == 0:
+        parts.folder.save_state(state.to_dict(), state.step)
+    distributed.barrier()
+
+
+def save_averaged_weights(parts: RunParts, figures: dict[str, Any], *, best: bool) -> None:
+    """Write the averaged weights as the run's last, and as its best where they are."""
+    tensors = parts.state.average.network.state_dict()
+    # The auxiliary heads only train: a detector has none.
+    weights = {name: t.contiguous() for name, t in tensors.items() if not name.startswith("backbone.auxiliary.")}
+    extra = {"config": parts.state.config, "validation": figures}
+    for path in (parts.folder.last, *([parts.folder.best] if best else [])):
+        save_weights(path, weights, parts.settings, extra=extra)
+
+
+def update_page(folder: RunFolder) -> None:
+    """Bring the run's page up to date; whatever goes wrong there is no reason to lose a run."""
+    try:
+        write_training_page(folder.path, made_by(__version__))
+    except Exception:
+        log.warning("the page of the run could not be written", exc_info=True)

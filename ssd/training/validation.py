@@ -1,0 +1,86 @@
+"""The evaluation of a run in training: loss and AP of the averaged weights, and whether they are the best so far."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ssd.evaluation.evaluate import Evaluation, evaluate
+from ssd.evaluation.metrics.accumulator import Metric
+from ssd.inference.detector import Detector
+from ssd.structures import Predictions, Targets
+from ssd.system import distributed
+from ssd.training.parts import RunParts
+from ssd.training.saving import save_averaged_weights, update_page
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What an evaluation of a run came to."""
+
+    evaluation: Evaluation
+    figures: dict[str, Any]  # the row of the log
+
+    @property
+    def line(self) -> str:
+        """The figures in one line."""
+        return "  ".join(f"{name} {value:.4f}" for name, value in self.figures.items() if isinstance(value, float))
+
+
+def validate(parts: RunParts, epoch: int, stop: Callable[[], bool], *, progress: bool) -> Validation | None:
+    """Evaluate the averaged weights after `epoch` (from 0), log the figures and save the weights.
+
+    None when somebody asked to stop.
+    """
+    metric = parts.new_metric()
+    evaluation = _evaluate(parts, metric, stop, progress=progress)
+    if evaluation is None:
+        return None
+    state = parts.state
+    state.evaluated = state.step
+    figures = {"step": state.step, "epoch": epoch + 1, **_finite(evaluation.metrics)}
+    figures |= _finite({f"loss_{name}": value for name, value in (evaluation.loss or {}).items()})
+    best = _is_best(parts, evaluation.metrics[metric.headline])
+    if parts.logs is not None:
+        parts.logs.val.write(figures)
+        save_averaged_weights(parts, figures, best=best)
+        update_page(parts.folder)
+    return Validation(evaluation, figures)
+
+
+def _evaluate(parts: RunParts, metric: Metric, stop: Callable[[], bool], *, progress: bool) -> Evaluation | None:
+    def loss(predictions: Predictions, targets: Targets) -> dict[str, float]:
+        losses = parts.step.validation_loss(predictions, targets)
+        return {"box": float(losses.box), "confidence": float(losses.confidence), "total": float(losses.total)}
+
+    detector = Detector(
+        parts.state.average.network,
+        parts.settings,
+        device=str(parts.device),
+        precision=parts.precision,
+        backend="torch",
+    )
+    return evaluate(
+        detector,
+        parts.val_set,
+        metric,
+        batch_size=max(1, parts.plan.batch_size // distributed.world_size()),
+        loss=loss,
+        stop=stop,
+        progress=progress,
+    )
+
+
+def _is_best(parts: RunParts, ap: float | None) -> bool:
+    """Whether this AP is the best so far, which is remembered. An AP that is no number never is."""
+    state = parts.state
+    state.since_best += 1
+    if ap is None or not math.isfinite(ap) or (state.best is not None and ap <= state.best):
+        return False
+    state.best, state.since_best = ap, 0
+    return True
+
+
+def _finite(metrics: dict[str, Any]) -> dict[str, float]:
+    """The finite figures among what a metric says (JSON has no other); counts stay whole numbers."""
+    return {name: value for name, value in metrics.items() if isinstance(value, int | float) and math.isfinite(value)}
