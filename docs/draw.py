@@ -1,4 +1,4 @@
-"""Draw the images of `how.md` with the package's own functions: default boxes, matches, hard negatives, detections.
+"""Draw the images of `how.md` and of the README with the package's own functions.
 
     python docs/draw.py BCCD --weights runs/bccd/best.safetensors
 
@@ -70,18 +70,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("data", metavar="FOLDER", help="a VOC, COCO or YOLO folder")
     parser.add_argument("--weights", required=True, help="weights trained on it")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--picture", default="BloodImage_00233", metavar="NAME", help="file name without its suffix")
+    parser.add_argument("--image", default="BloodImage_00233", metavar="NAME", help="file name without its suffix")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "images")
     args = parser.parse_args(argv)
     dataset = open_dataset(args.data, args.split, bad_objects="drop")
     detector = ssd.load(args.weights, precision="fp32", backend="torch")
     args.output.mkdir(parents=True, exist_ok=True)
-    scene = Scene(detector, dataset.load(_find(dataset, args.picture)), dataset.class_names)
+    scene = Scene(detector, dataset.load(_find(dataset, args.image)), dataset.class_names)
     for name, draw in IMAGES.items():
         figure = draw(scene)
         quality = {"quality": 82, "optimize": True}
         figure.savefig(args.output / f"{name}.jpg", dpi=110, bbox_inches="tight", pad_inches=0.05, pil_kwargs=quality)
         plt.close(figure)
+    detections = detector.detect(scene.sample.image, score_threshold=0.5)
+    detections.save(args.output / "blood_cells.jpg")
 
 
 def _find(dataset: Dataset, name: str) -> int:

@@ -245,5 +245,6 @@ def test_the_images_of_the_page_are_drawn_by_the_code(bccd: Path, tmp_path: Path
         env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert drawn.returncode == 0, drawn.stderr
-    used = re.findall(r"images/([\w.]+)", (DOCS / "how.md").read_text(encoding="utf-8"))
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "README.md", DOCS / "how.md"))
+    used = re.findall(r"images/(\w+\.jpg)", pages)
     assert sorted(set(used)) == sorted(path.name for path in (tmp_path / "out").iterdir())
