@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from ssd.boxes import intersection_of_arrays
 from ssd.errors import ArgumentError
-from ssd.multibox.postprocess import Candidates, suppress
+from ssd.multibox.candidates import Candidates
+from ssd.multibox.postprocess import suppress
 from ssd.structures import ImageDetections
 
 Tiles = int | tuple[int, int] | Literal["auto"]

@@ -10,7 +10,6 @@ not yield `max_detections` are more of them looked at. Order is total: score, th
 import dataclasses
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +18,9 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from ssd.boxes import REACH
+from ssd.multibox.candidates import Candidates
 from ssd.multibox.coder import Variances, decode
+from ssd.multibox.fixpoint import suppress_by_fixpoint
 from ssd.multibox.sort_keys import sort_keys
 from ssd.multibox.voting import LEAST_SCORE, VOTERS, vote
 from ssd.settings import Postprocessing
@@ -30,17 +31,6 @@ from ssd.system.device import on_cpu
 _BOXES_AT_ONCE = 20_000
 # Rows of logits worked on at once on the CPU: 3 MB of 91 columns stay in the cache.
 _ROWS_AT_ONCE = 9_000
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """The best P pairs of default box and class of each image, best first."""
-
-    boxes: Float[Tensor, "B P 4"]
-    scores: Float[Tensor, "B P"]
-    labels: Int[Tensor, "B P"]  # from 0, background gone
-    accepted: Bool[Tensor, "B P"]  # above the threshold, and among the `top_k` of their class
-    more: Bool[Tensor, "B"]  # the last pair is above the threshold, so the next one may be
 
 
 def postprocess(
@@ -56,20 +46,85 @@ def postprocess(
     image before that comparison (torchvision) or after it (the original). With `box_voting`, the sigma of
     `voting.vote`, a detection's box is a mean of those around it; 0 leaves it as it was predicted (the original). A
     score that is not a number is above no threshold: who must not miss it looks at `predictions` first.
+
+    Off the CPU this waits for the device once, to learn which images `postprocess_without_waiting` left unfinished.
     """
-    default_boxes = default_boxes.float()
-    limit = max(2 * rules.max_detections, VOTERS if rules.box_voting else 1)
+    default_boxes, limit = default_boxes.float(), _limit(rules)
+    if not on_cpu(predictions.logits):
+        found, unfinished = postprocess_without_waiting(predictions, default_boxes, rules, variances)
+        again = unfinished.nonzero()[:, 0]
+        return finish(found, again, predictions, default_boxes, rules, variances) if len(again) else found
     least_score = rules.score_threshold * (LEAST_SCORE if rules.box_voting else 1)
     parts = [
         _first_detections(scores, offsets.float(), boxes, rules, variances, limit)
-        for scores, offsets, boxes in _parts(predictions, default_boxes, least_score, limit)
+        for scores, offsets, boxes in _likely_parts(predictions, default_boxes, least_score)
     ]
+    return _joined(parts)
+
+
+def postprocess_without_waiting(
+    predictions: Predictions,
+    default_boxes: Float[Tensor, "K 4"],
+    rules: Postprocessing,
+    variances: Variances,
+) -> tuple[BatchDetections, Bool[Tensor, "B"]]:
+    """`postprocess` for a device that the host should not wait for: fixed shapes, no number read on the host.
+
+    The second value marks images whose detections are not final: the best few hundred candidates did not yield
+    `max_detections`, or suppression among them did not settle within `fixpoint.ROUNDS`. `finish` completes these.
+    """
+    default_boxes, limit = default_boxes.float(), _limit(rules)
+    parts, unfinished = [], []
+    step = max(1, _BOXES_AT_ONCE // limit)
+    for part in (slice(start, start + step) for start in range(0, len(predictions.logits), step)):
+        scores = predictions.logits[part].float().softmax(dim=-1)[..., 1:]
+        best = best_candidates(scores, predictions.offsets[part].float(), default_boxes, rules, variances, limit)
+        best = _clipped(best, rules)
+        kept, settled = suppress_by_fixpoint(best, rules.iou_threshold)
+        found = _first(best, kept, rules.max_detections)
+        short = best.more & (found.counts < rules.max_detections) & (limit < scores[0].numel())
+        parts.append(_voted(found, best, rules) if rules.box_voting else found)
+        unfinished.append(short | ~settled)
+    return _joined(parts), torch.cat(unfinished)
+
+
+def finish(
+    found: BatchDetections,
+    images: Int[Tensor, "some"],
+    predictions: Predictions,
+    default_boxes: Float[Tensor, "K 4"],
+    rules: Postprocessing,
+    variances: Variances,
+) -> BatchDetections:
+    """Compute the detections of `images` anew, looking at as many candidates as it takes. Waits for the device."""
+    scores = predictions.logits[images].float().softmax(dim=-1)[..., 1:]
+    boxes = default_boxes.float().expand(len(scores), -1, -1)
+    final = _joined(
+        [_first_detections(scores, predictions.offsets[images].float(), boxes, rules, variances, _limit(rules))]
+    )
+    columns = {
+        field.name: getattr(found, field.name).index_copy(0, images, getattr(final, field.name))
+        for field in dataclasses.fields(BatchDetections)
+    }
+    return BatchDetections(**columns)
+
+
+def _limit(rules: Postprocessing) -> int:
+    """How many candidates of an image are looked at first."""
+    return max(2 * rules.max_detections, VOTERS if rules.box_voting else 1)
+
+
+def _joined(parts: list[BatchDetections]) -> BatchDetections:
     return BatchDetections(
         boxes=torch.cat([part.boxes for part in parts]).clamp(0, 1),
         scores=torch.cat([part.scores for part in parts]),
         labels=torch.cat([part.labels for part in parts]),
         counts=torch.cat([part.counts for part in parts]),
     )
+
+
+def _clipped(best: Candidates, rules: Postprocessing) -> Candidates:
+    return dataclasses.replace(best, boxes=best.boxes.clamp(0, 1)) if rules.clip == "before" else best
 
 
 def _first_detections(
@@ -81,9 +136,7 @@ def _first_detections(
     limit: int,
 ) -> BatchDetections:
     """Suppress among the `limit` best pairs of each image; images where they do not suffice look at twice as many."""
-    best = best_candidates(scores, offsets, default_boxes, rules, variances, limit)
-    if rules.clip == "before":
-        best = dataclasses.replace(best, boxes=best.boxes.clamp(0, 1))
+    best = _clipped(best_candidates(scores, offsets, default_boxes, rules, variances, limit), rules)
     found = _first(best, suppress(best, rules.iou_threshold), rules.max_detections)
     if rules.box_voting:
         found = _voted(found, best, rules)
@@ -99,7 +152,9 @@ def _first_detections(
 
 def _voted(found: BatchDetections, best: Candidates, rules: Postprocessing) -> BatchDetections:
     """Let the best candidates say where the detections end; scores, labels and their order stay."""
-    used = int(found.counts.max()) if len(found.counts) else 0
+    used = found.boxes.shape[1]
+    if on_cpu(found.counts):  # elsewhere padding rows move nowhere, and to learn how many there are would be to wait
+        used = int(found.counts.max()) if len(found.counts) else 0
     moved = vote(
         found.boxes[:, :used],
         found.scores[:, :used],
@@ -115,22 +170,14 @@ def _voted(found: BatchDetections, best: Candidates, rules: Postprocessing) -> B
 _Part = tuple[Float[Tensor, "B k foreground"], Float[Tensor, "B k 4"], Float[Tensor, "B k 4"]]
 
 
-def _parts(
-    predictions: Predictions, default_boxes: Float[Tensor, "K 4"], score_threshold: float, limit: int
+def _likely_parts(
+    predictions: Predictions, default_boxes: Float[Tensor, "K 4"], score_threshold: float
 ) -> Iterator[_Part]:
-    """Scores, offsets and default boxes of what is worked on at once.
+    """Scores, offsets and default boxes of what the CPU works on at once.
 
-    On the CPU as many images as stay in the cache, without the default boxes that are surely background; elsewhere as
-    many as are suppressed at once, whole.
+    As many images as stay in the cache, without the default boxes that are surely background.
     """
     offsets, logits = predictions.offsets, predictions.logits
-    if not on_cpu(logits):
-        step = max(1, _BOXES_AT_ONCE // max(1, limit))
-        for start in range(0, len(logits), step):
-            part = slice(start, start + step)
-            scores = logits[part].float().softmax(dim=-1)[..., 1:]
-            yield scores, offsets[part], default_boxes.expand(len(scores), -1, -1)
-        return
     possible = _possible(logits, score_threshold)
     for part, most in _groups(possible.sum(dim=1).tolist()):
         rows, real = _left_aligned(possible[part], most)

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from ssd.multibox.loss import multibox_loss
 from ssd.multibox.matcher import match
-from ssd.multibox.postprocess import best_candidates, postprocess
+from ssd.multibox.postprocess import best_candidates, postprocess, postprocess_without_waiting
 from ssd.settings import LossRules, Postprocessing
 from ssd.structures import Predictions, Targets
 from tests.multibox.made import RULES, VARIANCES, random_boxes, random_predictions, random_targets
@@ -107,6 +107,19 @@ def test_candidates_have_a_shape_known_before_the_scores(shape_env, limit):
         best = best_candidates(scores, predictions.offsets, default_boxes, Postprocessing(top_k=10), VARIANCES, limit)
         assert best.boxes.shape == (3, min(limit, 300), 4)
         assert best.accepted.device.type == "cuda"
+
+
+@shape_envs
+@pytest.mark.parametrize("box_voting", [0.0, 0.05])
+@pytest.mark.parametrize("clip", ["before", "after"])
+def test_detections_have_a_shape_known_before_the_scores(shape_env, box_voting, clip):
+    with pretended_gpu(shape_env):
+        predictions, _, default_boxes = pretended_batch(3, 1, 500, 7, torch.bfloat16)
+        rules = Postprocessing(box_voting=box_voting, clip=clip, max_detections=30)
+        found, unfinished = postprocess_without_waiting(predictions, default_boxes, rules, VARIANCES)
+        assert found.boxes.shape == (3, 30, 4)
+        assert {found.boxes.device.type, found.counts.device.type, unfinished.device.type} == {"cuda"}
+        assert unfinished.shape == (3,)
 
 
 @pytest.mark.parametrize(
