@@ -1,5 +1,4 @@
 import hashlib
-import pickle
 
 import numpy as np
 import pytest
@@ -21,11 +20,6 @@ def test_a_image_depends_on_seed_split_and_index_alone():
         digest(shapes("train", 4, 64, 1), 3),
     }
     assert len(different) == 4
-
-
-def test_a_drawn_set_survives_the_way_to_a_worker():
-    dataset = shapes("train", 2, 64)
-    assert digest(pickle.loads(pickle.dumps(dataset)), 1) == digest(dataset, 1)
 
 
 def test_boxes_lie_inside_and_are_large_enough_to_see():
