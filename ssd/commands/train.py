@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     from ssd.experiment.config import Config
 
 EPILOG = """examples:
-  train.py                                        the demo: shapes drawn by the program itself
-  train.py --data my_images                     your own VOC, COCO or YOLO folder
-  train.py configs/ssd300_voc.yaml data.folder=VOCdevkit train.batch_size=16
-  train.py --data my_images --resume auto       go on where the run was stopped
-  torchrun --nproc-per-node 2 tools/train.py --data my_images"""
+  ssd train                                       the demo: shapes drawn by the program itself
+  ssd train --data my_images                      your own VOC, COCO or YOLO folder
+  ssd train configs/ssd300_voc.yaml data.folder=VOCdevkit train.batch_size=16
+  ssd train --data my_images --resume auto        go on where the run was stopped
+  ssd train --resume runs/finetune                go on with that run, as it was started
+  torchrun --nproc-per-node 2 -m ssd train --data my_images"""
 
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     p = argparse.ArgumentParser(
-        prog="train", description="Train SSD.", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="ssd train", description="Train SSD.", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("words", nargs="*", metavar="CONFIG.yaml | group.key=value", help="an experiment, and changes to it")
     p.add_argument("--data", metavar="FOLDER", help="a VOC, COCO or YOLO folder; short for data.folder=FOLDER")
@@ -31,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--resume",
         metavar="auto|PATH",
-        help="auto: the newest run of this name, or a fresh start; or a run, or one of its states",
+        help="auto: the newest run of this name, or a fresh start; PATH: a run or one of its states, with its config",
     )
     p.add_argument("--preview", metavar="FILE.png", help="draw augmented images with their boxes to FILE, and stop")
     add_force(p)
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     """Train; the exit code is 143 or 130 after SIGTERM or SIGINT, 2 for a mistake of the user's."""
     args = parser().parse_intermixed_args(argv)
     refuse_existing(args.preview, force=args.force)
-    config = load_config(args.words, args.data, args.name)
+    config = load_config(args.words, args.data, args.name, args.resume)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.preview:
         from ssd.experiment.data import preview
@@ -66,10 +67,32 @@ def main(argv: list[str] | None = None) -> int:
     return outcome.exit_code
 
 
-def load_config(words: list[str], data: str | None, name: str | None) -> "Config":
-    """The config file among `words` (or the default one) with every override applied."""
+def load_config(
+    words: list[str], data: str | None = None, name: str | None = None, resume: str | None = None
+) -> "Config":
+    """The config file among `words`, or else the run's that is resumed, the defaults or the demo; overrides on top."""
     from ssd.errors import ConfigError
     from ssd.experiment import config_file as configs
+
+    file = _config_file(words)
+    changes: list[str | tuple[str, str]] = [word for word in words if "=" in word]
+    if data is not None:
+        changes.insert(0, ("data.folder", data))
+    if name is not None:
+        changes.append(("name", name))
+    if file is None and resume not in (None, "auto"):
+        path: str | Path | None = _config_of_run(Path(str(resume)))
+    else:
+        path = file or (None if data is not None else configs.builtin("demo"))
+    config = configs.load(path, changes)
+    if data is not None and file is None and config.data.format == "shapes":
+        raise ConfigError("--data with data.format=shapes", place="the command line", remedy="Drop one.")
+    return config
+
+
+def _config_file(words: list[str]) -> str | None:
+    """The one word that is no override."""
+    from ssd.errors import ConfigError
     from ssd.experiment.config import Config
 
     files = [word for word in words if "=" not in word]
@@ -79,16 +102,19 @@ def load_config(words: list[str], data: str | None, name: str | None) -> "Config
             remedy = f"Write {word}=VALUE, without spaces around the sign."
             raise ConfigError(f"{word!r} has no value", place="the command line", remedy=remedy)
     if len(files) > 1:
-        raise ConfigError(
-            f"{' '.join(files)!r}: more than one config file", place="the command line", remedy="Name one."
-        )
-    changes: list[str | tuple[str, str]] = [word for word in words if "=" in word]
-    if data is not None:
-        changes.insert(0, ("data.folder", data))
-    if name is not None:
-        changes.append(("name", name))
-    path = files[0] if files else None if data is not None else configs.builtin("demo")
-    config = configs.load(path, changes)
-    if data is not None and not files and config.data.format == "shapes":
-        raise ConfigError("--data with data.format=shapes", place="the command line", remedy="Drop one.")
-    return config
+        problem = f"{' '.join(files)!r}: more than one config file"
+        raise ConfigError(problem, place="the command line", remedy="Name one.")
+    return files[0] if files else None
+
+
+def _config_of_run(resume: Path) -> Path:
+    """The config that a run was started with, by the run's folder or one of its states."""
+    from ssd.errors import CheckpointError
+
+    if not resume.exists():
+        raise CheckpointError("no such run or state", place=resume, remedy="Name a folder of a run, or a state-*.pt.")
+    path = (resume if resume.is_dir() else resume.parent) / "config.yaml"
+    if not path.is_file():
+        remedy = "Name the config file it was started with, too."
+        raise CheckpointError("there is no config.yaml of the run", place=path.parent, remedy=remedy)
+    return path

@@ -63,14 +63,14 @@ def overrides() -> Iterator[object]:
 def typed(override: str) -> str:
     """The override as a user types it: with a value of the key's type where the message leaves it open."""
     key, _, value = override.partition("=")
+    kind = key_type(key.split("."))
+    assert kind is not None, f"no key {key}"
     value = value.rstrip(".,;:)`'\"")
     if value and "{...}" not in value and not value.isupper():
         return f"{key}={value}"
-    default = key_type(key.split("."))
-    examples = ("1", "auto", "x", "true")
-    if get_origin(default) is Literal:
-        return f"{key}={default.__args__[0]}"
-    fitting = (text for text in examples if type(converted(Unquoted(text), default)) is not Unquoted)
+    if get_origin(kind) is Literal:
+        return f"{key}={kind.__args__[0]}"
+    fitting = (text for text in ("1", "auto", "x") if type(converted(Unquoted(text), kind)) is not Unquoted)
     return f"{key}={next(fitting, 'true')}"
 
 

@@ -1,0 +1,53 @@
+"""Which config `ssd train` trains with."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ssd.commands.train import load_config, main
+from ssd.errors import CheckpointError, ConfigError
+from ssd.experiment.config import Config
+from ssd.experiment.config_file import builtin, load
+from ssd.report.run_log import read_rows
+
+STOPPED = Path(__file__).parents[1] / "before_the_move" / "files" / "stopped"
+
+
+def test_alone_it_is_the_demo_and_with_data_the_defaults() -> None:
+    assert load_config([]) == load(builtin("demo"))
+    assert load_config([], data="my_images").model == Config().model
+
+
+@pytest.mark.parametrize("resume", [STOPPED, STOPPED / "state-00000005.pt"])
+def test_a_run_is_resumed_with_its_own_config(resume: Path) -> None:
+    config = load_config(["train.epochs=9"], resume=str(resume))
+    assert (config.name, config.model.input_size, config.train.epochs) == ("stopped", 64, 9)
+    assert load_config([str(builtin("demo"))], resume=str(resume)).name == "demo"
+
+
+def test_auto_looks_for_a_run_of_the_named_config() -> None:
+    assert load_config([], resume="auto") == load(builtin("demo"))
+    assert load_config([], data="my_images", resume="auto").name == Config().name
+
+
+def test_what_cannot_be_resumed_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"missing: no such run or state"):
+        load_config([], resume=str(tmp_path / "missing"))
+    with pytest.raises(CheckpointError, match=r"no config\.yaml of the run\. Name the config file"):
+        load_config([], resume=str(tmp_path))
+
+
+def test_the_command_that_a_stopped_run_prints_goes_on_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(STOPPED, tmp_path / "runs" / "stopped")
+    monkeypatch.chdir(tmp_path)
+    assert main(["--resume", "runs/stopped", "--quiet"]) == 0
+    assert [row["step"] for row in read_rows(Path("runs/stopped/train.jsonl"))] == list(range(1, 10))
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["stopped"]
+
+
+def test_a_key_without_a_value_and_two_files_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"'train\.epochs' has no value"):
+        load_config(["train.epochs", "=", "3"])
+    with pytest.raises(ConfigError, match="more than one config file"):
+        load_config(["a.yaml", "b.yaml"])
