@@ -11,7 +11,7 @@ from typing import Literal
 
 from ssd.data.dataset import Dataset, nothing_to_learn, scan
 from ssd.data.formats.annotations import Problem
-from ssd.data.formats.registry import default_split, recognise, splits
+from ssd.data.formats.registry import PARTS, default_split, recognise, splits
 from ssd.data.formats.voc import Offset
 from ssd.errors import DatasetError
 
@@ -65,13 +65,15 @@ def open_splits(folder: str | Path | None, reading: Reading, only: str | None = 
         DatasetError: no such folder or split, or an unknown format.
     """
     there = splits(folder, reading.format)
-    if only is not None and only not in there:
+    if only is not None and only not in (*there, *PARTS):
         raise DatasetError(
             f"no split {only!r}", place=folder or reading.format, remedy=f"There is: {', '.join(there)}."
         )
     problems: list[Problem] = []
     train, val = (_choose(folder, reading, which, there, problems) for which in ("train", "val"))
-    wanted = sorted((only,) if only else there, key=lambda name: (name != train, name != val))
+    parts = {name for name in (train, val) if name is not None and name not in there}  # of a single split
+    chosen = [name for name in (train, val) if name is not None] if parts else there
+    wanted = sorted((only,) if only else set(chosen), key=lambda name: (name != train, name != val))
     found: list[Split] = []
     classes = reading.classes
     for name in wanted:

@@ -67,7 +67,7 @@ def test_unreadable_files_are_to_be_corrected(tmp_path):
 
 
 def test_a_missing_split_is_to_be_named(tmp_path):
-    found = verdict(voc_folder(tmp_path, {"a": good()}))
+    found = verdict(voc_folder(tmp_path, {"a": good()}, "val"))
     assert found.line.endswith("name the splits with data.train and data.val")
 
 

@@ -75,11 +75,16 @@ def test_classes_are_the_training_splits(tmp_path):
     assert opened.splits[1].problems[0].name == "lorry"
 
 
-def test_training_without_a_validation_split_is_a_problem(tmp_path):
-    opened = open_splits(voc_folder(tmp_path, {"a": good()}), Reading())
-    assert [problem.kind for problem in opened.problems] == ["no_split"]
-    assert "data.val" in str(opened.problems[0])
+def test_a_single_training_split_is_checked_in_its_two_parts(tmp_path):
+    opened = open_splits(voc_folder(tmp_path, {name: good() for name in "abcdefgh"}), Reading())
+    assert [(split.name, len(split.dataset)) for split in opened.splits] == [("train-part", 6), ("val-part", 2)]
     assert open_splits(tmp_path, Reading(val="train")).problems == ()
+
+
+def test_training_without_a_training_split_is_a_problem(tmp_path):
+    opened = open_splits(voc_folder(tmp_path, {"a": good()}, "test"), Reading())
+    assert [problem.kind for problem in opened.problems] == ["no_split", "no_split"]
+    assert "data.train" in str(opened.problems[0])
 
 
 def test_a_split_named_in_the_config_must_be_there(tmp_path):

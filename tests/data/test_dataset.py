@@ -117,11 +117,19 @@ def test_the_usual_splits_are_chosen(tmp_path, there, train, val):
     assert default_split(tmp_path, "auto", "val") == val
 
 
-def test_without_a_usual_validation_split_one_must_be_named(tmp_path):
-    folder = voc_folder(tmp_path, {"a": xml(xml_object())})
-    assert default_split(folder, "auto", "train") == "train"
-    with pytest.raises(DatasetError, match=r"Name one with data.val; there is: train"):
-        default_split(folder, "auto", "val")
+def test_a_single_training_split_is_divided(tmp_path):
+    folder = voc_folder(tmp_path, {f"{n}": xml(xml_object()) for n in range(12)})
+    names = default_split(folder, "auto", "train"), default_split(folder, "auto", "val")
+    assert names == ("train-part", "val-part")
+    train, val = (open_dataset(folder, name) for name in names)
+    assert (len(train), len(val)) == (9, 3)
+    assert len(open_dataset(folder, "train")) == 12
+
+
+def test_without_a_usual_training_split_one_must_be_named(tmp_path):
+    folder = voc_folder(tmp_path, {"a": xml(xml_object())}, "val")
+    with pytest.raises(DatasetError, match=r"Name one with data.train=val; there is: val"):
+        default_split(folder, "auto", "train")
 
 
 def test_a_image_of_another_size_than_annotated_is_an_error(tmp_path):

@@ -3,6 +3,7 @@
 A reader turns a folder into a `RawSplit`; `records.py` checks every object of it and makes `Record`s.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -79,6 +80,13 @@ def join(splits: Iterable[RawSplit]) -> RawSplit:
         category_ids=parts[0].category_ids,
         problems=tuple(problem for part in parts for problem in part.problems),
     )
+
+
+def rotated_box(x: float, y: float, width: float, height: float, angle: float) -> tuple[float, float, float, float]:
+    """The upright box around one of that centre and those sides, turned by `angle` radians."""
+    cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+    half_width, half_height = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
+    return x - half_width, y - half_height, x + half_width, y + half_height
 
 
 def unreadable(path: str, error: SSDError) -> Problem:

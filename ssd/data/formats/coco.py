@@ -1,55 +1,65 @@
 """COCO folders: one JSON file a split.
 
-Three layouts are read: `annotations/instances_<split>.json` with the images in `<split>/`, `images/<split>/` or
-`images/`; Roboflow's `<split>/_annotations.coco.json` beside the images; one JSON file at the top without splits,
-which is then divided by `folders.hashed_split`. Category ids may have gaps; labels are places in the order of the ids.
-Missing `info`, `area`, `iscrowd`, `width` and `height` are filled in.
+The files are `annotations/instances_<split>.json`, Roboflow's `<split>/_annotations.coco.json`, several JSON files at
+the top, or one JSON file in each split's folder. A single file that names no split is divided by the program. Images
+lie in `<split>/`, `images/<split>/`, `images/` or beside the file, else they are looked for by their names. Category
+ids may have gaps; labels are places in the order of the ids. Missing `info`, `area`, `iscrowd`, `width` and `height`
+are filled in.
 """
 
+import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import RawImage, RawSplit, unreadable
 from ssd.data.formats.coco_json import ImageEntry, read_content
+from ssd.data.formats.division import Division
 from ssd.errors import AnnotationError, ImageDecodeError
 from ssd.images.decode import read_size
 
 _BESIDE = "_annotations.coco.json"  # Roboflow's name
-_SINGLE = (_BESIDE, "annotations.json", "instances.json", "coco.json")
+_SINGLE = (_BESIDE, "annotations.json", "instances.json", "coco.json", "result.json", "labels.json")
 _OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
+_KEYS = {"images", "annotations", "categories"}
+_FIRST_KEYS = re.compile(rb'\s*{\s*"(info|licenses|images|annotations|categories|type|dataset)"')
+_WHOLE = 4 * 2**20  # a file up to this size is parsed to see what it is; of a larger one the start is looked at
 
 
 def looks_like(folder: Path) -> bool:
     """Whether annotation JSON lies where a COCO folder has it."""
-    return bool(_split_files(folder)) or _single_file(folder) is not None
+    return bool(_files(folder))
 
 
 def splits(folder: Path) -> tuple[str, ...]:
-    """The names of the splits, in alphabetical order."""
-    return tuple(sorted(_split_files(folder))) or folders.HASHED_SPLITS
+    """The names of the splits, in alphabetical order; none where a single file names none."""
+    return tuple(sorted(name for name in _files(folder) if name))
 
 
-def read(folder: Path, split: str, *, allow_outside: bool = False) -> RawSplit:
-    """Read the annotations of one split.
+def read(folder: Path, split: str | None, *, division: Division | None = None, allow_outside: bool = False) -> RawSplit:
+    """Read the annotations of one split, or of all, or a part of that.
 
     Raises:
         AnnotationError: the JSON file as a whole is wrong; what is wrong inside becomes problems.
     """
-    path = _split_files(folder).get(split) or _single_file(folder)
-    assert path is not None, "the caller has checked the split"
+    files = _files(folder)
+    path = files[split] if split in files else next(iter(files.values()), folder / _SINGLE[1])
     content = read_content(path, folders.relative(path, folder))
+    finder = _finder(folder, path, path.parent.name if split is None else split, content.images.values())
     entries = content.images
-    if not _split_files(folder):
-        chosen = set(folders.hashed_split({entry.file_name for entry in entries.values()}, split))
+    if division is not None:
+        places = {entry.file_name: finder.folders[0] / entry.file_name for entry in entries.values()}
+        chosen = set(
+            division.choose({name: place if folders.is_there(place) else None for name, place in places.items()})
+        )
         entries = {key: entry for key, entry in entries.items() if entry.file_name in chosen}
 
-    root = _image_folder(folder, path, split, entries.values())
     raw_images, problems = [], list(content.problems)
     for key, entry in entries.items():
         source = f"{content.source}, {entry.file_name}"
         try:
-            image = _find_image(root, entry, allow_outside)
+            image = _find_image(finder, entry, allow_outside)
             width, height = (entry.width, entry.height) if entry.width else read_size(image)
         except (AnnotationError, ImageDecodeError) as error:
             problems.append(unreadable(source, error))
@@ -60,32 +70,94 @@ def read(folder: Path, split: str, *, allow_outside: bool = False) -> RawSplit:
     return RawSplit(tuple(raw_images), names, ids, tuple(problems))
 
 
-def _split_files(folder: Path) -> dict[str, Path]:
+def used_files(folder: Path) -> set[Path]:
+    """The images and annotations that belong to some split."""
+    used: set[Path] = set()
+    for split, path in _files(folder).items():
+        used.add(path)
+        try:
+            entries = read_content(path, path.name).images.values()
+        except AnnotationError:
+            continue
+        finder = _finder(folder, path, split or path.parent.name, entries)
+        used.update(found for entry in entries if (found := finder.find(entry.file_name)) is not None)
+    return used
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """The annotation files by split; under an empty name the one that names no split."""
     if not folder.is_dir():
         return {}
-    found = {path.parent.name: path for path in folder.glob(f"*/{_BESIDE}")}
-    for path in sorted((folder / "annotations").glob("*.json")):
-        if not path.name.startswith((*_OTHER_TASKS, ".")):
+    found = {path.parent.name: path for path in sorted(folder.glob(f"*/{_BESIDE}"))}
+    inner = folders.named_subfolders(folder, folders.ANNOTATION_FOLDERS)
+    for path in (path for place in inner for path in sorted(place.glob("*.json"))):
+        if not path.name.startswith((*_OTHER_TASKS, ".")) and (path.name.startswith("instances_") or _is_coco(path)):
             found[path.stem.removeprefix("instances_")] = path
+    return found or _at_the_top(folder) or _in_each_split(folder)
+
+
+def _at_the_top(folder: Path) -> dict[str, Path]:
+    single = next((folder / name for name in _SINGLE if (folder / name).is_file() and _is_coco(folder / name)), None)
+    if single is not None:
+        return {"": single}
+    paths = [path for path in sorted(folder.glob("*.json")) if not path.name.startswith((*_OTHER_TASKS, "."))]
+    found = {
+        re.sub(
+            r"^(instances|annotations|coco|labels)[-_.]|[-_.](annotations|coco|instances|labels)$", "", path.stem
+        ): path
+        for path in paths
+        if _is_coco(path)
+    }
+    return {"": next(iter(found.values()))} if len(found) == 1 else found
+
+
+def _in_each_split(folder: Path) -> dict[str, Path]:
+    found = {}
+    for place in folders.subfolders(folder):
+        files = [
+            path
+            for path in sorted(place.glob("*.json"))
+            if path.name in _SINGLE or path.stem in (place.name, "train", "val", "test")
+        ]
+        if len(files) == 1 and _is_coco(files[0]):
+            found[place.name] = files[0]
     return found
 
 
-def _single_file(folder: Path) -> Path | None:
-    return next((folder / name for name in _SINGLE if (folder / name).is_file()), None)
+def _is_coco(path: Path) -> bool:
+    """Whether it may be COCO's: it has its lists, or is broken and cannot be told."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            data = file.read(min(size, _WHOLE))
+    except OSError:
+        return False
+    if size > _WHOLE:
+        return _FIRST_KEYS.match(data) is not None
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        return path.name in _SINGLE or path.parent.name.lower() in map(str.lower, folders.ANNOTATION_FOLDERS)
+    return isinstance(content, dict) and len(_KEYS & set(content)) >= 2
 
 
-def _image_folder(folder: Path, annotations: Path, split: str, entries: Iterable[ImageEntry]) -> Path:
-    """The first of the usual folders that has one of the first images."""
-    usual = [folder / split, folder / "images" / split, folder / "images", annotations.parent, folder]
-    candidates = [path for path in usual if path.is_dir()]
-    names = [entry.file_name for entry, _ in zip(entries, range(20), strict=False)]
-    return next((path for path in candidates if any(folders.is_there(path / name) for name in names)), candidates[0])
+def _finder(folder: Path, annotations: Path, split: str, entries: Iterable[ImageEntry]) -> folders.ImageFinder:
+    """Looks into the usual folders, first into the one that has one of the first images."""
+    usual = [folder / split, folder / "images" / split, folder / split / "images", folder / split / "data"]
+    usual += [*folders.named_subfolders(folder, folders.IMAGE_FOLDERS), annotations.parent, folder]
+    candidates = [path for path in dict.fromkeys(usual) if path.is_dir()]
+    names = [entry.file_name.replace("\\", "/") for entry, _ in zip(entries, range(20), strict=False)]
+    has = [path for path in candidates if any(folders.is_there(path / name) for name in names)]
+    return folders.ImageFinder(folder, [*has[:1], *candidates])
 
 
-def _find_image(root: Path, entry: ImageEntry, allow_outside: bool) -> Path:
-    path = root / entry.file_name
-    if not allow_outside and not folders.is_inside(path, root):
+def _find_image(finder: folders.ImageFinder, entry: ImageEntry, allow_outside: bool) -> Path:
+    name = entry.file_name.replace("\\", "/")
+    if ".." in name.split("/") and not allow_outside and not folders.is_inside(finder.folders[0] / name, finder.root):
         raise AnnotationError("names a image outside the data folder")
-    if not folders.is_there(path):
-        raise AnnotationError(f"no such image in {root}")
+    path = finder.find(name)
+    if path is None:
+        raise AnnotationError(f"no such image in {finder.folders[0]}")
+    if not allow_outside and not folders.is_inside(path, finder.root):
+        raise AnnotationError("names a image outside the data folder")
     return path

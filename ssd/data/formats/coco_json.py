@@ -2,12 +2,13 @@
 
 import json
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from ssd.data.formats.annotations import Level, Problem, RawObject
+from ssd.data.formats.annotations import Level, Problem, RawObject, rotated_box
 from ssd.errors import AnnotationError
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ class Content:
     categories: dict[int, str] = field(default_factory=dict)
     objects: dict[int, list[RawObject]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    merged: dict[int, str] = field(default_factory=dict)  # categories whose name another one has
+    lost: set[int] = field(default_factory=set)  # images left out, with a problem of their own
 
     def report(self, kind: str, message: str, level: Level = "file", index: int | None = None) -> None:
         """Note a problem."""
@@ -67,16 +70,21 @@ def _load(path: Path) -> dict[str, list[Any]]:
 
 
 def _read_images(entries: list[Any], content: Content) -> None:
+    named: dict[str, int] = {}
     for number, entry in _entries(entries, "image", content):
-        key, name = entry.get("id"), entry.get("file_name")
+        key, name = _as_whole(entry.get("id")), entry.get("file_name")
         if not _is_whole(key):
             content.report("bad_id", f"image {number} has the id {key!r}, not a whole number")
         elif not isinstance(name, str) or not name:
             content.report("no_file_name", f"image {key} has no file_name")
         elif key in content.images:
             content.report("duplicate_id", f"image id {key} is used by {content.images[key].file_name} and {name}")
+        elif name in named:
+            content.lost.add(key)
+            content.report("duplicate_file", f"{name} is listed under two image ids, {named[name]} and {key}; keep one")
         else:
-            width, height = entry.get("width"), entry.get("height")
+            named[name] = key
+            width, height = _as_whole(entry.get("width")), _as_whole(entry.get("height"))
             if not (_is_whole(width) and _is_whole(height) and min(width, height) > 0):
                 width = height = 0
             content.images[key] = ImageEntry(name, width, height)
@@ -84,29 +92,35 @@ def _read_images(entries: list[Any], content: Content) -> None:
 
 def _read_categories(entries: list[Any], content: Content) -> None:
     found: dict[int, str] = {}
+    ids: dict[str, int] = {}
     for number, entry in _entries(entries, "category", content):
-        key, name = entry.get("id"), entry.get("name")
+        key, name = _as_whole(entry.get("id")), entry.get("name")
         if not _is_whole(key):
             content.report("bad_id", f"category {number} has the id {key!r}, not a whole number")
         elif not isinstance(name, str) or not name.strip():
             content.report("no_name", f"category {key} has no name")
         elif key in found:
             content.report("duplicate_id", f"category id {key} is used by {found[key]!r} and {name!r}")
-        elif name.strip() in found.values():
-            content.report("duplicate_name", f"two categories have the name {name!r}")
+        elif name.strip() in ids:
+            both = f"ids {ids[name.strip()]} and {key}"
+            content.report("duplicate_name", f"two categories have the name {name!r} ({both}); rename or join them")
+            content.merged[key] = name.strip()
         else:
             found[key] = name.strip()
+            ids[name.strip()] = key
     content.categories.update(sorted(found.items()))
 
 
 def _read_annotations(entries: list[Any], content: Content) -> None:
     seen: set[int] = set()
     for number, entry in _entries(entries, "annotation", content):
-        key, image = entry.get("id", number), entry.get("image_id")
+        key, image = _as_whole(entry.get("id", number)), _as_whole(entry.get("image_id"))
         if not _is_whole(key):
             content.report("bad_id", f"annotation {number} has the id {key!r}, not a whole number")
         elif key in seen:
             content.report("duplicate_id", "this annotation id is used more than once", index=key)
+        elif _is_whole(image) and image in content.lost:
+            continue  # its image is a problem already
         elif not _is_whole(image) or image not in content.images:
             content.report("no_image", f"belongs to image {image!r}, which the file does not list", index=key)
         else:
@@ -117,30 +131,41 @@ def _read_annotations(entries: list[Any], content: Content) -> None:
 
 
 def _read_object(entry: dict[str, Any], key: int, content: Content) -> RawObject | None:
-    category, box, area = entry.get("category_id"), entry.get("bbox"), entry.get("area")
-    if not _is_whole(category) or category not in content.categories:
+    category, box, area = _as_whole(entry.get("category_id")), entry.get("bbox"), entry.get("area")
+    name = content.categories.get(category) or content.merged.get(category) if _is_whole(category) else None
+    if name is None:
         content.report("unknown_class", f"has category_id {category!r}, which the file does not list", "object", key)
         return None
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
         content.report("no_box", f"has bbox {box!r}, not four numbers", "object", key)
         return None
-    left, top, width, height = map(float, box)
     return RawObject(
         index=key,
-        name=content.categories[category],
-        box=(left, top, left + width, top + height),
-        crowd=entry.get("iscrowd") in (1, True),
-        area=float(area) if _is_number(area) and 0 <= area < float("inf") else None,
+        name=name,
+        box=_corners(entry, [_as_float(value) for value in box], key, content),
+        crowd=entry.get("iscrowd") in (1, True, "1", "true", "True"),
+        area=_as_float(area) if _is_number(area) and 0 <= area < float("inf") else None,
     )
+
+
+def _corners(entry: dict[str, Any], box: list[float], key: int, content: Content) -> tuple[float, float, float, float]:
+    """The box as corners; CVAT's `attributes.rotation` turns it about its centre, in degrees."""
+    left, top, width, height = box
+    attributes = entry.get("attributes")
+    rotation = attributes.get("rotation") if isinstance(attributes, dict) else None
+    if not _is_number(rotation) or not math.isfinite(turn := _as_float(rotation)) or not turn % 360:
+        return left, top, left + width, top + height
+    content.report("rotated", f"is turned by {turn:g} degrees; the upright box around it is used", "note", key)
+    return rotated_box(left + width / 2, top + height / 2, width, height, math.radians(turn))
 
 
 def _drop_root(entries: list[Any], content: Content) -> None:
     """Leave out a class without objects that others name as their supercategory: Roboflow's root, not a class."""
     parents = {
-        entry.get("supercategory")
+        entry["supercategory"]
         for entry in entries
-        if isinstance(entry, dict)
-        if entry.get("name") != entry.get("supercategory")
+        if isinstance(entry, dict) and isinstance(entry.get("supercategory"), str)
+        if entry.get("name") != entry["supercategory"]
     }
     used = {item.name for items in content.objects.values() for item in items}
     for key, name in list(content.categories.items()):
@@ -158,6 +183,19 @@ def _entries(entries: list[Any], what: str, content: Content) -> Iterator[tuple[
             yield number, entry
         else:
             content.report("not_an_object", f"{what} {number} is {type(entry).__name__}, not an object")
+
+
+def _as_whole(value: object) -> object:
+    """The number as a whole one where some tool wrote 1.0 for 1; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _as_float(value: int | float) -> float:
+    """The number as a float; infinite where it is a whole number of hundreds of digits."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

@@ -1,14 +1,16 @@
 """Finding images and reading small files in folders that strangers made. Nothing here writes."""
 
-import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ssd.errors import AnnotationError
+from ssd.errors import AnnotationError, DatasetError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MAX_TEXT_BYTES = 10 * 2**20  # no honest annotation of one image is larger
-HASHED_SPLITS = ("train", "val", "all")  # what is offered where the folder names no splits
+MAX_FILES = 5_000_000
+IMAGE_FOLDERS = ("JPEGImages", "images", "image", "imgs", "img", "pictures", "pics", "photos", "data")
+ANNOTATION_FOLDERS = ("Annotations", "annotation", "annots", "annot", "labels", "label", "xmls", "xml", "bboxes")
 
 
 def is_image(path: Path) -> bool:
@@ -18,7 +20,7 @@ def is_image(path: Path) -> bool:
 
 def list_images(folder: Path, *, deep: bool = False) -> list[Path]:
     """The images of a folder in the order of their names."""
-    return sorted(path for path in (folder.rglob("*") if deep else folder.iterdir()) if is_image(path))
+    return sorted(path for path in (walk(folder) if deep else folder.iterdir()) if is_image(path))
 
 
 def images_by_stem(folder: Path) -> dict[str, list[Path]]:
@@ -83,13 +85,78 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in read_text(path).splitlines()]
 
 
-def hashed_split(names: Iterable[str], split: str) -> list[str]:
-    """Every tenth name for `val`, the others for `train`, `all` of them for `all`.
+def walk(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, folder by folder in the order of the names; hidden ones are left out.
 
-    The name's own hash decides, so a image stays on its side when others are added. One name at least is `val`.
+    Links to folders are followed, each folder once.
+
+    Raises:
+        DatasetError: there are more files than any data set has.
     """
-    if split == "all":
-        return sorted(names)
-    draws = {name: hashlib.sha256(name.encode()).digest()[0] / 256 for name in sorted(names)}
-    val = {name for name, draw in draws.items() if draw < 0.1} or set(sorted(draws, key=draws.__getitem__)[:1])
-    return [name for name in draws if (name in val) == (split == "val")]
+    seen: set[str] = set()
+    count = 0
+    for place, inner, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = sorted(name for name in inner if not name.startswith((".", "__MACOSX")))
+        count += len(names)
+        if count > MAX_FILES:
+            raise DatasetError(
+                f"holds more than {MAX_FILES:,} files", place=folder, remedy="Name the data set's folder."
+            )
+        yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder in the order of their names, without hidden ones."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
+
+
+def named_subfolders(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The sub-folders that bear one of the names, in any case of letters, in the order of `names`."""
+    order = {name.lower(): place for place, name in enumerate(names)}
+    found = [path for path in subfolders(folder) if path.name.lower() in order]
+    return sorted(found, key=lambda path: (order[path.name.lower()], path.name not in names))
+
+
+class ImageFinder:
+    """Finds images under the names that annotation files give them, which may be another machine's."""
+
+    def __init__(self, root: Path, folders: Sequence[Path]) -> None:
+        self.root = root
+        self.folders = list(dict.fromkeys((*folders, root)))
+        self._by_name: dict[str, list[Path]] | None = None
+        self._by_stem: dict[str, list[Path]] = {}
+
+    def find(self, written: str) -> Path | None:
+        """The image of that name: in one of the folders, else by the end of the path, else the only one so called."""
+        name = written.replace("\\", "/")
+        found = next((path for folder in self.folders if is_there(path := folder / name)), None)
+        return found or find_tail(self.folders, name) or self.only(name)
+
+    def only(self, written: str) -> Path | None:
+        """The only image of that file name, or else of that name without its suffix, in any folder below."""
+        if self._by_name is None:
+            self._by_name = {}
+            for path in walk(self.root):
+                if is_image(path):
+                    self._by_name.setdefault(path.name.lower(), []).append(path)
+                    self._by_stem.setdefault(path.stem, []).append(path)
+        name = written.rpartition("/")[2]
+        named = self._by_name.get(name.lower(), [])
+        found = [path for path in named if path.name == name] or named
+        if not found:
+            found = self._by_stem.get(Path(name).stem if name.lower().endswith(IMAGE_SUFFIXES) else name, [])
+        return found[0] if len(found) == 1 else None
+
+
+def find_tail(folders: Sequence[Path], written: str) -> Path | None:
+    """What lies in one of the folders under the longest end of a path written on another machine."""
+    parts = [part for part in written.replace("\\", "/").split("/") if part not in ("", ".", "..")][-10:]
+    tails = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((path for tail in tails for folder in folders if is_there(path := folder / tail)), None)

@@ -3,39 +3,54 @@
 import difflib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from ssd.data.formats import coco, downloads, voc, yolo
-from ssd.data.formats.annotations import RawSplit
+from ssd.data.formats import paths as folders
+from ssd.data.formats.annotations import Problem, RawSplit
+from ssd.data.formats.class_lists import is_background
+from ssd.data.formats.division import VAL_FRACTION, Division
+from ssd.data.formats.other_tools import name_tool, name_tool_of_xml
 from ssd.data.formats.voc import Offset
 from ssd.errors import AnnotationError, DatasetError
 
 FOLDER_FORMATS = {"voc": voc, "coco": coco, "yolo": yolo}
+DIVIDED = ("train", "val", "all")  # what is offered where the folder names no splits
+PARTS = ("train-part", "val-part")  # and beside a split that has only itself
 _LOOKED_FOR = (
     "VOC: Annotations/*.xml; COCO: annotations/*.json or */_annotations.coco.json; "
     "YOLO: data.yaml, or images/ and labels/"
 )
 _PAIRS = (("train", "val"), ("train", "valid"), ("train", "validation"), ("trainval", "test"), ("train", "test"))
+_USUAL = ("train", "trainval", "training", "val", "valid", "validation", "test", "testing", "minival", "dev", "eval")
+_HELD_OUT = ("val", "valid", "validation", "test", "testing", "minival", "dev", "eval")
+_INNER = {*folders.IMAGE_FOLDERS, *folders.ANNOTATION_FOLDERS, *_USUAL, "ImageSets", "Main"}
 
 
 def recognise(folder: str | Path) -> str:
-    """Tell `voc`, `coco` or `yolo` by what lies in the folder.
+    """Tell `voc`, `coco` or `yolo` by what lies in the folder; a YAML file stands for its folder.
 
     Raises:
         DatasetError: none fits (it says what was looked for and what is there), or more than one.
     """
     root = _existing(Path(folder))
     fitting = [name for name, reader in FOLDER_FORMATS.items() if reader.looks_like(root)]
+    tool = name_tool_of_xml(root) if fitting == ["voc"] else name_tool(root) if not fitting else None
+    if tool is not None:
+        raise DatasetError(f"holds {tool.found}, which is {tool.name}'s own format", place=root, remedy=tool.remedy)
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
         remedy = f"Say which: data.format={fitting[0]}."
         raise DatasetError(f"looks like {' and '.join(fitting)} at once", place=root, remedy=remedy)
-    inner = [path for path in sorted(root.iterdir()) if path.is_dir()]
-    better = _first_data_set([*inner, *list(root.absolute().parents)[:2]])
     there = ", ".join(sorted(path.name for path in root.iterdir())[:10]) or "nothing"
-    remedy = f"Did you mean {better}?" if better else f"Looked for {_LOOKED_FOR}."
+    inside = [inner for path in folders.subfolders(root) for inner in (path, *folders.subfolders(path)[:100])]
+    inside.sort(key=lambda path: len(path.parts))
+    above = list(root.absolute().parents)[:2] if root.name.lower() in {name.lower() for name in _INNER} else []
+    better = _first_data_set([*inside[:1000], *above])
+    remedy = f"Did you mean {better}? Pass --data {better}" if better else f"Looked for {_LOOKED_FOR}."
     raise DatasetError(f"is not a data set of a known format; there is: {there}", place=root, remedy=remedy)
 
 
@@ -60,20 +75,33 @@ def find_format(folder: str | Path | None, format: str) -> tuple[Path, str]:
 
 
 def splits(folder: str | Path | None, format: str = "auto") -> tuple[str, ...]:
-    """The names of the splits that can be opened."""
+    """The names of the splits that can be opened.
+
+    A folder without splits, or with a single one whose name says nothing (`default`), is divided into `train` and
+    `val`. A single training split can be opened as `train-part` and `val-part` besides.
+    """
     root, kind = find_format(folder, format)
-    return downloads.SPLITS if kind in downloads.NAMES else FOLDER_FORMATS[kind].splits(root)
+    if kind in downloads.NAMES:
+        return downloads.SPLITS
+    named = FOLDER_FORMATS[kind].splits(root)
+    return DIVIDED if not named or _says_nothing(named) else named
+
+
+def _has_parts(there: Sequence[str]) -> bool:
+    return len(there) == 1 and not _like_one_of(_HELD_OUT, there[0])
 
 
 def default_split(folder: str | Path | None, format: str, which: Literal["train", "val"]) -> str:
     """The usual name for training or validation images among the splits there; `val2017` counts as `val`.
 
-    train + val come first, then trainval + test, then train + test. A folder without any pair still trains.
+    train + val come first, then trainval + test, then train + test. A single training split is divided.
 
     Raises:
         DatasetError: there is no split to take; the message lists those there.
     """
     there = splits(folder, format)
+    if _has_parts(there):
+        return PARTS[0 if which == "train" else 1]
     for train, val in _PAIRS:
         pair = _like(train, there), _like(val, there)
         if all(pair):
@@ -81,12 +109,19 @@ def default_split(folder: str | Path | None, format: str, which: Literal["train"
     only = next((name for base in ("train", "trainval") if (name := _like(base, there))), None)
     if which == "train" and only is not None:
         return only
-    remedy = f"Name one with data.{which}; there is: {', '.join(there)}."
+    remedy = f"Name one with data.{which}={there[0]}; there is: {', '.join(there)}."
     raise DatasetError(f"no usual split for {which!r}", place=folder, remedy=remedy)
 
 
 def read_split(
-    root: Path, format: str, split: str, *, classes: Sequence[str] | None, offset: Offset, allow_outside: bool
+    root: Path,
+    format: str,
+    split: str,
+    *,
+    classes: Sequence[str] | None,
+    offset: Offset,
+    allow_outside: bool,
+    val_fraction: float = VAL_FRACTION,
 ) -> RawSplit:
     """Read the raw annotations of one split.
 
@@ -94,37 +129,69 @@ def read_split(
         DatasetError: there is no such split; the message lists those there.
     """
     there = splits(root, format)
-    if split not in there:
+    if split not in there and not (split in PARTS and _has_parts(there)):
         close = difflib.get_close_matches(split, there, n=1, cutoff=0.4)
         remedy = f"There is: {', '.join(there)}." + (f" Did you mean {close[0]!r}?" if close else "")
         raise DatasetError(f"no split {split!r}", place=root, remedy=remedy)
+    if format in downloads.NAMES:
+        return downloads.read(format, root, split, offset=offset, allow_outside=allow_outside)
+    named = FOLDER_FORMATS[format].splits(root)
+    source, division = split if split in named else None, None
+    if split not in named:  # the program divides
+        source = named[0] if named else None
+        division = Division("train" if "train" in split else "val" if "val" in split else "all", val_fraction)
     if format == "voc":
-        return voc.read(root, split, offset=offset, classes=classes, allow_outside=allow_outside)
-    if format == "coco":
-        return coco.read(root, split, allow_outside=allow_outside)
-    if format == "yolo":
-        return yolo.read(root, split, allow_outside=allow_outside)
-    return downloads.read(format, root, split, offset=offset, allow_outside=allow_outside)
+        raw = voc.read(root, source, division=division, offset=offset, classes=classes, allow_outside=allow_outside)
+    elif format == "coco":
+        raw = coco.read(root, source, division=division, allow_outside=allow_outside)
+    else:
+        raw = yolo.read(root, source, division=division, classes=classes, allow_outside=allow_outside)
+    return _without_background(raw)
+
+
+def _without_background(raw: RawSplit) -> RawSplit:
+    """Leave out a class named background that has no object: the network has a column for it already."""
+    used = {item.name for image in raw.images for item in image.objects}
+    kept = [
+        (name, number)
+        for name, number in zip(raw.class_names, raw.category_ids, strict=True)
+        if name in used or not is_background(name)
+    ]
+    if len(kept) == len(raw.class_names):
+        return raw
+    note = Problem("classes", "background", "a class for the background is left out: the network has its own", "note")
+    names, ids = tuple(name for name, _ in kept), tuple(number for _, number in kept)
+    return replace(raw, class_names=names, category_ids=ids, problems=(*raw.problems, note))
+
+
+def _says_nothing(named: Sequence[str]) -> bool:
+    """Whether it is a single split whose name is none of the usual ones, as CVAT's `default`."""
+    return len(named) == 1 and not _like_one_of(_USUAL, named[0])
+
+
+def _like_one_of(bases: Sequence[str], name: str) -> bool:
+    return any(_like(base, [name]) for base in bases)
 
 
 def _like(base: str, there: Sequence[str]) -> str | None:
-    """The split of that name, or of that name and a year; the latest of several."""
-    return next((name for name in sorted(there, reverse=True) if re.fullmatch(rf"{base}[-_]?\d*", name)), None)
+    """The split of that name in any case, or of that name and a year; the latest of several."""
+    return next((name for name in sorted(there, reverse=True) if re.fullmatch(rf"{base}[-_]?\d*", name.lower())), None)
 
 
 def _existing(folder: Path) -> Path:
-    if not folder.is_dir():
-        kind = "is a file, not a folder" if folder.exists() else "no such data folder"
-        raise DatasetError(kind, place=folder, remedy="Check data.folder or --data.")
-    return folder
+    if folder.is_dir() or (folder.is_file() and folder.suffix.lower() in (".yaml", ".yml")):
+        return folder
+    kind = "is a file, not a folder" if folder.exists() else "no such data folder"
+    remedy = f"Pass its folder: --data {folder.parent}" if folder.exists() else "Check data.folder or --data."
+    raise DatasetError(kind, place=folder, remedy=remedy)
 
 
-def _first_data_set(folders: Sequence[Path]) -> Path | None:
-    return next((folder for folder in folders if _is_data_set(folder)), None)
+def _first_data_set(candidates: Sequence[Path]) -> Path | None:
+    return next((folder for folder in candidates if _is_data_set(folder)), None)
 
 
 def _is_data_set(folder: Path) -> bool:
     try:
         return any(reader.looks_like(folder) for reader in FOLDER_FORMATS.values())
-    except AnnotationError:  # a YAML file of somebody else's; the folder was not asked for
+    except (AnnotationError, OSError):  # somebody else's; the folder was not asked for
         return False

@@ -1,7 +1,9 @@
-"""Pascal VOC folders: one XML file a image.
+"""Pascal VOC folders: one XML file an image.
 
-Three layouts are read: `Annotations/` + `JPEGImages/` with or without `ImageSets/Main/*.txt`; a folder for each split
-with images and XML side by side; one such folder without splits, which is then divided by `folders.hashed_split`.
+A folder holds annotations and images: in sub-folders under the usual names in any case (`Annotations`, `annots`, ...,
+`JPEGImages`, `images`, ...), searched with all folders below them, or side by side. Splits are the lists in
+`ImageSets/Main/*.txt`, or sub-folders that each hold such a pair; a folder without splits is divided by the program.
+An image is found by the name of its XML file, else by `<filename>`.
 
 VOC counts pixels from 1. `offset="1"` subtracts 1 from all four numbers, as most SSD codes do (lufficc, chainercv,
 amdegroot); what is -1 after that (the file counted from 0) is cut to 0. `"0"` takes the numbers as they are. `"auto"`
@@ -10,7 +12,7 @@ subtracts 1 unless some box of the folder starts below 1.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,6 +20,8 @@ from xml.etree.ElementTree import Element
 
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem, RawImage, RawObject, RawSplit, unreadable
+from ssd.data.formats.class_lists import find_class_list
+from ssd.data.formats.division import Division
 from ssd.data.formats.voc_xml import parse, read_objects, read_size_tag
 from ssd.errors import AnnotationError, ImageDecodeError
 from ssd.images.decode import read_size
@@ -25,48 +29,55 @@ from ssd.images.decode import read_size
 Offset = Literal["0", "1", "auto"]
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Where the annotations of some images are, and the images."""
+
+    annotations: Path
+    images: Path
+    deep: bool  # whether annotations in folders below count
+
+
 def looks_like(folder: Path) -> bool:
     """Whether XML annotations lie where a VOC folder has them."""
-    return _has_xml(folder / "Annotations") or _has_xml(folder) or bool(_split_folders(folder))
+    return bool(_parts(folder))
 
 
 def splits(folder: Path) -> tuple[str, ...]:
-    """The names of the splits, in alphabetical order."""
-    lists = sorted((folder / "ImageSets" / "Main").glob("*.txt"))
-    named = tuple(path.stem for path in lists if not _is_class_list(path))
-    return named or _split_folders(folder) or folders.HASHED_SPLITS
+    """The names of the splits, in alphabetical order; none where the folder has none."""
+    return tuple(_lists(folder)) or tuple(name for name in _parts(folder) if name)
 
 
 def read(
     folder: Path,
-    split: str,
+    split: str | None,
     *,
+    division: Division | None = None,
     offset: Offset = "1",
     classes: Sequence[str] | None = None,
     allow_outside: bool = False,
 ) -> RawSplit:
-    """Read the annotations of one split.
+    """Read the annotations of one split, or of all, or a part of that.
 
     Class names come from `classes`, else from `labels.txt` or `classes.txt`, else from every XML file of the folder,
     so that all splits agree on them.
     """
-    layout = _find_layout(folder, split)
-    names = _image_names(layout, split)
-    problems = _duplicates(names, split) + _unannotated(layout, split)
+    reader = _Reader(folder, split, allow_outside)
+    names, problems = reader.names(split, division)
     raw_images = []
     for name in dict.fromkeys(names):
-        path = layout.annotations / f"{name}.xml"
+        path = reader.xml_path(name)
         try:
-            image, found = _read_image(path, name, layout, allow_outside)
+            image, found = reader.read_image(path, name)
         except (AnnotationError, ImageDecodeError) as error:
             problems.append(unreadable(folders.relative(path, folder), error))
             continue
         raw_images.append(image)
         problems += found
 
-    class_names = tuple(classes) if classes is not None else _listed_classes(folder)
+    class_names = tuple(classes) if classes is not None else find_class_list(folder)
     if class_names is None or offset == "auto":
-        others = _others(layout, set(names))
+        others = reader.other_objects({reader.xml_path(name) for name in names})
         everywhere = [item for image in raw_images for item in image.objects] + others
         class_names = class_names or tuple(sorted({item.name for item in everywhere}))
         if offset == "auto":
@@ -75,65 +86,138 @@ def read(
     return RawSplit(shifted, class_names, tuple(range(1, len(class_names) + 1)), tuple(problems))
 
 
-@dataclass(frozen=True)
-class _Layout:
-    folder: Path
-    annotations: Path
-    image_folder: Path
-    division: Literal["listed", "folders", "hashed"]  # who says which image is in which split
-    by_stem: dict[str, list[Path]]
-    siblings: tuple[Path, ...]  # every folder with XML, for the class names
+def used_files(folder: Path) -> set[Path]:
+    """The images and annotations that belong to some split."""
+    used: set[Path] = set()
+    for split in splits(folder) or (None,):
+        reader = _Reader(folder, split, allow_outside=True)
+        for name in reader.names(split, None)[0]:
+            path = reader.xml_path(name)
+            used.add(path)
+            try:
+                used.add(reader.find_image(None, name))
+            except AnnotationError:
+                try:
+                    used.add(reader.find_image(parse(path), name))
+                except AnnotationError:
+                    continue
+    return used
 
 
-def _find_layout(folder: Path, split: str) -> _Layout:
-    inner = _split_folders(folder)
-    division: Literal["listed", "folders", "hashed"] = "folders" if inner else "hashed"
-    if _has_xml(folder / "Annotations"):
-        annotations = folder / "Annotations"
-        image_folder = next((folder / name for name in ("JPEGImages", "images") if (folder / name).is_dir()), folder)
-    else:
-        annotations = image_folder = folder / split if inner else folder
-    if (folder / "ImageSets" / "Main" / f"{split}.txt").is_file():
-        division = "listed"
-    siblings = tuple(folder / name for name in inner) if inner else (annotations,)
-    return _Layout(folder, annotations, image_folder, division, folders.images_by_stem(image_folder), siblings)
+class _Reader:
+    """One part of a folder with its files listed once."""
+
+    def __init__(self, folder: Path, split: str | None, allow_outside: bool) -> None:
+        parts = _parts(folder)
+        self.folder = folder
+        self.list_file = _lists(folder).get(split or "")
+        self.parts = list(parts.values())
+        default = _Part(folder / "Annotations", folder, deep=True)
+        self.part = parts.get("" if self.list_file else split or "", next(iter(parts.values()), default))
+        self.allow_outside = allow_outside
+        self.xml = {_key(path, self.part.annotations): path for path in _list_xml(self.part)}
+        self.by_key: dict[str, list[Path]] = {}
+        self.by_stem: dict[str, list[Path]] = {}
+        for path in folders.walk(self.part.images):
+            if folders.is_image(path):
+                self.by_key.setdefault(_key(path, self.part.images), []).append(path)
+                self.by_stem.setdefault(path.stem, []).append(path)
+        self.finder = folders.ImageFinder(folder, [self.part.images])
+
+    def names(self, split: str | None, division: Division | None) -> tuple[list[str], list[Problem]]:
+        """The names of the split's images, and what is wrong with them as a whole."""
+        problems: list[Problem] = []
+        if self.list_file is not None:
+            names = [line for line in folders.read_lines(self.list_file) if line]
+            twice = sorted(name for name, count in Counter(names).items() if count > 1)
+            source = folders.relative(self.list_file, self.folder)
+            problems = [Problem(source, "listed_twice", f"lists {name!r} more than once", "file") for name in twice]
+        else:
+            names = list(self.xml)
+            problems = list(self._without_annotation(split or (division.part if division else "all")))
+        if division is not None:
+            places = {name: next(iter(self.by_key.get(name, self.by_stem.get(name, []))), None) for name in names}
+            names = division.choose(places)
+        return names, problems
+
+    def xml_path(self, name: str) -> Path:
+        """The annotation of that name; a list may write the image's suffix or folder too."""
+        direct = self.xml.get(name)
+        if direct is None:
+            stem = name.removesuffix(Path(name).suffix) if name.lower().endswith(folders.IMAGE_SUFFIXES) else name
+            direct = self.xml.get(stem) or self.xml.get(stem.rpartition("/")[2] if ".." not in stem else "")
+        return direct or self.part.annotations / f"{name}.xml"
+
+    def read_image(self, path: Path, name: str) -> tuple[RawImage, list[Problem]]:
+        """One image with its objects, and the problems of others."""
+        if not self.allow_outside and not folders.is_inside(path, self.part.annotations):
+            raise AnnotationError("lies outside the data folder")
+        root = parse(path)
+        source = folders.relative(path, self.folder)
+        image = self.find_image(root, name)
+        width, height = read_size_tag(root)
+        if width <= 0 or height <= 0:
+            width, height = read_size(image)
+        objects, problems = read_objects(root, source)
+        return RawImage(str(image), name, source, width, height, tuple(objects)), problems
+
+    def find_image(self, root: Element | None, name: str) -> Path:
+        """The image of the annotation's name, else the one that `<filename>` names."""
+        written = "" if root is None else (root.findtext("filename") or "").strip()
+        same = self.by_key.get(name) or self.by_stem.get(name.rpartition("/")[2], [])
+        found = next((path for path in same if path.name == written), same[0] if same else None)
+        if found is None and written:
+            found = self._named(written)
+        if found is None:
+            raise AnnotationError(f"no image {name}.jpg, .png, ...{_nor(written)} in {self.part.images}")
+        if not self.allow_outside and not folders.is_inside(found, self.folder):
+            raise AnnotationError(f"names the image {written or found.name!r} outside the data folder")
+        return found
+
+    def _named(self, written: str) -> Path | None:
+        direct = self.part.images / written.replace("\\", "/")
+        return direct if folders.is_there(direct) else self.finder.find(written)
+
+    def other_objects(self, known: set[Path]) -> list[RawObject]:
+        """The objects of the folder's other XML files; a bad file among them is its own split's affair."""
+        found: list[RawObject] = []
+        for path in (path for part in self.parts for path in _list_xml(part)):
+            if path in known:
+                continue
+            try:
+                found += read_objects(parse(path), path.name)[0]
+            except AnnotationError:
+                continue
+        return found
+
+    def _without_annotation(self, split: str) -> Iterator[Problem]:
+        """Images without XML are left out where no list asks for them: nobody said that they are empty."""
+        stems = {key.rpartition("/")[2] for key in self.xml}
+        for key, paths in sorted(self.by_key.items()):
+            if key not in self.xml and paths[0].stem not in stems and not self._is_written(paths[0]):
+                place = folders.relative(paths[0], self.folder)
+                yield Problem(place, "no_annotation", f"has no XML file and is left out of {split!r}", "note")
+
+    def _is_written(self, image: Path) -> bool:
+        """Whether some `<filename>` names the image, of those XML files that have no image of their own name."""
+        if not hasattr(self, "_written"):
+            orphans = [
+                path for key, path in self.xml.items() if key not in self.by_key and path.stem not in self.by_stem
+            ]
+            self._written = {name for path in orphans for name in _filename(path)}
+        return image.name in self._written or image.stem in self._written
 
 
-def _image_names(layout: _Layout, split: str) -> list[str]:
-    if layout.division == "listed":
-        return [line for line in folders.read_lines(layout.folder / "ImageSets" / "Main" / f"{split}.txt") if line]
-    stems = [path.stem for path in _list_xml(layout.annotations)]
-    return stems if layout.division == "folders" else folders.hashed_split(stems, split)
+def _filename(path: Path) -> list[str]:
+    try:
+        name = (parse(path).findtext("filename") or "").strip().replace("\\", "/").rpartition("/")[2]
+    except AnnotationError:
+        return []
+    return [name] if name else []
 
 
-def _read_image(path: Path, name: str, layout: _Layout, allow_outside: bool) -> tuple[RawImage, list[Problem]]:
-    if not allow_outside and not folders.is_inside(path, layout.annotations):
-        raise AnnotationError("lies outside the data folder")
-    root = parse(path)
-    source = folders.relative(path, layout.folder)
-    image = _find_image(root, name, layout, allow_outside)
-    width, height = read_size_tag(root)
-    if width <= 0 or height <= 0:
-        width, height = read_size(image)
-    read = read_objects(root, source)
-    objects = tuple(item for item in read if isinstance(item, RawObject))
-    problems = [item for item in read if isinstance(item, Problem)]
-    return RawImage(str(image), name, source, width, height, objects), problems
-
-
-def _find_image(root: Element, name: str, layout: _Layout, allow_outside: bool) -> Path:
-    written = (root.findtext("filename") or "").strip()
-    same_stem = layout.by_stem.get(name, [])
-    found = next((path for path in same_stem if path.name == written), same_stem[0] if same_stem else None)
-    if found is None and written:
-        found = layout.image_folder / written
-    if found is None:
-        raise AnnotationError(f"no image {name}.jpg, .png, ... in {layout.image_folder}")
-    if not allow_outside and not folders.is_inside(found, layout.image_folder):
-        raise AnnotationError(f"names the image {written or found.name!r} outside the data folder")
-    if not folders.is_there(found):
-        raise AnnotationError(f"no image {name}.jpg, .png, ... nor {written!r} in {layout.image_folder}")
-    return found
+def _nor(written: str) -> str:
+    return f" nor {written!r}" if written else ""
 
 
 def _shift(image: RawImage, offset: float) -> RawImage:
@@ -146,57 +230,71 @@ def _shift(image: RawImage, offset: float) -> RawImage:
     return replace(image, objects=tuple(moved))
 
 
-def _others(layout: _Layout, known: set[str]) -> list[RawObject]:
-    """The objects of the folder's other XML files; a bad file among them is its own split's affair."""
-    found: list[RawObject] = []
-    for path in (path for folder in layout.siblings for path in _list_xml(folder)):
-        if path.parent == layout.annotations and path.stem in known:
-            continue
-        try:
-            read = read_objects(parse(path), path.name)
-        except AnnotationError:
-            continue
-        found += [item for item in read if isinstance(item, RawObject)]
-    return found
+def _parts(folder: Path) -> dict[str, _Part]:
+    """The pairs of annotations and images, by split; under an empty name where sub-folders are no splits."""
+    whole = _pair(folder)
+    if whole is not None:
+        inner = {path.name: path for path in folders.subfolders(whole.annotations) if _has_xml(path)}
+        if _has_xml(whole.annotations) or not any(map(_names_split, inner)):
+            return {"": whole}
+        images = {path.name.lower(): path for path in folders.subfolders(whole.images)}
+        return {name: _Part(path, images.get(name.lower(), whole.images), deep=True) for name, path in inner.items()}
+    for place in (folder, *folders.named_subfolders(folder, folders.IMAGE_FOLDERS)):
+        subs = folders.subfolders(place)
+        pairs = {path.name: pair for path in subs if (pair := _pair(path)) is not None}
+        if any(map(_names_split, pairs)):
+            return pairs
+        if any(_has_xml(path) for path in subs):  # sorted by something else, a class or a camera
+            return {"": _Part(place, place, deep=True)}
+    return {}
 
 
-def _listed_classes(folder: Path) -> tuple[str, ...] | None:
-    for name in ("labels.txt", "classes.txt"):
-        if (folder / name).is_file():
-            return tuple(line for line in folders.read_lines(folder / name) if line)
-    return None
+def _pair(folder: Path) -> _Part | None:
+    """Annotations and images of one folder, where both lie right below it."""
+    inner = folders.named_subfolders(folder, folders.ANNOTATION_FOLDERS)
+    images = folders.named_subfolders(folder, folders.IMAGE_FOLDERS)
+    annotations = next((path for path in inner if _has_xml(path, deep=True)), None)
+    if annotations is not None:
+        return _Part(annotations, images[0] if images else folder, deep=True)
+    if _has_xml(folder):
+        return _Part(folder, images[0] if images and not _has_images(folder) else folder, deep=False)
+    together = next((path for path in images if _has_xml(path)), None)
+    return None if together is None else _Part(together, together, deep=False)
 
 
-def _duplicates(names: list[str], split: str) -> list[Problem]:
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    path = f"ImageSets/Main/{split}.txt"
-    return [Problem(path, "listed_twice", f"lists {name!r} more than once", "file") for name in twice]
+def _names_split(name: str) -> bool:
+    return re.fullmatch(r"(train|val|valid|validation|trainval|test)[-_]?\d*", name.lower()) is not None
 
 
-def _unannotated(layout: _Layout, split: str) -> list[Problem]:
-    """Images without XML are left out where no list asks for them: nobody said that they are empty."""
-    if layout.division == "listed":
+def _lists(folder: Path) -> dict[str, Path]:
+    for place in (folder / "ImageSets" / "Main", folder / "ImageSets"):
+        found = {path.stem: path for path in sorted(place.glob("*.txt")) if not _is_class_list(path)}
+        if found:
+            return found
+    return {}
+
+
+def _list_xml(part: _Part) -> list[Path]:
+    """The annotations; in a folder of their own with all folders below it."""
+    if not part.annotations.is_dir():
         return []
-    without = sorted(stem for stem in layout.by_stem if not (layout.annotations / f"{stem}.xml").is_file())
-    message = f"has no XML file and is left out of {split!r}"
-    return [
-        Problem(folders.relative(layout.by_stem[stem][0], layout.folder), "no_annotation", message, "note")
-        for stem in without
-    ]
+    files = folders.walk(part.annotations) if part.deep else part.annotations.iterdir()
+    return sorted(path for path in files if path.suffix.lower() == ".xml" and not path.name.startswith("."))
 
 
-def _list_xml(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.xml") if not path.name.startswith("."))
+def _has_xml(folder: Path, *, deep: bool = False) -> bool:
+    if not folder.is_dir():
+        return False
+    files = folders.walk(folder) if deep else folder.iterdir()
+    return any(path.suffix.lower() == ".xml" and not path.name.startswith(".") for path in files)
 
 
-def _has_xml(folder: Path) -> bool:
-    return folder.is_dir() and next(folder.glob("*.xml"), None) is not None
+def _has_images(folder: Path) -> bool:
+    return any(folders.is_image(path) for path in folder.iterdir())
 
 
-def _split_folders(folder: Path) -> tuple[str, ...]:
-    if not folder.is_dir() or _has_xml(folder) or (folder / "Annotations").is_dir():
-        return ()
-    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and _has_xml(path)))
+def _key(path: Path, root: Path) -> str:
+    return path.relative_to(root).with_suffix("").as_posix()
 
 
 def _is_class_list(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """One VOC annotation: XML from strangers -> objects, or what is wrong with them."""
 
+import math
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
@@ -7,28 +8,34 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from ssd.data.formats import paths as folders
-from ssd.data.formats.annotations import Problem, RawObject
+from ssd.data.formats.annotations import Problem, RawObject, rotated_box
 from ssd.errors import AnnotationError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_ROTATED = ("cx", "cy", "w", "h", "angle")
 
 
 def parse(path: Path) -> Element:
     """Parse one XML file without following anything that it may declare.
 
     Raises:
-        AnnotationError: missing, over 10 MB, not XML, an unknown encoding, or a document type.
+        AnnotationError: missing, over 10 MB, not XML, an unknown encoding, a document type, or another tool's schema.
     """
     content = folders.read_bytes(path)
     try:
         # A document type is where entity bombs and outside references come from; no annotation tool writes one.
-        return fromstring(content, forbid_dtd=True)
+        root: Element = fromstring(content, forbid_dtd=True)
     except DefusedXmlException:
         raise AnnotationError("declares a document type or entities, refused for safety", place=path) from None
     except ParseError as error:
         raise AnnotationError(f"is not valid XML ({error})", place=path) from None
     except (ValueError, LookupError) as error:
         raise AnnotationError(f"has an encoding that cannot be read ({error})", place=path) from None
+    if root.tag.lower() != "annotation":
+        problem = f"is not VOC: its root is <{root.tag[:60]}>, not <annotation>"
+        remedy = "Export as Pascal VOC, or move it out of the data folder."
+        raise AnnotationError(problem, place=path, remedy=remedy)
+    return root
 
 
 def read_size_tag(root: Element) -> tuple[int, int]:
@@ -40,28 +47,53 @@ def read_size_tag(root: Element) -> tuple[int, int]:
     return _whole_number(root, "size/width"), _whole_number(root, "size/height")
 
 
-def read_objects(root: Element, source: str) -> list[RawObject | Problem]:
-    """Every `<object>` in its order; in place of one that cannot be read stands the problem."""
-    return [_read_object(element, number, source) for number, element in enumerate(root.iter("object"), start=1)]
-
-
-def _read_object(element: Element, number: int, source: str) -> RawObject | Problem:
-    name = (element.findtext("name") or "").strip()
-    if not name:
-        return Problem(source, "no_name", "has no <name>", index=number)
-    if element.find("bndbox") is None:
-        return Problem(source, "no_box", "has no <bndbox>", index=number, name=name)
-    corners = []
-    for tag in _CORNERS:
-        text = element.findtext(f"bndbox/{tag}")
+def read_objects(root: Element, source: str) -> tuple[list[RawObject], list[Problem]]:
+    """Every `<object>` in its order, and what is wrong with those that cannot be read."""
+    objects: list[RawObject] = []
+    problems: list[Problem] = []
+    for number, element in enumerate(root.iter("object"), start=1):
+        name = (element.findtext("name") or "").strip()
         try:
-            corners.append(float(text or ""))
-        except ValueError:
-            message = f"has no <{tag}>" if text is None else f"<{tag}> is {text!r}, not a number"
-            return Problem(source, "not_a_number", message, index=number, name=name)
-    left, top, right, bottom = corners
-    difficult = (element.findtext("difficult") or "0").strip().lower() in ("1", "true")
-    return RawObject(number, name, (left, top, right, bottom), difficult)
+            if not name:
+                raise _BadObjectError("no_name", "has no <name>")
+            box, rotated = _read_box(element)
+        except _BadObjectError as error:
+            problems.append(Problem(source, error.kind, str(error), index=number, name=name or None))
+            continue
+        if rotated:
+            message = "is a rotated box; the upright box around it is used"
+            problems.append(Problem(source, "rotated", message, "note", number, name))
+        difficult = (element.findtext("difficult") or "0").strip().lower() in ("1", "true")
+        objects.append(RawObject(number, name, box, difficult))
+    return objects, problems
+
+
+class _BadObjectError(Exception):
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def _read_box(element: Element) -> tuple[tuple[float, float, float, float], bool]:
+    """The box, and whether it was a rotated one (roLabelImg's `robndbox`, its angle in radians)."""
+    if element.find("bndbox") is not None:
+        left, top, right, bottom = (_number(element, "bndbox", tag) for tag in _CORNERS)
+        return (left, top, right, bottom), False
+    if element.find("robndbox") is not None:
+        x, y, width, height, angle = (_number(element, "robndbox", tag) for tag in _ROTATED)
+        if not math.isfinite(angle):
+            raise _BadObjectError("not_finite", f"<angle> is {angle}")
+        return rotated_box(x, y, width, height, angle), True
+    raise _BadObjectError("no_box", "has no <bndbox>")
+
+
+def _number(element: Element, box: str, tag: str) -> float:
+    text = element.findtext(f"{box}/{tag}")
+    try:
+        return float(text or "")
+    except ValueError:
+        message = f"has no <{tag}>" if text is None else f"<{tag}> is {text!r}, not a number"
+        raise _BadObjectError("not_a_number", message) from None
 
 
 def _whole_number(root: Element, tag: str) -> int:

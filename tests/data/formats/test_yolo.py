@@ -2,7 +2,7 @@ import pytest
 
 from ssd.data.dataset import open_dataset, scan
 from ssd.data.formats.registry import splits
-from ssd.data.formats.yolo import label_file
+from ssd.data.formats.yolo_labels import label_file
 from ssd.errors import AnnotationError, DatasetError
 from tests.data.made import write_image, write_text
 
@@ -111,8 +111,8 @@ def test_a_bad_data_yaml_is_one_error(tmp_path, data, message):
 def test_folders_alone_give_splits_and_classes_txt_the_names(tmp_path):
     folder = yolo_folder(tmp_path, data="")
     assert splits(folder) == ("train", "val")
-    with pytest.raises(DatasetError, match="no class names"):
-        open_dataset(folder, "train")
+    assert open_dataset(folder, "train").class_names == ("class_0",)
+    assert open_dataset(folder, "train", classes=["cat"]).class_names == ("cat",)
     write_text(folder / "classes.txt", "cat\ndog\n")
     assert open_dataset(folder, "val").class_names == ("cat", "dog")
 

@@ -1,0 +1,26 @@
+"""Lists of class names beside the data: a name a line, or names with commas between them."""
+
+from pathlib import Path
+
+from ssd.data.formats import paths as folders
+
+NAMES = ("labels.txt", "classes.txt", "obj.names", "_darknet.labels", "classes.names")
+
+
+def find_class_list(folder: Path, names: tuple[str, ...] = ("labels.txt", "classes.txt")) -> tuple[str, ...] | None:
+    """The names in the first list there, in any case of its name; None without one."""
+    files = {path.name.lower(): path for path in sorted(folder.iterdir())} if folder.is_dir() else {}
+    path = next((files[name] for name in names if name in files and files[name].is_file()), None)
+    return None if path is None else read_class_list(path)
+
+
+def read_class_list(path: Path) -> tuple[str, ...]:
+    """The names of one list."""
+    lines = [line for line in folders.read_lines(path) if line]
+    words = [word.strip() for line in lines for word in line.split(",")]
+    return tuple(word for word in words if word)
+
+
+def is_background(name: str) -> bool:
+    """Whether it is the class that some lists have for everything else; the network brings its own."""
+    return name.strip(" _-").lower() == "background"

@@ -1,0 +1,141 @@
+"""Formats of annotation tools that are not read: known by name, with what to export instead."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssd.data.formats import paths as folders
+
+_FEW = 20  # files of one kind that are looked into
+_START = 2 * 2**20  # bytes of each
+_AS_COCO = "Export as COCO (object detection), Pascal VOC or YOLO"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool's own format: whose it is, what was found, and what to do."""
+
+    name: str
+    found: str
+    remedy: str
+
+
+def name_tool(folder: Path) -> Tool | None:
+    """The tool whose own format lies in the folder or one below it; None where none is known."""
+    places = [folder, *folders.subfolders(folder)[:100]]
+    for place in places:
+        for path in sorted(path for path in place.iterdir() if path.is_file())[:2000]:
+            tool = _KINDS.get(path.suffix.lower(), _nothing)(path)
+            if tool is not None:
+                return Tool(tool.name, folders.relative(path, folder), tool.remedy)
+    return None
+
+
+def name_tool_of_xml(folder: Path) -> Tool | None:
+    """The tool whose own XML all of the first XML files are; None where one is not."""
+    found = [path for path in folders.walk(folder) if path.suffix.lower() == ".xml"][:_FEW]
+    tools = [_xml(path) for path in found]
+    first = tools[0] if tools and all(tools) else None
+    return None if first is None else Tool(first.name, folders.relative(found[0], folder), first.remedy)
+
+
+def _nothing(_: Path) -> Tool | None:
+    return None
+
+
+def _json(path: Path) -> Tool | None:
+    text = _start(path)
+    if text is None:
+        return None
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(content, list):
+        return _json_list(content)
+    if not isinstance(content, dict):
+        return None
+    if "shapes" in content and ("imagePath" in content or "imageData" in content):
+        remedy = "Convert it: labelme's examples/bbox_detection/labelme2voc.py writes Pascal VOC."
+        return Tool("LabelMe", "", remedy)
+    if "_via_img_metadata" in content or "_via_settings" in content or _all_have(content, "regions", "filename"):
+        return Tool("VIA (VGG Image Annotator)", "", "In VIA choose Annotation, Export Annotations (COCO format).")
+    if "objects" in content and "size" in content and path.parent.name in ("ann", "annotations"):
+        return Tool("Supervisely", "", f"{_AS_COCO} with Supervisely's export apps.")
+    if "items" in content and "categories" in content:
+        return Tool("Datumaro", "", "Convert it: datum convert -f coco.")
+    return None
+
+
+def _json_list(content: list[Any]) -> Tool | None:
+    entry = content[0] if content else None
+    if not isinstance(entry, dict):
+        return None
+    if "annotations" in entry and ("data" in entry or "completed_by" in entry):
+        return Tool("Label Studio", "", "In Label Studio choose Export, then COCO, Pascal VOC XML or YOLO.")
+    if "annotation_id" in entry or "annotator" in entry:
+        return Tool("Label Studio", "", "In Label Studio choose Export, then COCO, Pascal VOC XML or YOLO.")
+    if "annotations" in entry and "image" in entry:
+        return Tool("CreateML", "", f"{_AS_COCO} from the tool that wrote it.")
+    if "Labeled Data" in entry or "data_row" in entry:
+        return Tool("Labelbox", "", "Convert it to COCO with Labelbox's SDK (labelbox.data).")
+    return None
+
+
+def _all_have(content: dict[str, Any], *keys: str) -> bool:
+    values = list(content.values())[:5]
+    return bool(values) and all(isinstance(value, dict) and all(key in value for key in keys) for value in values)
+
+
+def _xml(path: Path) -> Tool | None:
+    text = _start(path) or ""
+    match = re.search(r"<([A-Za-z_][\w.:-]*)", re.sub(r"<\?.*?\?>|<!--.*?-->", "", text[:20_000], flags=re.S))
+    root = match[1] if match else ""
+    if root == "annotations" and "<image" in text:
+        return Tool("CVAT for images", "", "In CVAT choose Export, then COCO 1.0, PASCAL VOC 1.1 or YOLO.")
+    if root == "annotations" and "<track" in text:
+        return Tool("CVAT for video", "", "In CVAT choose Export, then COCO 1.0, PASCAL VOC 1.1 or YOLO.")
+    if root == "dataset" and "imglab" in text:
+        return Tool("dlib's imglab", "", f"{_AS_COCO} from the tool that wrote it.")
+    return None
+
+
+def _csv(path: Path) -> Tool | None:
+    lines = [line.strip() for line in (_start(path) or "")[:20_000].splitlines() if line.strip()][:_FEW]
+    if not lines:
+        return None
+    head = [word.strip().lower() for word in lines[0].split(",")]
+    convert = "Convert it to COCO, Pascal VOC or YOLO; from Roboflow or another tool export one of these."
+    if {"xmin", "ymin", "xmax", "ymax"} <= set(head):
+        kind = "OpenImages" if "imageid" in head else "the TensorFlow tutorials"
+        return Tool(kind, "", convert)
+    if {"region_shape_attributes", "filename"} <= set(head):
+        return Tool("VIA (VGG Image Annotator)", "", "In VIA choose Annotation, Export Annotations (COCO format).")
+    rows = [line.split(",") for line in lines]
+    if all(len(row) == 6 and _is_retinanet(row) for row in rows):
+        return Tool("keras-retinanet (CSV)", "", convert)
+    return None
+
+
+def _is_retinanet(row: list[str]) -> bool:
+    """Whether it is `path,x1,y1,x2,y2,class`; an image without objects has empty fields."""
+    return row[0].strip().lower().endswith(folders.IMAGE_SUFFIXES) and all(
+        re.fullmatch(r"-?[\d.]*", number.strip()) for number in row[1:5]
+    )
+
+
+def _record(_: Path) -> Tool | None:
+    return Tool("TensorFlow (TFRecord)", "", f"{_AS_COCO} from the tool that wrote it.")
+
+
+def _start(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(_START).decode("utf-8-sig", errors="replace")
+    except OSError:
+        return None
+
+
+_KINDS = {".json": _json, ".xml": _xml, ".csv": _csv, ".tfrecord": _record}

@@ -1,0 +1,75 @@
+"""YOLO's label files: which belongs to an image, and what its rows say."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from ssd.data.formats import paths as folders
+from ssd.data.formats.annotations import RawObject
+
+_IMAGES = {name.lower() for name in folders.IMAGE_FOLDERS}
+
+
+def label_file(image: Path) -> Path:
+    """Where the labels of an image are by convention: `labels` for the last `images` of its path."""
+    parts = list(image.parts)
+    places = [place for place, part in enumerate(parts[:-1]) if part == "images"]
+    if places:
+        parts[places[-1]] = "labels"
+    return Path(*parts).with_suffix(".txt")
+
+
+class LabelFinder:
+    """Finds the label file of each image, in any case of letters."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        texts = [path for path in folders.walk(root) if path.suffix.lower() == ".txt"] if root.is_dir() else []
+        self.files = {path.as_posix().lower(): path for path in texts}
+
+    def find(self, image: Path) -> Path | None:
+        """The label file: where `labels` replaces `images`, else beside the image, else in `labels/`."""
+        for place in dict.fromkeys((label_file(image), *self._swapped(image), image)):
+            for name in (place.with_suffix(".txt"), place.parent / f"{image.name}.txt"):
+                found = self.files.get(name.as_posix().lower())
+                if found is not None or name.is_file():
+                    return found or name
+        return None
+
+    def _swapped(self, image: Path) -> list[Path]:
+        """The places with `labels` for a folder of images under another name, and in `labels/` at the top."""
+        if not image.is_relative_to(self.root):
+            return []
+        parts = image.relative_to(self.root).parts
+        places = [place for place, part in enumerate(parts[:-1]) if part.lower() in _IMAGES]
+        swapped = [self.root.joinpath(*parts[:place], "labels", *parts[place + 1 :]) for place in reversed(places)]
+        return [*swapped, self.root.joinpath("labels", *parts), self.root / "labels" / image.name]
+
+
+def read_row(
+    line: str, number: int, names: Sequence[str], width: int, height: int, keypoints: int
+) -> RawObject | tuple[str, str]:
+    """One row as an object, or what is wrong with it as (kind, message).
+
+    Five numbers are a class and a box; with `keypoints` more, a pose whose box comes first; an odd seven and more, a
+    polygon.
+    """
+    try:
+        label, *values = (float(word) for word in line.split())
+    except ValueError:
+        return "not_a_number", f"{line[:60]!r} is not a row of numbers"
+    if not all(map(math.isfinite, values)):  # `min` below would lose a NaN
+        return "not_finite", f"{line[:60]!r} is not finite"
+    if not (label.is_integer() and 0 <= label < len(names)):
+        return "unknown_class", f"class {label:g} is not one of 0 to {len(names) - 1}"
+    if len(values) == 4 or (keypoints and len(values) == 4 + keypoints):
+        x, y, w, h = values[:4]
+        corners = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+    elif keypoints:
+        return "no_box", f"has {1 + len(values)} numbers, not 5 (a box) or {5 + keypoints} (kpt_shape of data.yaml)"
+    elif len(values) >= 6 and len(values) % 2 == 0:
+        corners = (min(values[0::2]), min(values[1::2]), max(values[0::2]), max(values[1::2]))
+    else:
+        return "no_box", f"has {1 + len(values)} numbers, not 5 (a box) or an odd 7 and more (a polygon)"
+    left, top, right, bottom = corners
+    return RawObject(number, names[int(label)], (left * width, top * height, right * width, bottom * height))

@@ -1,0 +1,175 @@
+"""Where a YOLO folder says what is in it: `data.yaml`, or darknet's lists, or the names of its sub-folders."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssd.data.formats import paths as folders
+from ssd.data.formats.class_lists import NAMES, find_class_list
+from ssd.errors import AnnotationError, DatasetError
+from ssd.system.yaml import parse_yaml_text, shown
+
+_YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_SPLITS = ("train", "val", "valid", "test")  # the keys of data.yaml and the lists that name images
+_KEYS = {*_SPLITS, "names"}
+_DARKNET = re.compile(r"obj_(.+)_data")
+
+
+@dataclass(frozen=True)
+class YoloFolder:
+    """The folder, and its YAML file if it has one."""
+
+    root: Path
+    yaml: Path | None
+    content: dict[str, Any]
+
+    def splits(self) -> dict[str, list[str]]:
+        """Each split and the places of its images; empty where none are named."""
+        if self.yaml is not None:
+            found = {key: self.content[key] for key in _SPLITS if self.content.get(key) not in (None, "", "~", "null")}
+            return {
+                key: [str(item) for item in (value if isinstance(value, list) else [value])]
+                for key, value in found.items()
+            }
+        lists = {name: [f"{name}.txt"] for name in _SPLITS if _is_image_list(self.root / f"{name}.txt")}
+        return lists or self._split_folders()
+
+    def _split_folders(self) -> dict[str, list[str]]:
+        inner = {
+            sub.name: [folders.relative(sub, self.root)]
+            for place in folders.named_subfolders(self.root, folders.IMAGE_FOLDERS)
+            for sub in folders.subfolders(place)
+            if any(folders.list_images(sub))
+        }
+        subs = folders.subfolders(self.root)
+        outer = {
+            sub.name: [folders.relative(images[0], self.root)]
+            for sub in subs
+            if (images := folders.named_subfolders(sub, folders.IMAGE_FOLDERS))
+        }
+        darknet = {
+            match[1]: [sub.name]
+            for sub in subs
+            if (match := _DARKNET.fullmatch(sub.name)) and any(folders.list_images(sub))
+        }
+        beside = {sub.name: [sub.name] for sub in subs if sub.name in _SPLITS and any(folders.list_images(sub))}
+        return inner or outer or darknet or beside
+
+    def find(self, value: str) -> tuple[Path, bool]:
+        """The place of that name, and whether it was found only by the end of its path.
+
+        A YAML file's `path` is often another machine's, and Roboflow writes one `../` too many.
+
+        Raises:
+            DatasetError: it is not there.
+        """
+        written = value.replace("\\", "/")
+        top = str(self.content.get("path") or ".").replace("\\", "/")
+        tried = [self.root / top / written, self.root / written, self.root / written.removeprefix("../")]
+        found = next((place for place in tried if folders.is_there(place)), None)
+        if found is not None:
+            return found, False
+        tail = folders.find_tail([self.root], written)
+        if tail is None:
+            looked = ", ".join(dict.fromkeys(map(str, tried)))
+            remedy = f"Looked for {looked}, and for the end of that path in {self.root}."
+            raise DatasetError(f"names {value!r}, which is not there", place=self.yaml or self.root, remedy=remedy)
+        return tail, True
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes from class 0 on; None where nothing names them.
+
+        Raises:
+            DatasetError: they are no list of words, or one comes twice.
+        """
+        place: Path | None = self.yaml
+        if self.yaml is not None and "names" in self.content:
+            names = self._names_of_yaml()
+        else:
+            lists = [self.root, *folders.named_subfolders(self.root, ("labels", "train", "data"))]
+            place = next((folder for folder in lists if find_class_list(folder, NAMES) is not None), None)
+            if place is None:
+                if self.yaml is not None:
+                    raise DatasetError(
+                        "names is None", place=self.yaml, remedy="List the class names, from class 0 on."
+                    )
+                return None
+            names = find_class_list(place, NAMES) or ()
+        if len(set(names)) < len(names):
+            raise DatasetError(f"a class name comes twice: {', '.join(names)}", place=place, remedy="Rename one.")
+        return names
+
+    def _names_of_yaml(self) -> tuple[str, ...]:
+        given = self.content["names"]
+        if isinstance(given, dict):
+            try:
+                numbered = {int(key): name for key, name in given.items()}
+            except ValueError:
+                numbered = {}
+            if set(numbered) == set(range(len(given))):
+                given = [numbered[number] for number in range(len(given))]
+        if not isinstance(given, list) or not given:
+            remedy = "List the class names, from class 0 on."
+            raise DatasetError(f"names is {shown(given)}", place=self.yaml, remedy=remedy)
+        if not all(isinstance(name, str) for name in given):
+            remedy = "A name is a word, not a list."
+            raise DatasetError(f"names is {shown(given)}", place=self.yaml, remedy=remedy)
+        return tuple(name.strip() for name in given)
+
+    def keypoints(self) -> int:
+        """How many numbers of each row are keypoints, as `kpt_shape: [17, 3]` says; 0 without it."""
+        shape = self.content.get("kpt_shape")
+        if not isinstance(shape, list) or len(shape) != 2:
+            return 0
+        if not all(isinstance(side, str) and re.fullmatch(r"\d{1,4}", side) for side in shape):
+            return 0
+        return int(shape[0]) * int(shape[1])
+
+
+def read_folder(path: Path) -> YoloFolder:
+    """What a folder, or a YAML file in it, says about its images and classes.
+
+    Raises:
+        AnnotationError: the YAML file is none, or holds no mapping.
+    """
+    root = path.parent if path.is_file() else path
+    file = path if path.is_file() else find_yaml(root)
+    return YoloFolder(root, file, {} if file is None else _load(file))
+
+
+def find_yaml(folder: Path) -> Path | None:
+    """The YAML file that describes the data: under its usual name, or the only one with train, val or names."""
+    usual = next((folder / name for name in _YAML if (folder / name).is_file()), None)
+    if usual is not None and _counts(usual, broken=True):
+        return usual
+    if not folder.is_dir():
+        return None
+    found = [path for path in sorted(folder.glob("*.y*ml")) if path.is_file() and _counts(path, broken=False)]
+    return found[0] if len(found) == 1 else None
+
+
+def _counts(path: Path, *, broken: bool) -> bool:
+    try:
+        content = parse_yaml_text(folders.read_text(path), path, AnnotationError)
+    except AnnotationError:
+        return broken
+    return bool(_KEYS & {key for key in content if isinstance(key, str)}) if isinstance(content, dict) else broken
+
+
+def _load(path: Path) -> dict[str, Any]:
+    content = parse_yaml_text(folders.read_text(path), path, AnnotationError)
+    if not isinstance(content, dict):
+        raise AnnotationError(f"holds {type(content).__name__}, not `names:`, `train:` and `val:`", place=path)
+    return content
+
+
+def _is_image_list(path: Path) -> bool:
+    """Whether its first lines are paths of images."""
+    if not path.is_file():
+        return False
+    try:
+        lines = [line for line in folders.read_lines(path) if line][:20]
+    except AnnotationError:
+        return False
+    return bool(lines) and all(line.lower().endswith(folders.IMAGE_SUFFIXES) for line in lines)
