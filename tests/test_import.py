@@ -58,7 +58,7 @@ def test_a_tool_runs_from_any_folder(tmp_path):
         timeout=60,
     )
     assert answer.returncode == 0
-    assert "usage: detect" in answer.stdout
+    assert "usage: ssd detect" in answer.stdout
 
 
 def test_every_public_name_is_there():

@@ -17,9 +17,9 @@ from ssd.errors import ArgumentError, CheckpointError
 from ssd.system.optional import load_extra
 
 EPILOG = """examples:
-  demo.py                          the runs in runs/, newest first, and SSD300 trained on COCO
-  demo.py runs/bccd model.onnx     these, and the same
-  demo.py --port 8080 --browser    opens the page, too
+  ssd demo                          the runs in runs/, newest first, and SSD300 trained on COCO
+  ssd demo runs/bccd model.onnx     these, and the same
+  ssd demo --port 8080 --browser    opens the page, too
 
 The page is for this machine alone unless --host says otherwise; whoever reaches it can use it. Images stay
 on this machine, are deleted after ten minutes and when the program ends, and nothing is fetched from

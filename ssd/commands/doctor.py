@@ -8,8 +8,8 @@ from ssd.commands._shared import guarded
 from ssd.system.doctor.checks import Finding, examine
 
 EPILOG = """examples:
-  doctor.py                    versions, processor, OpenCV's two wheels, extras, folders
-  doctor.py --json | jq .      the same for a program
+  ssd doctor                    versions, processor, OpenCV's two wheels, extras, folders
+  ssd doctor --json | jq .      the same for a program
 
 The exit code is 1 where something is broken, 0 where there are notes at most."""
 _SIGNS = {"ok": "ok  ", "note": "note", "problem": "BAD "}

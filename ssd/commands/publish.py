@@ -7,8 +7,8 @@ from ssd.commands._shared import guarded
 from ssd.errors import ArgumentError
 
 EPILOG = """examples:
-  publish runs/cells hf://me/cells --out preview        write what would be uploaded into preview/, upload nothing
-  publish runs/cells hf://me/cells --private --license mit
+  ssd publish runs/cells hf://me/cells --out preview        write what would be uploaded into preview/, upload nothing
+  ssd publish runs/cells hf://me/cells --private --license mit
 
 Log in first: `hf auth login`, or set $HF_TOKEN. Needs: pip install "ssd-vgg[hub]". Then `ssd.load("hf://me/cells")`
 gives the detector anywhere. Folders of this machine are left out of what is published."""

@@ -13,12 +13,12 @@ EPILOG = """models:
   best.safetensors, runs/bccd      a detector's weights
 
 examples:
-  summary.py ssd-vgg16 --size 512
-  summary.py vgg11 --channels 1 --classes 10
-  summary.py --compare vgg16 googlenet resnet50 densenet121 mobilenet_v3_large
-  summary.py --compare ssd-vgg16 yolov1 --size 448
-  summary.py --compare runs/vgg runs/resnet --plot backbones.svg
-  summary.py --figures             what the documents say, beside what is counted"""
+  ssd summary ssd-vgg16 --size 512
+  ssd summary vgg11 --channels 1 --classes 10
+  ssd summary --compare vgg16 googlenet resnet50 densenet121 mobilenet_v3_large
+  ssd summary --compare ssd-vgg16 yolov1 --size 448
+  ssd summary --compare runs/vgg runs/resnet --plot backbones.svg
+  ssd summary --figures             what the documents say, beside what is counted"""
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,4 +1,7 @@
+import importlib
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +40,21 @@ def test_train_says_what_a_key_without_a_value_lacks(capsys):
 
     assert train(["train.epochs", "3"]) == 2
     assert "'train.epochs' has no value. Write train.epochs=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_spells_commands_as_they_are_typed_where_the_package_is_installed(name):
+    parser = importlib.import_module(f"ssd.commands.{name.replace('-', '_')}").parser()
+    assert parser.prog == f"ssd {name}"
+    text = parser.format_help()
+    assert not re.search(r"\w\.py\b|python tools", text)
+    examples = re.findall(r"^  (?:torchrun \S+ \d+ -m )?(ssd .*)", text.partition("examples:")[2], re.MULTILINE)
+    for line in examples:
+        assert line.split()[1] == name
+
+
+def test_messages_spell_commands_the_same_way():
+    package = Path(ssd.__file__).parent
+    for path in package.rglob("*.py"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            assert "python tools/" not in line or path.name == "main.py", f"{path}: {line.strip()}"

@@ -85,5 +85,5 @@ class TrainLoader:
         count, length = len(self.bad_paths), len(self._batches.source)
         if count > max(1.0, BAD_IMAGES_LIMIT * length):
             names = ", ".join(sorted(self.bad_paths)[:10])
-            remedy = "Repair or remove them; tools/check_data.py lists them all."
+            remedy = "Repair or remove them; ssd check-data lists them all."
             raise DatasetError(f"{count} of {length} images cannot be decoded: {names}", remedy=remedy)

@@ -19,7 +19,7 @@ from ssd.structures import BatchDetections
 # What computes a graph, by the suffix of its file.
 GRAPH_ENGINES = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch"}
 _VERSION = 1
-_NOT_OURS = "Export one: python tools/export.py WEIGHTS --format onnx (or openvino)"
+_NOT_OURS = "Export one: ssd export WEIGHTS --format onnx"
 
 
 @dataclass(frozen=True)

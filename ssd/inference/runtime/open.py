@@ -56,7 +56,7 @@ def open_runtime(
     """
     _check_backend(backend)
     if precision == "int8":
-        remedy = "Export one: python tools/export.py WEIGHTS --format openvino --int8 --calibrate DATA"
+        remedy = "Export one: ssd export WEIGHTS --format openvino --int8 --calibrate DATA"
         raise ArgumentError("8 bits need a calibrated, exported network", place="precision", remedy=remedy)
     where = choose_device(device if backend != "openvino" or device != "auto" else "cpu")
     dtype = choose_dtype(precision, where)
