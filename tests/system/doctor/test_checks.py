@@ -155,11 +155,18 @@ def test_a_checkout_that_was_never_installed_has_its_requirements_compared(monke
     assert (finding.state, finding.text) == ("problem", "never installed; wrong: torch>=2.10 (missing)")
 
 
-def test_a_python_without_the_packages_is_told_and_where_they_are(pretend):
+@pytest.mark.parametrize(("has_environment", "remedy"), [(True, ".venv/bin/activate"), (False, "Run `make install`")])
+def test_a_python_without_the_packages_is_told_and_where_they_are(
+    pretend, monkeypatch, tmp_path, has_environment, remedy
+):
     pretend(torch=None)
+    monkeypatch.setattr("ssd.system.python_environment.CHECKOUT", tmp_path)
+    if has_environment:
+        (tmp_path / ".venv" / "bin").mkdir(parents=True)
+        (tmp_path / ".venv" / "bin" / "python").write_text("")
     finding = checks.python()
     assert finding.state == "note"
-    assert "activate" in finding.remedy or "make install" in finding.remedy
+    assert remedy in finding.remedy
 
 
 def test_a_missing_extra_is_a_note_with_its_command(pretend):
@@ -183,9 +190,11 @@ def test_a_folder_that_cannot_be_written_to_is_broken(monkeypatch, tmp_path):
     assert "SSD_HOME" in finding.remedy
 
 
-def test_the_precision_of_this_machine_is_told():
+@pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bfloat16"), (False, "float32")])
+def test_the_precision_of_a_machine_is_told(monkeypatch, has_bf16, precision):
+    monkeypatch.setattr("ssd.system.device.cpu_has_bf16", lambda: has_bf16)
     findings = {finding.what: finding.text for finding in checks.torch_and_devices()}
-    assert "auto means bfloat16" in findings["processor"] or "auto means float32" in findings["processor"]
+    assert findings["processor"].endswith(f"auto means {precision}")
 
 
 def test_the_exit_code_is_1_when_something_is_broken(capsys, monkeypatch, tmp_path, pretend):
