@@ -20,7 +20,7 @@ from ssd.errors import ArgumentError, at_least
 from ssd.experiment import config_file as configs
 from ssd.experiment import data as experiment_data
 from ssd.experiment.config import Config
-from ssd.experiment.start import starting_settings
+from ssd.experiment.starting_settings import starting_settings
 from ssd.system.files import refuse_existing
 
 

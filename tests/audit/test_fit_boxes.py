@@ -3,7 +3,7 @@ import torch
 
 from ssd.audit.fit_boxes import fit
 from ssd.experiment import config_file as configs
-from ssd.experiment.start import build_settings
+from ssd.experiment.starting_settings import build_settings
 from ssd.multibox.best_overlaps import best_overlaps
 from ssd.multibox.default_boxes import default_boxes
 from ssd.settings import Preprocessing

@@ -11,6 +11,7 @@ import ssd
 from ssd.experiment import config_file as configs
 from ssd.experiment import start as starting
 from ssd.experiment.config import resolve
+from ssd.experiment.starting_settings import build_settings
 from ssd.model.factory import from_settings
 from ssd.multibox.default_boxes import default_boxes
 from ssd.settings import Preprocessing
@@ -60,7 +61,7 @@ def test_a_row_builds_its_grids_and_its_boxes(row: str) -> None:
     made = config(words)
     assert made.mode == "paper"
     assert made != config([]) or not words
-    settings = starting.build_settings(made, CLASSES, Preprocessing())
+    settings = build_settings(made, CLASSES, Preprocessing())
     with torch.device("meta"):
         predictions = from_settings(settings).to("meta")(torch.zeros(1, 3, 300, 300))
     assert settings.boxes.grids == grids

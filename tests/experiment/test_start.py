@@ -13,6 +13,7 @@ from ssd.errors import ConfigError, ImageDecodeError, MissingExtraError
 from ssd.experiment import config_file as configs
 from ssd.experiment import data as experiment_data
 from ssd.experiment import start as starting
+from ssd.experiment.starting_settings import build_settings, starting_settings
 from ssd.model.factory import from_settings
 from ssd.model.norm import Norm
 from ssd.multibox.default_boxes import box_settings
@@ -101,7 +102,7 @@ def test_fine_tuning_normalises_new_layers_where_nothing_else_does(
     words: tuple[str, ...], trained: Norm | None, norms: tuple[str, str]
 ) -> None:
     config = configs.load(None, words)
-    settings = starting.build_settings(config, ("cat",), Preprocessing(), trained_fc_norm=trained)
+    settings = build_settings(config, ("cat",), Preprocessing(), trained_fc_norm=trained)
     assert (settings.network.extras_norm, settings.network.fc_norm) == norms
     assert settings.boxes.min_sizes[:2] == pytest.approx((21, 60))
 
@@ -210,7 +211,7 @@ def test_a_detector_of_which_nothing_fits_is_refused_and_says_what_would(tmp_pat
 
 def test_the_settings_of_a_start_are_known_before_it(tmp_path: Path) -> None:
     words = (*AUTO[:3], f"model.weights={saved_detector(tmp_path, 'model.box_table=coco')}")
-    expected = starting.starting_settings(configs.load(None, [*SMALL, *words]), ("cat",))
+    expected = starting_settings(configs.load(None, [*SMALL, *words]), ("cat",))
     assert expected == begun(*words).settings
     assert expected != begun(*AUTO[:3]).settings
 
