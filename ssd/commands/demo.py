@@ -2,19 +2,15 @@
 
 import argparse
 import ipaddress
-import os
 import signal
 import sys
-import tempfile
 import threading
-import time
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ssd.commands._shared import guarded
-from ssd.errors import ArgumentError, CheckpointError
-from ssd.system.optional import load_extra
+from ssd.commands._shared import check_numbers, guarded
+
+if TYPE_CHECKING:
+    from ssd.demo.session import Session
 
 EPILOG = """examples:
   ssd demo                          the runs in runs/, newest first, and SSD300 trained on COCO
@@ -24,13 +20,6 @@ EPILOG = """examples:
 The page is for this machine alone unless --host says otherwise; whoever reaches it can use it. Images stay
 on this machine, are deleted after ten minutes and when the program ends, and nothing is fetched from
 elsewhere. Ctrl-C ends it."""
-
-KEPT_SECONDS = 600.0  # for which an image is kept: as long as somebody may look at it
-_NO_REMOTE = {
-    "GRADIO_ANALYTICS_ENABLED": "False",
-    "GRADIO_RUN_HISTORY": "False",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,41 +46,25 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Serve the page until Ctrl-C; the exit code is 0 then, 2 for a mistake of the user's."""
     args = parser().parse_args(argv)
-    if args.max_upload < 1:
-        raise ArgumentError(f"{args.max_upload} is too small", place="--max-upload", remedy="Use 1 or more (MB).")
-    choices = list_weights(args.weights)
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ssd-demo-"))
-        stack.callback(_restore, dict(os.environ))
-        os.environ.update(_NO_REMOTE | {"GRADIO_TEMP_DIR": folder, "NO_PROXY": _without_proxy(args.host)})
-        load_extra("gradio", "demo")  # takes seconds; without it there is nothing to load weights for
-        from ssd.demo.page import build_page, serve
-        from ssd.demo.search import Search
+    check_numbers(args, max_upload=1)
 
-        search = Search(choices, device=args.device, precision=args.precision, backend=args.backend)
-        search.load(choices[0])  # a mistake is better seen here than on the page
-        page = build_page(search, Path(folder), KEPT_SECONDS)
-        address = serve(page, args.host, args.port, args.max_upload, browser=args.browser)
-        stack.callback(page.close, verbose=False)
-        print(f"page: {address} (Ctrl-C ends it)", flush=True)
+    from ssd.demo.session import serving  # brings torch, so only now
+
+    with serving(
+        args.weights,
+        host=args.host,
+        port=args.port,
+        max_upload=args.max_upload,
+        browser=args.browser,
+        device=args.device,
+        precision=args.precision,
+        backend=args.backend,
+    ) as session:
+        print(f"page: {session.address} (Ctrl-C ends it)", flush=True)
         if not _is_loopback(args.host):
             print(f"warning: others can reach it at {args.host}, and use it", file=sys.stderr)
-        _wait(Path(folder))
+        _wait(session)
     return 0
-
-
-def list_weights(named: Sequence[str], runs: Path = Path("runs")) -> list[str]:
-    """What the page offers: what was named, else the runs, newest first; and then the default weights.
-
-    Raises:
-        CheckpointError: one that was named is not there.
-    """
-    for name in named:
-        if name != "coco" and not Path(name).exists():
-            raise CheckpointError("no such weights file", place=name, remedy="Name a file or a run's folder.")
-    best = sorted(runs.glob("*/best.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
-    found = [str(path.parent) for path in best]
-    return list(dict.fromkeys([*named, *found, "coco"]))
 
 
 def _is_loopback(host: str) -> bool:
@@ -101,31 +74,13 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _without_proxy(host: str) -> str:
-    """Gradio asks its own page whether it is there; that must not go through a proxy."""
-    return ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost", host]))
-
-
-def _restore(environment: dict[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
-
-
-def _wait(folder: Path) -> None:
+def _wait(session: "Session") -> None:
     """Until Ctrl-C or SIGTERM; meanwhile files that are no longer needed go."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # else nothing would be cleaned up
     try:
         while not threading.Event().wait(timeout=60):
-            sweep(folder, KEPT_SECONDS)
+            session.sweep()
     except KeyboardInterrupt:
         print("the page is closed")
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def sweep(folder: Path, seconds: float) -> None:
-    """Delete the files below `folder` that were last written more than `seconds` ago."""
-    for path in [path for path in folder.rglob("*") if path.is_file()]:
-        with suppress(FileNotFoundError):  # the page has deleted it just now
-            if time.time() - path.stat().st_mtime > seconds:
-                path.unlink()

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from ssd.commands._shared import guarded
+from ssd.commands._shared import check_numbers, guarded
 
 EPILOG = """models:
   ssd-vgg16 ssd-resnet50 ...       the detector with that backbone (any name that model.backbone takes)
@@ -43,28 +43,27 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Print the table; 2 for a mistake of the user's."""
     args = parser().parse_args(argv)
+    check_numbers(args, repeat=0)
     from ssd.summary import figures, networks, tables
+    from ssd.summary.compare import compare
 
     if args.figures:
         found = figures.figures()
-        print(json.dumps(figures.to_json(found), indent=2) if args.json else tables.figures_table(found))
+        _show(figures.to_json(found), tables.figures_table(found), as_json=args.json)
         return 0
-    names = args.compare or [args.model]
-    chosen = [networks.find(name, size=args.size, classes=args.classes, channels=args.channels) for name in names]
+    options = {"size": args.size, "classes": args.classes, "channels": args.channels}
     if args.compare is None:
-        survey = chosen[0].survey()
-        facts = tables.to_json(chosen[0], survey, rows=True)
-        print(json.dumps(facts, indent=2) if args.json else tables.layer_table(chosen[0], survey, everything=args.all))
+        network = networks.find(args.model, **options)
+        survey = network.survey()
+        text = tables.layer_table(network, survey, everything=args.all)
+        _show(tables.to_json(network, survey, rows=True), text, as_json=args.json)
         return 0
-    surveys = [network.survey() for network in chosen]
-    latencies = networks.latencies(chosen, args.repeat)
+    comparison = compare(args.compare, **options, repeat=args.repeat)
     if args.plot:
-        from ssd.summary.plot import draw
-
-        draw(chosen, latencies, args.plot)
-    if args.json:
-        rows = zip(chosen, surveys, latencies, strict=True)
-        print(json.dumps([tables.to_json(n, s) | {"latency_ms": ms} for n, s, ms in rows], indent=2))
-    else:
-        print(tables.comparison(chosen, surveys, latencies))
+        comparison.plot(args.plot)
+    _show(comparison.to_dict(), comparison.to_text(), as_json=args.json)
     return 0
+
+
+def _show(facts: object, text: str, *, as_json: bool) -> None:
+    print(json.dumps(facts, indent=2) if as_json else text)

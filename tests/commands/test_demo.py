@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ssd.commands.demo import KEPT_SECONDS, list_weights, main, sweep
+from ssd.commands.demo import main
+from ssd.demo.session import KEPT_SECONDS, list_weights, sweep
 from ssd.errors import CheckpointError
 from tests.commands.small_detector import save_small_weights
 

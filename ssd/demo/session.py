@@ -1,0 +1,101 @@
+"""The demo's page while it is served: its settings of the environment, its temporary files, and their end."""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssd.demo.page import build_page, serve
+from ssd.demo.search import Search
+from ssd.errors import CheckpointError, at_least
+from ssd.system.optional import load_extra
+
+KEPT_SECONDS = 600.0  # for which an image is kept: as long as somebody may look at it
+_NO_REMOTE = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_RUN_HISTORY": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+
+@dataclass(frozen=True)
+class Session:
+    """A page that is being served."""
+
+    address: str
+    folder: Path  # of the images that were uploaded and drawn
+
+    def sweep(self) -> None:
+        """Delete what nobody looks at any more."""
+        sweep(self.folder, KEPT_SECONDS)
+
+
+@contextmanager
+def serving(
+    weights: Sequence[str] = (),
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    max_upload: int = 20,
+    browser: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    backend: str = "auto",
+) -> Iterator[Session]:
+    """Serve the page while the block runs: `weights` to choose from, then the runs in runs/, then the default weights.
+
+    `max_upload` is the largest image file, in MB. Afterwards the images are gone and the environment is as before.
+
+    Raises:
+        ArgumentError: a number out of its range, or a port that cannot be had.
+        CheckpointError: weights that are not there or cannot be used.
+        MissingExtraError: Gradio is not installed.
+    """
+    at_least(1, max_upload=max_upload)
+    choices = list_weights(weights)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ssd-demo-")))
+        stack.callback(_restore, dict(os.environ))
+        os.environ.update(_NO_REMOTE | {"GRADIO_TEMP_DIR": str(folder), "NO_PROXY": _without_proxy(host)})
+        load_extra("gradio", "demo")  # takes seconds; without it there is nothing to load weights for
+        search = Search(choices, device=device, precision=precision, backend=backend)
+        search.load(choices[0])  # a mistake is better seen here than on the page
+        page = build_page(search, folder, KEPT_SECONDS)
+        address = serve(page, host, port, max_upload, browser=browser)
+        stack.callback(page.close, verbose=False)
+        yield Session(address, folder)
+
+
+def list_weights(named: Sequence[str], runs: Path = Path("runs")) -> list[str]:
+    """What the page offers: what was named, else the runs, newest first; and then the default weights.
+
+    Raises:
+        CheckpointError: one that was named is not there.
+    """
+    for name in named:
+        if name != "coco" and not Path(name).exists():
+            raise CheckpointError("no such weights file", place=name, remedy="Name a file or a run's folder.")
+    best = sorted(runs.glob("*/best.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+    found = [str(path.parent) for path in best]
+    return list(dict.fromkeys([*named, *found, "coco"]))
+
+
+def sweep(folder: Path, seconds: float) -> None:
+    """Delete the files below `folder` that were last written more than `seconds` ago."""
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        with suppress(FileNotFoundError):  # the page has deleted it just now
+            if time.time() - path.stat().st_mtime > seconds:
+                path.unlink()
+
+
+def _without_proxy(host: str) -> str:
+    """Gradio asks its own page whether it is there; that must not go through a proxy."""
+    return ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost", host]))
+
+
+def _restore(environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)

@@ -1,0 +1,58 @@
+"""Networks side by side: counts, published figures, accuracy of trained ones, latency."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssd.errors import at_least
+from ssd.summary import tables
+from ssd.summary.layers import Survey
+from ssd.summary.networks import Network, find, latencies
+from ssd.summary.plot import draw
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Networks, what each consists of, and milliseconds of one image (None: not timed)."""
+
+    networks: tuple[Network, ...]
+    surveys: tuple[Survey, ...]
+    latencies: tuple[float | None, ...]
+
+    def to_text(self) -> str:
+        """A table with one line a network."""
+        return tables.comparison(self.networks, self.surveys, self.latencies)
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """The same in plain JSON types."""
+        rows = zip(self.networks, self.surveys, self.latencies, strict=True)
+        return [tables.to_json(network, survey) | {"latency_ms": ms} for network, survey, ms in rows]
+
+    def plot(self, path: str | Path) -> None:
+        """Draw accuracy against latency of the trained networks.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+            ArgumentError: no network has both figures, or the file is neither .svg nor .png.
+        """
+        draw(self.networks, self.latencies, path)
+
+
+def compare(
+    names: Sequence[str],
+    *,
+    size: int | None = None,
+    classes: int | None = None,
+    channels: int | None = None,
+    repeat: int = 5,
+) -> Comparison:
+    """Count the networks of these names and time `repeat` forward passes of each, in turn; 0: no timing.
+
+    Raises:
+        SSDError: no such network or weights, or a size or number of channels that it does not take.
+    """
+    at_least(0, repeat=repeat)
+    networks = tuple(find(name, size=size, classes=classes, channels=channels) for name in names)
+    surveys = tuple(network.survey() for network in networks)
+    return Comparison(networks, surveys, tuple(latencies(networks, repeat)))
