@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import torch
 
+from ssd.data.dataset import Dataset
+from ssd.data.shapes.dataset import shapes
 from ssd.exporters.parity import TOLERANCES, compare
 from ssd.inference.detections import Detections
 from ssd.inference.detector import Detector
@@ -77,3 +79,9 @@ def exported(folder: Path, format: str, made: Settings, **options) -> Path:
     path = folder / f"small{SUFFIXES[format]}"
     export(network(), made, path, format, **options)
     return path
+
+
+def dataset() -> Dataset:
+    """Drawn images under the names of these classes, and one more."""
+    drawn = shapes("val", 5, 64)
+    return dataclasses.replace(drawn, class_names=(*CLASSES, "bird"))
