@@ -127,7 +127,7 @@ def test_only_the_last_used_networks_are_kept(tmp_path):
 
 
 def test_what_openvino_cannot_do_is_named(network, monkeypatch):
-    with pytest.raises(ArgumentError, match=r"8 bits.*tools/export\.py"):
+    with pytest.raises(ArgumentError, match=r"8 bits.*ssd export"):
         opened(network, precision="int8")
     monkeypatch.setattr("ssd.inference.runtime.open.choose_device", lambda _: torch.device("cuda"))
     monkeypatch.setattr("ssd.inference.runtime.open.choose_dtype", lambda *_: torch.float32)
