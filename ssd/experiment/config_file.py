@@ -171,8 +171,14 @@ def _explained(error: ValidationError, values: dict[str, Any], place: str) -> Co
     for key in keys:
         value = value[key]
     problem = f"{dotted} = {shown(value)} is not accepted" + (f" (and {others} more)" if others else "")
-    reason = f"It {first['ctx']['error']}." if first["type"] == "value_error" else f"Use {described(key_type(keys))}."
-    return ConfigError(problem, place=place, remedy=reason)
+    return ConfigError(problem, place=place, remedy=_remedy(first, dotted))
+
+
+def _remedy(error: Any, dotted: str) -> str:
+    kind = key_type(dotted.split("."))
+    if dataclasses.is_dataclass(kind):
+        return f"It is a group: write {dotted}.key=value."
+    return f"It {error['ctx']['error']}." if error["type"] == "value_error" else f"Use {described(kind)}."
 
 
 def _key_of(loc: tuple[int | str, ...]) -> list[str]:

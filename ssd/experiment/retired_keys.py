@@ -54,8 +54,8 @@ RETIRED = {
     "train.keep": Retired(2, learned=False),
     "train.coco_backend": Retired("pycocotools", learned=False, instead="ssd eval takes --coco-backend."),
 }
-# Key of old -> its place in data.shapes.
-_SHAPES = {"shapes_train": 0, "shapes_val": 1, "shapes_size": 2}
+# What data.shapes holds, in its order.
+_SHAPES = ("shapes_train", "shapes_val", "shapes_size")
 
 
 def without_retired(raw: dict[str, Any], place: object, *, of_a_state: bool = False) -> dict[str, Any]:
@@ -98,12 +98,11 @@ def _by_mode(retired: Retired, mode: object) -> str:
 
 def _move_shapes(data: Any) -> None:
     """`shapes_train`, `shapes_val` and `shapes_size` stand in one list."""
-    if not isinstance(data, dict) or not _SHAPES.keys() & data.keys():
+    if not isinstance(data, dict) or not data.keys() & set(_SHAPES):
         return
-    shapes = list(data.get("shapes", DataConfig.shapes))
-    for key, index in _SHAPES.items():
-        shapes[index] = data.pop(key, shapes[index])
-    data["shapes"] = shapes
+    shapes = data.get("shapes", DataConfig.shapes)
+    if isinstance(shapes, list | tuple) and len(shapes) == len(_SHAPES):
+        data["shapes"] = [data.pop(key, there) for key, there in zip(_SHAPES, shapes, strict=True)]
 
 
 def _move_steps(optim: Any) -> None:

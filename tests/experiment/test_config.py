@@ -32,6 +32,8 @@ def test_every_shipped_config_loads_and_says_what_it_reproduces(path: Path) -> N
         ("mode=fast", ("mode", "'fast'")),
         ("train.epochs", ("train.epochs", "group.key=value")),
         ("name.deeper=1", ("name",)),
+        ("data.folder.deeper=1", ("data.folder", "text or null")),
+        ("model=vgg16", ("model = 'vgg16'", "model.key=value")),
     ],
 )
 def test_a_wrong_override_names_key_and_value(override: str, named: tuple[str, ...]) -> None:

@@ -82,7 +82,8 @@ def config_yaml(folder: Path) -> tuple[list[bytes], Call]:
         overrides = [word for word in data.decode(errors="replace").split()[:3] if "=" in word]
         return config.to_yaml(config.load(path, overrides))
 
-    seeds = [file.read_bytes() for file in sorted((ROOT / "configs").glob("*.yaml"))]
+    folders = (ROOT / "configs", ROOT / "tests" / "experiment" / "configs_before")
+    seeds = [file.read_bytes() for folder in folders for file in sorted(folder.glob("*.yaml"))]
     return [*seeds, b"optim.lr=1e-3 train.epochs=3 data.classes=[cat,dog]"], call
 
 
