@@ -9,7 +9,7 @@ EXTRAS ?= onnx,openvino,int8,demo,backbones,hub,fast-eval,tensorboard,completion
 STAMP  := $(VENV)/.installed
 ALL    := $(VENV)/.installed-all
 
-.PHONY: install install-all lock demo check format lint types imports test test-slow docs bench clean
+.PHONY: install install-all lock demo check format lint types imports test test-slow docs bench gpu clean
 
 install: $(STAMP)
 
@@ -68,6 +68,10 @@ docs: $(VENV)/.installed-docs
 $(VENV)/.installed-docs: $(STAMP)
 	test -e $(ALL) || $(BIN)/python -m pip install --quiet --editable ".[dev,docs]"
 	touch $@
+
+# On a machine with a CUDA device: at most eight minutes, figures in gpu-check/gpu_check.json.
+gpu: install
+	$(BIN)/python tools/gpu_check.py
 
 bench: install
 	$(BIN)/python tools/benchmark.py
