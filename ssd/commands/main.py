@@ -22,6 +22,7 @@ COMMANDS = {
     "doctor": "examine the installation and the machine, with the command that mends what is wrong",
     "summary": "list a network's layers; compare networks by size, cost and speed",
     "benchmark": "compare speed and memory with torchvision's SSD300",
+    "gpu-check": "compare a CUDA device with the CPU, and measure it, in a few minutes",
     "completion": "print a script that completes these commands in your shell",
 }
 

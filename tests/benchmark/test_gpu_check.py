@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
-from ssd.benchmark.gpu.check import CHECK, SPEED, main
+from ssd.benchmark.gpu.check import CHECK, SPEED
 from ssd.benchmark.gpu.sections import Section, SkippedError, run_sections, table
 from ssd.benchmark.gpu.setup import Setup
+from ssd.commands.gpu_check import main
 
 
 def test_every_section_runs_on_the_cpu(tmp_path, capsys):
@@ -26,7 +27,7 @@ def test_a_failed_section_is_written_down_and_the_others_still_run(tmp_path):
     def skips(setup):
         raise SkippedError("nothing to do here")
 
-    sections = [Section("a", 1.0, fails), Section("b", 1, skips), Section("c", 1, lambda setup: {"figure": 1.5})]
+    sections = [Section("a", 1.0, fails), Section("b", 1.0, skips), Section("c", 1.0, lambda setup: {"figure": 1.5})]
     lines: list[str] = []
     out = tmp_path / "gpu.json"
     found = run_sections(sections, Setup(torch.device("cpu"), tiny=True), deadline=0.0, out=out, say=lines.append)
@@ -43,3 +44,8 @@ def test_a_section_that_does_not_fit_into_the_time_is_left_out(tmp_path):
     never = Section("long", 100.0, lambda setup: pytest.fail("was run"))
     (outcome,) = run_sections([never], Pretended(torch.device("cuda")), deadline=0.0, out=tmp_path / "x", say=str)
     assert outcome.state == "no time"
+
+
+def test_an_unknown_section_is_named_with_those_there_are(tmp_path, capsys):
+    assert main(["--device", "cpu", "--tiny", "--only", "networks", "--out", str(tmp_path)]) == 2
+    assert "no section 'networks'" in capsys.readouterr().err
