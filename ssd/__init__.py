@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ssd.api.check_data import DataCheck, check_data
     from ssd.api.evaluate import EvaluationResult, evaluate
     from ssd.api.export import ExportResult, export
+    from ssd.api.train import TrainResult, train
     from ssd.inference.detections import Detections
     from ssd.inference.detector import Detector, detect, load
     from ssd.system.version import __version__
@@ -21,12 +22,14 @@ __all__ = [
     "Detector",
     "EvaluationResult",
     "ExportResult",
+    "TrainResult",
     "__version__",
     "check_data",
     "detect",
     "evaluate",
     "export",
     "load",
+    "train",
 ]
 
 _HOMES = {
@@ -41,6 +44,8 @@ _HOMES = {
     "evaluate": "ssd.api.evaluate",
     "export": "ssd.api.export",
     "load": "ssd.inference.detector",
+    "TrainResult": "ssd.api.train",
+    "train": "ssd.api.train",
 }
 
 

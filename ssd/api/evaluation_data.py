@@ -18,7 +18,7 @@ def find_weights(weights: str | Path | None) -> str:
     if weights is not None:
         return str(weights)
     run = newest_run()
-    return "coco" if run is None else str(run.best)
+    return "coco" if run is None else str(run.weights)
 
 
 def find_config(

@@ -11,6 +11,7 @@ from ssd.system.files import refuse_existing
 
 if TYPE_CHECKING:
     from ssd.experiment.config import Config
+    from ssd.training.run_folder import RunFolder
 
 EPILOG = """examples:
   ssd train                                       the demo: shapes drawn by the program itself
@@ -54,40 +55,36 @@ def main(argv: list[str] | None = None) -> int:
         print(f"augmented images: {args.preview}")
         return 0
     from ssd.system.malloc import keep_freed_memory
-    from ssd.training.page import PAGE
     from ssd.training.trainer import train
 
     keep_freed_memory()
 
     outcome = train(config, resume=args.resume, progress=not args.quiet)
     if outcome.exit_code == 0:
-        print(f"run: {outcome.folder.path}")
-        print(f"weights: {outcome.folder.best}")
-        print(f"report: {outcome.folder.path / PAGE}")
+        _print_files(outcome.folder)
     return outcome.exit_code
+
+
+def _print_files(folder: "RunFolder") -> None:
+    """Name the files that the run has written."""
+    from ssd.training.page import PAGE
+
+    print(f"run: {folder.path}")
+    print(f"weights: {folder.weights or 'none, since nothing was evaluated'}")
+    if (folder.path / PAGE).is_file():
+        print(f"report: {folder.path / PAGE}")
 
 
 def load_config(
     words: list[str], data: str | None = None, name: str | None = None, resume: str | None = None
 ) -> "Config":
     """The config file among `words`, or else the run's that is resumed, the defaults or the demo; overrides on top."""
-    from ssd.errors import ConfigError
-    from ssd.experiment import config_file as configs
+    from ssd.experiment.training_config import Override, training_config
 
-    file = _config_file(words)
-    changes: list[str | tuple[str, str]] = [word for word in words if "=" in word]
-    if data is not None:
-        changes.insert(0, ("data.folder", data))
+    changes: list[Override] = [word for word in words if "=" in word]
     if name is not None:
         changes.append(("name", name))
-    if file is None and resume not in (None, "auto"):
-        path: str | Path | None = _config_of_run(Path(str(resume)))
-    else:
-        path = file or (None if data is not None else configs.builtin("demo"))
-    config = configs.load(path, changes)
-    if data is not None and file is None and config.data.format == "shapes":
-        raise ConfigError("--data with data.format=shapes", place="the command line", remedy="Drop one.")
-    return config
+    return training_config(_config_file(words), data, changes, resume)
 
 
 def _config_file(words: list[str]) -> str | None:
@@ -105,16 +102,3 @@ def _config_file(words: list[str]) -> str | None:
         problem = f"{' '.join(files)!r}: more than one config file"
         raise ConfigError(problem, place="the command line", remedy="Name one.")
     return files[0] if files else None
-
-
-def _config_of_run(resume: Path) -> Path:
-    """The config that a run was started with, by the run's folder or one of its states."""
-    from ssd.errors import CheckpointError
-
-    if not resume.exists():
-        raise CheckpointError("no such run or state", place=resume, remedy="Name a folder of a run, or a state-*.pt.")
-    path = (resume if resume.is_dir() else resume.parent) / "config.yaml"
-    if not path.is_file():
-        remedy = "Name the config file it was started with, too."
-        raise CheckpointError("there is no config.yaml of the run", place=path.parent, remedy=remedy)
-    return path

@@ -22,10 +22,10 @@ from ssd.system.yaml import Unquoted, parse_yaml_text, shown
 _COMMAND_LINE = "the command line"
 
 
-def load(path: str | Path | None = None, overrides: Iterable[str | tuple[str, str]] = ()) -> Config:
+def load(path: str | Path | None = None, overrides: Iterable[str | tuple[str, Any]] = ()) -> Config:
     """Read a YAML file (or start from the defaults), apply overrides, check every key.
 
-    An override is `group.key=value`, or the key and a text that is taken as it stands.
+    An override is `group.key=value`, or the key and a value that is taken as it stands.
 
     Raises:
         ConfigError: names the file, the key, the value and what is accepted or the nearest known key.
@@ -125,7 +125,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _overridden(raw: dict[str, Any], override: str | tuple[str, str]) -> dict[str, Any]:
+def _overridden(raw: dict[str, Any], override: str | tuple[str, Any]) -> dict[str, Any]:
     if isinstance(override, tuple):
         dotted, value = override
         return _with_value(raw, dotted.split("."), value, dotted)

@@ -79,8 +79,8 @@ def _decodes(dataset: Dataset, index: int) -> None:
     dataset.load(index)
 
 
-def train_loader(config: Config, dataset: Dataset, settings: Settings) -> TrainLoader:
-    """This rank's share of the augmented batches."""
+def train_loader(config: Config, dataset: Dataset, settings: Settings, *, pin_memory: bool = False) -> TrainLoader:
+    """This rank's share of the augmented batches; `pin_memory` is for a network on a GPU."""
     return make_train_loader(
         dataset,
         _train_transform(config, settings.network.input_size, settings.preprocessing),
@@ -91,6 +91,7 @@ def train_loader(config: Config, dataset: Dataset, settings: Settings) -> TrainL
         rank=distributed.rank(),
         world_size=distributed.world_size(),
         bad_images=config.data.bad_images,
+        pin_memory=pin_memory,
     )
 
 

@@ -1,17 +1,21 @@
 """The rows a run leaves behind: JSON lines and CSV always, TensorBoard when it is installed.
 
-A resumed run goes on where its state was saved: rows after that step are cut, none before it is lost.
+A resumed run goes on where its state was saved: rows after that step are cut, none before it is lost. Lines that cannot
+be read are dropped with a warning; a damaged log never stops a run.
 """
 
 import csv
 import importlib.util
 import io
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ssd.system.files import write_atomic
+
+log = logging.getLogger(__name__)
 
 
 class RunLog:
@@ -22,9 +26,15 @@ class RunLog:
         self.lines = folder / f"{name}.jsonl"
         self.table = folder / f"{name}.csv"
         self.tensorboard = tensorboard
-        self.rows = [row for row in read_rows(self.lines) if row["step"] <= resume_step]
         self.columns: list[str] = []
-        if self.lines.exists():
+        for path in (self.lines, self.table):
+            _move_aside(path)
+        rows, damaged = _read(self.lines)
+        if damaged:
+            log.warning("%s: left out what cannot be read: %s", self.lines, _named(damaged))
+        # A step is logged once; where it stands twice, the later row is of the run that went on.
+        self.rows = list({row["step"]: row for row in rows if row["step"] <= resume_step}.values())
+        if self.lines.exists() or self.table.exists():
             self._rewrite()
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -53,20 +63,66 @@ class RunLog:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a `.jsonl` file; a last line cut short by a kill is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    """Rows of a `.jsonl` file; lines that cannot be read, as a kill leaves them, are left out."""
+    return _read(path)[0]
 
 
-def tensorboard_writer(folder: Path) -> Any:
-    """A TensorBoard writer for this run, or None where TensorBoard is not installed (extra `tensorboard`)."""
+def _read(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """The rows that can be read, and the numbers of the lines that cannot, from 1."""
+    rows, damaged = [], []
+    try:
+        content = path.read_bytes()
+    except OSError:  # not there, a folder, or not ours to read
+        return [], []
+    for number, line in enumerate(content.splitlines(), start=1):
+        row = _row(line)
+        if row is None:
+            damaged.append(number)
+        else:
+            rows.append(row)
+    return rows, damaged
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """One row: a flat object of finite numbers and text with a whole, positive `step`. None for anything else."""
+    try:
+        row = json.loads(line.decode("utf-8"), parse_constant=_refuse)
+    except (ValueError, RecursionError):  # not UTF-8, not JSON, NaN or infinite, nested without end
+        return None
+    if not isinstance(row, dict) or any(isinstance(value, dict | list) for value in row.values()):
+        return None
+    step = row.get("step")
+    whole = isinstance(step, int) and not isinstance(step, bool) and step >= 0
+    finite = all(abs(value) < float("inf") for value in row.values() if isinstance(value, float))  # 1e999 is not
+    return row if whole and finite else None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _move_aside(path: Path) -> None:
+    """Keep what stands in the place of a log and is no file, a folder say, under another name."""
+    if path.exists() and not path.is_file():
+        aside, number = path.with_name(f"{path.name}.aside"), 2
+        while aside.exists():
+            aside, number = path.with_name(f"{path.name}.aside-{number}"), number + 1
+        path.rename(aside)
+        log.warning("%s is not a file: moved to %s", path, aside.name)
+
+
+def _named(lines: list[int]) -> str:
+    shown = ", ".join(str(number) for number in lines[:5])
+    return f"line {shown}" if len(lines) == 1 else f"{len(lines)} lines ({shown}{', ...' if len(lines) > 5 else ''})"
+
+
+def tensorboard_writer(folder: Path, *, resume_step: int = 0) -> Any:
+    """A TensorBoard writer for this run, or None where TensorBoard is not installed (extra `tensorboard`).
+
+    Of a resumed run what comes after `resume_step` is hidden.
+    """
     if importlib.util.find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=resume_step + 1 if resume_step else None)

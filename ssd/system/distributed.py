@@ -48,7 +48,8 @@ def process_group(device: torch.device) -> Iterator[None]:
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
     try:
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        # NCCL wants to know its GPU before the first collective, and warns in `barrier` otherwise.
+        dist.init_process_group(backend, timeout=TIMEOUT, device_id=device if device.type == "cuda" else None)
     except (RuntimeError, ValueError) as error:
         raise _not_together(error) from error
     try:

@@ -39,13 +39,18 @@ def write_training_page(folder: str | Path, made: str = "") -> Path:
     folder = Path(folder)
     page = training_page(
         folder.name,
-        read_rows(folder / "train.jsonl"),
-        read_rows(folder / "val.jsonl"),
+        _rows(folder / "train.jsonl"),
+        _rows(folder / "val.jsonl"),
         config=_text(folder / "config.yaml"),
         environment=json.loads(_text(folder / "environment.json") or "{}"),
         made=made,
     )
     return write_page(page, folder / PAGE)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log that say their epoch, as all do that the trainer wrote."""
+    return [row for row in read_rows(path) if isinstance(row.get("epoch"), int) and row["epoch"] > 0]
 
 
 def training_page(

@@ -26,6 +26,8 @@ from ssd.report.run_log import RunLog, tensorboard_writer
 from ssd.settings import Settings
 from ssd.system import distributed
 from ssd.system.device import choose_dtype
+from ssd.training.announcements import counted
+from ssd.training.checks import check_batch_norm, check_text
 from ssd.training.optim import MOMENTUM, AveragedNetwork, Schedule, parameter_groups
 from ssd.training.plan import Plan
 from ssd.training.run_folder import RunFolder, find_state, new_run, resumed_run
@@ -88,18 +90,19 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
     Raises:
         SSDError: bad data, config, checkpoint or image.
     """
+    check_text(configs.to_dict(config))
     with contextlib.ExitStack() as cleanup:
         resumed, saved = _resumed(cleanup, config, resume)
         train_set, val_set, new_metric = _data(config)
         start = starting.start(config, train_set.class_names)
-        loader = experiment_data.train_loader(config, train_set, start.settings)
+        loader = experiment_data.train_loader(config, train_set, start.settings, pin_memory=device.type == "cuda")
         cleanup.enter_context(contextlib.closing(loader))
         plan = _plan(config, loader.steps_per_epoch)
+        check_batch_norm(start.network, start.settings.network.input_size, plan.batch_size // distributed.world_size())
         folder = resumed or _owned(cleanup, new_run(config.output, config.name))
         assert folder is not None
         if distributed.rank() == 0:
-            counts = len(train_set.records), len(val_set.records), len(train_set.class_names)
-            log.info("%s: %d images to train on, %d to evaluate on, %d classes", folder.path, *counts)
+            log.info("%s: %s", folder.path, _announcement(config, plan, train_set, val_set, device))
         network = _network(config, start, loader, device, fresh=saved is None)
         state = _state(config, network, start, fingerprint(train_set.records), device)
         if saved is not None:
@@ -147,7 +150,9 @@ def _data(config: Config) -> tuple[Dataset, Dataset, Callable[[], Metric]]:
     _agree(config, train_set)
     new_metric = functools.partial(experiment_data.metric, config, val_set)
     new_metric()  # fail now, not after the first epoch, if an optional package is missing
+    check_text({"class name": train_set.class_names})
     if config.data.bad_images == "error":
+        log.info("decoding every image once, to find damaged ones")
         experiment_data.check_images(train_set, val_set)
     return train_set, val_set, new_metric
 
@@ -177,10 +182,28 @@ def _plan(config: Config, steps_per_epoch: int) -> Plan:
     )
 
 
+def _announcement(config: Config, plan: Plan, train_set: Dataset, val_set: Dataset, device: torch.device) -> str:
+    """What is about to happen, in one line."""
+    model, processes = config.model, distributed.world_size()
+    start = "from scratch" if model.backbone_weights == "none" else f"from {model.backbone} of {model.backbone_weights}"
+    if model.weights is not None:
+        start = f"from {model.weights}"
+    parts = (
+        f"{counted(len(train_set), 'image')} to train on, {len(val_set)} to evaluate on, "
+        f"{counted(len(train_set.class_names), 'class', 'classes')}",
+        start,
+        f"{counted(plan.epochs, 'epoch')}, {counted(plan.steps, 'step')} of {counted(plan.batch_size, 'image')}",
+        f"{device}, {str(choose_dtype(config.train.precision, device)).removeprefix('torch.')}"
+        f"{f', {processes} processes' if processes > 1 else ''}, {counted(config.data.workers, 'data worker')}",
+    )
+    return "; ".join(parts)
+
+
 def _network(config: Config, start: Initialised, loader: TrainLoader, device: torch.device, *, fresh: bool) -> SSD:
     """The network on its device; in a `fresh` run with its new layers scaled on the first images."""
     network = start.network.to(device).to(memory_format=torch.channels_last)
     if fresh and config.mode_rules.scale_new_layers:
+        log.info("scaling the new layers on the first images")
         images = network_input(loader.first_images(_FIT_IMAGES), device, start.settings.preprocessing)
         fit_to_data_(network, images, start.fresh)
     starting.freeze(network, config.model.freeze_stages, start.pretrained)
@@ -235,7 +258,11 @@ def _step(config: Config, state: TrainState, device: torch.device) -> TrainStep:
 
 
 def _logs(folder: RunFolder, state: TrainState) -> RunLogs:
-    board = tensorboard_writer(folder.path / "tensorboard")
+    """The logs, cut to the state that the run goes on from.
+
+    An evaluation is logged before the state that remembers it is saved: killed in between, the run evaluates again.
+    """
+    board = tensorboard_writer(folder.path / "tensorboard", resume_step=state.step)
     return RunLogs(
         RunLog(folder.path, "train", resume_step=state.step, tensorboard=board),
         RunLog(folder.path, "val", resume_step=state.evaluated, tensorboard=board),

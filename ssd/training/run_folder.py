@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.errors import ArgumentError, CheckpointError, ConfigError
+from ssd.experiment.training_config import CONFIG, run_of
 from ssd.system.environment import environment
 from ssd.system.files import clean_leftovers, write_atomic
 from ssd.system.yaml import parse_yaml
@@ -24,7 +25,6 @@ log = logging.getLogger(__name__)
 
 STATES = "state-*.pt"
 STATES_KEPT = 2  # where the newest is damaged, a run goes on from the one before it
-CONFIG = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -184,13 +184,6 @@ def _name_of(run: Path) -> str | None:
     except (OSError, ValueError):
         return None
     return Path(str(config.get("name"))).name if isinstance(config, dict) else None
-
-
-def run_of(named: str | Path) -> Path | None:
-    """The run that a folder is, or that a state lies in; None where it is of no run."""
-    path = Path(named)
-    folder = path if path.is_dir() else path.parent
-    return folder if path.exists() and (folder / CONFIG).exists() else None
 
 
 def newest_run(output: str | Path = "runs") -> RunFolder | None:

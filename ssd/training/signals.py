@@ -1,6 +1,7 @@
 """SIGTERM and SIGINT as a request to stop at the next step."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,8 +32,14 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn SIGTERM and SIGINT into a request for the time of the block; a second one ends the process at once."""
+    """Turn SIGTERM and SIGINT into a request for the time of the block; a second one ends the process at once.
+
+    In a thread other than the main one signals stay as they are.
+    """
     request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield request
+        return
     before = {number: signal.signal(number, request._handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield request

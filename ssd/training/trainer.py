@@ -17,6 +17,7 @@ from ssd.evaluation.evaluate import Evaluation
 from ssd.experiment.config import Config, resolve
 from ssd.multibox.loss import LossParts
 from ssd.system import distributed
+from ssd.training.announcements import Pace
 from ssd.training.dead_units import DeadUnits, warn_about_start, watching
 from ssd.training.loss_monitor import LossMonitor
 from ssd.training.optim import set_lr
@@ -36,6 +37,7 @@ class Outcome:
     folder: RunFolder
     evaluation: Evaluation | None  # the last one
     steps: int  # batches done, those before a resume included
+    best_ap: float | None = None
     exit_code: int = 0  # 143 or 130 when a signal stopped it
 
 
@@ -62,6 +64,7 @@ class Trainer:
         self.parts, self.stop, self.progress = parts, stop, progress
         self.evaluation: Evaluation | None = None
         self.clock = (time.monotonic(), parts.state.step)  # of the last log row
+        self.pace = Pace(parts.plan.steps - parts.state.step)
 
     def run(self) -> Outcome:
         """Train until the last epoch, until patience ends, or until somebody asks to stop."""
@@ -75,7 +78,7 @@ class Trainer:
                     break
                 finished = self._train_epoch(epoch, done if epoch == start else 0, bar)
                 finished = finished and self._finish_epoch(epoch, bar)
-        return Outcome(parts.folder, self.evaluation, parts.state.step) if finished else self._stopped()
+        return self._outcome() if finished else self._stopped()
 
     def _train_epoch(self, epoch: int, done: int, bar: "tqdm[Any]") -> bool:
         """Go through one epoch from batch `done` on; False when somebody asked to stop."""
@@ -104,6 +107,8 @@ class Trainer:
                 step.update(updates + 1)
             state.step += 1
             bar.update(plan.batch_size)
+            if distributed.rank() == 0:
+                self.pace.step()
             if log_due:
                 self._log(monitor.summary(), units, bar)
             if update_due and distributed.any_rank(bool(self.stop), step.device):
@@ -131,8 +136,11 @@ class Trainer:
         save_state(self.parts)
         folder, steps = self.parts.folder, self.parts.state.step
         log.warning("stopped after step %d; go on with --resume %s", steps, folder.path)
-        code = max(distributed.gather_objects(self.stop.exit_code))
-        return Outcome(folder, None, steps, code)
+        return self._outcome(max(distributed.gather_objects(self.stop.exit_code)))
+
+    def _outcome(self, exit_code: int = 0) -> Outcome:
+        state = self.parts.state
+        return Outcome(self.parts.folder, self.evaluation, state.step, state.best, exit_code)
 
     def _out_of_patience(self) -> bool:
         patience = self.parts.plan.patience

@@ -1,6 +1,7 @@
 """A detector's weights, whoever wrote them and wherever they are: ours, or one of the known ports'."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from ssd.weights.ports.box_tables import BoxTable
 from ssd.weights.ports.layout import ConvertedCheckpoint
 from ssd.weights.ports.registry import convert_checkpoint
 
+log = logging.getLogger(__name__)
+
 DEFAULT = "coco"
 OURS = "ssd-vgg"
 
@@ -23,9 +26,9 @@ OURS = "ssd-vgg"
 def read_weights(source: str | Path, class_names: Sequence[str] | None = None) -> tuple[dict[str, Tensor], Settings]:
     """The state dict of `ssd.model.factory.from_settings(settings)`, and those settings.
 
-    `source` is a file, a run's folder (its best weights), `hf://owner/name` (a Hugging Face repository), or "coco", the
-    default: SSD300 with VGG16 trained on COCO, published by torchvision and fetched once. `class_names` names the
-    classes of a checkpoint that does not say.
+    `source` is a file, a run's folder (its best weights, else its last), `hf://owner/name` (a Hugging Face
+    repository), or "coco", the default: SSD300 with VGG16 trained on COCO, published by torchvision and fetched once.
+    `class_names` names the classes of a checkpoint that does not say.
 
     Raises:
         CheckpointError: missing, damaged, of an unknown kind, or with another number of classes.
@@ -69,13 +72,21 @@ def find_weights(source: str | Path) -> Path:
         return fetch_from_hub(str(source))
     path = Path(source)
     if path.is_dir():
-        path = path / "best.safetensors"
+        path = _of_run(path)
     if source == DEFAULT and not path.exists():
         return fetch_default()
     if not path.is_file():
+        problem = "no weights in this folder" if path.is_dir() else "no such weights file"
         raise CheckpointError(
-            "no such weights file",
-            place=source,
-            remedy=f"Name a file, a run's folder, hf://owner/name, or {DEFAULT!r}.",
+            problem, place=source, remedy=f"Name a file, a run's folder, hf://owner/name, or {DEFAULT!r}."
         )
     return path
+
+
+def _of_run(folder: Path) -> Path:
+    """The best weights of a run, else its last ones, with a word on it; the folder itself where there are none."""
+    best, last = folder / "best.safetensors", folder / "last.safetensors"
+    if best.is_file() or not last.is_file():
+        return best if best.is_file() else folder
+    log.warning("%s: no evaluation had an AP, so there are no best weights; taking %s", folder, last.name)
+    return last

@@ -31,6 +31,49 @@ def add(self, step, *rest):
     return real(self, step, *rest)
 loss_monitor.LossMonitor.add = add
 """
+# Killed before (0) or after (1) the given call of one of the acts with which a run changes its files.
+KILL_AROUND = """
+import os, signal
+from ssd.report import run_log
+from ssd.training import run_folder, saving, state, step, validation
+calls = 0
+def dies_around(real):
+    def act(*args, **keywords):
+        global calls
+        calls += 1
+        if (calls, 0) == ({call}, {after}):
+            os.kill(os.getpid(), signal.SIGKILL)
+        answer = real(*args, **keywords)
+        if (calls, 1) == ({call}, {after}):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+    return act
+holder, name = {holder}, {name!r}
+setattr(holder, name, dies_around(getattr(holder, name)))
+"""
+ACTS = {  # what is patched, and how often the finished run does it
+    ("run_log.RunLog", "write"): 11,  # nine steps and two evaluations
+    ("run_log", "write_atomic"): 4,  # the first row of each table makes both of its files
+    ("run_folder", "save_state"): 5,  # after each epoch, and again after each evaluation
+    ("saving", "save_weights"): 4,  # last, perhaps best
+    ("validation", "update_page"): 2,
+    ("validation", "save_averaged_weights"): 2,
+    ("run_folder.RunFolder", "describe"): 1,
+}
+MOMENTS = [
+    (holder, name, call, after)
+    for (holder, name), calls in ACTS.items()
+    for call in range(1, calls + 1)
+    for after in (0, 1)
+    if (holder, name) != ("run_log.RunLog", "write") or call % 2 == 1 or call > 6
+]
+# An evaluation's row is written, the state that remembers it is not yet.
+TELLING = [
+    ("run_log.RunLog", "write", 7, 1),
+    ("saving", "save_weights", 1, 1),
+    ("validation", "update_page", 1, 1),
+    ("run_folder", "save_state", 3, 0),
+]
 # The evaluation's first batch says that it is under way, and takes its time.
 SLOW_EVALUATION = """
 import pathlib, time
@@ -107,6 +150,45 @@ def test_killed_in_every_epoch_and_resumed_a_run_ends_bit_for_bit_like_the_unint
     (ended,) = nursery.run("train", *words(tmp_path, f"data.workers={workers}"))
     assert (kills, ended.code) == (3, 0), ended.err
     assert_equal_runs(tmp_path, finished)
+
+
+def killed_around(nursery: Nursery, folder: Path, moment: tuple[str, str, int, int]) -> bool:
+    """Train with a kill at this moment; false where the run ended before."""
+    holder, name, call, after = moment
+    first = KILL_AROUND.format(holder=holder, name=name, call=call, after=after)
+    (ended,) = nursery.run("train", *words(folder), first=first)
+    assert ended.code in (0, -signal.SIGKILL), ended.err
+    return ended.code == -signal.SIGKILL
+
+
+def assert_resumes_as_if_nothing_happened(nursery: Nursery, folder: Path, reference: Path) -> None:
+    (ended,) = nursery.run("train", *words(folder))
+    assert ended.code == 0, ended.err
+    assert_equal_runs(folder, reference)
+    for table in ("train", "val"):
+        steps = [str(row["step"]) for row in rows(reference, table)]
+        lines = (folder / "tiny" / f"{table}.csv").read_text().splitlines()
+        assert [line.split(",")[0] for line in lines[1:]] == steps
+
+
+@pytest.mark.parametrize("moment", TELLING)
+def test_killed_between_an_evaluation_and_its_state_a_run_logs_no_step_twice(
+    nursery: Nursery, finished: Path, tmp_path: Path, moment: tuple[str, str, int, int]
+) -> None:
+    assert killed_around(nursery, tmp_path, moment)
+    assert_resumes_as_if_nothing_happened(nursery, tmp_path, finished)
+
+
+@pytest.mark.slow
+def test_killed_around_every_act_that_changes_a_file_a_run_goes_on_as_if_nothing_happened(
+    nursery: Nursery, finished: Path, tmp_path: Path
+) -> None:
+    kills = 0
+    for number, moment in enumerate(MOMENTS):
+        kills += killed_around(nursery, tmp_path / str(number), moment)
+        assert_resumes_as_if_nothing_happened(nursery, tmp_path / str(number), finished)
+        shutil.rmtree(tmp_path / str(number))
+    assert kills >= 35
 
 
 @pytest.mark.slow

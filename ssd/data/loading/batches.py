@@ -1,5 +1,6 @@
 """From indices to a batch: load, check, transform, collate. This is what runs inside a data worker."""
 
+import dataclasses
 import functools
 import traceback
 from collections.abc import Callable, Sequence
@@ -73,6 +74,15 @@ class WorkerResult:
     batch: Batch | None = None
     bad: tuple[ImageDecodeError, ...] = ()
     error: SSDError | None = None
+
+    def pin_memory(self) -> "WorkerResult":
+        """The same in page-locked memory, from where a GPU copies without a wait; the DataLoader calls this."""
+        if self.batch is None:
+            return self
+        targets = self.batch.targets
+        pinned = {field.name: getattr(targets, field.name).pin_memory() for field in dataclasses.fields(targets)}
+        batch = dataclasses.replace(self.batch, images=self.batch.images.pin_memory(), targets=Targets(**pinned))
+        return dataclasses.replace(self, batch=batch)
 
     def open(self) -> Batch:
         """Return the batch or raise what went wrong."""

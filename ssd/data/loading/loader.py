@@ -29,24 +29,36 @@ def make_train_loader(
     rank: int = 0,
     world_size: int = 1,
     bad_images: BadImages = "error",
+    pin_memory: bool = False,
 ) -> "TrainLoader":
-    """Make the training batches of one process; `batch_size` counts images over all processes."""
+    """Make the training batches of one process; `batch_size` counts images over all processes.
+
+    `pin_memory` puts batches where a GPU copies them from without a wait.
+    """
     batches = TrainBatches(source, transform, seed, bad_images)
-    return TrainLoader(batches, batch_size, workers, timeout, rank, world_size)
+    return TrainLoader(batches, batch_size, workers, timeout, rank, world_size, pin_memory=pin_memory)
 
 
 class TrainLoader:
     """Augmented batches, epoch by epoch. What a batch holds follows from (seed, epoch, step), not from the workers."""
 
     def __init__(
-        self, batches: TrainBatches, batch_size: int, workers: int, timeout: float, rank: int, world_size: int
+        self,
+        batches: TrainBatches,
+        batch_size: int,
+        workers: int,
+        timeout: float,
+        rank: int,
+        world_size: int,
+        *,
+        pin_memory: bool = False,
     ) -> None:
         self.steps_per_epoch = steps_per_epoch(len(batches.source), batch_size, world_size)
         self.bad_paths: set[str] = set()  # images that were left out so far, under bad_images="skip"
         self._batches = batches
         self._share: dict[str, int] = {"batch_size": batch_size, "rank": rank, "world_size": world_size}
         self._keys: BatchSampler[TrainKey] = BatchSampler()
-        self._workers = Workers(batches, self._keys, workers, timeout)
+        self._workers = Workers(batches, self._keys, workers, timeout, pin_memory=pin_memory)
 
     def epoch(self, number: int, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from `start_step` on when a run resumes in its middle.

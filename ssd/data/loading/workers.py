@@ -17,11 +17,13 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from ssd.data.loading.batches import TrainBatches, WorkerResult
+from ssd.data.loading.main_guard import check_main_guard
 from ssd.errors import DataWorkerError
 
 Key = TypeVar("Key")
 
 _TURN = 5.0  # seconds between two looks at whether a worker has died
+_SUSPENDED = 2  # a turn that takes so many times as long was not spent waiting
 _PREFETCH = 4  # batches in store per worker; as 8-bit images they are small
 _REMEDY = "Set data.workers=0 to load in the main process."
 _TROUBLE = (RuntimeError, OSError, EOFError)  # what torch and multiprocessing raise when a worker is gone
@@ -44,18 +46,33 @@ class BatchSampler(Sampler[Key], Generic[Key]):
 class Workers:
     """A DataLoader whose processes persist and are watched."""
 
-    def __init__(self, batches: TrainBatches, keys: BatchSampler[Any], workers: int, timeout: float) -> None:
+    def __init__(
+        self,
+        batches: TrainBatches,
+        keys: BatchSampler[Any],
+        workers: int,
+        timeout: float,
+        *,
+        pin_memory: bool = False,
+    ) -> None:
         settings: dict[str, Any] = {}
+        turn = min(_TURN, timeout) if timeout > 0 else _TURN
         if workers > 0:
-            turn = min(_TURN, timeout) if timeout > 0 else _TURN
+            check_main_guard()
             settings = {"num_workers": workers, "timeout": turn, "multiprocessing_context": _context()}
             settings |= {"persistent_workers": True, "prefetch_factor": _PREFETCH, "worker_init_fn": _start_worker}
         # Without a generator of its own the loader draws from the global one, and a resumed run would differ.
         generator = torch.Generator()
         self._loader: DataLoader[WorkerResult] = DataLoader(
-            batches, sampler=keys, batch_size=None, collate_fn=_unchanged, generator=generator, **settings
+            batches,
+            sampler=keys,
+            batch_size=None,
+            collate_fn=_unchanged,
+            generator=generator,
+            pin_memory=pin_memory,
+            **settings,
         )
-        self._timeout = timeout
+        self._timeout, self._turn = timeout, turn
         self._processes: list[BaseProcess] = []
 
     def deliveries(self) -> Iterator[WorkerResult]:
@@ -93,9 +110,14 @@ class Workers:
         return deliveries
 
     def _wait(self, deliveries: Iterator[WorkerResult]) -> WorkerResult:
-        """Wait in short turns, for DataLoader looks for dead workers only when a wait is over."""
-        asked = time.monotonic()
+        """Wait in short turns, for DataLoader looks for dead workers only when a wait is over.
+
+        Time in which this process was stopped (Ctrl-Z, a suspended machine) does not count towards the timeout: a turn
+        that took far longer than it should is such a time, and the workers need another chance.
+        """
+        waited = 0.0
         while True:
+            began = time.monotonic()
             try:
                 return next(deliveries)
             except _TROUBLE as error:
@@ -104,7 +126,9 @@ class Workers:
                 if "timed out" not in str(error):
                     problem = f"a data worker died, perhaps for want of memory or of space in /dev/shm ({error})"
                     raise DataWorkerError(problem, remedy=_REMEDY) from error
-                if 0 < self._timeout <= time.monotonic() - asked:
+                turn = time.monotonic() - began
+                waited += turn if turn < _SUSPENDED * self._turn + 1 else 0.0
+                if 0 < self._timeout <= waited:
                     problem = f"no batch arrived within {self._timeout:g} seconds"
                     remedy = f"Raise data.timeout if the disk is slow. {_REMEDY}"
                     raise DataWorkerError(problem, place="data workers", remedy=remedy) from error

@@ -55,6 +55,8 @@ class Drawn:
         match self.trouble.get(index):
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "slow":
+                time.sleep(0.4)
             case "hang":
                 time.sleep(600)
             case "bug":
@@ -283,3 +285,34 @@ def test_a_preview_is_a_grid_of_what_training_sees(tmp_path: Path) -> None:
     assert np.array_equal(load_image(preview(empty, TRANSFORM, tmp_path / "one.png")), expected)
     with pytest.raises(DatasetError, match="no images"):
         preview(Drawn(0), TRANSFORM, tmp_path / "none.png")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="nothing stops a process there")
+def test_a_program_that_was_stopped_for_longer_than_the_timeout_goes_on() -> None:
+    """As with Ctrl-Z and then fg: all processes of the group stand still, and no batch can arrive meanwhile."""
+    program = """
+        import sys
+        from tests.data.loading.test_loader import Drawn, train_loader
+
+        if __name__ == "__main__":
+            loader = train_loader(Drawn(trouble={i: "slow" for i in range(10)}), workers=1, batch_size=1, timeout=2.0)
+            for number, _ in enumerate(loader.epoch(0)):
+                print(number, flush=True)
+            loader.close()
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "0\n"
+    os.killpg(process.pid, signal.SIGSTOP)
+    time.sleep(6)
+    os.killpg(process.pid, signal.SIGCONT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert out.split() == [str(number) for number in range(1, 10)]

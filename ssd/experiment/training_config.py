@@ -1,0 +1,55 @@
+"""Which config a training takes: a file, that of the run to go on with, the defaults, or the demo's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ssd.errors import CheckpointError, ConfigError
+from ssd.experiment import config_file
+from ssd.experiment.config import Config
+
+CONFIG = "config.yaml"  # in the folder of a run
+Override = str | tuple[str, Any]
+
+
+def training_config(
+    config: str | Path | None,
+    data: str | Path | None = None,
+    overrides: Sequence[Override] = (),
+    resume: str | None = None,
+) -> Config:
+    """The config of a training: of a file, of the run that `resume` names, the defaults for `data`, or the demo's.
+
+    Raises:
+        ConfigError: no such file, or a wrong key or value.
+        CheckpointError: no such run, or one without its config.
+    """
+    path: str | Path | None = config
+    if config is None and resume is not None and resume != "auto":
+        path = _config_of_run(resume)
+    elif config is None and data is None:
+        path = config_file.builtin("demo")
+    elif config is not None and Path(config).suffix == "" and not Path(config).exists():
+        path = config_file.builtin(str(config))
+    first: list[Override] = [] if data is None else [("data.folder", str(data))]
+    made = config_file.load(path, [*first, *overrides])
+    if data is not None and path is None and made.data.format == "shapes":
+        raise ConfigError("--data with data.format=shapes", place="the command line", remedy="Drop one.")
+    return made
+
+
+def _config_of_run(resume: str) -> Path:
+    run = run_of(resume)
+    if run is not None:
+        return run / CONFIG
+    if not Path(resume).exists():
+        raise CheckpointError("no such run or state", place=resume, remedy="Name a folder of a run, or a state-*.pt.")
+    remedy = "Name the config file it was started with, too."
+    raise CheckpointError(f"there is no {CONFIG} of the run", place=resume, remedy=remedy)
+
+
+def run_of(named: str | Path) -> Path | None:
+    """The run that a folder is, or that a state lies in; None where it is of no run."""
+    path = Path(named)
+    folder = path if path.is_dir() else path.parent
+    return folder if path.exists() and (folder / CONFIG).exists() else None
