@@ -10,6 +10,7 @@ ONE_MEANING = {
     "convert": "weights in another form: function, command, and the network that OpenVINO runs",
     "evaluate": "an evaluation: function, and what it calls",
     "export": "an export: function, command, and what they call",
+    "train": "a training: function and command",
     "publish": "weights made ready for a model hub: function and command",
     "text": "the room's result in plain text",
     "page": "the room's page",

@@ -27,9 +27,9 @@ from ssd.settings import Settings
 from ssd.system import distributed
 from ssd.system.device import choose_dtype
 from ssd.training.announcements import counted
-from ssd.training.checks import check_batch_norm, check_text
 from ssd.training.optim import MOMENTUM, AveragedNetwork, Schedule, parameter_groups
 from ssd.training.plan import Plan
+from ssd.training.preconditions import check_batch_norm, check_text
 from ssd.training.run_folder import RunFolder, find_state, new_run, resumed_run
 from ssd.training.state import TrainState, fingerprint
 from ssd.training.step import TrainStep, network_input
