@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ssd.evaluation.text import aligned, number
+from ssd.report.blocks import number
+from ssd.report.text_table import aligned
 
 if TYPE_CHECKING:
     from ssd.audit.readiness import Readiness

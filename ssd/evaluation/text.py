@@ -1,8 +1,10 @@
 """What the `eval` command prints, and what it writes."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from ssd.report.blocks import number
+from ssd.report.text_table import aligned
 
 if TYPE_CHECKING:
     from ssd.data.dataset import Dataset
@@ -86,20 +88,3 @@ def error_table(errors: dict[str, Any]) -> str:
     rows = [["mistake", "count", "costs AP50"]]
     rows += [[kind, str(row["count"]), number(row["dAP"])] for kind, row in errors.items() if isinstance(row, dict)]
     return aligned(rows)
-
-
-def number(value: float | None) -> str:
-    """Three digits, or `n/a`."""
-    return "n/a" if value is None else f"{value:.3f}"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Pad cells to columns: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)

@@ -14,11 +14,11 @@ from tqdm import tqdm
 from ssd.errors import EvaluationError
 from ssd.evaluation.class_map import ClassMap, match_classes
 from ssd.evaluation.metrics.coco import CocoMetric
-from ssd.evaluation.text import aligned
 from ssd.exporters.parity import Parity, Tolerance, compare
 from ssd.exporters.sample_images import Images
 from ssd.inference.detections import Detections
 from ssd.inference.detector import Detector, load
+from ssd.report.text_table import aligned
 from ssd.settings import Settings
 from ssd.structures import ImageDetections
 from ssd.system.environment import environment

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from ssd.report.text_table import aligned
 from ssd.summary.figures import Figure
 from ssd.summary.layers import Row, Survey
 from ssd.summary.networks import Network
@@ -23,7 +24,7 @@ def layer_table(network: Network, survey: Survey, *, everything: bool = False) -
     if network.boxes is not None:
         title += f", {network.boxes:,} boxes"
     note = "field: pixels of the image that one cell looks at; stride: pixels between neighbouring cells"
-    return "\n".join([title, *aligned([head, *body, sums], left=3), note])
+    return "\n".join([title, aligned([head, *body, sums], left=3, ruled=True), note])
 
 
 def comparison(networks: Sequence[Network], surveys: Sequence[Survey], latencies: Sequence[float | None]) -> str:
@@ -49,13 +50,13 @@ def comparison(networks: Sequence[Network], surveys: Sequence[Survey], latencies
         notes.append(f"latency: one image, CPU, fp32, {threads} thread{'s' * (threads > 1)}, the networks in turn")
     if any(network.measured for network in networks):
         notes.append("AP, AP50: of the run's own last evaluation of these weights; trained: median speed of the run")
-    return "\n".join([*aligned([list(said), *zip(*said.values(), strict=True)], left=1), *notes])
+    return "\n".join([aligned([list(said), *zip(*said.values(), strict=True)], ruled=True), *notes])
 
 
 def figures_table(figures: Sequence[Figure]) -> str:
     """One line a claim."""
     head = ["what", "documents", "counted"]
-    return "\n".join(aligned([head, *([f.what, f.documents, f.counted] for f in figures)], left=1))
+    return aligned([head, *([f.what, f.documents, f.counted] for f in figures)], ruled=True)
 
 
 def to_json(network: Network, survey: Survey, *, rows: bool = False) -> dict[str, Any]:
@@ -83,19 +84,6 @@ def to_json(network: Network, survey: Survey, *, rows: bool = False) -> dict[str
             for row in survey.rows
         ]
     return facts
-
-
-def aligned(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
-    """Columns under each other, the first `left` of them to the left, a line under the head."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return [lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]
 
 
 def _or_dash(value: float | int | None, form: str = ",", unit: str = "") -> str:

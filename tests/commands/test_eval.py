@@ -13,10 +13,12 @@ from pycocotools.cocoeval import COCOeval
 from ssd.api.evaluation_data import figures_path, find_config, find_weights
 from ssd.commands.eval import main, parser
 from ssd.data.dataset import open_dataset
-from ssd.evaluation.text import aligned, figure_table, number
+from ssd.evaluation.text import figure_table
 from ssd.experiment import config_file as configs
 from ssd.experiment import data as experiment_data
 from ssd.model.factory import from_settings, settings_for
+from ssd.report.blocks import number
+from ssd.report.text_table import aligned
 from ssd.weights.native import save_weights
 from tests.audit.made import good, voc_splits
 
@@ -197,3 +199,4 @@ def test_tables_are_aligned_and_show_what_does_not_exist() -> None:
     ]
     assert number(None) == "n/a"
     assert aligned([["a", "b"], ["cc", "1"]]) == "a   b\ncc  1"
+    assert aligned([["a", "b"], ["cc", "1"]], left=2, ruled=True) == "a   b\n-----\ncc  1"
