@@ -54,9 +54,9 @@ def where(path: Path, line: int) -> str:
 
 
 def overrides() -> Iterator[object]:
-    names = "|".join(GROUPS)
+    groups, alone = "|".join(GROUPS), "|".join(set(known_keys([])) - set(GROUPS))
     for path, line, text in MESSAGES:
-        for match in re.finditer(rf"\b(?:{names})\.\w+=\S*", text):
+        for match in re.finditer(rf"(?<![\w.-])(?:(?:{groups})\.\w+=\S*|(?:{alone})=[\w{{]\S*)", text):
             yield pytest.param(match[0], id=f"{where(path, line)} {match[0]}")
 
 
