@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from ssd.api.export import ExportResult, export
     from ssd.api.train import TrainResult, train
     from ssd.inference.detections import Detections
-    from ssd.inference.detector import Detector, detect, load
+    from ssd.inference.detector import Detector
+    from ssd.inference.load import detect, detect_batch, detect_stream, load
     from ssd.system.version import __version__
 
 
@@ -26,6 +27,8 @@ __all__ = [
     "__version__",
     "check_data",
     "detect",
+    "detect_batch",
+    "detect_stream",
     "evaluate",
     "export",
     "load",
@@ -40,10 +43,12 @@ _HOMES = {
     "EvaluationResult": "ssd.api.evaluate",
     "check_data": "ssd.api.check_data",
     "ExportResult": "ssd.api.export",
-    "detect": "ssd.inference.detector",
+    "detect": "ssd.inference.load",
+    "detect_batch": "ssd.inference.load",
+    "detect_stream": "ssd.inference.load",
     "evaluate": "ssd.api.evaluate",
     "export": "ssd.api.export",
-    "load": "ssd.inference.detector",
+    "load": "ssd.inference.load",
     "TrainResult": "ssd.api.train",
     "train": "ssd.api.train",
 }
@@ -56,4 +61,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

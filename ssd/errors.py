@@ -3,6 +3,9 @@
 A message reads `place: problem. remedy`. Commands print it as one line and exit with code 2.
 """
 
+from numbers import Integral, Real
+from typing import Any
+
 
 class SSDError(Exception):
     """Base of every error this package raises on purpose.
@@ -32,6 +35,10 @@ class ConfigError(SSDError, ValueError):
 
 class ArgumentError(SSDError, ValueError):
     """An argument of a call is out of its range, or asks for what this machine or this object does not have."""
+
+
+class UnknownOptionError(ArgumentError, TypeError):
+    """A call has a keyword argument that the function does not know."""
 
 
 class ImageError(SSDError, ValueError):
@@ -82,8 +89,17 @@ class ExportError(SSDError):
     """A network could not be exported, or the exported one does not agree."""
 
 
-def at_least(least: int, **numbers: int | None) -> None:
-    """Raise `ArgumentError` for the first of the named numbers below `least`; None passes."""
+def is_number(value: object, *, whole: bool = False) -> bool:
+    """Whether it is a real number of Python's or NumPy's, or a `whole` one; True and False are none."""
+    return isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+
+
+def at_least(least: int, **numbers: Any) -> None:
+    """Raise `ArgumentError` for the first of the named numbers that is not whole or below `least`; None passes."""
     for name, number in numbers.items():
-        if number is not None and number < least:
+        if number is None:
+            continue
+        if not is_number(number, whole=True):
+            raise ArgumentError(f"{number!r} is not a whole number", place=name, remedy=f"Use {least} or more.")
+        if number < least:
             raise ArgumentError(f"{number} is too small", place=name, remedy=f"Use {least} or more.")

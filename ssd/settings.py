@@ -5,13 +5,13 @@ scaled, which class each column is. `Settings.to_dict` and `from_dict` are exact
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from ssd.errors import CheckpointError
+from ssd.errors import ArgumentError, CheckpointError, is_number
 
 _STRICT = ConfigDict(extra="forbid")
 # Far beyond any network in use, and still no more memory than a large one takes.
@@ -103,7 +103,8 @@ class Postprocessing:
     """Numbers of section 3.1: threshold, per-class candidates, non-maximum suppression, detections kept.
 
     They go whole from the weights file or from `detect` to `ssd.multibox.postprocess`. A new threshold touches three
-    files: a field here, its use in `multibox/postprocess.py`, and in `exporters/graph.py` the same for exported graphs.
+    files: a field and its range here, its use in `multibox/postprocess.py`, and the same for exported graphs in
+    `exporters/graph.py`. Only a number that callers may change as well is also an argument of `Detector.detect`.
     """
 
     __pydantic_config__ = _STRICT
@@ -113,7 +114,44 @@ class Postprocessing:
     iou_threshold: float = 0.45
     max_detections: int = 200
     clip: Literal["before", "after"] = "after"  # cut boxes to the image before or after suppression
-    box_voting: float = 0.0  # a detection's box is the mean of those around it, sigma of the weights; 0: as predicted
+    # Average each detection with its neighbours, weighted by a Gaussian of 1 - IoU with this sigma; 0 turns it off.
+    box_voting: float = 0.0
+
+    def changed(self, **numbers: object) -> "Postprocessing":
+        """The same with other numbers; None leaves one as it is.
+
+        Raises:
+            ArgumentError: a number of the wrong kind, or out of its range.
+        """
+        given = {name: value for name, value in numbers.items() if value is not None}
+        chosen: dict[str, Any] = {}
+        for name, value in given.items():
+            kind, possible, remedy = _NUMBERS[name]
+            whole = "whole " if kind is int else ""
+            if not is_number(value, whole=kind is int):
+                raise ArgumentError(f"{value!r} is not a {whole}number", place=name, remedy=remedy)
+            chosen[name] = kind(value)
+            if not possible(chosen[name]):
+                raise ArgumentError(f"{value} is out of range", place=name, remedy=remedy)
+        return dataclasses.replace(self, **chosen)
+
+
+def _is_share(value: float) -> bool:
+    return 0 <= value <= 1
+
+
+def _is_count(value: int) -> bool:
+    return 0 < value <= _MAX_COUNT
+
+
+# Kind, range and remedy of each number of the post-processing.
+_NUMBERS: dict[str, tuple[type, Callable[[Any], bool], str]] = {
+    "score_threshold": (float, _is_share, "Use a number from 0 to 1."),
+    "iou_threshold": (float, _is_share, "Use a number from 0 to 1."),
+    "top_k": (int, _is_count, f"Use a whole number from 1 to {_MAX_COUNT}."),
+    "max_detections": (int, _is_count, f"Use a whole number from 1 to {_MAX_COUNT}."),
+    "box_voting": (float, can_be_sigma, SIGMA_REMEDY),
+}
 
 
 @dataclass(frozen=True)
@@ -185,8 +223,5 @@ def _checks(settings: Settings) -> Iterator[tuple[str, object, bool]]:
     yield "preprocessing.std", std, all(1e-6 < number <= _MAX_COUNT for number in std)
 
     rules = settings.postprocessing
-    yield "postprocessing.box_voting", rules.box_voting, can_be_sigma(rules.box_voting)
-    for key in ("score_threshold", "iou_threshold"):
-        yield f"postprocessing.{key}", getattr(rules, key), 0 <= getattr(rules, key) <= 1
-    for key in ("top_k", "max_detections"):
-        yield f"postprocessing.{key}", getattr(rules, key), 0 < getattr(rules, key) <= _MAX_COUNT
+    for key, (_, possible, _) in _NUMBERS.items():
+        yield f"postprocessing.{key}", getattr(rules, key), possible(getattr(rules, key))

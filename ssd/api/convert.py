@@ -11,7 +11,9 @@ import numpy as np
 
 from ssd.errors import ArgumentError, CheckpointError
 from ssd.images.decode import load_image
-from ssd.inference.detector import Detector, load
+from ssd.inference.detector import Detector
+from ssd.inference.load import load
+from ssd.inference.pipelines import NetworkPipeline
 from ssd.model.factory import from_settings
 from ssd.multibox.default_boxes import boxes_per_cell
 from ssd.system.files import refuse_existing
@@ -125,7 +127,9 @@ def _compare(found: "ConvertedCheckpoint", path: Path, image: str | Path | None)
     probe = load_image(image) if image else noise
     network = from_settings(found.settings)
     network.load_state_dict(found.state_dict)
-    before = Detector(network, found.settings, device="cpu", precision="fp32", backend="torch").detect(probe)
+    before = Detector(NetworkPipeline(network, found.settings, device="cpu", precision="fp32", backend="torch")).detect(
+        probe
+    )
     after = load(path, device="cpu", precision="fp32", backend="torch").detect(probe)
     same = all(np.array_equal(getattr(before, key), getattr(after, key)) for key in ("boxes", "scores", "labels"))
     if not same or before.class_names != after.class_names:

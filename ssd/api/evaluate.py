@@ -1,6 +1,5 @@
 """`evaluate`: the figures of a detector on a data set, by the COCO or the VOC rules."""
 
-import copy
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
@@ -20,7 +19,8 @@ from ssd.evaluation.metrics.voc import VocMetric
 from ssd.evaluation.page.page import write_evaluation_page
 from ssd.evaluation.text import as_dict, as_text, summary_line
 from ssd.experiment.data import open_split
-from ssd.inference.detector import Detector, checked_rules, load
+from ssd.inference.detector import Detector
+from ssd.inference.load import load
 from ssd.system import distributed
 from ssd.system.files import refuse_existing, write_atomic
 
@@ -118,13 +118,19 @@ def evaluate(
             data = open_split(config, "val")
         if not isinstance(weights, Detector):
             weights = load(name, device=str(target), precision=precision, backend=backend)
-        detector = _with_rules(weights, {"score_threshold": score_threshold, "box_voting": box_voting})
+        rules = weights.rules(score_threshold=score_threshold, box_voting=box_voting)
         metrics = _metrics(chosen, data, coco_backend, everything=report is not None)
         evaluation = evaluate_detector(
-            detector, data, *metrics.values(), batch_size=batch_size, workers=workers, progress=progress and first
+            weights,
+            data,
+            *metrics.values(),
+            rules=rules,
+            batch_size=batch_size,
+            workers=workers,
+            progress=progress and first,
         )
     assert evaluation is not None  # it is not asked to stop
-    result = EvaluationResult(name, evaluation, detector, data)
+    result = EvaluationResult(name, evaluation, weights, data)
     if not first:
         return result
     if results is not None:
@@ -156,14 +162,6 @@ def _check(
 
 def _is_page(path: str | Path | None) -> bool:
     return path is not None and Path(path).suffix.lower() in (".html", ".htm")
-
-
-def _with_rules(detector: Detector, changes: dict[str, Any]) -> Detector:
-    """The detector with other thresholds; the caller's own keeps its own."""
-    rules = checked_rules(detector.settings.postprocessing, changes)
-    detector = copy.copy(detector)
-    detector.settings = dataclasses.replace(detector.settings, postprocessing=rules)
-    return detector
 
 
 def _metrics(

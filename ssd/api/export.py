@@ -16,7 +16,7 @@ from ssd.exporters.int8 import CALIBRATION_IMAGES
 from ssd.exporters.parity import TOLERANCES
 from ssd.exporters.sample_images import open_images, own_images
 from ssd.exporters.verify import Check, check
-from ssd.inference.detector import checked_rules, load_network
+from ssd.inference.load import load_network
 from ssd.system.files import refuse_existing
 
 _FEW = 32  # images on which a graph in fp32 is compared
@@ -107,7 +107,7 @@ def export(
         "max_detections": max_detections,
         "box_voting": box_voting,
     }
-    settings = dataclasses.replace(settings, postprocessing=checked_rules(settings.postprocessing, rules))
+    settings = dataclasses.replace(settings, postprocessing=settings.postprocessing.changed(**rules))
     calibration = None if calibrate is None else open_images(str(calibrate), "train").some(CALIBRATION_IMAGES)
     named = parity or calibrate
     images = open_images(str(named), "val", split) if named else own_images(str(weights))

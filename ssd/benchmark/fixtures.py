@@ -19,7 +19,8 @@ from ssd.benchmark import torchvision_baseline
 from ssd.boxes import iou
 from ssd.errors import ImageError
 from ssd.images.decode import decode
-from ssd.inference.detector import Detector, load
+from ssd.inference.detector import Detector
+from ssd.inference.load import load
 from ssd.multibox.default_boxes import default_boxes
 from ssd.settings import Settings
 from ssd.structures import Targets

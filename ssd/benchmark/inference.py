@@ -23,7 +23,8 @@ def decode(bench: Bench) -> Contest:
     detector, transform = bench.detector("fp32"), bench.peer.transform
 
     def ours() -> Tensor:
-        return detector.preprocess([decode_jpeg(bench.jpeg)])
+        inputs: Tensor = detector.preprocess([decode_jpeg(bench.jpeg)])
+        return inputs
 
     def theirs() -> Tensor:
         images: Tensor = transform([torchvision_baseline.as_float(torchvision_baseline.decode(bench.jpeg))])[0].tensors
@@ -42,7 +43,8 @@ def network(bench: Bench, precision: str) -> Contest:
     images = detector.preprocess([decode_jpeg(bench.jpeg)]).to(bench.device)
 
     def ours() -> Predictions:
-        return detector.predict(images)
+        predictions: Predictions = detector.predict(images)
+        return predictions
 
     @torch.inference_mode()
     def theirs() -> dict[str, Tensor]:
@@ -50,9 +52,9 @@ def network(bench: Bench, precision: str) -> Contest:
 
     def check() -> str:
         mine, other = ours(), theirs()
-        tolerance = 1e-3 if detector.runtime.precision == "fp32" else 0.5
+        tolerance = 1e-3 if detector.precision == "fp32" else 0.5
         same_numbers(mine.offsets, other["bbox_regression"], tolerance, "offsets")
-        return f"{detector.runtime.precision}: {same_numbers(mine.logits, other['cls_logits'], tolerance, 'logits')}"
+        return f"{detector.precision}: {same_numbers(mine.logits, other['cls_logits'], tolerance, 'logits')}"
 
     return Contest(ours, theirs, check)
 
@@ -77,9 +79,9 @@ def detect(bench: Bench, precision: str, backend: str = "torch", images_at_once:
         return detections
 
     def check() -> str:
-        tolerance = {"fp32": EXACT, "int8": EIGHT_BITS}.get(detector.runtime.precision, LOW_PRECISION)
+        tolerance = {"fp32": EXACT, "int8": EIGHT_BITS}.get(detector.precision, LOW_PRECISION)
         text = same_detections([_answer(found) for found in ours()], _answers(theirs()), tolerance)
-        return f"{detector.runtime.backend} {detector.runtime.precision}: {text}"
+        return f"{detector.backend} {detector.precision}: {text}"
 
     return Contest(ours, theirs, check, pairs=9 if images_at_once > 1 else 21)
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from ssd.exporters.export import export
 from ssd.images.decode import decode
-from ssd.inference.detector import Detector, load, load_network
+from ssd.inference.detector import Detector
+from ssd.inference.load import load, load_network
 
 _IMAGES = 10
 

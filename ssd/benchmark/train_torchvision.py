@@ -27,6 +27,7 @@ from ssd.evaluation.evaluate import Evaluation, evaluate
 from ssd.evaluation.metrics.coco import CocoMetric
 from ssd.evaluation.metrics.voc import VocMetric
 from ssd.evaluation.text import summary_line
+from ssd.settings import Postprocessing
 from ssd.structures import BatchDetections
 from ssd.system.environment import environment
 from ssd.system.files import refuse_existing, write_atomic
@@ -49,8 +50,11 @@ class TorchvisionDetector:
         outputs = self.model([image.to(self.device) for image in images])
         return [(output, (image.shape[1], image.shape[2])) for output, image in zip(outputs, images, strict=True)]
 
-    def postprocess(self, predictions: list[tuple[dict[str, Tensor], tuple[int, int]]]) -> BatchDetections:
+    def postprocess(
+        self, predictions: list[tuple[dict[str, Tensor], tuple[int, int]]], rules: Postprocessing | None = None
+    ) -> BatchDetections:
         """The same as fractions of the image, labels from 0."""
+        assert rules is None, "the model has its own"
         counts = [len(output["scores"]) for output, _ in predictions]
         shape = len(predictions), max(counts, default=0)
         boxes, scores, labels = torch.zeros(*shape, 4), torch.zeros(shape), torch.zeros(shape, dtype=torch.int64)

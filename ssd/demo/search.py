@@ -15,7 +15,8 @@ from ssd.errors import ArgumentError
 from ssd.images.decode import decode
 from ssd.images.drawing import shrink
 from ssd.inference.detections import Detections
-from ssd.inference.detector import Detector, load
+from ssd.inference.detector import Detector
+from ssd.inference.load import load
 
 _SHOWN_SIDE = 1600  # pixels of the longer side on the page
 

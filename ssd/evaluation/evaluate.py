@@ -17,6 +17,7 @@ from ssd.errors import SSDError
 from ssd.evaluation.class_map import ClassMap, make_targets, match_classes
 from ssd.evaluation.metrics.accumulator import Metric
 from ssd.evaluation.metrics.sanity_check import sanity_check
+from ssd.settings import Postprocessing
 from ssd.structures import BatchDetections, ImageDetections, Predictions, Record, Sample, Targets
 from ssd.system import distributed
 
@@ -40,8 +41,8 @@ class EvaluatedDetector(Protocol):
     def predict(self, images: Any) -> Any:
         """Run the network."""
 
-    def postprocess(self, predictions: Any) -> BatchDetections:
-        """Choose the detections."""
+    def postprocess(self, predictions: Any, rules: Postprocessing | None = None) -> BatchDetections:
+        """Choose the detections; without `rules` by the detector's own."""
 
 
 @runtime_checkable
@@ -71,6 +72,7 @@ class Evaluation:
     seconds: float  # from the first image to the last detection, on the slowest process
     dropped: int  # detections of classes that the data does not have
     classes: ClassMap
+    rules: Postprocessing | None  # of the post-processing; None: the detector's own
 
     @property
     def images_per_second(self) -> float:
@@ -95,13 +97,14 @@ def evaluate(
     dataset: EvaluatedData,
     metric: Metric,
     *more: Metric,
+    rules: Postprocessing | None = None,
     batch_size: int = 8,
     workers: int = 2,
     loss: Loss | None = None,
     stop: Callable[[], bool] | None = None,
     progress: bool = True,
 ) -> Evaluation | None:
-    """Detect in every image once, and hand the detections to the metrics.
+    """Detect in every image once, by `rules` or by the detector's own, and hand the detections to the metrics.
 
     Each of n processes takes every nth image; what they found is gathered by image id, rank 0 computes the figures
     and all get them. `loss` is called with each batch's predictions and objects, whose labels are the detector's.
@@ -118,7 +121,7 @@ def evaluate(
     bar = tqdm(total=len(indices), desc="evaluating", unit="img", leave=False, disable=not progress)
     batches = contextlib.closing(_batches(detector, dataset, indices, batch_size, workers))
     with torch.inference_mode(), bar, batches as prepared:
-        share = _work_through(detector, prepared, classes, bar.update, loss, stop)
+        share = _work_through(detector, prepared, classes, bar.update, rules, loss, stop)
     shares = distributed.gather_objects(share)
     _raise_first(item.error for item in shares)
     if any(item.stopped for item in shares):
@@ -135,6 +138,7 @@ def evaluate(
         seconds=max(item.seconds for item in shares),
         dropped=sum(item.dropped for item in shares),
         classes=classes,
+        rules=rules,
     )
 
 
@@ -143,6 +147,7 @@ def _work_through(
     batches: Iterable[tuple[list[Sample], Any]],
     classes: ClassMap,
     advance: Callable[[int], object],
+    rules: Postprocessing | None,
     loss: Loss | None,
     stop: Callable[[], bool] | None,
 ) -> _Share:
@@ -158,7 +163,7 @@ def _work_through(
                 targets = make_targets(samples, classes).to(predictions.logits.device)
                 for part, value in loss(predictions, targets).items():
                     share.losses[part] = share.losses.get(part, 0.0) + value * len(samples)
-            _keep(share, samples, detector.postprocess(predictions).to_images(), classes)
+            _keep(share, samples, detector.postprocess(predictions, rules).to_images(), classes)
             advance(len(samples))
     except SSDError as error:
         share.error = error

@@ -17,7 +17,9 @@ from ssd.evaluation.metrics.coco import CocoMetric
 from ssd.exporters.parity import Parity, Tolerance, compare
 from ssd.exporters.sample_images import Images
 from ssd.inference.detections import Detections
-from ssd.inference.detector import Detector, load
+from ssd.inference.detector import Detector
+from ssd.inference.load import load
+from ssd.inference.pipelines import NetworkPipeline
 from ssd.report.text_table import aligned
 from ssd.settings import Settings
 from ssd.structures import ImageDetections
@@ -106,7 +108,7 @@ def check(
     precision: str,
 ) -> Check:
     """Detect in the images with both, and compare; AP too where precision is lost and annotations are at hand."""
-    before = Detector(network, settings, device="cpu", precision="fp32", backend="torch")
+    before = Detector(NetworkPipeline(network, settings, device="cpu", precision="fp32", backend="torch"))
     after = load(exported, device="cpu", precision=precision, trust=True)  # it was written a moment ago
     rules = settings.postprocessing
     places = samples.spread(limit)

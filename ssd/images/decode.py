@@ -6,6 +6,7 @@ returns nothing for a truncated file, and it applies the EXIF orientation, drops
 """
 
 import io
+import re
 import warnings
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
-from torch import Tensor
+from torch import Tensor, bfloat16
 
 from ssd.errors import ImageDecodeError, ImageError
 
@@ -26,6 +27,7 @@ _DECODED_AT = {
     4: cv2.IMREAD_REDUCED_COLOR_4 & ~cv2.IMREAD_COLOR | cv2.IMREAD_COLOR_RGB,
     8: cv2.IMREAD_REDUCED_COLOR_8 & ~cv2.IMREAD_COLOR | cv2.IMREAD_COLOR_RGB,
 }
+_URL = re.compile(r"(https?|ftp|file|s3|gs|data):", re.IGNORECASE)
 _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 turn the image on its side
 _ACCEPTED = (
     "Give a path, bytes, a PIL image, a uint8 array HxW or HxWx1/3/4, or a float array or tensor CxHxW in [0, 1]."
@@ -123,10 +125,10 @@ def as_image(source: object, *, bgr: bool = False) -> UInt8[np.ndarray, "H W 3"]
     if isinstance(source, Image.Image):
         return _from_pil(source)
     if isinstance(source, Tensor):
-        source = source.detach().cpu().numpy()
+        source = _array_of(source)
     if not isinstance(source, np.ndarray):
         raise ImageError(f"{type(source).__name__} is not a image", place="image", remedy=_ACCEPTED)
-    image = _from_array(source)
+    image = _from_array(np.asarray(source))  # a matrix would keep two dimensions
     return np.ascontiguousarray(image[..., ::-1] if bgr else image)
 
 
@@ -140,6 +142,9 @@ def _read_bytes(path: str | Path) -> bytes:
 def _unreadable(path: str | Path, error: Exception) -> ImageDecodeError:
     if isinstance(error, ImageDecodeError):
         return error
+    if _URL.match(str(path)):
+        remedy = "Download it first, or give its bytes: detect(urllib.request.urlopen(url).read())."
+        return ImageDecodeError("is a URL, not a file", place=path, remedy=remedy)
     if isinstance(error, FileNotFoundError):
         return ImageDecodeError("no such image file", place=path, remedy="Check the path.")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -162,7 +167,22 @@ def _open_header(file: io.BytesIO | io.BufferedReader, place: str) -> Image.Imag
         raise ImageDecodeError(f"{reason} ({type(error).__name__})", place=place, remedy=remedy) from None
 
 
+def _array_of(tensor: Tensor) -> np.ndarray:
+    """A tensor on the host; NumPy has no bfloat16."""
+    try:
+        tensor = tensor.detach().cpu()
+        array: np.ndarray = (tensor.float() if tensor.dtype == bfloat16 else tensor).numpy()
+    except (RuntimeError, TypeError, NotImplementedError) as error:  # sparse, quantised, without storage
+        reason = str(error).partition("\n")[0][:80]
+        problem = f"{tensor.dtype} tensor of shape {tuple(tensor.shape)} is no array of numbers ({reason})"
+        raise ImageError(problem, place="image", remedy=_ACCEPTED) from None
+    return array
+
+
 def _from_pil(pil_image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    if 0 in pil_image.size:
+        seen = f"a PIL image of {pil_image.width}x{pil_image.height} pixels"
+        raise ImageError(f"{seen} is empty", place="image", remedy="Leave it out.")
     try:
         pil_image = ImageOps.exif_transpose(pil_image)
     except (OSError, SyntaxError, ValueError) as error:

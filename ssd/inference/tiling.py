@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from ssd.boxes import intersection_of_arrays
-from ssd.errors import ArgumentError
+from ssd.errors import ArgumentError, is_number
 from ssd.multibox.candidates import Candidates
 from ssd.multibox.postprocess import suppress
+from ssd.settings import Postprocessing
 from ssd.structures import ImageDetections
 
 Tiles = int | tuple[int, int] | Literal["auto"]
@@ -52,8 +53,11 @@ def windows(height: int, width: int, tiles: Tiles, overlap: float, input_size: i
     Raises:
         ArgumentError: numbers out of their range.
     """
+    remedy = "Use a number from 0 to 0.9."
+    if not is_number(overlap):
+        raise ArgumentError(f"{overlap!r} is not a number", place="tile_overlap", remedy=remedy)
     if not 0 <= overlap <= 0.9:
-        raise ArgumentError(f"{overlap} is out of range", place="tile_overlap", remedy="Use a number from 0 to 0.9.")
+        raise ArgumentError(f"{overlap} is out of range", place="tile_overlap", remedy=remedy)
     if tiles == "auto":
         rows, columns = (_enough(side, overlap, _AUTO_REDUCTION * input_size) for side in (height, width))
     else:
@@ -96,9 +100,7 @@ def search(
     images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
     plans: Sequence[Sequence[Window]],
     batch_size: int,
-    *,
-    iou_threshold: float,
-    max_detections: int,
+    rules: Postprocessing,
 ) -> Iterator[ImageDetections]:
     """Search every window of every image, `batch_size` of them at a time, and put each image's together."""
     views = [(image, window) for image, plan in zip(images, plans, strict=True) for window in plan]
@@ -108,12 +110,10 @@ def search(
         found += find([image[w.top : w.bottom, w.left : w.right] for image, w in part])
     for plan in plans:
         ours, found = found[: len(plan)], found[len(plan) :]
-        yield merge(plan, ours, iou_threshold, max_detections) if len(plan) > 1 else ours[0]
+        yield merge(plan, ours, rules) if len(plan) > 1 else ours[0]
 
 
-def merge(
-    plan: Sequence[Window], found: Sequence[ImageDetections], iou_threshold: float, max_detections: int
-) -> ImageDetections:
+def merge(plan: Sequence[Window], found: Sequence[ImageDetections], rules: Postprocessing) -> ImageDetections:
     """What was found in the windows as one image's detections, in fractions of the first window, the whole image.
 
     Boxes cut by a tile's border go where a neighbour or a larger box has the whole object; the others meet in the
@@ -128,7 +128,7 @@ def merge(
     keep = ~seen_elsewhere & ~_held(boxes, scores, labels, cut)
     order = np.flatnonzero(keep)[np.argsort(-scores[keep], kind="stable")]
     boxes, scores, labels = (boxes / size)[order], scores[order], labels[order]
-    best = _suppressed(boxes, scores, labels, iou_threshold)[:max_detections]
+    best = _suppressed(boxes, scores, labels, rules.iou_threshold)[: rules.max_detections]
     return ImageDetections(boxes[best], scores[best], labels[best])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from ssd.evaluation.evaluate import Evaluation, evaluate
 from ssd.evaluation.metrics.accumulator import Metric
 from ssd.inference.detector import Detector
+from ssd.inference.pipelines import NetworkPipeline
 from ssd.structures import Predictions, Targets
 from ssd.system import distributed
 from ssd.training.parts import RunParts
@@ -53,15 +54,11 @@ def _evaluate(parts: RunParts, metric: Metric, stop: Callable[[], bool], *, prog
         losses = parts.step.validation_loss(predictions, targets)
         return {"box": float(losses.box), "confidence": float(losses.confidence), "total": float(losses.total)}
 
-    detector = Detector(
-        parts.state.average.network,
-        parts.settings,
-        device=str(parts.device),
-        precision=parts.precision,
-        backend="torch",
-    )
+    device = str(parts.device)
+    network = parts.state.average.network
+    pipeline = NetworkPipeline(network, parts.settings, device=device, precision=parts.precision, backend="torch")
     return evaluate(
-        detector,
+        Detector(pipeline),
         parts.val_set,
         metric,
         batch_size=max(1, parts.plan.batch_size // distributed.world_size()),

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-import ssd.inference.detector
+import ssd
 from ssd.commands.detect import main
 from tests.commands.small_detector import read_rows, save_small_weights, snapshot, write_image
 
@@ -57,7 +57,7 @@ def test_box_voting_is_the_weights_own_or_as_told(weights, photos, tmp_path, sig
     words = [] if sigma is None else ["--box-voting", sigma]
     options = ["--precision", "fp32", "--iou-threshold", 0.2, "--output", tmp_path / "out"]
     assert run(weights, photos / "b.png", *options, *words) == 0
-    detector = ssd.inference.detector.load(weights, precision="fp32")
+    detector = ssd.load(weights, precision="fp32")
     expected = detector.detect(photos / "b.png", score_threshold=0.01, iou_threshold=0.2, box_voting=sigma)
     assert read_rows(tmp_path / "out")[0]["detections"] == expected.to_dict()["detections"]
     plain = detector.detect(photos / "b.png", score_threshold=0.01, iou_threshold=0.2, box_voting=0.0)
@@ -67,7 +67,7 @@ def test_box_voting_is_the_weights_own_or_as_told(weights, photos, tmp_path, sig
 def test_lines_say_what_detect_says(weights, photos, tmp_path):
     out = tmp_path / "out"
     run(weights, photos / "b.png", "--output", out, "--max-detections", 3, "--precision", "fp32")
-    detector = ssd.inference.detector.load(weights, precision="fp32")
+    detector = ssd.load(weights, precision="fp32")
     expected = detector.detect(photos / "b.png", score_threshold=0.01, max_detections=3)
     assert read_rows(out) == [expected.to_dict() | {"files": ["b.png"]}]
 
@@ -177,7 +177,7 @@ def test_tiles_are_searched_too(weights, tmp_path):
     large = write_image(tmp_path / "large.png", 300, 400)
     for tiles, folder in ((None, "plain"), ("2x3", "tiled"), ("auto", "auto")):
         assert run(weights, large, "--output", tmp_path / folder, *(["--tiles", tiles] if tiles else [])) == 0
-    detector = ssd.inference.detector.load(weights)
+    detector = ssd.load(weights)
     expected = detector.detect(large, score_threshold=0.01, tiles=(2, 3))
     assert read_rows(tmp_path / "tiled")[0]["detections"] == expected.to_dict()["detections"]
     assert read_rows(tmp_path / "tiled") != read_rows(tmp_path / "plain")

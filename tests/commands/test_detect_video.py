@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-import ssd.inference.detector
+import ssd
 from ssd.commands.detect import main
 from ssd.images.video_reader import VideoReader
 from tests.commands.small_detector import read_rows, save_small_weights, write_video
@@ -50,7 +50,7 @@ def test_a_video_is_drawn_and_has_a_line_for_each_frame(weights, tmp_path, capsy
 def test_lines_of_frames_say_what_detect_says(weights, tmp_path):
     clip, out = write_video(tmp_path / "clip.avi", frames=5), tmp_path / "out"
     assert run(weights, clip, "--output", out, "--format", "jsonl", "--batch-size", 1, "--precision", "fp32") == 0
-    detector = ssd.inference.detector.load(weights, precision="fp32")
+    detector = ssd.load(weights, precision="fp32")
     with VideoReader(str(clip)) as video:
         expected = [detector.detect(frame.image, score_threshold=0.2).to_dict() for frame in video]
     assert [row["detections"] for row in read_rows(out)[:-1]] == [row["detections"] for row in expected]

@@ -14,6 +14,7 @@ from ssd.errors import ArgumentError, DatasetError
 from ssd.exporters import verify
 from ssd.exporters.sample_images import open_images, own_images
 from ssd.inference.detector import Detector
+from ssd.inference.pipelines import NetworkPipeline
 from ssd.weights.native import save_weights
 from tests.exporters import made
 
@@ -50,7 +51,7 @@ def engine(monkeypatch):
     def use(network: torch.nn.Module) -> list:
         def load(path, **_: object) -> Detector:
             assert path.is_file()
-            return Detector(network, written[-1][0], device="cpu", precision="fp32")
+            return Detector(NetworkPipeline(network, written[-1][0], device="cpu", precision="fp32"))
 
         monkeypatch.setattr("ssd.api.export.write_graph", export)
         monkeypatch.setattr(verify, "load", load)

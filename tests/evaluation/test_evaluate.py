@@ -25,6 +25,7 @@ from ssd.evaluation.metrics.coco import CocoMetric
 from ssd.evaluation.metrics.error_breakdown import ErrorBreakdown
 from ssd.evaluation.metrics.sanity_check import sanity_check
 from ssd.evaluation.metrics.voc import VocMetric
+from ssd.settings import Postprocessing
 from ssd.structures import BatchDetections, Predictions, Record, Sample, Targets
 from tests.evaluation.metrics.made import record
 from tests.evaluation.metrics.test_sanity_check import SidesForCorners
@@ -62,7 +63,7 @@ class Oracle:
         numbers = images[:, 0, 0, 0]
         return Predictions(torch.zeros(len(images), 1, 4), numbers[:, None, None].expand(-1, 1, 3))
 
-    def postprocess(self, predictions: Predictions) -> BatchDetections:
+    def postprocess(self, predictions: Predictions, rules: Postprocessing | None = None) -> BatchDetections:
         numbers = predictions.logits[:, 0, 0].int().tolist()
         boxes, labels = torch.zeros(len(numbers), 9, 4), torch.zeros(len(numbers), 9, dtype=torch.int64)
         scores, counts = torch.zeros(len(numbers), 9), torch.zeros(len(numbers), dtype=torch.int64)
@@ -123,7 +124,7 @@ def test_a_class_the_detector_lacks_counts_as_zero_and_is_named(caplog: pytest.L
 class EverythingIsABird(Oracle):
     """Finds a class that the data does not have."""
 
-    def postprocess(self, predictions: Predictions) -> BatchDetections:
+    def postprocess(self, predictions: Predictions, rules: Postprocessing | None = None) -> BatchDetections:
         found = super().postprocess(predictions)
         return BatchDetections(found.boxes, found.scores, torch.full_like(found.labels, 2), found.counts)
 
@@ -265,7 +266,7 @@ class Blurred:
     def predict(self, images: Tensor) -> Predictions:
         return Predictions(torch.zeros(len(images), 1, 4), torch.zeros(len(images), 1, 81))
 
-    def postprocess(self, predictions: Predictions) -> BatchDetections:
+    def postprocess(self, predictions: Predictions, rules: Postprocessing | None = None) -> BatchDetections:
         columns: list[list[Tensor]] = [[], [], []]
         for _ in range(len(predictions.logits)):
             item = self.data.records[self.next]

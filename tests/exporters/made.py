@@ -13,6 +13,7 @@ from ssd.data.shapes.dataset import shapes
 from ssd.exporters.parity import TOLERANCES, compare
 from ssd.inference.detections import Detections
 from ssd.inference.detector import Detector
+from ssd.inference.pipelines import NetworkPipeline
 from ssd.model import factory
 from ssd.settings import Settings
 
@@ -50,7 +51,7 @@ def loud(made: Settings) -> torch.nn.Module:
 
 
 def detector(made: Settings | None = None) -> Detector:
-    return Detector(network(), made or settings(), device="cpu", precision="fp32", backend="torch")
+    return Detector(NetworkPipeline(network(), made or settings(), device="cpu", precision="fp32", backend="torch"))
 
 
 def images(count: int = 6, seed: int = 0) -> list[np.ndarray]:

@@ -11,7 +11,8 @@ import ssd
 from ssd.errors import ArgumentError, CheckpointError, MissingExtraError
 from ssd.exporters.export import export
 from ssd.exporters.parity import TOLERANCES, Parity, compare
-from ssd.inference.detector import Detector, ExportedDetector
+from ssd.inference.detector import Detector
+from ssd.inference.pipelines import GraphPipeline, NetworkPipeline
 from ssd.model import factory
 from ssd.settings import Preprocessing
 from tests.exporters import made
@@ -24,10 +25,10 @@ def load(path: Path, **options) -> Detector:
 
 def test_a_graph_is_a_detector_that_finds_the_same(small):
     detector, images, settings = small.detector, made.images(), small.settings
-    assert isinstance(detector, ExportedDetector)
+    assert isinstance(detector.pipeline, GraphPipeline)
     assert detector.class_names == made.CLASSES
     assert detector.settings == settings
-    assert detector.runtime.backend == {"pt2": "torch"}.get(small.format, small.format)
+    assert detector.backend == {"pt2": "torch"}.get(small.format, small.format)
     made.assert_same([detector.detect(image) for image in images], made.detector(settings).detect_batch(images))
 
 
@@ -70,10 +71,10 @@ def test_box_voting_is_inside_the_graph_and_cannot_be_changed(small, tmp_path):
 
 
 def test_classes_can_be_renamed(small):
-    graph = small.detector.runtime
-    assert ExportedDetector(graph, ["a", "b", "c"]).class_names == ("a", "b", "c")
+    graph = small.detector.pipeline.graph
+    assert Detector(GraphPipeline(graph, ["a", "b", "c"])).class_names == ("a", "b", "c")
     with pytest.raises(CheckpointError, match="3 classes, 1 names"):
-        ExportedDetector(graph, ["a"])
+        GraphPipeline(graph, ["a"])
 
 
 def test_an_argument_that_the_file_cannot_follow_is_named(small):
@@ -232,7 +233,7 @@ def test_ssd300_on_photographs(format, tiny_coco, tmp_path):
     path = tmp_path / f"ssd300{made.SUFFIXES[format]}"
     export(network, settings, path, format)
     images = [ssd.images.decode.decode.load_image(p) for p in sorted((tiny_coco / "val2017").glob("*.jpg"))[:6]]
-    before = Detector(network, settings, device="cpu", precision="fp32").detect_batch(images)
+    before = Detector(NetworkPipeline(network, settings, device="cpu", precision="fp32")).detect_batch(images)
     total = Parity()
     for one, other in zip(before, load(path).detect_batch(images), strict=True):
         total = total.plus(compare(one, other, TOLERANCES["fp32"], input_size=300, score_threshold=0.01, full=200))
@@ -250,7 +251,7 @@ def test_16_and_8_bits_stay_close(tmp_path):
         path = tmp_path / f"{precision}.xml"
         export(made.network(), settings, path, "openvino", precision=precision, calibration=images)
         detector = ssd.load(path, precision=precision)
-        assert detector.runtime.precision == precision
+        assert detector.precision == precision
         found = detector.predict(detector.preprocess(images))
         best = expected.logits.softmax(-1)[..., 1:].flatten(1).amax(1)
         assert (found.scores[:, 0] - best).abs().max() < 0.2

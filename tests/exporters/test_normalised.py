@@ -7,6 +7,7 @@ import pytest
 import ssd
 from ssd.exporters.export import export
 from ssd.inference.detector import Detector
+from ssd.inference.pipelines import NetworkPipeline
 from ssd.model import factory
 from tests.exporters import made
 
@@ -26,7 +27,7 @@ def test_group_norm_and_fewer_levels_find_the_same_when_exported(format: str, tm
     path = tmp_path / f"small{made.SUFFIXES[format]}"
     export(network, settings, path, format)
     exported = ssd.load(path, precision="fp32", trust=True)
-    ours = Detector(network, settings, device="cpu", precision="fp32", backend="torch")
+    ours = Detector(NetworkPipeline(network, settings, device="cpu", precision="fp32", backend="torch"))
     images = made.images(3)
     expected = [ours.detect(image) for image in images]
     assert all(len(found) for found in expected)

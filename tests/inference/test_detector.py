@@ -11,6 +11,7 @@ import ssd
 from ssd.errors import ArgumentError, CheckpointError, ConfigError, ImageError
 from ssd.inference.detections import READABLE_SCORE
 from ssd.inference.detector import Detector
+from ssd.inference.pipelines import NetworkPipeline
 from ssd.model import factory
 from ssd.multibox.postprocess import postprocess
 from ssd.structures import Predictions
@@ -31,7 +32,7 @@ def small_network() -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    return Detector(small_network(), SETTINGS, device="cpu", precision="fp32")
+    return Detector(NetworkPipeline(small_network(), SETTINGS, device="cpu", precision="fp32"))
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -172,7 +173,7 @@ def test_weights_that_are_not_numbers_are_an_error_not_an_empty_answer():
     with torch.no_grad():
         network.head.classes[0].bias[0] = float("nan")
     with pytest.raises(CheckpointError, match="not finite"):
-        Detector(network, SETTINGS, precision="fp32").detect(picture(30, 30))
+        Detector(NetworkPipeline(network, SETTINGS, precision="fp32")).detect(picture(30, 30))
 
 
 def test_an_infinite_output_is_an_error_too(detector):
@@ -187,7 +188,7 @@ def test_an_infinite_output_is_an_error_too(detector):
 def test_the_network_given_stays_as_it_was(precision):
     network = small_network().train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    detector = Detector(network, SETTINGS, precision=precision)
+    detector = Detector(NetworkPipeline(network, SETTINGS, precision=precision))
     detector.detect(picture(30, 30))
     assert network.training
     assert all(parameter.requires_grad for parameter in network.parameters())
@@ -198,13 +199,15 @@ def test_the_network_given_stays_as_it_was(precision):
         network.head.classes[0].bias += 100
     assert same(
         detector.detect(picture(30, 30)),
-        Detector(small_network(), SETTINGS, precision=precision).detect(picture(30, 30)),
+        Detector(NetworkPipeline(small_network(), SETTINGS, precision=precision)).detect(picture(30, 30)),
     )
 
 
 def test_bf16_predictions_come_in_fp32_and_close_by():
     image = picture(64, 64)
-    exact, fast = (Detector(small_network(), SETTINGS, device="cpu", precision=p) for p in ("fp32", "bf16"))
+    exact, fast = (
+        Detector(NetworkPipeline(small_network(), SETTINGS, device="cpu", precision=p)) for p in ("fp32", "bf16")
+    )
     predictions = [d.predict(d.preprocess([image])) for d in (exact, fast)]
     assert predictions[1].logits.dtype == predictions[1].offsets.dtype == torch.float32
     spread = predictions[0].logits.abs().max()
@@ -223,7 +226,7 @@ def test_bf16_predictions_come_in_fp32_and_close_by():
 )
 def test_what_this_machine_does_not_have_is_named(options, kind):
     with pytest.raises(kind):
-        Detector(small_network(), SETTINGS, **options)
+        Detector(NetworkPipeline(small_network(), SETTINGS, **options))
 
 
 def test_load_gives_the_detector_that_was_saved(detector, tmp_path):
@@ -278,14 +281,14 @@ def test_the_one_liner_loads_the_default_weights_once(detector, monkeypatch):
         loads.append(1)
         return detector
 
-    monkeypatch.setattr("ssd.inference.detector.load", load)
-    ssd.inference.detector._default_detector.cache_clear()
+    monkeypatch.setattr("ssd.inference.load.load", load)
+    ssd.inference.load.default_detector.cache_clear()
     try:
         assert same(ssd.detect(picture(40, 50)), detector.detect(picture(40, 50)))
         assert len(ssd.detect(picture(40, 50), max_detections=1)) == 1
         assert loads == [1]
     finally:
-        ssd.inference.detector._default_detector.cache_clear()
+        ssd.inference.load.default_detector.cache_clear()
 
 
 def test_real_photographs_can_be_searched(detector, tiny_coco):
@@ -299,7 +302,7 @@ def test_real_photographs_can_be_searched(detector, tiny_coco):
 def test_cuda_finds_what_the_cpu_finds(detector):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    on_cuda = Detector(small_network(), SETTINGS, device="cuda", precision="fp32")
+    on_cuda = Detector(NetworkPipeline(small_network(), SETTINGS, device="cuda", precision="fp32"))
     a, b = (d.detect(picture(50, 60), score_threshold=0.3) for d in (detector, on_cuda))
     np.testing.assert_allclose(a.boxes, b.boxes, atol=0.1)
     np.testing.assert_allclose(a.scores, b.scores, atol=1e-3)

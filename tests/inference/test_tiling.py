@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from ssd.errors import ArgumentError
 from ssd.inference import tiling
 from ssd.inference.detector import Detector
+from ssd.inference.pipelines import NetworkPipeline
 from ssd.inference.tiling import Window
 from ssd.model import factory
+from ssd.settings import Postprocessing
 from ssd.structures import ImageDetections
 
 
@@ -40,7 +42,7 @@ def side_by_side() -> list[Window]:
 
 
 def merged(plan: list[Window], *parts: ImageDetections, iou_threshold: float = 0.45, most: int = 200) -> list[tuple]:
-    result = tiling.merge(plan, parts, iou_threshold, most)
+    result = tiling.merge(plan, parts, Postprocessing(iou_threshold=iou_threshold, max_detections=most))
     pixels = result.boxes * np.array([plan[0].right, plan[0].bottom] * 2)
     return [
         (*np.rint(box).astype(int).tolist(), round(float(score), 3), int(label))
@@ -182,7 +184,7 @@ def test_windows_of_several_images_are_searched_in_batches():
     plans = [
         tiling.windows(*image.shape[:2], tiles, 0.2, 300) for image, tiles in zip(images, [(1, 2), 1], strict=True)
     ]
-    first, second = tiling.search(find, images, plans, 3, iou_threshold=0.45, max_detections=10)
+    first, second = tiling.search(find, images, plans, 3, Postprocessing(max_detections=10))
     assert sizes == [3, 1]
     assert len(first.scores) == 3
     assert second.scores.tolist() == pytest.approx([0.06])
@@ -199,7 +201,7 @@ def detector() -> Detector:
     for level in network.head.classes:
         torch.nn.init.normal_(level.weight, std=0.05)
         level.bias.data.view(-1, 3)[:, 0] = 5  # background
-    return Detector(network, chosen, device="cpu", precision="fp32")
+    return Detector(NetworkPipeline(network, chosen, device="cpu", precision="fp32"))
 
 
 def picture(height: int, width: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from PIL import Image
 from ssd.data.dataset import open_dataset, scan
 from ssd.experiment import config_file as config
 from ssd.images.decode import decode
-from ssd.inference.detector import load
+from ssd.inference.load import load
 from ssd.model.factory import from_settings, settings_for
 from ssd.training import checkpoints
 from ssd.weights import native

@@ -151,7 +151,7 @@ def test_files_that_declare_a_terabyte_are_refused_in_little_memory(nursery: Nur
 import resource, ssd
 from pathlib import Path
 from ssd.errors import CheckpointError
-from ssd.inference.detector import load
+from ssd.inference.load import load
 resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
 for path in sorted(Path({str(tmp_path)!r}).glob("bomb.*")):
     try:

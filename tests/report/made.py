@@ -12,6 +12,7 @@ from ssd.evaluation.metrics.error_breakdown import ErrorBreakdown
 from ssd.evaluation.metrics.voc import VocMetric
 from ssd.evaluation.page.page import evaluation_page
 from ssd.inference.detector import Detector
+from ssd.inference.pipelines import NetworkPipeline
 from ssd.model.factory import from_settings, settings_for
 from ssd.report.blocks import Page
 from ssd.structures import ImageDetections, Record
@@ -45,7 +46,7 @@ def evaluation(
     return Evaluated(
         summary(names, **{metric.name: hand_in(metric, detections).compute() for metric in metrics}),
         details,
-        Detector(from_settings(settings), settings, device="cpu", precision="fp32", backend="torch"),
+        Detector(NetworkPipeline(from_settings(settings), settings, device="cpu", precision="fp32", backend="torch")),
         Dataset(tuple(records), names, tuple(range(1, len(names) + 1)), "cells", "val", read=_grey),
     )
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ssd.errors import ArgumentError, CheckpointError, DownloadError, MissingExtraError
-from ssd.inference.detector import load
+from ssd.inference.load import load
 from ssd.model.factory import from_settings, settings_for
 from ssd.settings import Settings
 from ssd.weights import hub as hubs

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ssd.errors import CheckpointError
 from ssd.inference.detector import Detector
+from ssd.inference.pipelines import NetworkPipeline
 from ssd.model.factory import from_settings
 from ssd.multibox.coder import decode
 from ssd.multibox.default_boxes import boxes_per_cell, default_boxes
@@ -26,7 +27,7 @@ def picture() -> np.ndarray:
 def ours_say(foreign: ConvertedCheckpoint, image: np.ndarray) -> tuple[Tensor, Tensor]:
     network = from_settings(foreign.settings)
     network.load_state_dict(foreign.state_dict)
-    detector = Detector(network, foreign.settings, device="cpu", precision="fp32", backend="torch")
+    detector = Detector(NetworkPipeline(network, foreign.settings, device="cpu", precision="fp32", backend="torch"))
     predictions = detector.predict(detector.preprocess([image]))
     boxes = decode(predictions.offsets[0], detector.default_boxes, foreign.settings.boxes.variances)
     return boxes, predictions.logits[0].softmax(1)[:, 1:]

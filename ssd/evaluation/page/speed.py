@@ -43,8 +43,8 @@ def time_stages(detector: Detector, dataset: Dataset) -> dict[str, float]:
         inputs = detector.preprocess([image])
         clock.append(time.perf_counter())
         predictions = detector.predict(inputs)
-        if detector.runtime.device.startswith("cuda"):
-            torch.cuda.synchronize(detector.runtime.device)
+        if detector.device.startswith("cuda"):
+            torch.cuda.synchronize(detector.device)
         clock.append(time.perf_counter())
         detector.postprocess(predictions).counts.tolist()  # waits for a GPU
         clock.append(time.perf_counter())

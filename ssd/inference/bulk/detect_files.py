@@ -18,7 +18,8 @@ from ssd.inference.bulk.results import Results, parse_formats
 from ssd.inference.bulk.sources import Source, find_sources, output_names, parse_shard, share
 from ssd.inference.bulk.video import detect_video
 from ssd.inference.detections import READABLE_SCORE, Detections
-from ssd.inference.detector import Detector, load
+from ssd.inference.detector import Detector
+from ssd.inference.load import load
 from ssd.inference.tiling import Tiles
 
 log = logging.getLogger(__name__)

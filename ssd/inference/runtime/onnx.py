@@ -1,6 +1,7 @@
 """ONNX Runtime: an exported `.onnx`."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,11 @@ class OnnxGraph:
             reason = " ".join(str(error).split())[:160]
             raise CheckpointError(f"is not a graph that ONNX Runtime can read ({reason})", place=path) from None
         self.facts = Facts.from_text(self._session.get_modelmeta().custom_metadata_map.get("ssd"), path)
+        self._path = path.absolute()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle or copy opens the file again."""
+        return type(self), (self._path, self.device, self.precision)
 
     def find(self, images: UInt8[np.ndarray, "B H W 3"]) -> BatchDetections:
         """Detections by the rules inside the graph."""

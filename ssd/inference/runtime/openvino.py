@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ssd.errors import CheckpointError
 from ssd.inference.runtime.convert import converted
 from ssd.structures import Predictions
 from ssd.system.optional import load_extra
@@ -32,18 +33,41 @@ class OpenVINORuntime:
         return Predictions(torch.from_numpy(offsets), torch.from_numpy(logits))
 
 
+def _options(precision: str) -> dict[str, Any]:
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+
+
 class CompiledModel:
-    """A model made ready for this CPU, with as many threads as PyTorch has."""
+    """A model made ready for this CPU, with as many threads as PyTorch has; a pickle needs the same OpenVINO."""
 
     def __init__(self, model: Any, precision: str) -> None:
-        options = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        }
         core = load_extra("openvino", "openvino").Core()
-        self._request = core.compile_model(model, "CPU", options).create_infer_request()
+        self._open(core.compile_model(model, "CPU", _options(precision)), precision, None)
+
+    def _open(self, compiled: Any, precision: str, exported: bytes | None) -> None:
+        self._compiled, self._precision = compiled, precision
+        self._exported = exported  # where it came from a pickle: OpenVINO does not export an imported model again
+        self._request = compiled.create_infer_request()
         self._one_at_a_time = threading.Lock()  # a request holds one image's numbers
+
+    def __getstate__(self) -> dict[str, Any]:
+        exported = self._exported or self._compiled.export_model().getvalue()
+        return {"exported": exported, "precision": self._precision}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        core = load_extra("openvino", "openvino").Core()
+        exported, precision = state["exported"], state["precision"]
+        try:
+            compiled = core.import_model(exported, "CPU", _options(precision))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[-160:]
+            problem = f"was pickled by another OpenVINO or for another CPU ({reason})"
+            raise CheckpointError(problem, place="detector", remedy="Load it from its weights there.") from None
+        self._open(compiled, precision, exported)
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Compute all outputs; the arrays are the caller's own."""

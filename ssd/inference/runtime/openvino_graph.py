@@ -1,6 +1,7 @@
 """OpenVINO: an exported `.xml` with its `.bin`."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -28,6 +29,11 @@ class OpenVINOGraph:
             precision = "int8" if quantised else "bf16" if cpu_has_bf16() else "fp32"
         self.precision = precision
         self._model = CompiledModel(model, precision)
+        self._path = path.absolute()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle or copy opens the file again."""
+        return type(self), (self._path, self.device, self.precision)
 
     def find(self, images: UInt8[np.ndarray, "B H W 3"]) -> BatchDetections:
         """Detections by the rules inside the graph."""

@@ -1,7 +1,9 @@
 """PyTorch: an exported program, `.pt2`."""
 
+import functools
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +38,11 @@ class ProgramGraph:
             raise CheckpointError(f"is not a program that PyTorch can read ({reason})", place=path) from None
         self.facts = Facts.from_text(extra["ssd.json"], path)
         self.device, self.precision = "cpu", "fp32"
+        self._path = path.absolute()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle or copy opens the file again; whoever opens a pickle trusts it as this file."""
+        return functools.partial(type(self), trust=True), (self._path, self.device, self.precision)
 
     @torch.inference_mode()
     def find(self, images: UInt8[np.ndarray, "B H W 3"]) -> BatchDetections:

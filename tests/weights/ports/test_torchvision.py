@@ -10,7 +10,9 @@ from torchvision.models.detection import ssd300_vgg16
 
 from ssd.images.decode import as_image
 from ssd.inference.detections import Detections
-from ssd.inference.detector import Detector, load
+from ssd.inference.detector import Detector
+from ssd.inference.load import load
+from ssd.inference.pipelines import NetworkPipeline
 from ssd.model.factory import from_settings
 from ssd.multibox.default_boxes import default_boxes
 from ssd.weights.ports.class_names import coco_by_id
@@ -55,7 +57,7 @@ def assert_parity(model: torch.nn.Module, paths: list[Path]) -> None:
     foreign = convert_checkpoint(model.state_dict(), "torchvision")
     network = from_settings(foreign.settings)
     network.load_state_dict(foreign.state_dict)
-    detector = Detector(network, foreign.settings, device="cpu", precision="fp32", backend="torch")
+    detector = Detector(NetworkPipeline(network, foreign.settings, device="cpu", precision="fp32", backend="torch"))
     for path in paths:
         image = as_image(path)
         with torch.inference_mode():

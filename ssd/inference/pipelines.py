@@ -1,0 +1,147 @@
+"""From images to detections in three steps: by a network's weights, or by an exported graph."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from ssd.errors import ArgumentError, CheckpointError
+from ssd.images.preprocess import preprocess_batch
+from ssd.inference.runtime.facts import Graph, join, narrow, stack
+from ssd.inference.runtime.open import open_runtime
+from ssd.multibox.default_boxes import default_boxes
+from ssd.multibox.postprocess import postprocess
+from ssd.settings import Postprocessing, Settings
+from ssd.structures import BatchDetections, Predictions
+
+Image = UInt8[np.ndarray, "_ _ 3"]
+
+
+@runtime_checkable
+class Pipeline(Protocol):
+    """The three steps of a detector; what passes between them is the pipeline's own affair."""
+
+    settings: Settings
+    backend: str
+    precision: str
+    device: str
+
+    def preprocess(self, images: Sequence[Image]) -> Any:
+        """Bring images (uint8 RGB, any sizes) to the form that `predict` takes."""
+
+    def predict(self, inputs: Any) -> Any:
+        """Run the network."""
+
+    def postprocess(self, predictions: Any, rules: Postprocessing) -> BatchDetections:
+        """Choose the detections."""
+
+    def check_rules(self, rules: Postprocessing) -> None:
+        """Raise `ArgumentError` for a number that this pipeline cannot keep to."""
+
+
+class NetworkPipeline:
+    """A network computed by PyTorch or OpenVINO; preprocessing and post-processing are this package's.
+
+    The network is copied: one that is being trained stays as it is.
+
+    `device`: auto, cpu, cuda, cuda:1. `precision`: auto, fp32, bf16, fp16. `backend`: auto, torch, openvino. `auto` is
+    the fastest that this machine has, though of backends it is torch here and `load` that chooses; fp32 gives a
+    checkpoint's own numbers, bf16 moves scores by a percent or so.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: Settings,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        backend: str = "auto",
+    ) -> None:
+        self.settings = settings
+        self._runtime = open_runtime(
+            network, input_size=settings.network.input_size, device=device, precision=precision, backend=backend
+        )
+        self.backend, self.precision, self.device = self._runtime.backend, self._runtime.precision, self._runtime.device
+        self._default_boxes = default_boxes(settings.boxes).to(self.device)
+
+    def preprocess(self, images: Sequence[Image]) -> Float[Tensor, "B 3 S S"]:
+        """Resize and normalise images as these weights expect it."""
+        return preprocess_batch(images, self.settings.preprocessing, self.settings.network.input_size)
+
+    def predict(self, inputs: Float[Tensor, "B 3 S S"]) -> Predictions:
+        """Offsets and logits of every default box, float32, on the device."""
+        return self._runtime.predict(inputs)
+
+    def postprocess(self, predictions: Predictions, rules: Postprocessing) -> BatchDetections:
+        """Decode, threshold, suppress: boxes as fractions of each image.
+
+        Raises:
+            CheckpointError: the predictions are not finite.
+        """
+        # One number per tensor tells: NaN and infinity survive a sum. Suppression would drop them without a word.
+        if not bool(torch.isfinite(predictions.logits.sum() + predictions.offsets.sum())):
+            raise CheckpointError(
+                "the network's output is not finite",
+                place=f"{self.backend} in {self.precision}",
+                remedy="Are the weights damaged? If not, use precision='fp32'.",
+            )
+        return postprocess(predictions, self._default_boxes, rules, self.settings.boxes.variances)
+
+    def check_rules(self, rules: Postprocessing) -> None:
+        """Any rules will do."""
+
+
+class GraphPipeline:
+    """An exported graph, which preprocesses and suppresses by itself.
+
+    It gives what its export was told to keep: thresholds can be raised, not lowered.
+    """
+
+    def __init__(self, graph: Graph, class_names: Sequence[str] | None = None) -> None:
+        self.graph, self.settings = graph, graph.facts.settings
+        self.backend, self.precision, self.device = graph.backend, graph.precision, graph.device
+        if class_names is not None:
+            if len(class_names) != self.settings.num_classes:
+                problem = f"the graph has {self.settings.num_classes} classes, {len(class_names)} names were given"
+                raise CheckpointError(problem, place="class_names", remedy="Leave them out: it knows its own.")
+            self.settings = dataclasses.replace(self.settings, class_names=tuple(class_names))
+
+    def preprocess(self, images: Sequence[Image]) -> list[UInt8[np.ndarray, "_ _ _ 3"]]:
+        """Stack images as the graph takes them, resized if it does not do that itself."""
+        return stack(images, self.graph.facts)
+
+    def predict(self, inputs: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> BatchDetections:
+        """Detections by the rules inside the graph."""
+        return join([self.graph.find(batch) for batch in inputs])
+
+    def postprocess(self, predictions: BatchDetections, rules: Postprocessing) -> BatchDetections:
+        """Keep what `rules` keep.
+
+        Raises:
+            ArgumentError: rules that the graph cannot keep to.
+            CheckpointError: the detections are not finite.
+        """
+        self.check_rules(rules)
+        if not bool(torch.isfinite(predictions.boxes.sum() + predictions.scores.sum())):
+            raise CheckpointError("the graph's output is not finite", place=self.backend)
+        return narrow(predictions, rules.score_threshold, rules.max_detections)
+
+    def check_rules(self, rules: Postprocessing) -> None:
+        """Raise `ArgumentError` for lower thresholds, more detections, or another suppression than the graph's."""
+        inside = self.graph.facts.settings.postprocessing
+        narrower = dataclasses.replace(
+            inside,
+            score_threshold=max(rules.score_threshold, inside.score_threshold),
+            max_detections=min(rules.max_detections, inside.max_detections),
+        )
+        for name, possible in dataclasses.asdict(narrower).items():
+            wanted = getattr(rules, name)
+            if wanted != possible:
+                problem = f"{wanted} is not possible: the graph was exported with {getattr(inside, name)}"
+                remedy = f"Export again with --{name.replace('_', '-')}, or use the weights."
+                raise ArgumentError(problem, place=name, remedy=remedy)
