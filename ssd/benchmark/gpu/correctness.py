@@ -15,6 +15,7 @@ from torch import Tensor
 from ssd.benchmark.gpu.sections import SkippedError
 from ssd.benchmark.gpu.setup import Setup, ieee_fp32, no_hidden_wait, one_step
 from ssd.inference.detector import Detector
+from ssd.inference.pipelines import NetworkPipeline
 from ssd.multibox.loss import multibox_loss
 from ssd.multibox.matcher import match
 from ssd.multibox.postprocess import postprocess, postprocess_without_waiting
@@ -100,14 +101,16 @@ def postprocessing(setup: Setup) -> dict[str, Any]:
 def detection(setup: Setup) -> dict[str, Any]:
     """`detect` in float32 within 0.1 pixel and 1e-4 of the CPU; how far the shorter formats are from it."""
     images = [np.asarray(image.permute(1, 2, 0)) for image in setup.pixels(2 if setup.tiny else 8)]
-    host = Detector(setup.network, setup.settings, device="cpu", precision="fp32", backend="torch")
+    host = Detector(NetworkPipeline(setup.network, setup.settings, device="cpu", precision="fp32", backend="torch"))
     wanted = host.predict(host.preprocess(images))
     figures: dict[str, Any] = {}
     formats = ("fp32", "bf16", "fp16") if setup.device.type == "cuda" else ("fp32", "bf16")
     for precision in formats:
         with ieee_fp32():
             detector = Detector(
-                setup.network, setup.settings, device=str(setup.device), precision=precision, backend="torch"
+                NetworkPipeline(
+                    setup.network, setup.settings, device=str(setup.device), precision=precision, backend="torch"
+                )
             )
             found = detector.predict(detector.preprocess(images))
             figures[f"{precision}: logits differ by"] = float((found.logits.cpu() - wanted.logits).abs().max())

@@ -18,6 +18,7 @@ from ssd.data.loading.loader import make_train_loader
 from ssd.data.shapes.dataset import shapes
 from ssd.images.preprocess import mean_colour
 from ssd.inference.detector import Detector
+from ssd.inference.pipelines import NetworkPipeline
 from ssd.multibox.postprocess import postprocess_without_waiting
 from ssd.settings import Postprocessing
 from ssd.structures import Predictions
@@ -104,7 +105,7 @@ def detection(setup: Setup) -> dict[str, Any]:
     """JPEG files in memory to detections on the host, by the wall clock, beside torchvision's."""
     figures: dict[str, Any] = {}
     files = setup.jpegs(2 if setup.tiny else 64)
-    detector = Detector(setup.network, setup.settings, device=str(setup.device), backend="torch")
+    detector = Detector(NetworkPipeline(setup.network, setup.settings, device=str(setup.device), backend="torch"))
     for batch in (1, len(files) // 2):
         figures[f"ours, batch {batch}: images/s"] = _wall(partial(detector.detect_batch, files, batch), len(files))
     if not setup.tiny:
