@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.experiment.training_config import Override, training_config
+from ssd.training.announcements import counted
 from ssd.training.page import PAGE
 from ssd.training.trainer import train as train_config
 
@@ -38,7 +39,7 @@ class TrainResult:
     def __repr__(self) -> str:
         end = "stopped" if self.stopped else "finished"
         ap = "no AP yet" if self.best_ap is None else f"best AP {self.best_ap:.3f}"
-        return f"<TrainResult: {end} after {self.steps} steps, {ap}; {self.weights or self.folder}>"
+        return f"<TrainResult: {end} after {counted(self.steps, 'step')}, {ap}; {self.weights or self.folder}>"
 
 
 def train(

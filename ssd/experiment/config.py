@@ -98,8 +98,8 @@ class DataConfig:
     voc_offset: Literal["0", "1", "auto"] = "1"
     # Allow annotations to name images outside the folder.
     allow_outside: bool = False
-    # Processes that decode and augment images; 0 does it in the training process.
-    workers: CountOrNone = 2
+    # Processes that decode and augment images; 0 does it in the training process, auto uses all cores but one.
+    workers: CountOrNone | Literal["auto"] = "auto"
     # Seconds to wait for a batch before training stops with an error.
     timeout: Positive = 120.0
     # For data.format=shapes: images to train on, images to evaluate on, and their side in pixels.

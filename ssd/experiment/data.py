@@ -14,6 +14,7 @@ from ssd.data.augment.transforms import TrainTransform
 from ssd.data.dataset import Dataset, check_trainable, open_dataset
 from ssd.data.formats.registry import default_split
 from ssd.data.loading.loader import TrainLoader, make_train_loader
+from ssd.data.loading.workers import choose_workers
 from ssd.data.shapes.dataset import shapes
 from ssd.errors import ImageDecodeError
 from ssd.evaluation.metrics.accumulator import Metric
@@ -86,7 +87,7 @@ def train_loader(config: Config, dataset: Dataset, settings: Settings, *, pin_me
         _train_transform(config, settings.network.input_size, settings.preprocessing),
         batch_size=config.train.batch_size,
         seed=config.seed,
-        workers=config.data.workers,
+        workers=choose_workers(config.data.workers, distributed.local_world_size()),
         timeout=config.data.timeout,
         rank=distributed.rank(),
         world_size=distributed.world_size(),

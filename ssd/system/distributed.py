@@ -35,6 +35,11 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def local_world_size() -> int:
+    """How many of them run on this machine, as `torchrun` says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
     """Join the group that `torchrun` started, if it did, and leave it at the end.

@@ -102,7 +102,7 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
         folder = resumed or _owned(cleanup, new_run(config.output, config.name))
         assert folder is not None
         if distributed.rank() == 0:
-            log.info("%s: %s", folder.path, _announcement(config, plan, train_set, val_set, device))
+            log.info("%s: %s", folder.path, _announcement(config, plan, train_set, val_set, loader, device))
         network = _network(config, start, loader, device, fresh=saved is None)
         state = _state(config, network, start, fingerprint(train_set.records), device)
         if saved is not None:
@@ -182,7 +182,9 @@ def _plan(config: Config, steps_per_epoch: int) -> Plan:
     )
 
 
-def _announcement(config: Config, plan: Plan, train_set: Dataset, val_set: Dataset, device: torch.device) -> str:
+def _announcement(
+    config: Config, plan: Plan, train_set: Dataset, val_set: Dataset, loader: TrainLoader, device: torch.device
+) -> str:
     """What is about to happen, in one line."""
     model, processes = config.model, distributed.world_size()
     start = "from scratch" if model.backbone_weights == "none" else f"from {model.backbone} of {model.backbone_weights}"
@@ -194,7 +196,7 @@ def _announcement(config: Config, plan: Plan, train_set: Dataset, val_set: Datas
         start,
         f"{counted(plan.epochs, 'epoch')}, {counted(plan.steps, 'step')} of {counted(plan.batch_size, 'image')}",
         f"{device}, {str(choose_dtype(config.train.precision, device)).removeprefix('torch.')}"
-        f"{f', {processes} processes' if processes > 1 else ''}, {counted(config.data.workers, 'data worker')}",
+        f"{f', {processes} processes' if processes > 1 else ''}, {counted(loader.workers, 'data worker')}",
     )
     return "; ".join(parts)
 

@@ -54,6 +54,7 @@ class TrainLoader:
         pin_memory: bool = False,
     ) -> None:
         self.steps_per_epoch = steps_per_epoch(len(batches.source), batch_size, world_size)
+        self.workers = workers
         self.bad_paths: set[str] = set()  # images that were left out so far, under bad_images="skip"
         self._batches = batches
         self._share: dict[str, int] = {"batch_size": batch_size, "rank": rank, "world_size": world_size}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import cv2
 import torch
@@ -28,6 +28,19 @@ _PREFETCH = 4  # batches in store per worker; as 8-bit images they are small
 _REMEDY = "Set data.workers=0 to load in the main process."
 _TROUBLE = (RuntimeError, OSError, EOFError)  # what torch and multiprocessing raise when a worker is gone
 _LAST_SECONDS = 60  # how long a worker outlives its first SIGTERM
+
+
+def choose_workers(wanted: int | Literal["auto"], processes: int = 1) -> int:
+    """How many workers to start for each of `processes` on this machine.
+
+    `auto` leaves one core of each process to its training, but takes two workers on two cores: they wait for the disk,
+    too. More than 16 are not worth their memory.
+    """
+    if wanted != "auto":
+        return wanted
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = cores // processes
+    return max(1, min(share, 2), min(share - 1, 16))
 
 
 class BatchSampler(Sampler[Key], Generic[Key]):

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import os
 import pickle
@@ -17,11 +18,12 @@ import torch
 
 from ssd.data.augment.preview import preview
 from ssd.data.augment.transforms import TrainTransform
-from ssd.data.loading.batches import collate, load_checked
+from ssd.data.loading.batches import WorkerResult, collate, load_checked
 from ssd.data.loading.loader import TrainLoader, make_train_loader
+from ssd.data.loading.workers import choose_workers
 from ssd.errors import AnnotationError, DatasetError, DataWorkerError, ImageDecodeError
 from ssd.images.decode import load_image
-from ssd.structures import Batch, Record, Sample
+from ssd.structures import Batch, Record, Sample, Targets
 
 SIZE = 32
 TRANSFORM = TrainTransform(SIZE, fill=(124, 116, 104))
@@ -285,6 +287,38 @@ def test_a_preview_is_a_grid_of_what_training_sees(tmp_path: Path) -> None:
     assert np.array_equal(load_image(preview(empty, TRANSFORM, tmp_path / "one.png")), expected)
     with pytest.raises(DatasetError, match="no images"):
         preview(Drawn(0), TRANSFORM, tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "workers"),
+    [(1, 1, 1), (2, 1, 2), (3, 1, 2), (16, 1, 15), (64, 1, 16), (16, 2, 7), (4, 8, 1)],
+)
+def test_auto_leaves_a_core_of_each_process_to_the_training(
+    monkeypatch: pytest.MonkeyPatch, cores: int, processes: int, workers: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert choose_workers("auto", processes) == workers
+    assert choose_workers(3, processes) == 3
+
+
+class Pinned(torch.Tensor):
+    """Stands for page-locked memory, which only a machine with a GPU has."""
+
+    def pin_memory(self, *_: object) -> "Pinned":
+        return torch.zeros_like(self).add_(self).as_subclass(Pinned)
+
+
+def test_every_tensor_of_a_batch_is_pinned() -> None:
+    (batch, *_) = train_loader(Drawn()).epoch(0)
+    fields = {field.name: getattr(batch.targets, field.name) for field in dataclasses.fields(batch.targets)}
+    targets = Targets(**{name: tensor.as_subclass(Pinned) for name, tensor in fields.items()})
+    whole = dataclasses.replace(batch, images=batch.images.as_subclass(Pinned), targets=targets)
+    pinned = WorkerResult(whole).pin_memory().open()
+    assert same(pinned, batch)
+    tensors = [pinned.images, *(getattr(pinned.targets, name) for name in fields)]
+    assert all(isinstance(tensor, Pinned) for tensor in tensors)
+    originals = [whole.images, *(getattr(whole.targets, name) for name in fields)]
+    assert all(mine.data_ptr() != theirs.data_ptr() for mine, theirs in zip(tensors, originals, strict=True))
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="nothing stops a process there")
