@@ -106,7 +106,9 @@ def check_data(
     data = config.data
     found = examine(
         data.folder,
-        Reading(data.format, data.classes, data.voc_offset, data.allow_outside, data.train, data.val),
+        Reading(
+            data.format, data.classes, data.voc_offset, data.allow_outside, data.train, data.val, data.val_fraction
+        ),
         starting_settings(config, ("object",)).boxes,
         only=split,
         drop=data.bad_objects == "drop",

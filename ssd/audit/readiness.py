@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ssd.audit.doubts import about_numbers, about_validation
 from ssd.audit.report import Report, SplitReport
 from ssd.data.formats.annotations import Problem
+from ssd.data.formats.unused import describe
 from ssd.multibox.best_overlaps import REACHED
 
 _WELL_REACHED = 0.9  # a recall below it is worth a look
@@ -13,6 +15,11 @@ _BETTER = 0.03  # and so are other default boxes that reach so many more
 _REMEDIES = {
     "undecodable": "replace or remove those images (data.bad_images=skip passes over a few in training)",
     "size_differs": "correct the sizes in the annotations, or turn the images upright",
+    "one_based": "subtract 1 from every class id",
+    "fractions": "write the boxes in pixels",
+    "corners": "write sizes in place of the second corner",
+    "duplicate_file": "keep one entry for each image file",
+    "duplicate_name": "rename or join the categories",
     "no_split": "name the splits with data.train and data.val",
     "empty_split": "choose splits that have images, with data.train and data.val",
     "no_objects": "give every training run objects to learn: see the problem's own line",
@@ -21,6 +28,11 @@ _NOTES = {
     "clipped": "boxes reached over the image's edge and were cut; check that boxes and images belong together",
     "repeated": "the same object is annotated again; remove the copies",
     "damaged": "the JPEG is damaged inside and decodes with grey parts; replace it",
+    "no_labels": "images without a label file count as images without objects; check that none is missing",
+    "no_class_names": "classes have no names; write them into classes.txt, a name a line",
+    "label_name": "label files are named after the whole image file; they are read",
+    "moved": "paths of another machine were found in this folder by their ends; check that they are the right ones",
+    "rotated": "rotated boxes: the upright box around each is learned",
     "no_annotation": "images without annotation are left out; annotate them, empty if they are",
 }
 _NAMED = 10  # classes without objects that are named
@@ -39,8 +51,12 @@ def judge(report: Report) -> Readiness:
     """Weigh a report."""
     folder = report.opened.problems
     stopping = [split for split in report.splits if split.stopping]
-    cautions = tuple(_cautions(report))
+    grave = tuple(about_validation(report))
+    cautions = (*grave, *_cautions(report))
     if not folder and not stopping:
+        if grave:
+            more = f"; {len(cautions) - 1} more to look at" if len(cautions) > 1 else ""
+            return Readiness(False, f"training can start, but {grave[0]}{more}", cautions)
         more = f"; {len(cautions)} things are worth a look" if len(cautions) > 1 else "; one thing is worth a look"
         return Readiness(False, f"training can start{more if cautions else ''}", cautions)
     trained = [split for split in stopping if split.name in (report.opened.train, report.opened.val)]
@@ -75,6 +91,9 @@ def _cautions(report: Report) -> Iterator[str]:
     for kind, remedy in _NOTES.items():
         if notes[kind]:
             yield f"{notes[kind]} {kind}: {remedy}"
+    yield from about_numbers(report)
+    if report.opened.unused:
+        yield f"in the folder and not used: {describe(list(report.opened.unused))}"
     if report.splits:
         yield from _about_training(report.splits[0], report)
 

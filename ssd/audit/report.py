@@ -11,7 +11,7 @@ from ssd.audit.fit_boxes import Shapes, fit
 from ssd.audit.recall import Bucket, Hard, MissedBestBox, Reach, bucket, count_missed_best_box, hardest, measure
 from ssd.audit.splits import Opened, Reading, Split, boxes_from_zero, open_splits
 from ssd.audit.statistics import ClassCount, ObjectSizes, count_classes, empty_images, measure_sizes, repeated_objects
-from ssd.data.dataset import Dataset
+from ssd.data.dataset import FEW_BAD, Dataset, are_few
 from ssd.data.formats.annotations import Problem
 from ssd.data.loading.loader import BAD_IMAGES_LIMIT
 from ssd.data.objects import gather
@@ -140,7 +140,7 @@ def examine(
             split,
             images,
             choices if place == 0 else choices[:1],
-            _forgiven(images, drop=drop, skip=skip and split.name == opened.train),
+            _forgiven(split, images, drop=drop, skip=skip and split.name == opened.train),
         )
         for place, (split, images) in enumerate(seen)
     ]
@@ -156,8 +156,10 @@ def examine(
     )
 
 
-def _forgiven(seen: Sequence[Seen], *, drop: bool, skip: bool) -> dict[str, str]:
-    forgiven = {"object": "data.bad_objects=drop"} if drop else {}
+def _forgiven(split: Split, seen: Sequence[Seen], *, drop: bool, skip: bool) -> dict[str, str]:
+    bad = [problem for problem in split.problems if problem.level == "object"]
+    few = f"default: fewer than one in {FEW_BAD:,}" if bad and are_few(bad, split.dataset) else None
+    forgiven = {"object": "data.bad_objects=drop"} if drop else {"object": few} if few else {}
     undecodable = sum(image.problem is not None and image.problem.kind == "undecodable" for image in seen)
     if skip and undecodable <= max(1.0, BAD_IMAGES_LIMIT * len(seen)):  # the loader gives up above it
         forgiven["undecodable"] = "data.bad_images=skip"

@@ -11,7 +11,9 @@ from typing import Literal
 
 from ssd.data.dataset import Dataset, nothing_to_learn, scan
 from ssd.data.formats.annotations import Problem
+from ssd.data.formats.division import VAL_FRACTION
 from ssd.data.formats.registry import PARTS, default_split, recognise, splits
+from ssd.data.formats.unused import find_unused
 from ssd.data.formats.voc import Offset
 from ssd.errors import DatasetError
 
@@ -38,6 +40,7 @@ class Opened:
     problems: tuple[Problem, ...]  # of the folder as a whole
     train: str | None
     val: str | None
+    unused: tuple[Problem, ...] = ()  # what lies in the folder and belongs to no split
 
     def named(self, name: str | None) -> Split | None:
         """The split of that name, if it was checked."""
@@ -54,6 +57,7 @@ class Reading:
     allow_outside: bool = False
     train: str | None = None
     val: str | None = None
+    val_fraction: float = VAL_FRACTION
 
 
 def open_splits(folder: str | Path | None, reading: Reading, only: str | None = None) -> Opened:
@@ -82,7 +86,8 @@ def open_splits(folder: str | Path | None, reading: Reading, only: str | None = 
         found.append(split)
     unions = () if only else _unions(found, keep={train, val})
     kept = tuple(split for split in found if split.name not in unions)
-    return Opened(kept, unions, () if only else tuple(problems), train, val)
+    unused = () if only else tuple(find_unused(folder, reading.format))
+    return Opened(kept, unions, () if only else tuple(problems), train, val, unused)
 
 
 def _choose(
@@ -117,6 +122,7 @@ def _open(
             classes=classes,
             voc_offset=reading.voc_offset,
             allow_outside=reading.allow_outside,
+            val_fraction=reading.val_fraction,
         )
     except DatasetError as error:  # the folder and the split are there: what is wrong is inside
         dataset = Dataset((), (), (), str(folder or reading.format), name)

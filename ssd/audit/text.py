@@ -23,6 +23,9 @@ def as_text(report: "Report", verdict: "Readiness", *, show: int) -> str:
     parts = [_opening(report)]
     if report.opened.problems:
         parts.append("\n".join(["problems of the folder", *_shown(list(map(str, report.opened.problems)), show)]))
+    if report.opened.unused:
+        lines = [f"{problem.path}: {problem.message}" for problem in report.opened.unused]
+        parts.append("\n".join(["in the folder and not used", *_shown(lines, show)]))
     for place, split in enumerate(report.splits):
         parts += _split(split, show, first=place == 0)
     if any(split.classes for split in report.splits):
@@ -44,6 +47,7 @@ def as_dict(report: "Report", verdict: "Readiness") -> dict[str, Any]:
         "data": report.folder,
         "verdict": {"stops": verdict.stops, "line": verdict.line, "worth_a_look": list(verdict.cautions)},
         "problems": [_problem_dict(problem) for problem in report.opened.problems],
+        "unused": [_problem_dict(problem) for problem in report.opened.unused],
         "splits": {split.name: _split_dict(split) for split in report.splits},
         "not_checked_again": list(report.opened.unions),
         "copies": [

@@ -20,14 +20,18 @@ from PIL import Image
 
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem
+from ssd.data.formats.division import VAL_FRACTION
 from ssd.data.formats.registry import find_format, read_split
+from ssd.data.formats.unused import describe, find_unused
 from ssd.data.formats.voc import Offset
 from ssd.data.records import build_records, unknown_classes
+from ssd.data.suspicious import find_misread
 from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
 from ssd.images.decode import load_shrunk, read_size
 from ssd.structures import Record, Sample
 
 log = logging.getLogger(__name__)
+FEW_BAD = 1000  # one bad object in so many is left out with a note
 _SHOWN = 10  # problems spelled out in an error; the rest are counted
 _EXIF_ORIENTATION = 0x0112
 
@@ -110,6 +114,7 @@ def open_dataset(
     difficult: Literal["train", "drop"] = "train",
     voc_offset: Offset = "1",
     allow_outside: bool = False,
+    val_fraction: float = VAL_FRACTION,
 ) -> Dataset:
     """Open one split with every annotation checked.
 
@@ -130,19 +135,50 @@ def open_dataset(
         difficult=difficult,
         voc_offset=voc_offset,
         allow_outside=allow_outside,
+        val_fraction=val_fraction,
     )
     _raise_bad(dataset, [problem for problem in problems if problem.level == "file"], "files or entries")
     bad = [problem for problem in problems if problem.level == "object"]
-    if bad_objects == "error":
+    if bad_objects == "error" and not are_few(bad, dataset):
         _raise_bad(dataset, bad, "objects")
     if bad:
-        log.warning("%s: left out %d bad objects%s", dataset.name, len(bad), _listing(bad))
+        what = "bad object" if len(bad) == 1 else "bad objects"
+        log.warning("%s: left out %d %s%s", dataset.name, len(bad), what, _listing(bad))
     _log_notes(dataset, [problem for problem in problems if problem.level == "note"])
     if not dataset.records:
         raise DatasetError(f"split {split!r} has no images", place=dataset.name, remedy="Choose another split.")
     if not dataset.class_names:
         raise DatasetError("no object is annotated, so there are no classes", place=dataset.name, remedy="Annotate.")
     return dataset
+
+
+def are_few(bad: Sequence[Problem], dataset: Dataset) -> bool:
+    """Whether the bad objects are so few (one in a thousand) that leaving them out changes nothing.
+
+    An unknown class may be a name mistyped everywhere it occurs, so it is never among them.
+    """
+    objects = sum(len(record.labels) for record in dataset.records) + len(bad)
+    return len(bad) * FEW_BAD <= objects and all(problem.kind != "unknown_class" for problem in bad)
+
+
+def shared_images(train: Dataset, val: Dataset) -> int:
+    """How many images of the validation set are trained on."""
+    trained = {record.path for record in train.records}
+    return sum(record.path in trained for record in val.records)
+
+
+def report_use(train: Dataset, val: Dataset, format: str = "auto") -> None:
+    """Say in one line each what of the folder is not used, and that images are both trained and evaluated on."""
+    unused = find_unused(train.name, format)
+    if unused:
+        log.warning("%s: not used: %s", train.name, describe(unused))
+    shared = shared_images(train, val)
+    if shared:
+        log.warning(
+            "%s: WARNING: %d of the %d validation images are trained on, so every figure will flatter. "
+            "Name other images with data.val, or leave data.val out to divide the folder.",
+            val.name, shared, len(val),
+        )  # fmt: skip
 
 
 def check_trainable(dataset: Dataset) -> None:
@@ -182,6 +218,7 @@ def scan(
     difficult: Literal["train", "drop"] = "train",
     voc_offset: Offset = "1",
     allow_outside: bool = False,
+    val_fraction: float = VAL_FRACTION,
     check_images: bool = False,
 ) -> tuple[Dataset, list[Problem]]:
     """Open one split without its bad objects and files, and list all that is wrong with it.
@@ -192,9 +229,11 @@ def scan(
         DatasetError: no such folder or split, or an unknown format.
     """
     root, kind = find_format(folder, format)
-    raw = read_split(root, kind, split, classes=classes, offset=voc_offset, allow_outside=allow_outside)
+    raw = read_split(
+        root, kind, split, classes=classes, offset=voc_offset, allow_outside=allow_outside, val_fraction=val_fraction
+    )
     built = build_records(raw, classes, difficult)
-    problems = list(built.problems)
+    problems = [*find_misread(raw), *built.problems]
     if check_images:
         problems += [problem for record in built.records for problem in _check_image(record, root)]
     dropped = tuple(problem for problem in problems if problem.level == "object")

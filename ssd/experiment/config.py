@@ -88,6 +88,8 @@ class DataConfig:
     train: str | None = None
     # Name of the validation split; null looks for the usual names.
     val: str | None = None
+    # Share of the images to evaluate on where a folder has no validation split; small sets use a quarter.
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     # Class names in the order of their labels; null reads them from the data.
     classes: tuple[str, ...] | None = None
     # Stop at boxes without area and at unknown classes, or drop those objects.

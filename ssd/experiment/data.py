@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from ssd.data.augment.preview import draw_sheet
 from ssd.data.augment.preview import preview as draw_preview
 from ssd.data.augment.transforms import TrainTransform
-from ssd.data.dataset import Dataset, check_trainable, open_dataset
+from ssd.data.dataset import Dataset, check_trainable, open_dataset, report_use
 from ssd.data.formats.registry import default_split
 from ssd.data.loading.loader import TrainLoader, make_train_loader
 from ssd.data.loading.workers import choose_workers
@@ -49,10 +49,17 @@ def open_split(
         bad_objects=data.bad_objects,
         voc_offset=data.voc_offset,
         allow_outside=data.allow_outside,
+        val_fraction=data.val_fraction,
     )
     if which == "train":
         check_trainable(dataset)
     return dataset
+
+
+def report_folder(config: Config, train: Dataset, val: Dataset) -> None:
+    """Say what the data folder holds that is not used, and whether images are both trained and evaluated on."""
+    if config.data.format != "shapes" and distributed.rank() == 0:
+        report_use(train, val, config.data.format)
 
 
 def check_images(*datasets: Dataset, limit: int = 5000) -> None:

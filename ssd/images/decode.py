@@ -76,9 +76,25 @@ def decode_shrunk(
     except cv2.error as error:
         raise ImageDecodeError(f"cannot be decoded: {kind} ({error.err})", place=place) from None
     if image is None:
+        if kind.startswith(("JPEG", "MPO")) and _lacks_its_end(data):
+            problem = f"cannot be decoded: {kind}, truncated, readable but for its end"
+            raise ImageDecodeError(
+                problem, place=place, remedy="Replace it, or open it in an editor and save it again."
+            )
         problem = f"cannot be decoded: {kind}, truncated, damaged or of an unsupported kind"
         raise ImageDecodeError(problem, place=place, remedy="Replace or remove it.")
     return np.asarray(image), shrink
+
+
+def _lacks_its_end(data: bytes) -> bool:
+    """Whether a JPEG is decoded once the marker of its end is put there; the rest of the image comes out grey."""
+    end = b"\xff\xd9"
+    if data.rstrip(b"\0").endswith(end):
+        return False
+    try:
+        return cv2.imdecode(np.frombuffer(data + end, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8) is not None
+    except cv2.error:
+        return False
 
 
 def _end_of_png(data: bytes) -> int:

@@ -147,6 +147,7 @@ def _data(config: Config) -> tuple[Dataset, Dataset, Callable[[], Metric]]:
     """Images to train on, images to evaluate on, and what makes the metric of an evaluation."""
     train_set = experiment_data.open_split(config, "train")
     val_set = experiment_data.open_split(config, "val", class_names=train_set.class_names)
+    experiment_data.report_folder(config, train_set, val_set)
     _agree(config, train_set)
     new_metric = functools.partial(experiment_data.metric, config, val_set)
     new_metric()  # fail now, not after the first epoch, if an optional package is missing

@@ -166,7 +166,7 @@ def test_dropping_and_cutting_are_logged_with_counts(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "ssd.data"):
         dataset = open_dataset(folder, "train", bad_objects="drop")
     assert len(dataset.records[0].boxes) == 2
-    assert "left out 1 bad objects" in caplog.text
+    assert "left out 1 bad object:" in caplog.text
     assert "clipped: 2, the first: Annotations/a.xml: object 2 (cat): box 8 2 89 8 was cut" in caplog.text
 
 

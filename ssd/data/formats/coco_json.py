@@ -52,6 +52,7 @@ def read_content(path: Path, source: str) -> Content:
     _read_categories(raw["categories"], content)
     _read_annotations(raw["annotations"], content)
     _drop_root(raw["categories"], content)
+    _find_one_based(content)
     return content
 
 
@@ -157,6 +158,19 @@ def _corners(entry: dict[str, Any], box: list[float], key: int, content: Content
         return left, top, left + width, top + height
     content.report("rotated", f"is turned by {turn:g} degrees; the upright box around it is used", "note", key)
     return rotated_box(left + width / 2, top + height / 2, width, height, math.radians(turn))
+
+
+def _find_one_based(content: Content) -> None:
+    """In place of objects of a category one too high: the one problem that all ids are one too high."""
+    ids = list(content.categories)
+    unknown = [problem for problem in content.problems if problem.kind == "unknown_class"]
+    if not ids or not unknown or ids != list(range(len(ids))):
+        return
+    used = {item.name for items in content.objects.values() for item in items}
+    if content.categories[0] not in used and all(f"category_id {len(ids)}," in p.message for p in unknown):
+        content.problems = [problem for problem in content.problems if problem.kind != "unknown_class"]
+        message = f"category ids run from 0, and those of annotations look 1-based ({len(ids)} is used, 0 is not)"
+        content.report("one_based", f"{message}; subtract 1 from every category_id")
 
 
 def _drop_root(entries: list[Any], content: Content) -> None:

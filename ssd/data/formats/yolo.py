@@ -21,6 +21,7 @@ from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
 from ssd.images.decode import read_size
 
 _MAX_CLASSES = 10_000  # of a set that names none
+_TELLING = 4  # objects that tell how classes are counted
 
 
 def looks_like(folder: Path) -> bool:
@@ -79,7 +80,25 @@ def read(
             found.append(reader.read_image(path, image_id))
         except (AnnotationError, ImageDecodeError) as error:
             problems.append(unreadable(folders.relative(path, source.root), error))
-    return RawSplit(tuple(found), names, tuple(range(1, len(names) + 1)), tuple(problems))
+    return RawSplit(tuple(found), names, tuple(range(1, len(names) + 1)), tuple(_one_based(problems, found, names)))
+
+
+def _one_based(problems: list[Problem], images: list[RawImage], names: Sequence[str]) -> list[Problem]:
+    """In place of classes that are one too many for the names: the one problem that all ids start at 1."""
+    unknown = [problem for problem in problems if problem.kind == "unknown_class"]
+    good = [item.name for image in images for item in image.objects]
+    if (
+        not unknown
+        or names[0] in good
+        or len(good) + len(unknown) < _TELLING
+        or any(f"class {len(names)} is" not in problem.message for problem in unknown)
+    ):
+        return problems
+    message = (
+        f"class ids look 1-based: {len(unknown)} rows have class {len(names)} and none has class 0, which is "
+        f"{names[0]!r}; subtract 1 from every id"
+    )
+    return [Problem(unknown[0].path, "one_based", message, "file"), *(p for p in problems if p not in unknown)]
 
 
 def used_files(folder: Path) -> set[Path]:

@@ -1,0 +1,96 @@
+"""What stops no training and may still spoil it: small validation sets, look-alike names, boxes beyond the edge."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from ssd.audit.report import Report, SplitReport
+from ssd.data.dataset import shared_images
+
+_FEW_IMAGES = 10  # a validation set of fewer gives figures that say little
+_CLIPPED = 0.2  # share of an image set's boxes beyond the edge that hints at a wrong convention
+_MAX_DETECTIONS, _MAX_DETS = 200, 100  # of post-processing, and of COCO's figures
+_COMPARED = 500  # class names; more are not compared in pairs
+
+
+def about_validation(report: Report) -> Iterator[str]:
+    """Whether the figures of the validation set will mean anything; what the verdict itself says."""
+    train, val = report.opened.named(report.opened.train), report.opened.named(report.opened.val)
+    if train is None or val is None:
+        return
+    shared = shared_images(train.dataset, val.dataset)
+    if shared:
+        images = f"{shared} of the {len(val.dataset)} validation images are"
+        yield f"{images} trained on: evaluation will flatter; name other images with data.val, or leave data.val out"
+    elif 0 < len(val.dataset) < _FEW_IMAGES:
+        yield f"the validation set {val.name} has {_images(len(val.dataset))}: its figures say little; use ten or more"
+    here, there = (
+        {row.name for row in split.classes if row.objects} for split in _reports(report, train.name, val.name)
+    )
+    missing = sorted(here - there)
+    if missing and len(val.dataset):
+        names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        yield f"no object of {names} in {val.name}: figures leave {'it' if len(missing) == 1 else 'them'} out"
+
+
+def about_numbers(report: Report) -> Iterator[str]:
+    """Class names that look alike, shares of clipped boxes, crowded images."""
+    if not report.splits:
+        return
+    for one, other in look_alikes([row.name for row in report.splits[0].classes]):
+        yield f"the classes {one!r} and {other!r} look alike: give them one name if they are one"
+    for split in report.splits:
+        clipped = sum(problem.kind == "clipped" for problem in split.problems)
+        if split.objects and clipped >= max(2, _CLIPPED * split.objects):
+            share = f"{clipped} of {split.objects} boxes ({clipped / split.objects:.0%}) in {split.name}"
+            yield f"{share} reach over the edge: check that they are written as the format has them"
+    yield from _crowded(report)
+
+
+def look_alikes(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of names that differ in case or signs alone, or, from five letters on, by one slip of a finger."""
+    plain = [re.sub(r"[\W_]+", "", name.casefold()) for name in names]
+    found = []
+    by_plain: dict[str, str] = {}
+    for name, key in zip(names, plain, strict=True):
+        if key and key in by_plain:
+            found.append((by_plain[key], name))
+        by_plain.setdefault(key, name)
+    if len(names) <= _COMPARED:
+        keys = list(by_plain)
+        pairs = ((one, other) for place, one in enumerate(keys) for other in keys[place + 1 :])
+        found += [(by_plain[one], by_plain[other]) for one, other in pairs if _one_slip(one, other)]
+    return found
+
+
+def _one_slip(one: str, other: str) -> bool:
+    """Whether one letter was left out, added, changed or swapped with its neighbour; digits are never a slip."""
+    if min(len(one), len(other)) < 5 or abs(len(one) - len(other)) > 1:
+        return False
+    if re.findall(r"\d+", one) != re.findall(r"\d+", other):
+        return False
+    size = min(len(one), len(other))
+    size = min(len(one), len(other))
+    start = next((place for place in range(size) if one[place] != other[place]), size)
+    a, b = one[start:], other[start:]
+    swapped = len(a) > 1 and len(b) > 1 and a[0] == b[1] and a[1] == b[0] and a[2:] == b[2:]
+    return swapped or a[1:] == b[1:] or a[1:] == b or a == b[1:]
+
+
+def _crowded(report: Report) -> Iterator[str]:
+    counts = [
+        (int((~record.crowd).sum()), split.name) for split in report.opened.splits for record in split.dataset.records
+    ]
+    most, name = max(counts, default=(0, ""))
+    if most > _MAX_DETS:
+        cut = f"; max_detections keeps {_MAX_DETECTIONS} an image unless it is raised" if most > _MAX_DETECTIONS else ""
+        limit = f"COCO's figures count {_MAX_DETS} detections an image (maxDets)"
+        yield f"an image of {name} has {most} objects: {limit}{cut}"
+
+
+def _reports(report: Report, *names: str) -> list[SplitReport]:
+    by_name = {split.name: split for split in report.splits}
+    return [by_name[name] for name in names]
+
+
+def _images(count: int) -> str:
+    return f"{count} image" if count == 1 else f"{count} images"

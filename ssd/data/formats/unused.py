@@ -1,0 +1,93 @@
+"""What lies in a data folder and is used by no split: said by kind and count, with the first of each."""
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from ssd.data.formats import downloads
+from ssd.data.formats import paths as folders
+from ssd.data.formats.annotations import Problem
+from ssd.data.formats.registry import FOLDER_FORMATS, find_format
+from ssd.errors import SSDError
+
+# What lies beside data everywhere and says nothing of it.
+_HARMLESS = (
+    ".md",
+    ".rst",
+    ".py",
+    ".ipynb",
+    ".sh",
+    ".yaml",
+    ".yml",
+    ".cfg",
+    ".toml",
+    ".log",
+    ".cache",
+    ".names",
+    ".data",
+)
+_HARMLESS_NAMES = (
+    "readme",
+    "license",
+    "licence",
+    "labelmap",
+    "notes",
+    "classes",
+    "labels",
+    "thumbs",
+    "predefined_classes",
+)
+_ANNOTATIONS = {"voc": (".xml",), "coco": (".json",), "yolo": (".txt",)}
+
+
+def find_unused(folder: str | Path | None, format: str = "auto") -> list[Problem]:
+    """The files that no split uses, a note for each kind and place: images, annotations, files that are not read."""
+    root, kind = find_format(folder, format)
+    if kind in downloads.NAMES:
+        return []
+    top = root.parent if root.is_file() else root
+    try:
+        used = FOLDER_FORMATS[kind].used_files(root)
+    except SSDError:  # a problem of its own
+        return []
+    places: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    for path in folders.walk(top):
+        if path not in used and not _is_harmless(path, kind):
+            places[_kind(path, kind), folders.relative(path.parent, top)].append(path)
+    return [_note(what, place, paths, top) for (what, place), paths in sorted(places.items())]
+
+
+def describe(unused: list[Problem]) -> str:
+    """All of it in one line."""
+    return "; ".join(f"{problem.path}: {problem.message}" for problem in unused)
+
+
+def _kind(path: Path, format: str) -> str:
+    if folders.is_image(path):
+        return "unused_images"
+    return "unused_annotations" if path.suffix.lower() in _ANNOTATIONS[format] else "not_read"
+
+
+def _note(what: str, place: str, paths: list[Path], top: Path) -> Problem:
+    first = folders.relative(paths[0], top)
+    count = len(paths)
+    many = "" if count == 1 else "s"
+    if what == "unused_images":
+        text = f"{count} image{many} that no split uses, without annotations or in no list; the first: {first}"
+    elif what == "unused_annotations":
+        text = f"{count} annotation file{many} without an image, or in no list; the first: {first}"
+    else:
+        suffixes = Counter(path.suffix.lower() or "(no suffix)" for path in paths).most_common()
+        listed = ", ".join(f"{number} {suffix}" for suffix, number in suffixes[:5])
+        text = f"{count} file{many} of kinds that are not read ({listed}); the first: {first}"
+    return Problem(place if place != "." else top.name, what, text, "note")
+
+
+def _is_harmless(path: Path, format: str) -> bool:
+    name, suffix = path.name.lower(), path.suffix.lower()
+    if suffix in _HARMLESS or (name.startswith(_HARMLESS_NAMES) and not folders.is_image(path)):
+        return True
+    if format == "voc" and suffix == ".txt":  # lists of splits and classes
+        return True
+    return format == "coco" and name.startswith(
+        ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
+    )

@@ -1,0 +1,58 @@
+"""Numbers that mean something else than the format says: fractions for pixels, corners for sizes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from ssd.data.formats.annotations import Problem, RawImage, RawObject, RawSplit
+
+_FEW = 4  # objects below which corners are not told from sizes
+_SHARE = 0.1  # of boxes beyond the edge that make sizes look like corners
+
+
+def find_misread(raw: RawSplit) -> list[Problem]:
+    """What all boxes of a split together say about how they were written, as problems that stop an opening."""
+    pairs = [(image, item) for image in raw.images for item in image.objects if not item.crowd]
+    pairs = [(image, item) for image, item in pairs if np.isfinite(item.box).all()]
+    if not pairs:
+        return []
+    boxes = np.array([item.box for _, item in pairs], float)
+    sides = np.array([(image.width, image.height) for image, _ in pairs], float)
+    message = _fractions(boxes, sides) or _corners(boxes, sides, pairs)
+    if message is None:
+        return []
+    kind, text = message
+    image, item = pairs[0]
+    values = " ".join(f"{value:g}" for value in item.box)
+    return [Problem(image.source, kind, f"{text} (here {values} in {image.width}x{image.height})", "file")]
+
+
+def _fractions(boxes: Float[np.ndarray, "N 4"], sides: Float[np.ndarray, "N 2"]) -> tuple[str, str] | None:
+    lengths = boxes[:, 2:] - boxes[:, :2]
+    if (sides.min(axis=1) > 16).all() and (lengths <= 1).all() and (np.abs(boxes) <= 2).all() and lengths.max() > 0:
+        return "fractions", (
+            "boxes look like fractions of the image where pixels are meant: multiply them by its width and height, "
+            "or export as YOLO"
+        )
+    return None
+
+
+def _corners(
+    boxes: Float[np.ndarray, "N 4"], sides: Float[np.ndarray, "N 2"], pairs: Sequence[tuple[RawImage, RawObject]]
+) -> tuple[str, str] | None:
+    """COCO and YOLO give sizes; if all four numbers fit as corners and many boxes reach outside, they are corners."""
+    unit = pairs[0][0].unit
+    if len(pairs) < _FEW or unit not in ("annotation", "line"):
+        return None
+    lengths = boxes[:, 2:] - boxes[:, :2]
+    start = boxes[:, :2] if unit == "annotation" else boxes[:, :2] + lengths / 2  # COCO's corner, YOLO's centre
+    fit = (lengths > start).all() and (lengths <= sides * 1.01 + 1).all() and (start >= -1).all()
+    beyond = ((boxes[:, 2:] > sides + 1) | (boxes[:, :2] < -1)).any(axis=1)
+    if fit and beyond.mean() >= _SHARE:
+        meant = "x y width height" if unit == "annotation" else "x-centre y-centre width height"
+        return "corners", (
+            f"{int(beyond.sum())} of {len(pairs)} boxes reach outside, and all look like corners x1 y1 x2 y2 where "
+            f"{meant} is meant: write sizes"
+        )
+    return None
