@@ -4,11 +4,11 @@ import dataclasses
 import functools
 import os
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ssd.api.overrides import Overrides, as_list
 from ssd.audit.decoding import strict_decoder
 from ssd.audit.page.page import write_dataset_page
 from ssd.audit.readiness import Readiness, judge
@@ -75,7 +75,7 @@ def check_data(
     folder: str | Path | None = None,
     *,
     split: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     drop_bad_objects: bool = False,
     deep: bool = False,
     fit_boxes: bool = False,
@@ -87,7 +87,7 @@ def check_data(
 ) -> DataCheck:
     """Check a VOC, COCO or YOLO folder (or `split`, one of its splits) as training would read it; it is not changed.
 
-    `overrides` are what training would set, as on the command line: ("model.input_size=512",). `drop_bad_objects`
+    `overrides` are what training would set: {"model.input_size": 512}, or ("model.input_size=512",). `drop_bad_objects`
     judges as if training left bad objects out. `deep` finds damage inside JPEG files too (extra package simplejpeg).
     `fit_boxes` fits default boxes to the training split. `report` (HTML) and `preview` (PNG) name files to write.
 
@@ -126,8 +126,8 @@ def check_data(
     return check
 
 
-def _config(folder: str | Path | None, overrides: Sequence[str], *, drop_bad_objects: bool) -> Config:
+def _config(folder: str | Path | None, overrides: Overrides, *, drop_bad_objects: bool) -> Config:
     """The config with which `train --data FOLDER` would train."""
     named = [] if folder is None else [("data.folder", str(folder))]
     drop = ["data.bad_objects=drop"] if drop_bad_objects else []
-    return configs.load(None, [*named, *overrides, *drop])
+    return configs.load(None, [*named, *as_list(overrides), *drop])

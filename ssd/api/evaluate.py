@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssd.api.evaluation_data import figures_path, find_config, find_weights
+from ssd.api.overrides import Overrides, as_list
 from ssd.data.dataset import Dataset
 from ssd.errors import ArgumentError, at_least
 from ssd.evaluation.evaluate import Evaluation
@@ -73,7 +74,7 @@ def evaluate(
     split: str | None = None,
     format: str | None = None,
     metric: MetricName | Sequence[MetricName] = "coco",
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     score_threshold: float | None = None,
     box_voting: float | None = None,
     batch_size: int = 8,
@@ -92,7 +93,7 @@ def evaluate(
 
     `weights`: what `ssd.load` takes, a detector, or None for the newest run. `data`: a VOC, COCO or YOLO folder, an
     opened data set, or None for the validation set that the weights were trained with. `metric`: "coco", "voc" or both.
-    `overrides` are changes to the run's config, as on the command line: ("data.bad_objects=drop",).
+    `overrides` are changes to the run's config: {"data.bad_objects": "drop"}, or ("data.bad_objects=drop",).
 
     Files are written only where they are named: `figures` (JSON), `results` (detections in COCO's format, for
     metric="coco") and `report` (an HTML page). "auto" puts figures and report beside the weights.
@@ -114,7 +115,7 @@ def evaluate(
         name = repr(weights) if isinstance(weights, Detector) else find_weights(weights)
         config = None
         if not isinstance(data, Dataset):
-            config = find_config(name, data, split, format, overrides)
+            config = find_config(name, data, split, format, as_list(overrides))
             data = open_split(config, "val")
         if not isinstance(weights, Detector):
             weights = load(name, device=str(target), precision=precision, backend=backend)

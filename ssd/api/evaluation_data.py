@@ -10,6 +10,7 @@ from ssd.data.formats.registry import default_split
 from ssd.errors import DatasetError, EvaluationError
 from ssd.experiment import config_file as configs
 from ssd.experiment.config import Config
+from ssd.experiment.training_config import Override
 from ssd.training.run_folder import newest_run
 
 
@@ -26,7 +27,7 @@ def find_config(
     folder: str | Path | None = None,
     split: str | None = None,
     format: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[Override] = (),
 ) -> Config:
     """The config whose validation set is evaluated on: the run's own, changed to the data that is named.
 
@@ -41,7 +42,7 @@ def find_config(
         # Other data: what the run said about its own no longer holds.
         name = None if folder is None else str(folder)
         changes = {"folder": name, "format": format or "auto", "val": None, "classes": None}
-    elif beside is None and not any(text.startswith("data.") for text in overrides):
+    elif beside is None and not any(_key(override).startswith("data.") for override in overrides):
         if weights != "coco":
             raise _no_data(weights)
         changes = {"format": "coco2017"}
@@ -49,6 +50,10 @@ def find_config(
         changes["val"] = split
     raw = configs.to_dict(config)
     return configs.from_dict({**raw, "data": {**raw["data"], **changes}}, "the command line")
+
+
+def _key(override: Override) -> str:
+    return override.partition("=")[0] if isinstance(override, str) else override[0]
 
 
 def _no_data(weights: str) -> EvaluationError:

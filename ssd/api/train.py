@@ -1,11 +1,11 @@
 """`train`: train on a data set, or go on with a run that was stopped."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ssd.experiment.training_config import Override, training_config
+from ssd.api.overrides import Overrides, as_list
+from ssd.experiment.training_config import training_config
 from ssd.training.announcements import counted
 from ssd.training.page import PAGE
 from ssd.training.trainer import train as train_config
@@ -46,7 +46,7 @@ def train(
     data: str | Path | None = None,
     *,
     config: str | Path | None = None,
-    overrides: Sequence[str] | Mapping[str, Any] = (),
+    overrides: Overrides = (),
     name: str | None = None,
     output: str | Path | None = None,
     epochs: int | None = None,
@@ -79,8 +79,7 @@ def train(
         "model.weights": None if weights is None else str(weights),
         "train.device": device,
     }
-    changes: list[Override] = list(overrides.items() if isinstance(overrides, Mapping) else overrides)
-    changes += [(key, value) for key, value in named.items() if value is not None]
+    changes = [*as_list(overrides), *((key, value) for key, value in named.items() if value is not None)]
     resume = None if resume is None else str(resume)
     outcome = train_config(training_config(config, data, changes, resume), resume=resume, progress=progress)
     folder = outcome.folder

@@ -48,3 +48,10 @@ def test_what_is_not_there_is_an_error(data: Path) -> None:
         ssd.check_data(data, split="tset")
     with pytest.raises(ArgumentError, match="workers: 0 is too small"):
         ssd.check_data(data, workers=0)
+
+
+def test_overrides_are_a_mapping_or_as_on_the_command_line(data: Path) -> None:
+    by_mapping = ssd.check_data(data, overrides={"model.input_size": 512})
+    by_text = ssd.check_data(data, overrides=("model.input_size=512",))
+    assert by_mapping.config == by_text.config
+    assert by_mapping.config.model.input_size == 512
