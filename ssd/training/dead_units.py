@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
@@ -27,9 +28,10 @@ class DeadUnits:
     @property
     def share(self) -> float | None:
         """Dead channels among all that were watched, 0 to 1; None where nothing was."""
-        total = sum(alive.numel() for alive in self._alive.values())
-        dead = sum(int((~alive).sum()) for alive in self._alive.values())
-        return dead / total if total else None
+        if not self._alive:
+            return None
+        alive = torch.cat([alive.flatten() for alive in self._alive.values()])
+        return int((~alive).sum()) / alive.numel()
 
 
 @contextmanager

@@ -28,15 +28,17 @@ class LossMonitor:
         Raises:
             NonFiniteLossError: names the step, the learning rate, the parts and the images of the batch.
         """
-        found = None
-        for numbers, step, lr, paths in self.rows[self.checked :]:
-            if found is None and not bool(torch.isfinite(numbers).all()):
-                parts = f"box {float(numbers[1]):.4g}, confidence {float(numbers[2]):.4g}"
-                found = NonFiniteLossError(
-                    f"the loss is not finite ({parts}) at learning rate {lr:.3g}; images: {', '.join(paths)}",
-                    place=f"step {step}",
-                    remedy="Lower optim.lr, or look at these images. No checkpoint was written from this state.",
-                )
+        found, fresh = None, self.rows[self.checked :]
+        # One wait for the device, however many steps there are.
+        finite = torch.isfinite(torch.stack([row[0] for row in fresh])).all(1).tolist() if fresh else []
+        if not all(finite):
+            numbers, step, lr, paths = fresh[finite.index(False)]
+            parts = f"box {float(numbers[1]):.4g}, confidence {float(numbers[2]):.4g}"
+            found = NonFiniteLossError(
+                f"the loss is not finite ({parts}) at learning rate {lr:.3g}; images: {', '.join(paths)}",
+                place=f"step {step}",
+                remedy="Lower optim.lr, or look at these images. No checkpoint was written from this state.",
+            )
         self.checked = len(self.rows)
         if distributed.any_rank(found is not None, self.device):
             raise found or NonFiniteLossError("another process's loss is not finite", remedy="See its message.")
