@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 
 import cv2
@@ -350,3 +351,11 @@ def test_a_jpeg_damaged_in_its_middle_is_not_called_readable(tmp_path):
     with pytest.raises(ImageDecodeError) as caught:
         load_image(path)
     assert "readable but for its end" not in str(caught.value)
+
+
+def test_a_pipe_and_a_circle_of_links_in_the_folder_stop_no_reader(tmp_path):
+    voc_pair(tmp_path / "annotations", tmp_path / "images", 4)
+    os.mkfifo(tmp_path / "annotations" / "im9.xml")
+    (tmp_path / "images" / "again").symlink_to(tmp_path, target_is_directory=True)
+    with pytest.raises(AnnotationError, match=r"im9\.xml: is not a regular file"):
+        open_dataset(tmp_path, "all")

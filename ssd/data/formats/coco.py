@@ -127,6 +127,8 @@ def _in_each_split(folder: Path) -> dict[str, Path]:
 def _is_coco(path: Path) -> bool:
     """Whether it may be COCO's: it has its lists, or is broken and cannot be told."""
     try:
+        if not path.is_file():
+            return False
         size = path.stat().st_size
         with path.open("rb") as file:
             data = file.read(min(size, _WHOLE))

@@ -131,6 +131,8 @@ def _record(_: Path) -> Tool | None:
 
 
 def _start(path: Path) -> str | None:
+    if not path.is_file():
+        return None
     try:
         with path.open("rb") as file:
             return file.read(_START).decode("utf-8-sig", errors="replace")

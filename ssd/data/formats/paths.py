@@ -1,6 +1,7 @@
 """Finding images and reading small files in folders that strangers made. Nothing here writes."""
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -59,8 +60,11 @@ def read_bytes(path: Path) -> bytes:
         AnnotationError: it is missing, unreadable or larger than 10 MB.
     """
     try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
-            raise AnnotationError(f"has {path.stat().st_size:,} bytes, more than {MAX_TEXT_BYTES:,}", place=path)
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise AnnotationError("is not a regular file", place=path)
+        if found.st_size > MAX_TEXT_BYTES:
+            raise AnnotationError(f"has {found.st_size:,} bytes, more than {MAX_TEXT_BYTES:,}", place=path)
         return path.read_bytes()
     except FileNotFoundError:
         raise AnnotationError("no such file", place=path) from None
