@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ssd.benchmark.gpu import correctness, speed
+from ssd.benchmark.gpu import correctness, timings
 from ssd.benchmark.gpu.sections import Section
 from ssd.errors import ArgumentError
 
@@ -17,13 +17,13 @@ CHECK = (
     Section("resume", 25.0, correctness.resume),
 )
 SPEED = (
-    Section("network speed", 70.0, speed.network),
-    Section("post-processing speed", 25.0, speed.postprocessing),
-    Section("detection speed", 25.0, speed.detection),
-    Section("training speed", 45.0, speed.training),
-    Section("loader speed", 45.0, speed.loader),
-    Section("nvJPEG", 8.0, speed.nvjpeg),
-    Section("compiled", 60.0, speed.compiled),
+    Section("network speed", 70.0, timings.network),
+    Section("post-processing speed", 25.0, timings.postprocessing),
+    Section("detection speed", 25.0, timings.detection),
+    Section("training speed", 45.0, timings.training),
+    Section("loader speed", 45.0, timings.loader),
+    Section("nvJPEG", 8.0, timings.nvjpeg),
+    Section("compiled", 60.0, timings.compiled),
 )
 
 
