@@ -11,7 +11,7 @@ from ssd.commands._shared import guarded
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     p = argparse.ArgumentParser(
-        prog="gpu-check",
+        prog="ssd gpu-check",
         description="Compare a CUDA device with the CPU, and measure it, in at most eight minutes. gpu_check.json is "
         "rewritten after every section; a section that fails does not stop the others.",
     )
