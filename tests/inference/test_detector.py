@@ -248,8 +248,9 @@ def test_load_names_what_it_cannot_use(tmp_path):
     save_weights(path, small_network().state_dict(), SETTINGS)
     with pytest.raises(CheckpointError, match="3 classes"):
         ssd.load(path, class_names=["a"])
-    for source in (tmp_path, tmp_path / "b.safetensors"):
-        with pytest.raises(CheckpointError, match="no such"):
+    (tmp_path / "empty").mkdir()
+    for source, problem in ((tmp_path / "empty", "no weights in this folder"), (tmp_path / "b.safetensors", "no such")):
+        with pytest.raises(CheckpointError, match=problem):
             ssd.load(source)
 
 
