@@ -174,8 +174,9 @@ def best_of_each_class(scores: Float[Tensor, "B foreground K"], count: int) -> F
 
     if not torch.compiler.is_exporting():
         return limited(scores) if bool(crowded) else scores
-    best: Tensor = torch.cond(crowded, limited, torch.clone, (scores,))
-    return best
+    # One row a class: `torch.cond` compares the strides of its branches, which an axis of size 1 leaves open.
+    best: Tensor = torch.cond(crowded, limited, torch.clone, (scores.flatten(0, 1),))
+    return best.view(scores.shape)
 
 
 @torch.library.custom_op("ssd::suppress", mutates_args=())

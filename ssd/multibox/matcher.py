@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ssd.boxes import area, intersection, iou
+from ssd.multibox.greedy import match_greedily, neighbours
 from ssd.multibox.sort_keys import sort_keys
 from ssd.settings import LossRules
 from ssd.structures import Targets
@@ -22,6 +23,8 @@ from ssd.system.device import on_cpu
 
 # Overlaps held at once off the CPU, where few large launches are best: 128 MiB a temporary.
 _OVERLAPS_AT_ONCE = 2**25
+# Up to this many objects, all their overlaps with all default boxes stay in the cache.
+_FEW_OBJECTS = 16
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def match(default_boxes: Float[Tensor, "K 4"], targets: Targets, rules: LossRule
     reached = (best_overlap >= rules.match_iou) & (best_overlap > 0)
     object_index = torch.where(reached, best_object, -1)
 
-    own_box = _own_boxes(boxes, default_boxes, is_object, favourite)
+    own_box = _own_boxes(boxes, default_boxes, is_object, favourite, best_object)
     # Objects without a default box of their own write into a column that is cut off again.
     rows = torch.arange(own_box.shape[1], device=own_box.device).expand_as(own_box)
     object_index = F.pad(object_index, (0, 1)).scatter(1, own_box, rows)[:, :-1]
@@ -67,7 +70,7 @@ def match(default_boxes: Float[Tensor, "K 4"], targets: Targets, rules: LossRule
 
 
 def _parts(boxes: Float[Tensor, "B N 4"], num_boxes: int) -> list[slice]:
-    """Images to overlap at a time: one on the CPU, where its overlaps then stay in the cache."""
+    """Images to overlap at a time; one on the CPU."""
     step = 1 if on_cpu(boxes) else max(1, _OVERLAPS_AT_ONCE // (boxes.shape[1] * num_boxes))
     return [slice(start, start + step) for start in range(0, len(boxes), step)]
 
@@ -76,17 +79,42 @@ def _best(
     boxes: Float[Tensor, "B N 4"], default_boxes: Float[Tensor, "K 4"]
 ) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"], Int[Tensor, "B N"]]:
     """The best overlap and object of every default box, and the best default box of every object."""
+    if on_cpu(boxes):
+        return _best_on_cpu(boxes, default_boxes)
     overlaps, objects, favourites = [], [], []
-    # Trailing padding is not worth its overlaps where looking costs nothing.
-    used = _used_rows(boxes) if on_cpu(boxes) else [boxes.shape[1]] * len(boxes)
     for part in _parts(boxes, len(default_boxes)):
-        rows = used[part.start]
-        overlap = iou(boxes[part, :rows], default_boxes)
+        overlap = iou(boxes[part], default_boxes)
         best_overlap, best_object = overlap.max(dim=1)
         overlaps.append(best_overlap)
         objects.append(best_object)
-        favourites.append(F.pad(overlap.argmax(dim=2), (0, boxes.shape[1] - rows)))
+        favourites.append(overlap.argmax(dim=2))
     return torch.cat(overlaps), torch.cat(objects), torch.cat(favourites)
+
+
+def _best_on_cpu(
+    boxes: Float[Tensor, "B N 4"], default_boxes: Float[Tensor, "K 4"]
+) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"], Int[Tensor, "B N"]]:
+    """The same without trailing padding; where there are many objects, only the default boxes near them."""
+    images, num_boxes = len(boxes), len(default_boxes)
+    best_overlap = boxes.new_zeros(images, num_boxes)
+    best_object = torch.zeros(images, num_boxes, dtype=torch.long)
+    favourite = torch.zeros(boxes.shape[:2], dtype=torch.long)
+    for image, used in enumerate(_used_rows(boxes)):
+        if used <= _FEW_OBJECTS:
+            overlap = iou(boxes[image, :used], default_boxes)
+            best_overlap[image], best_object[image] = overlap.max(dim=0)
+            favourite[image, :used] = overlap.argmax(dim=1)
+            continue
+        for rows, near, overlap in neighbours(boxes[image, :used], default_boxes):
+            if not len(near):
+                continue
+            favourite[image, rows] = torch.where(overlap.amax(dim=1) > 0, near[overlap.argmax(dim=1)], 0)
+            greatest, row = overlap.max(dim=0)
+            best, holder = best_overlap[image, near], best_object[image, near]
+            better = (greatest > best) | ((greatest == best) & (rows[row] < holder))
+            best_object[image, near] = torch.where(better, rows[row], holder)
+            best_overlap[image, near] = torch.maximum(greatest, best)
+    return best_overlap, best_object, favourite
 
 
 def _used_rows(boxes: Float[Tensor, "B N 4"]) -> list[int]:
@@ -101,19 +129,22 @@ def _own_boxes(
     default_boxes: Float[Tensor, "K 4"],
     is_object: Bool[Tensor, "B N"],
     favourite: Int[Tensor, "B N"],
+    best_object: Int[Tensor, "B K"],
 ) -> Int[Tensor, "B N"]:
     """Give each object its own default box, greatest overlap first; K stands for none."""
-    own_box = torch.where(is_object, favourite, len(default_boxes))
     if not on_cpu(boxes):
         parts = _parts(boxes, len(default_boxes))
         return torch.cat([_greedy(iou(boxes[part], default_boxes), is_object[part]) for part in parts])
+    own_box = torch.where(is_object, favourite, len(default_boxes))
     for image, wanted in enumerate(own_box.tolist()):
         # Where no two objects want the same default box, greedy gives each its favourite.
         wanted = [box for box in wanted if box < len(default_boxes)]
         if len(set(wanted)) < len(wanted):
             rows = is_object[image].nonzero()[:, 0]
-            overlap = iou(boxes[image, rows], default_boxes)
-            own_box[image, rows] = _greedy(overlap[None], is_object[image, rows][None])[0]
+            # Two that are each other's best are a pair in any greedy order.
+            mutual = best_object[image, favourite[image, rows]] == rows
+            taken = own_box[image, rows[mutual]]
+            own_box[image, rows[~mutual]] = match_greedily(boxes[image, rows[~mutual]], default_boxes, taken)
     return own_box
 
 

@@ -279,3 +279,18 @@ def test_outputs_are_padded_with_zeros(small):
         assert not boxes[count:].any()
         assert not scores[count:].any()
         assert not labels[count:].any()
+
+
+@pytest.mark.parametrize("classes", [1, pytest.param(90, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("format", list(made.SUFFIXES))
+def test_one_class_and_ninety_are_exported_like_three(format, classes, tmp_path):
+    for package in made.EXTRAS[format]:
+        pytest.importorskip(package)
+    base = made.settings()
+    settings = dataclasses.replace(base, class_names=tuple(f"class_{index}" for index in range(classes)))
+    network, path, images = made.loud(settings), tmp_path / f"a{made.SUFFIXES[format]}", made.images(4)
+    export(network, settings, path, format)
+    expected = Detector(network, settings, device="cpu", precision="fp32", backend="torch").detect_batch(images)
+    assert all(len(found) for found in expected)
+    made.assert_same(load(path).detect_batch(images, 1), expected)
+    made.assert_same(load(path).detect_batch(images, 4), expected)

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -6,7 +8,9 @@ from torchvision.models.detection._utils import SSDMatcher
 from torchvision.ops import box_iou
 
 from ssd.boxes import area, intersection, iou
-from ssd.multibox import matcher
+from ssd.model import factory
+from ssd.multibox import greedy, matcher
+from ssd.multibox.default_boxes import default_boxes as tiled_boxes
 from ssd.multibox.matcher import match
 from ssd.settings import LossRules
 from ssd.structures import Targets
@@ -202,6 +206,36 @@ def test_the_way_for_cuda_gives_the_same_in_parts_of_any_size(monkeypatch, overl
         assert matches.object_index.tolist() == expected.object_index.tolist()
         assert matches.ignored.tolist() == expected.ignored.tolist()
         assert int(matches.missed_best_box) == int(expected.missed_best_box)
+
+
+@pytest.mark.parametrize("most_pairs", [100, 2_000_000])
+@pytest.mark.parametrize("grid", [None, 2, 5, 30])
+def test_a_crowd_of_objects_is_matched_as_on_cuda(monkeypatch, grid, most_pairs):
+    monkeypatch.setattr(greedy, "_MOST_PAIRS", most_pairs)
+    generator = torch.Generator().manual_seed(11)
+    for count, boxes in ((20, 60), (90, 60), (70, 200)):
+        default_boxes, objects = random_boxes(boxes, generator, grid), random_boxes(count, generator, grid)
+        targets = targets_of([(box, 0) for box in (objects * 0.7).tolist()], [(box, 0) for box in objects.tolist()])
+        matches = match(default_boxes, targets)
+        with pretended_device(False):
+            expected = match(default_boxes, targets)
+        assert matches.object_index.tolist() == expected.object_index.tolist()
+        assert matches.ignored.tolist() == expected.ignored.tolist()
+        assert int(matches.missed_best_box) == int(expected.missed_best_box)
+
+
+@pytest.mark.parametrize(("objects", "seconds"), [(1_000, 0.5), (10_000, 6.0)])
+def test_thousands_of_objects_in_one_image_are_matched_in_little_time(objects, seconds):
+    """About 0.1 s and 0.9 s on one thread; the old way took 6 s for the first and did not end with the second."""
+    low = torch.rand(objects, 2, generator=torch.Generator().manual_seed(0))
+    boxes = torch.cat([low, low + 0.05], dim=1)
+    valid = torch.ones(1, objects, dtype=torch.bool)
+    targets = Targets(boxes[None], torch.zeros(1, objects, dtype=torch.long), ~valid, valid)
+    tiled = tiled_boxes(factory.ssd300(("cell",)).boxes)
+    started = time.process_time()
+    matches = match(tiled, targets)
+    assert time.process_time() - started < seconds
+    assert len(matches.object_index.unique()) >= min(objects, len(tiled))
 
 
 def test_it_equals_torchvision_where_no_two_objects_share_a_best_box():
