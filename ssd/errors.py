@@ -7,6 +7,14 @@ from numbers import Integral, Real
 from typing import Any
 
 
+def printable(text: str) -> str:
+    """Text for a terminal: control characters and bytes that are no UTF-8 are shown as escapes.
+
+    Names of files and classes come from strangers; one could clear the screen or forge a line of its own.
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 class SSDError(Exception):
     """Base of every error this package raises on purpose.
 
@@ -18,6 +26,7 @@ class SSDError(Exception):
         self.place = None if place is None else str(place)
         self.remedy = remedy
         text = problem if place is None else f"{place}: {problem}"
+        text, remedy = printable(text), printable(remedy)
         super().__init__(f"{text.rstrip('.')}. {remedy}".rstrip() if remedy else text)
 
     def __reduce__(self) -> tuple[object, ...]:

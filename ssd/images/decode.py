@@ -7,6 +7,7 @@ returns nothing for a truncated file, and it applies the EXIF orientation, drops
 
 import io
 import re
+import stat
 import warnings
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from PIL import Image, ImageOps
 from torch import Tensor, bfloat16
 
 from ssd.errors import ImageDecodeError, ImageError
+from ssd.system.files import read_regular
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 900_000_000  # MAX_PIXELS uncompressed, with alpha, in 16 bits, and a little more
 # OpenCV names the reduced ones for BGR alone; the flag for RGB excludes the one for BGR.
 _DECODED_AT = {
     1: cv2.IMREAD_COLOR_RGB,
@@ -114,7 +117,12 @@ def _end_of_png(data: bytes) -> int:
 def read_size(path: str | Path) -> tuple[int, int]:
     """Read `(width, height)` of the upright image from its header alone."""
     try:
-        if Path(path).stat().st_size == 0:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageDecodeError("is not a regular file", place=path, remedy="Remove it from the folder.")
+        if status.st_size > MAX_BYTES:
+            raise ImageDecodeError(f"has {status.st_size:,} bytes, more than {MAX_BYTES:,}", place=path)
+        if status.st_size == 0:
             raise ImageDecodeError("is empty (0 bytes)", place=path, remedy="Replace or remove it.")
         with Path(path).open("rb") as file, _open_header(file, str(path)) as header:
             # TIFF sizes come upright already; the other formats keep the orientation in their EXIF block.
@@ -150,7 +158,7 @@ def as_image(source: object, *, bgr: bool = False) -> UInt8[np.ndarray, "H W 3"]
 
 def _read_bytes(path: str | Path) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return read_regular(path, MAX_BYTES)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
 

@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +62,23 @@ def refuse_existing(*named: str | Path | None, force: bool) -> None:
             raise ArgumentError(
                 "is there already", place=path, remedy="Name another file, or add --force (in Python: force=True)."
             )
+
+
+def read_regular(path: str | Path, most: int) -> bytes:
+    """The bytes of a regular file, or of a link to one; nothing is read, or waited for, of anything else.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+        ValueError: it is a pipe, socket, device or folder, or has more than `most` bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, whose kind is known before anything is read
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is not a regular file")
+        if status.st_size > most:
+            raise ValueError(f"it has {status.st_size:,} bytes, more than {most:,}")
+        return file.read(most)
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def _facts(data: bytes) -> dict[str, Any] | None:
     try:
         header = json.loads(data[8 : 8 + length])
         facts = json.loads(header["__metadata__"][_KEY])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return facts if isinstance(facts, dict) else None
 

@@ -216,9 +216,9 @@ def test_a_crowd_of_objects_is_matched_as_on_cuda(monkeypatch, grid, most_pairs)
     for count, boxes in ((20, 60), (90, 60), (70, 200)):
         default_boxes, objects = random_boxes(boxes, generator, grid), random_boxes(count, generator, grid)
         targets = targets_of([(box, 0) for box in (objects * 0.7).tolist()], [(box, 0) for box in objects.tolist()])
-        matches = match(default_boxes, targets)
+        matches = match(default_boxes, targets, LossRules())
         with pretended_device(False):
-            expected = match(default_boxes, targets)
+            expected = match(default_boxes, targets, LossRules())
         assert matches.object_index.tolist() == expected.object_index.tolist()
         assert matches.ignored.tolist() == expected.ignored.tolist()
         assert int(matches.missed_best_box) == int(expected.missed_best_box)
@@ -233,7 +233,7 @@ def test_thousands_of_objects_in_one_image_are_matched_in_little_time(objects, s
     targets = Targets(boxes[None], torch.zeros(1, objects, dtype=torch.long), ~valid, valid)
     tiled = tiled_boxes(factory.ssd300(("cell",)).boxes)
     started = time.process_time()
-    matches = match(tiled, targets)
+    matches = match(tiled, targets, LossRules())
     assert time.process_time() - started < seconds
     assert len(matches.object_index.unique()) >= min(objects, len(tiled))
 

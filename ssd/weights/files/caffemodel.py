@@ -6,6 +6,7 @@ believed, so that a damaged or hostile one is an error and nothing worse.
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor
 
 from ssd.errors import CheckpointError
+from ssd.system.files import read_regular
+from ssd.weights.files.npz import LARGEST
 
 # Fields of a message by number; a number may come many times.
 Fields = dict[int, list[int | memoryview]]
@@ -22,6 +25,10 @@ Fields = dict[int, list[int | memoryview]]
 _LAYER_KINDS = ((100, 1, 7), (2, 4, 6))
 _PRIOR_BOX = 203
 _SUFFIX = "_mbox_priorbox"
+# Blobs of a network have four dimensions; its fields are layers, blobs and settings, hundreds in all, and numbers
+# that are written one by one in old files.
+_MOST_DIMENSIONS = 8
+_MOST_FIELDS = 200_000
 
 
 def read_caffemodel(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -33,7 +40,7 @@ def read_caffemodel(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     blobs: dict[str, Tensor] = {}
     priors: dict[str, dict[str, Any]] = {}
     try:
-        net = _fields(memoryview(path.read_bytes()))
+        net = _fields(memoryview(read_regular(path, LARGEST)))
         for layers, name_field, blob_field in _LAYER_KINDS:
             for raw in net[layers]:
                 layer = _fields(_message(raw))
@@ -52,15 +59,17 @@ def _blob(fields: Fields, layer: str) -> Tensor:
     """An array; `shape` in today's files, four numbers in older ones."""
     values = _floats(fields[5])
     if fields[7]:
-        shape = tuple(_integers(_fields(_message(fields[7][0]))[1]))
+        shape = tuple(islice(_integers(_fields(_message(fields[7][0]))[1]), _MOST_DIMENSIONS + 1))
     else:
         shape = tuple(_integer(fields[number][-1]) if fields[number] else 0 for number in (1, 2, 3, 4))
+    if len(shape) > _MOST_DIMENSIONS:
+        raise ValueError(f"layer {layer[:80]!r} has more than {_MOST_DIMENSIONS} dimensions")
     # Python's integers do not overflow, so no product of sizes can pretend to be another.
     count = 1
     for size in shape:
         count *= size
     if count != len(values):
-        raise ValueError(f"layer {layer!r} has {len(values)} numbers for the shape {shape}")
+        raise ValueError(f"layer {layer[:80]!r} has {len(values)} numbers for the shape {shape}")
     return torch.from_numpy(values.reshape(shape).copy())
 
 
@@ -86,13 +95,16 @@ def _prior_box(fields: Fields) -> dict[str, Any]:
 def _fields(data: memoryview) -> Fields:
     """Split a message: integers as such, everything else as its bytes."""
     fields: Fields = defaultdict(list)
-    at = 0
+    at = count = 0
     while at < len(data):
+        if count >= _MOST_FIELDS:
+            raise ValueError(f"more than {_MOST_FIELDS:,} fields in one message")
         key, at = _varint(data, at)
         kind = key & 7
         if kind == 0:
             value, at = _varint(data, at)
             fields[key >> 3].append(value)
+            count += 1
             continue
         length = {1: 8, 5: 4}.get(kind, -1)
         if kind == 2:
@@ -101,6 +113,7 @@ def _fields(data: memoryview) -> Fields:
             _cut_short(at)
         fields[key >> 3].append(data[at : at + length])
         at += length
+        count += 1
     return fields
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ssd.errors import CheckpointError
 
 # SSD512 with its optimizer is half of this; what unpacks to more is something else.
-_LARGEST = 2 << 30
+LARGEST = 2 << 30
 _LONGEST_HEADER = 10_000
 
 
@@ -25,6 +25,18 @@ def is_npz(path: Path) -> bool:
     return bool(names) and all(name.endswith(".npy") for name in names)
 
 
+def check_unpacked_size(path: Path) -> None:
+    """Refuse a zip that unpacks to more than any weights file holds, before anything is unpacked.
+
+    Raises:
+        ValueError: it unpacks to more than 2 GiB.
+    """
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > LARGEST:
+        raise ValueError(f"it unpacks to {size / 1e9:.1f} GB")
+
+
 def read_npz(path: Path) -> dict[str, Tensor]:
     """Numeric arrays by name; text is left out.
 
@@ -32,10 +44,8 @@ def read_npz(path: Path) -> dict[str, Tensor]:
         CheckpointError: damaged, too large when unpacked, or with Python objects inside.
     """
     try:
+        check_unpacked_size(path)
         with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-            if size > _LARGEST:
-                raise ValueError(f"it unpacks to {size / 1e9:.1f} GB")
             arrays = {
                 member.filename.removesuffix(".npy"): _array(archive.read(member)) for member in archive.infolist()
             }

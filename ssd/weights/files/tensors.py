@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,18 @@ from torch import Tensor
 
 from ssd.errors import CheckpointError
 from ssd.weights.files.caffemodel import read_caffemodel
-from ssd.weights.files.npz import is_npz, read_npz
+from ssd.weights.files.npz import check_unpacked_size, is_npz, read_npz
 
 # Under which key training scripts keep the network, next to optimizers and counters.
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "net", "network")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 _REMEDY = "Is it a weights file, copied whole?"
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """Read a `.pth`, `.pt`, `.safetensors`, `.npz` or `.caffemodel` file as name -> tensor, on the CPU.
 
-    A network wrapped with its optimizer is unwrapped, and the `module.` that DataParallel puts before every name goes.
+    A network wrapped with its optimizer is unwrapped, and prefixes that wrappers put before every name (`module.`, `_orig_mod.`) go.
 
     Raises:
         CheckpointError: missing, damaged, without tensors, or holding objects whose loading could run code.
@@ -43,11 +45,18 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         raise CheckpointError(f"holds no tensors; its keys are {seen}", place=path, remedy="Save `model.state_dict()`.")
     for name, tensor in tensors.items():
         _check_whole(name, tensor, path)
-    while all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    tensors = _without_prefixes(tensors)
     if network is not raw:
         notes |= {str(key): value for key, value in raw.items() if value is not network}
     return tensors, notes
+
+
+def _without_prefixes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names without what wrappers (DataParallel, `torch.compile`, Lightning) put before every one of them."""
+    found = dict(tensors)
+    while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in found)), None):
+        found = {name.removeprefix(prefix): value for name, value in found.items()}
+    return found
 
 
 def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
@@ -80,6 +89,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:
+    _check_zip(path)
     try:
         # torchvision's training script stores its arguments, a class that only carries values.
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -89,6 +99,24 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     if not isinstance(raw, Mapping):
         raise CheckpointError(f"holds {type(raw).__name__}", place=path, remedy="Save `model.state_dict()`.")
     return raw
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse what takes more memory when unpacked than a network does, and programs.
+
+    PyTorch reads tensors from where they lie; a compressed entry is unpacked whole first.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        check_unpacked_size(path)
+    except ValueError as error:
+        raise CheckpointError(f"cannot be read ({error})", place=path, remedy=_REMEDY) from None
+    except Exception:  # no zip: the older format, or damaged, which `torch.load` says
+        return
+    if any(name.endswith("constants.pkl") for name in names):
+        remedy = "Save `model.state_dict()` where it was made."
+        raise CheckpointError("is a TorchScript program, not a file of weights", place=path, remedy=remedy)
 
 
 def _refused(path: Path, error: Exception) -> CheckpointError:

@@ -1,0 +1,143 @@
+"""Files that strangers hand over: refused in one line before time or memory is spent on them (section C)."""
+
+import os
+import resource
+import socket
+import struct
+import time
+import zipfile
+
+import pytest
+import torch
+
+from ssd.errors import CheckpointError, ImageDecodeError, SSDError
+from ssd.images.decode import load_image, read_size
+from ssd.weights.files.tensors import read_checkpoint, read_tensors
+from ssd.weights.native import is_ours
+
+
+@pytest.fixture(autouse=True)
+def _two_seconds_and_a_gigabyte():
+    """The limits of every input here; memory as far as the largest moment of the process shows it."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.process_time()
+    yield
+    assert time.process_time() - started < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000
+
+
+def field(number, payload):
+    """A protocol buffer's field of bytes."""
+    return varint(number << 3 | 2) + varint(len(payload)) + payload
+
+
+def varint(value):
+    digits = bytearray()
+    while value > 0x7F:
+        digits.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*digits, value])
+
+
+@pytest.mark.parametrize("entry", ["archive/data.pkl", "archive/data/0", "archive/version"])
+def test_a_pth_that_inflates_to_gigabytes_is_refused(tmp_path, entry):
+    path = tmp_path / "bomb.pth"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open(entry, "w", force_zip64=True) as file,
+    ):
+        for _ in range(3):
+            file.write(b"\0")
+    data = bytearray(path.read_bytes())
+    # The directory's own words are what is believed, so a few bytes stand for 5 MB that unpack to 5 GB.
+    where = data.index(b"PK\x01\x02") + 24
+    data[where : where + 4] = struct.pack("<I", 4_000_000_000)
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"bomb\.pth.*unpacks to 4\.0 GB"):
+        read_tensors(path)
+
+
+def test_a_torchscript_program_is_named(tmp_path):
+    path = tmp_path / "scripted.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("scripted/constants.pkl", b"")
+        archive.writestr("scripted/code/__torch__.py", b"")
+    with pytest.raises(CheckpointError, match=r"TorchScript program.*state_dict"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        field(7, field(1, b"\1" * 200_000)) + field(5, struct.pack("<f", 1.0)),
+        field(7, field(1, b"\2" * 60)) + field(5, struct.pack("<f", 1.0)),
+    ],
+)
+def test_a_caffemodel_of_many_dimensions_is_refused_in_a_short_message(tmp_path, blob):
+    path = tmp_path / "deep.caffemodel"
+    path.write_bytes(field(100, field(1, b"conv1_1") + field(7, blob)))
+    with pytest.raises(CheckpointError, match="more than 8 dimensions") as caught:
+        read_checkpoint(path)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("one", [b"\x08\x01", b"\x0a\x00", b"\x0d\0\0\0\0"])
+def test_a_caffemodel_of_millions_of_fields_is_refused_at_once(tmp_path, one):
+    path = tmp_path / "wide.caffemodel"
+    path.write_bytes(one * 10_000_000)
+    with pytest.raises(CheckpointError, match="more than 200,000 fields"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("depth", [10_000, 100_000])
+def test_a_deeply_nested_safetensors_header_is_no_weights_file(tmp_path, depth):
+    header = b'{"__metadata__":' + b"[" * depth + b"]" * depth + b"}"
+    path = tmp_path / "deep.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    assert not is_ours(path)
+    with pytest.raises(SSDError):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("read", [load_image, read_size])
+def test_a_sparse_image_of_twenty_gigabytes_is_refused_unread(tmp_path, read):
+    path = tmp_path / "sparse.png"
+    with path.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        file.truncate(20_000_000_000)
+    with pytest.raises(ImageDecodeError, match=r"sparse\.png.*20,000,000,000 bytes"):
+        read(path)
+
+
+@pytest.mark.parametrize("read", [load_image, read_size])
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "socket.jpg"))
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    for name in ("pipe", "socket", "folder", "device"):
+        with pytest.raises(ImageDecodeError, match=rf"{name}\.jpg"):
+            read(tmp_path / f"{name}.jpg")
+    listener.close()
+
+
+@pytest.mark.parametrize("prefix", ["model.", "_orig_mod.", "net.", "module._orig_mod.", "model.module."])
+def test_prefixes_that_wrappers_put_before_every_key_are_found(tmp_path, prefix):
+    path = tmp_path / "wrapped.pth"
+    torch.save({"state_dict": {f"{prefix}vgg.0.weight": torch.ones(2), f"{prefix}vgg.0.bias": torch.ones(1)}}, path)
+    assert list(read_tensors(path)) == ["vgg.0.weight", "vgg.0.bias"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("\x1b[2Jcat.jpg", r"\x1b[2Jcat.jpg"), ("a\nerror: b.jpg", r"a\nerror: b.jpg"), ("\udcff.jpg", r"\udcff.jpg")],
+)
+def test_names_that_a_terminal_would_obey_are_shown_escaped(name, shown):
+    text = str(ImageDecodeError("is empty", place=name, remedy="Remove it."))
+    assert text == f"{shown}: is empty. Remove it."
+    assert text.isprintable()
+
+
+def test_letters_of_any_script_are_shown_as_they_are():
+    assert str(SSDError("gehört nicht dazu", place="日本/猫.jpg")) == "日本/猫.jpg: gehört nicht dazu"
