@@ -46,8 +46,7 @@ def test_a_pth_that_inflates_to_gigabytes_is_refused(tmp_path, entry):
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
         archive.open(entry, "w", force_zip64=True) as file,
     ):
-        for _ in range(3):
-            file.write(b"\0")
+        archive.writestr(entry, bytes(3))
     data = bytearray(path.read_bytes())
     # The directory's own words are what is believed, so a few bytes stand for 5 MB that unpack to 5 GB.
     where = data.index(b"PK\x01\x02") + 24
@@ -85,7 +84,7 @@ def test_a_caffemodel_of_many_dimensions_is_refused_in_a_short_message(tmp_path,
 def test_a_caffemodel_of_millions_of_fields_is_refused_at_once(tmp_path, one):
     path = tmp_path / "wide.caffemodel"
     path.write_bytes(one * 10_000_000)
-    with pytest.raises(CheckpointError, match="more than 200,000 fields"):
+    with pytest.raises(CheckpointError, match="more than 20,000 fields"):
         read_checkpoint(path)
 
 

@@ -25,10 +25,9 @@ Fields = dict[int, list[int | memoryview]]
 _LAYER_KINDS = ((100, 1, 7), (2, 4, 6))
 _PRIOR_BOX = 203
 _SUFFIX = "_mbox_priorbox"
-# Blobs of a network have four dimensions; its fields are layers, blobs and settings, hundreds in all, and numbers
-# that are written one by one in old files.
+# Blobs of a network have four dimensions, its messages hundreds of fields; numbers are packed into one.
 _MOST_DIMENSIONS = 8
-_MOST_FIELDS = 200_000
+_MOST_FIELDS = 20_000
 
 
 def read_caffemodel(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -24,7 +24,7 @@ _REMEDY = "Is it a weights file, copied whole?"
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """Read a `.pth`, `.pt`, `.safetensors`, `.npz` or `.caffemodel` file as name -> tensor, on the CPU.
 
-    A network wrapped with its optimizer is unwrapped, and prefixes that wrappers put before every name (`module.`, `_orig_mod.`) go.
+    A network wrapped with its optimizer is unwrapped; prefixes that wrappers put before every name (`module.`) go.
 
     Raises:
         CheckpointError: missing, damaged, without tensors, or holding objects whose loading could run code.
