@@ -119,9 +119,9 @@ def read_size(path: str | Path) -> tuple[int, int]:
     try:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ImageDecodeError("is not a regular file", place=path, remedy="Remove it from the folder.")
+            raise ValueError("it is not a regular file")
         if status.st_size > MAX_BYTES:
-            raise ImageDecodeError(f"has {status.st_size:,} bytes, more than {MAX_BYTES:,}", place=path)
+            raise ValueError(f"it has {status.st_size:,} bytes, more than {MAX_BYTES:,}")
         if status.st_size == 0:
             raise ImageDecodeError("is empty (0 bytes)", place=path, remedy="Replace or remove it.")
         with Path(path).open("rb") as file, _open_header(file, str(path)) as header:

@@ -70,7 +70,7 @@ def test_sizes_that_are_not_there_are_not_believed(tmp_path, data, problem):
 
 
 def test_what_unpacks_to_gigabytes_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr("ssd.weights.files.npz._LARGEST", 1000)
+    monkeypatch.setattr("ssd.weights.files.npz.LARGEST", 1000)
     archive(tmp_path / "x.npz", header("(1000,)") + bytes(4000))
     with pytest.raises(CheckpointError, match=r"it unpacks to 0\.0 GB"):
         read_npz(tmp_path / "x.npz")
