@@ -156,13 +156,13 @@ def killed_around(nursery: Nursery, folder: Path, moment: tuple[str, str, int, i
     """Train with a kill at this moment; false where the run ended before."""
     holder, name, call, after = moment
     first = KILL_AROUND.format(holder=holder, name=name, call=call, after=after)
-    (ended,) = nursery.run("train", *words(folder), first=first)
-    assert ended.code in (0, -signal.SIGKILL), ended.err
+    (ended,) = nursery.run("train", *words(folder), first=first, timeout=300)
+    assert (ended.code in (0, -signal.SIGKILL), ended.hung) == (True, False), ended.err
     return ended.code == -signal.SIGKILL
 
 
 def assert_resumes_as_if_nothing_happened(nursery: Nursery, folder: Path, reference: Path) -> None:
-    (ended,) = nursery.run("train", *words(folder))
+    (ended,) = nursery.run("train", *words(folder), timeout=300)
     assert ended.code == 0, ended.err
     assert_equal_runs(folder, reference)
     for table in ("train", "val"):

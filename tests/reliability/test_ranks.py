@@ -25,7 +25,7 @@ def add(self, step, lr, parts, *rest):
     return real(self, step, lr, parts, *rest)
 loss_monitor.LossMonitor.add = add
 """
-SHORT_TIMEOUT = "import datetime, ssd.system.distributed\nssd.distributed.TIMEOUT = datetime.timedelta(seconds=3)\n"
+SHORT_TIMEOUT = "import datetime, ssd.system.distributed\nssd.system.distributed.TIMEOUT = datetime.timedelta(seconds=3)\n"
 THREE = ("train.batch_size=6",)
 
 
@@ -89,7 +89,7 @@ def test_a_process_that_never_comes_is_told(nursery: Nursery, tmp_path: Path) ->
 
 
 def test_ranks_with_different_configs_stop_on_all(nursery: Nursery, tmp_path: Path) -> None:
-    first = "import ssd.experiment.config as c\nreal = c.load\nc.load = lambda p, o=(): real(p, [*o, f'seed={rank}'])\n"
+    first = "import ssd.experiment.config_file as c\nreal = c.load\nc.load = lambda p, o=(): real(p, [*o, f'seed={rank}'])\n"
     ended = nursery.run("train", *words(tmp_path, *THREE), ranks=3, first=first, timeout=30)
     assert [rank.code for rank in ended] == [2] * 3
     assert all("disagree on the config or the data" in rank.err for rank in ended)
