@@ -25,7 +25,9 @@ def add(self, step, lr, parts, *rest):
     return real(self, step, lr, parts, *rest)
 loss_monitor.LossMonitor.add = add
 """
-SHORT_TIMEOUT = "import datetime, ssd.system.distributed\nssd.system.distributed.TIMEOUT = datetime.timedelta(seconds=3)\n"
+SHORT_TIMEOUT = (
+    "import datetime, ssd.system.distributed\nssd.system.distributed.TIMEOUT = datetime.timedelta(seconds=3)\n"
+)
 THREE = ("train.batch_size=6",)
 
 
