@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from jaxtyping import Num, UInt8
 
-from ssd.errors import ImageError
+from ssd.errors import ImageError, SSDError
+from ssd.system.files import NO_SPACE, write_atomic
 
 Color = tuple[int, int, int]
 
@@ -190,12 +191,16 @@ def encode_image(image: UInt8[np.ndarray, "H W 3"], suffix: str) -> bytes:
 
 
 def write_image(path: Path, image: UInt8[np.ndarray, "H W 3"]) -> None:
-    """Write an RGB image; the suffix says the format.
+    """Write an RGB image, whole or not at all; the suffix says the format.
 
     Raises:
         ImageError: an unknown suffix, or a place that cannot be written to.
+        SSDError: no space left, which the next image meets as well.
     """
+    encoded = encode_image(image, path.suffix.lower())
     try:
-        path.write_bytes(encode_image(image, path.suffix.lower()))
-    except OSError as error:
-        raise ImageError(f"cannot be written ({error.strerror})", place=path) from None
+        write_atomic(path, encoded)
+    except SSDError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_SPACE:
+            raise
+        raise ImageError(error.problem, place=path, remedy=error.remedy) from None

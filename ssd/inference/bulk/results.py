@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
-from ssd.errors import ArgumentError, ImageError
+from ssd.errors import ArgumentError, ImageError, printable
 from ssd.inference.bulk.coco_ids import CocoIds
 from ssd.inference.bulk.journal import JOURNAL, Done, Row, read_rows, write_row
 from ssd.inference.bulk.sources import Source
+from ssd.system.files import write_atomic
 
 if TYPE_CHECKING:
     from ssd.inference.detections import Detections
@@ -43,7 +44,8 @@ class Results:
         self._lines: TextIO = (folder / JOURNAL).open("a", encoding="utf-8")
         if "yolo" in formats:
             (folder / "labels").mkdir(exist_ok=True)
-            (folder / "classes.txt").write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
+            lines = "".join(f"{printable(name)}\n" for name in class_names)
+            write_atomic(folder / "classes.txt", lines.encode())
 
     def close(self) -> None:
         """Close the journal."""
@@ -63,7 +65,7 @@ class Results:
             files.append(f"labels/{name}.txt" if frame is None else f"labels/{name}/{frame:06d}.txt")
             path = self.folder / files[-1]
             path.parent.mkdir(exist_ok=True)
-            path.write_text(found.to_yolo(), encoding="utf-8")
+            write_atomic(path, found.to_yolo().encode())
         return files
 
     def add_image(self, source: Source, outcome: "Detections | ImageError", files: Sequence[str] = ()) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from ssd.errors import ArgumentError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {
     ".mp4",
     ".m4v",
@@ -94,7 +94,10 @@ def _files(name: str, suffixes: set[str], wanted: str, recursive: bool) -> list[
 
 
 def _with_suffix(paths: Iterable[Path], suffixes: set[str]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in suffixes and path.is_file())
+    """Files of these kinds; `._name` is what macOS notes about another file."""
+    return sorted(
+        path for path in paths if path.suffix.lower() in suffixes and not path.name.startswith("._") and path.is_file()
+    )
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -105,7 +108,7 @@ def _fixed_part(pattern: Path) -> Path:
 def _of_file(path: Path, key: str) -> Source:
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return Source(str(path), "video", key, ".mp4")
-    drawable = path.suffix.lower() in SUFFIXES - {".gif"}
+    drawable = path.suffix.lower() in SUFFIXES - {".gif", ".jfif"}
     return Source(str(path), "image", key, path.suffix if drawable else ".png")
 
 
