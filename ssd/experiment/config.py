@@ -92,7 +92,7 @@ class DataConfig:
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     # Class names in the order of their labels; null reads them from the data.
     classes: tuple[str, ...] | None = None
-    # Stop at boxes without area and at unknown classes, or drop those objects.
+    # Stop at boxes without area (above one in a thousand) and at unknown classes, or drop those objects.
     bad_objects: Literal["error", "drop"] = "error"
     # Stop at images that cannot be decoded, or train on another image instead.
     bad_images: Literal["error", "skip"] = "error"
