@@ -231,7 +231,7 @@ def test_thousands_of_objects_in_one_image_are_matched_in_little_time(objects, s
     boxes = torch.cat([low, low + 0.05], dim=1)
     valid = torch.ones(1, objects, dtype=torch.bool)
     targets = Targets(boxes[None], torch.zeros(1, objects, dtype=torch.long), ~valid, valid)
-    tiled = tiled_boxes(factory.ssd300(("cell",)).boxes)
+    tiled = tiled_boxes(factory.settings_for(("cell",), input_size=300).boxes)
     started = time.process_time()
     matches = match(tiled, targets, LossRules())
     assert time.process_time() - started < seconds
