@@ -54,7 +54,7 @@ class Search:
         for path, data in zip(paths, images, strict=True):
             rows.append({"path": path})
             try:
-                images.append(decode(data, path or "a image"))
+                images.append(decode(data, path or "an image"))
             except ImageError as error:
                 rows[-1] |= {"error": str(error), "detections": []}
         found = iter(self.detector.detect_batch(images, score_threshold=self.score_threshold))
@@ -109,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Detect; the exit code is 2 for a mistake of the user's and when a image could not be read."""
+    """Detect; the exit code is 2 for a mistake of the user's and when an image could not be read."""
     args = parser().parse_args(argv)
     if "://" not in args.output and Path(args.output).is_dir() and any(Path(args.output).iterdir()):
         raise ArgumentError("is not empty", place=args.output, remedy="Name a new folder.")

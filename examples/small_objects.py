@@ -28,7 +28,7 @@ MATCH_IOU = 0.5
 
 @dataclass
 class Sheet:
-    """A image with the boxes (N, 4) and class names of its objects."""
+    """An image with the boxes (N, 4) and class names of its objects."""
 
     image: np.ndarray
     boxes: np.ndarray
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     singles = list(sheets(args.data, args.split, 1, args.limit * args.grid**2))
     height, width = pages[0].image.shape[:2]
     print(f"{len(pages)} sheets of {width} x {height}, {sum(len(page.names) for page in pages)} objects\n")
-    print("| tiles | recall | precision | s a image |\n| --- | --- | --- | --- |")
+    print("| tiles | recall | precision | s an image |\n| --- | --- | --- | --- |")
     rows = [(str(tiles), tiles, pages) for tiles in (None, 2, 3, 4, "auto")]
     for title, tiles, searched in [*rows, ("the images one by one", None, singles)]:
         count, seconds = measure(detector, searched, args.score_threshold, tiles)

@@ -51,11 +51,11 @@ class UnknownOptionError(ArgumentError, TypeError):
 
 
 class ImageError(SSDError, ValueError):
-    """A image given to the detector is not one: wrong kind, dtype, shape or range."""
+    """An image given to the detector is not one: wrong kind, dtype, shape or range."""
 
 
 class ImageDecodeError(ImageError):
-    """A image file cannot be decoded whole: missing, empty, truncated, too large, or not a image."""
+    """An image file cannot be decoded whole: missing, empty, truncated, too large, or not an image."""
 
 
 class DatasetError(SSDError, ValueError):

@@ -38,7 +38,7 @@ class Sample:
     crowd: Bool[np.ndarray, "N"]
     path: str
     image_id: int | str
-    shrink: int = 1  # the boxes are pixels of a image so many times as large: it was decoded at a reduced size
+    shrink: int = 1  # the boxes are pixels of an image so many times as large: it was decoded at a reduced size
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Images: from a file, bytes or array to upright uint8 RGB, and from there to what the network reads.
 
-A image is decoded whole or not at all. Its header is read first, so that a file which is no image, or declares more
+An image is decoded whole or not at all. Its header is read first, so that a file which is no image, or declares more
 pixels than it should, is refused before memory is spent on it. `cv2.imdecode` does the decoding: unlike `cv2.imread` it
 returns nothing for a truncated file, and it applies the EXIF orientation, drops alpha and scales 16 bits to 8.
 """
@@ -38,7 +38,7 @@ _ACCEPTED = (
 
 
 def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H W 3"]:
-    """Read a image file: upright, RGB, 8 bits.
+    """Read an image file: upright, RGB, 8 bits.
 
     Raises:
         ImageDecodeError: the file is missing, empty, no image, too large, truncated or damaged.
@@ -52,7 +52,7 @@ def load_shrunk(path: str | Path, shrink: int) -> tuple[UInt8[np.ndarray, "H W 3
 
 
 def decode(data: bytes, place: str = "image bytes", *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H W 3"]:
-    """Decode the bytes of a image file; `place` names it in errors."""
+    """Decode the bytes of an image file; `place` names it in errors."""
     return decode_shrunk(data, 1, place, max_pixels=max_pixels)[0]
 
 
@@ -135,7 +135,7 @@ def read_size(path: str | Path) -> tuple[int, int]:
 
 
 def as_image(source: object, *, bgr: bool = False) -> UInt8[np.ndarray, "H W 3"]:
-    """Turn anything that people call a image into upright uint8 RGB.
+    """Turn anything that people call an image into upright uint8 RGB.
 
     Arrays are RGB; `bgr=True` says that an array comes from OpenCV. It has no meaning for files and PIL images.
 
@@ -151,7 +151,7 @@ def as_image(source: object, *, bgr: bool = False) -> UInt8[np.ndarray, "H W 3"]
     if isinstance(source, Tensor):
         source = _array_of(source)
     if not isinstance(source, np.ndarray):
-        raise ImageError(f"{type(source).__name__} is not a image", place="image", remedy=_ACCEPTED)
+        raise ImageError(f"{type(source).__name__} is not an image", place="image", remedy=_ACCEPTED)
     image = _from_array(np.asarray(source))  # a matrix would keep two dimensions
     return np.ascontiguousarray(image[..., ::-1] if bgr else image)
 
@@ -186,7 +186,7 @@ def _open_header(file: io.BytesIO | io.BufferedReader, place: str) -> Image.Imag
     except Exception as error:  # a damaged header makes PIL's parsers raise nearly anything
         file.seek(0)
         text = file.read(64).lstrip().lower()
-        reason = "is text or HTML, not a image" if text.startswith((b"<", b"{")) else "is not a image"
+        reason = "is text or HTML, not an image" if text.startswith((b"<", b"{")) else "is not an image"
         remedy = f"Known formats: {', '.join(FORMATS)}."
         raise ImageDecodeError(f"{reason} ({type(error).__name__})", place=place, remedy=remedy) from None
 
@@ -234,4 +234,4 @@ def _from_array(array: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
             raise ImageError(f"{seen} has values from {low:g} to {high:g}", place="image", remedy=_ACCEPTED)
         pixels = np.rint(array.transpose(1, 2, 0) * 255).astype(np.uint8)
         return np.repeat(pixels, 3, axis=2) if shape[0] == 1 else pixels
-    raise ImageError(f"{seen} is not a image", place="image", remedy=_ACCEPTED)
+    raise ImageError(f"{seen} is not an image", place="image", remedy=_ACCEPTED)

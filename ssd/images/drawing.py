@@ -1,4 +1,4 @@
-"""Boxes with readable labels on a image of any size, with OpenCV alone.
+"""Boxes with readable labels on an image of any size, with OpenCV alone.
 
 Line width and letters follow the size of the image, labels never leave it, and a class keeps its colour from one
 image to the next. Images are uint8 RGB, boxes pixels.
@@ -185,7 +185,7 @@ def encode_image(image: UInt8[np.ndarray, "H W 3"], suffix: str) -> bytes:
         raise ImageError(f"no image format has the suffix {suffix!r}", remedy="Use .jpg, .png or .webp.")
     done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:
-        raise ImageError(f"a image of shape {image.shape} cannot be written as {suffix}", remedy="Use .png.")
+        raise ImageError(f"an image of shape {image.shape} cannot be written as {suffix}", remedy="Use .png.")
     encoded: bytes = data.tobytes()
     return encoded
 

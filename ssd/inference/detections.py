@@ -14,7 +14,7 @@ from ssd.errors import ArgumentError, ImageDecodeError, ImageError
 from ssd.inference import converters
 
 READABLE_SCORE = 0.5
-"""Where drawing begins unless the caller has chosen a threshold: below it a image fills with guesses."""
+"""Where drawing begins unless the caller has chosen a threshold: below it an image fills with guesses."""
 
 
 _Image = UInt8[np.ndarray, "H W 3"]
@@ -242,7 +242,7 @@ class Detections:
 
     def __repr__(self) -> str:
         height, width = self.image_size
-        place = self.source if isinstance(self.source, Path) else "a image"
+        place = self.source if isinstance(self.source, Path) else "an image"
         best = ", ".join(f"{found.name} {found.score:.2f}" for found in self[:5]) + (", ..." if len(self) > 5 else "")
         return f"<{len(self)} detections in {place} ({width}x{height}){': ' + best if len(self) else ''}>"
 

@@ -1,6 +1,6 @@
 """Small objects in a large image: it is cut into overlapping tiles, and what is found in them is put together.
 
-A network sees every image at the size of its input, so an object of 20 pixels in a image of 4000 shrinks to one or
+A network sees every image at the size of its input, so an object of 20 pixels in an image of 4000 shrinks to one or
 two. In a tile it keeps more of its size. The whole image is searched too: that is where large objects come from.
 
 An object on the border between two tiles is seen cut by one of them. The tiles overlap, so the other one sees it whole
@@ -33,7 +33,7 @@ _AUTO_REDUCTION = 2.5
 
 
 class Window(NamedTuple):
-    """A part of a image: whole pixels, the last ones excluded."""
+    """A part of an image: whole pixels, the last ones excluded."""
 
     left: int
     top: int

@@ -1,4 +1,4 @@
-"""What GoogLeNet's auxiliary heads learn here: which classes are in the image at all."""
+"""The loss of GoogLeNet's auxiliary heads, which learn here which classes are in the image."""
 
 from collections.abc import Sequence
 
@@ -13,8 +13,8 @@ from ssd.structures import Targets
 def presence_loss(logits: Sequence[Float[Tensor, "B n"]], targets: Targets) -> Float[Tensor, ""]:
     """Binary cross entropy, mean over images and classes, summed over the heads.
 
-    GoogLeNet's heads (Szegedy et al., "Going deeper with convolutions", section 5) learn the one class of a image;
-    a image to detect in has many, so each class is a question of its own. A crowd counts as its class.
+    GoogLeNet's heads (Szegedy et al., "Going deeper with convolutions", section 5) learn the one class of an image;
+    an image to detect in has many, so each class is a binary decision. A crowd region counts as its class.
     """
     loss = targets.boxes.new_zeros(())
     for head in logits:
@@ -23,7 +23,7 @@ def presence_loss(logits: Sequence[Float[Tensor, "B n"]], targets: Targets) -> F
 
 
 def present(targets: Targets, num_classes: int) -> Float[Tensor, "B n"]:
-    """1 for each class of which a image has an object, else 0."""
+    """1 for each class of which an image has an object, else 0."""
     wanted = targets.boxes.new_zeros(len(targets.labels), num_classes + 1, dtype=torch.float32)
     # Padding goes to a column of its own, which is dropped.
     wanted.scatter_(1, torch.where(targets.valid, targets.labels, num_classes), 1.0)

@@ -1,7 +1,7 @@
 """The best overlap of a box with thousands of default boxes, without overlapping it with each of them.
 
-Default boxes of one shape lie on a grid, so width and height of the shared part can be chosen apart: the best column
-and the best row together are the best cell. This is exact, and a fit that tries hundreds of sizes takes seconds.
+Default boxes of one shape lie on a grid, so the width and the height of the intersection are independent: the best
+column and the best row meet in the best cell. This is exact, and a fit that tries hundreds of sizes takes seconds.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from ssd.boxes import area, to_cxcywh
 from ssd.multibox.default_boxes import boxes_per_cell, default_boxes
 from ssd.settings import BoxSettings
 
-REACHED = 0.5  # the threshold of matching
+REACHED = 0.5  # the IoU threshold of matching
 _AT_ONCE = 4096  # boxes; keeps what they share with every column in the cache
 _Level = tuple[Tensor, Tensor, Tensor]  # columns (G), rows (G), shapes (A, 2)
 
@@ -50,7 +50,7 @@ def _best_of_levels(boxes: Float[Tensor, "N 4"], levels: Iterable[_Level]) -> Fl
 def _shared(
     low: Float[Tensor, "N"], high: Float[Tensor, "N"], centres: Float[Tensor, "G"], sides: Float[Tensor, "A"]
 ) -> Float[Tensor, "N A"]:
-    """The longest stretch that [low, high] shares with a stretch of each length, over all centres."""
+    """The longest intersection of the interval [low, high] with an interval of each length, over all centres."""
     starts, ends = centres[:, None] - sides / 2, centres[:, None] + sides / 2  # G, A
     stretch = torch.minimum(high[:, None, None], ends) - torch.maximum(low[:, None, None], starts)
     return stretch.amax(dim=1).clamp_(min=0)

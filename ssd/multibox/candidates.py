@@ -1,4 +1,4 @@
-"""What suppression chooses from."""
+"""The candidates among which suppression chooses."""
 
 from dataclasses import dataclass
 
@@ -12,6 +12,6 @@ class Candidates:
 
     boxes: Float[Tensor, "B P 4"]
     scores: Float[Tensor, "B P"]
-    labels: Int[Tensor, "B P"]  # from 0, background gone
+    labels: Int[Tensor, "B P"]  # from 0, without background
     accepted: Bool[Tensor, "B P"]  # above the threshold, and among the `top_k` of their class
-    more: Bool[Tensor, "B"]  # the last pair is above the threshold, so the next one may be
+    more: Bool[Tensor, "B"]  # whether the last pair is above the threshold, so that the next one may be too

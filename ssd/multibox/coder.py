@@ -1,4 +1,4 @@
-"""How a box becomes four numbers, and back: equation 2 of the paper."""
+"""Encoding a box as four offsets, and decoding it: equation 2 of the paper."""
 
 import math
 

@@ -1,8 +1,7 @@
-"""Which boxes are tiled over the image: the scale rule of the paper, its tables, and the tiling itself.
+"""Default boxes (also called anchors or priors): scales by the paper's rule and tables, and the tiling of the image.
 
-Default boxes are what other codes call anchors or priors. Inside a cell the order is Caffe's: the small square, the
-square of the geometric mean, then for each aspect ratio the wide box and the tall one. Cells go row by row, levels from
-fine to coarse.
+The order inside a cell is Caffe's: the small square, the square of the geometric mean, then for each aspect ratio the
+wide box and the tall one. Cells go row by row, levels from fine to coarse.
 """
 
 import math
@@ -33,8 +32,8 @@ def scales(levels: int, table: Table = "voc", input_size: int = 300) -> tuple[fl
     """Box sizes as fractions of the image, one more than there are levels: level i goes from scale i to scale i + 1.
 
     Equation 4 of the paper as its scripts compute it, in whole percent, the first level apart. Inputs nearer to 512
-    than to 300 take the 512 row of the table. A level that is alone has the whole range. `fine` is VOC's rule with
-    the first size of COCO's.
+    than to 300 take the 512 row of the table. A single level has the whole range. `fine` is VOC's rule with the first
+    size of COCO's.
     """
     row = 300 if input_size < 406 else 512
     first, low = _RATIOS["voc" if table == "fine" else table, row]
@@ -47,7 +46,7 @@ def scales(levels: int, table: Table = "voc", input_size: int = 300) -> tuple[fl
 
 
 def aspect_ratios(levels: int) -> tuple[tuple[float, ...], ...]:
-    """Ratio 2 alone on the first level and the last two, 2 and 3 between (section 3.1)."""
+    """Aspect ratio 2 on the first level and the last two, 2 and 3 on those between (section 3.1)."""
     return tuple((2.0,) if i == 0 or i >= levels - 2 else (2.0, 3.0) for i in range(levels))
 
 
@@ -78,9 +77,9 @@ def box_settings(
 ) -> BoxSettings:
     """Settings by the paper's rule; `min_sizes` and `max_sizes` (fractions of the image) and `ratios` replace it.
 
-    `grids` are all levels of the network, and `levels` those of them that have boxes, if not all: each keeps its step
-    and its ratios, and the sizes are spread over those that remain. `truncate` cuts sizes to whole pixels as Caffe's
-    integer fields do: 35, 76, 153 and so on for SSD512.
+    `grids` are all levels of the network; `levels` are those with boxes, if not all. Each keeps its step and its
+    ratios, and the sizes are spread over them. `truncate` cuts sizes to whole pixels as Caffe's integer fields do:
+    35, 76, 153 and so on for SSD512.
 
     Raises:
         ConfigError: sizes or ratios for another number of levels.
@@ -90,7 +89,7 @@ def box_settings(
     rule = scales(len(places), table, input_size)
     largest = rule[1:]
     if table == "fine" and len(places) > 1:
-        # The second square of the first level is twice the first, about VOC's: nothing between the two is out of reach.
+        # The second square of the first level has twice the side of the first, about as for VOC.
         largest = (4 * rule[0], *rule[2:])
     small, large, ratios = min_sizes or rule[:-1], max_sizes or largest, ratios or tuple(all_ratios[p] for p in places)
     tiled = tuple(grids[p] for p in places)

@@ -2,9 +2,9 @@
 
 Greedy suppression keeps a candidate if no kept candidate before it (better, of its class and image) overlaps it too
 much. That is one equation for the whole batch: kept = accepted and not (kept @ overlaps). Iterating it from `accepted`
-settles: after round r every candidate whose chain of better neighbours is at most r long has its final answer, since
-the first of a chain depends on nobody. When two rounds in a row agree, the equation holds for all, and it has one
-solution. Nothing here is read on the host, and no library operator is needed, so the graph of it can be captured.
+converges: after round r every candidate with a chain of at most r better neighbours has its final answer, since the
+first of a chain depends on no other. When two rounds in a row agree, the equation holds for all, and its solution is
+unique. Nothing here is read on the host, and no library operator is needed, so the graph of it can be captured.
 """
 
 import torch
@@ -15,7 +15,7 @@ from ssd.boxes import REACH, iou
 from ssd.multibox.candidates import Candidates
 
 ROUNDS = 12
-"""Dense images of one class settled after 9 rounds at most; those that do not are marked."""
+"""Dense images of one class converged after 9 rounds at most; images that do not are marked."""
 
 
 def suppress_by_fixpoint(
@@ -23,7 +23,7 @@ def suppress_by_fixpoint(
 ) -> tuple[Bool[Tensor, "B P"], Bool[Tensor, "B"]]:
     """Mark the candidates that greedy suppression keeps, and the images for which `rounds` sufficed.
 
-    Overlaps are computed in double precision, as `postprocess.suppress` has them, so that both draw the same line.
+    Overlaps are computed in double precision, as in `postprocess.suppress`, so that both keep the same candidates.
     """
     rivals = _rivals(candidates, iou_threshold)
     kept = before = candidates.accepted

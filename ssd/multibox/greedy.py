@@ -15,18 +15,18 @@ from torch import Tensor
 from ssd.boxes import iou
 
 _LEVELS = (2.0, 0.4, 0.2, 0.05, 0.0)  # overlaps between two of them are sorted together, in halves where they are many
-_OBJECTS_AT_ONCE = 32  # what they share with the default boxes near them stays in the cache
-_PAIRS_AT_ONCE = 2048  # between two looks at what is still free
+_OBJECTS_AT_ONCE = 32  # their overlaps with the default boxes near them stay in the cache
+_PAIRS_AT_ONCE = 2048  # after so many the free objects and default boxes are looked up again
 _MOST_PAIRS = 2_000_000  # sorted at once: 16 MB of keys
-_PLACE_BITS = 33  # of a key, for the object and the default box; the overlap's 30 bits stand above them
+_PLACE_BITS = 33  # low bits of a key, for the object and the default box; the 30 bits of the overlap are above them
 
 
 def neighbours(
     boxes: Float[Tensor, "N 4"], default_boxes: Float[Tensor, "K 4"]
 ) -> Iterator[tuple[Int[Tensor, "n"], Int[Tensor, "k"], Float[Tensor, "n k"]]]:
-    """A few objects at a time: their rows, the default boxes near them, both ascending, and the overlaps.
+    """Yield for a few objects at a time their rows, the default boxes near them (both ascending), and the overlaps.
 
-    Default boxes that are left out overlap none of these objects.
+    The other default boxes overlap none of these objects.
     """
     for rows in _groups(boxes):
         here = boxes[rows]
@@ -38,7 +38,7 @@ def neighbours(
 
 
 def _groups(boxes: Float[Tensor, "N 4"]) -> Iterator[Int[Tensor, "n"]]:
-    """Rows of objects that lie close to each other: stripes across the image, top to bottom."""
+    """Yield rows of objects that lie close together: stripes across the image, top to bottom."""
     stripes = max(1, round((len(boxes) / _OBJECTS_AT_ONCE) ** 0.5))
     centre_x, centre_y = (boxes[:, :2] + boxes[:, 2:]).clamp(0, 2).unbind(dim=1)
     order = ((centre_x * stripes / 2).floor() * 4 + centre_y).argsort(stable=True)
@@ -49,7 +49,7 @@ def _groups(boxes: Float[Tensor, "N 4"]) -> Iterator[Int[Tensor, "n"]]:
 def match_greedily(
     boxes: Float[Tensor, "N 4"], default_boxes: Float[Tensor, "K 4"], taken: Int[Tensor, "T"]
 ) -> Int[Tensor, "N"]:
-    """The default box of each object, greatest overlap first; `taken` ones are not free. K stands for none.
+    """The default box of each object, matched in order of decreasing overlap without the `taken` ones; K is none.
 
     Ties go to the lower object, then to the lower default box.
     """
@@ -70,7 +70,7 @@ def match_greedily(
             intervals += [(low, middle), (middle, high)]
         else:
             _take(keys, own_box, is_free)
-    # What overlaps nothing that is free takes the free default boxes in order.
+    # Objects that overlap no free default box take the free ones in order.
     left, free_boxes = (own_box == len(default_boxes)).nonzero()[0], is_free.nonzero()[0]
     count = min(len(left), len(free_boxes))
     own_box[left[:count]] = free_boxes[:count]
@@ -85,14 +85,14 @@ def _sorted_pairs(
     interval: tuple[float, float],
     most: int | None,
 ) -> Int[np.ndarray, "P"] | None:
-    """Keys of the pairs whose overlap is in [low, high) and not 0, in the order of matching; None if over `most`."""
+    """Keys of the pairs with an overlap in [low, high) above 0, in the order of matching; None if more than `most`."""
     low, high = interval
     parts: list[Int[Tensor, p]] = []
     count = 0
     for rows, columns, overlap in neighbours(boxes[objects], default_boxes[free]):
         row, column = ((overlap >= low) & (overlap < high) & (overlap > 0)).nonzero(as_tuple=True)
         place = objects[rows[row]] * len(default_boxes) + free[columns[column]]
-        # A float that is not negative compares like its bits.
+        # Floats that are not negative have the same order as their bits.
         bits = overlap[row, column].view(torch.int32).long()
         parts.append((bits << _PLACE_BITS) + (2**_PLACE_BITS - 1 - place))
         count += len(place)
@@ -104,7 +104,7 @@ def _sorted_pairs(
 
 
 def _take(keys: Int[np.ndarray, "P"], own_box: Int[np.ndarray, "N"], is_free: Bool[np.ndarray, "K"]) -> None:
-    """Go through sorted pairs and join those whose object and default box are both free, in place."""
+    """Match, in place, each of the sorted pairs in which both the object and the default box are free."""
     num_boxes = len(is_free)
     places = 2**_PLACE_BITS - 1 - (keys & (2**_PLACE_BITS - 1))
     for start in range(0, len(places), _PAIRS_AT_ONCE):

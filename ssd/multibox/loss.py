@@ -17,15 +17,15 @@ from ssd.settings import LossRules
 from ssd.structures import Predictions, Targets
 from ssd.system.device import on_cpu
 
-# Rows of logits softened at once on the CPU: 0.75 MB of 91 columns.
+# Rows of logits that go through the softmax at once on the CPU: 0.75 MB of 91 columns.
 _ROWS_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
 class LossParts:
-    """The loss and what it is made of. Both parts are normalised.
+    """The loss and its parts, normalised.
 
-    `auxiliary` is what heads that only train add, already multiplied by their weight.
+    `auxiliary` is the loss of heads that exist only in training, already multiplied by its weight.
     """
 
     box: Float[Tensor, ""]
@@ -35,7 +35,7 @@ class LossParts:
 
     @property
     def total(self) -> Float[Tensor, ""]:
-        """What backward starts from."""
+        """The sum of the parts, from which gradients are computed."""
         return self.box + self.confidence + self.auxiliary
 
 
@@ -49,15 +49,15 @@ def multibox_loss(
     *,
     positives: Tensor | None = None,
 ) -> LossParts:
-    """Compare a batch's predictions with what its default boxes answer for.
+    """Compare a batch's predictions with the objects that its default boxes are matched to.
 
-    Both parts are sums over the batch, divided by the matched default boxes of the batch, or by `positives` where it is
-    given (matched boxes of all processes over their number); at least by 1. An image without objects teaches background
-    through `negatives_per_empty_image` boxes; 0 is the paper, where it teaches nothing. Sums are made in float32,
-    whatever the predictions are. Without anything to learn the loss is a zero that is still connected to the network.
+    Both parts are sums over the batch, divided by the number of matched default boxes, or by `positives` where it is
+    given (the mean number over all processes); at least by 1. An image without objects contributes
+    `negatives_per_empty_image` negatives; with 0, as in the paper, it contributes nothing. Sums are in float32,
+    whatever the dtype of the predictions. A batch that contributes nothing gives a zero with a gradient.
 
-    It relies on finite boxes with an area and on labels from 0 to C - 2 in every valid row: whatever reads annotations
-    checks that (`ssd.data.loading.batches.load_checked`), where the image can still be named.
+    Every valid row must have a finite box with an area and a label from 0 to C - 2:
+    `ssd.data.loading.batches.load_checked` ensures it while the image can still be named.
     """
     matched = matches.object_index >= 0
     count = matched.sum()
@@ -74,10 +74,10 @@ def multibox_loss(
 def hard_negatives(
     logits: Float[Tensor, "B K C"], candidates: Bool[Tensor, "B K"], wanted: Int[Tensor, "B"]
 ) -> Bool[Tensor, "B K"]:
-    """Mark the `wanted` candidates of each image that are least sure to be background; ties go to the lower index."""
-    # A loss that is not a number counts as the worst: it must reach the sum, where the training loop sees it.
+    """Mark the `wanted` candidates of each image with the highest loss; ties go to the lower index."""
+    # NaN counts as the highest: it must reach the sum, where the training loop sees it.
     loss = _background_loss(logits).nan_to_num(nan=torch.inf, posinf=torch.inf).masked_fill_(~candidates, -torch.inf)
-    # Off the CPU nobody waits for `wanted`: everything is ranked.
+    # Off the CPU everything is ranked, so that the host need not wait for `wanted`.
     most = int(wanted.max().clamp(max=loss.shape[1])) if on_cpu(loss) else loss.shape[1]
     if most == 0:
         return torch.zeros_like(candidates)
@@ -96,17 +96,17 @@ def _negatives_wanted(targets: Targets, matched: Bool[Tensor, "B K"], rules: Los
 
 @torch.no_grad()
 def _background_loss(logits: Float[Tensor, "B K C"]) -> Float[Tensor, "B K"]:
-    """Cross entropy of every default box if it were background."""
+    """Cross entropy of every default box with background as its class."""
     if not on_cpu(logits):
         return -logits.float().log_softmax(dim=-1)[..., 0]
-    # Piece by piece, for the cache: the batch at once would be written to memory to be read for one column of it.
+    # A few rows at a time stay in the cache; the softmax of the whole batch would go through memory.
     pieces = torch.split(logits.flatten(0, 1), _ROWS_AT_ONCE)
     return torch.cat([-piece.float().log_softmax(dim=-1)[:, 0] for piece in pieces]).view(logits.shape[:2])
 
 
 def _classes(targets: Targets, matches: Matches) -> Int[Tensor, "B K"]:
-    """The column of the logits that is right for each default box: 0 for background, else label + 1."""
-    # One more column, so that index -1 and a batch without any object find something: background.
+    """The correct column of the logits for each default box: 0 for background, else label + 1."""
+    # The appended column is background, for index -1 and for a batch without any object.
     columns = F.pad(targets.labels + 1, (0, 1))
     index = matches.object_index
     return columns.gather(1, torch.where(index >= 0, index, columns.shape[1] - 1))
@@ -116,7 +116,7 @@ def _confidence_loss(
     logits: Float[Tensor, "B K C"], classes: Int[Tensor, "B K"], chosen: Bool[Tensor, "B K"], label_smoothing: float
 ) -> Float[Tensor, ""]:
     logits, classes, chosen = logits.flatten(0, 1), classes.flatten(), chosen.flatten()
-    if on_cpu(logits):  # a small share of the rows: worth looking up which
+    if on_cpu(logits):  # only a small share of the rows is needed
         rows = chosen.nonzero()[:, 0]
         logits, classes = logits.index_select(0, rows), classes[rows]
         return F.cross_entropy(logits.float(), classes, reduction="sum", label_smoothing=label_smoothing)
@@ -138,7 +138,7 @@ def _box_loss(
         rows = images * index.shape[1] + columns
         wanted = encode(boxes[images, index[images, columns]], default_boxes[columns], variances)
         return F.smooth_l1_loss(offsets.flatten(0, 1).index_select(0, rows).float(), wanted, reduction="sum")
-    # Unmatched default boxes stand in for their own object: a finite offset, then left out of the sum.
+    # Unmatched default boxes are encoded relative to themselves, which is finite, and then left out of the sum.
     boxes = F.pad(boxes, (0, 0, 0, 1))
     matched = (index >= 0)[..., None]
     chosen = boxes.gather(1, torch.where(index >= 0, index, 0)[..., None].expand(-1, -1, 4))

@@ -1,8 +1,8 @@
-"""Which object each default box answers for: section 2.2, "Matching strategy".
+"""Matching default boxes to objects: section 2.2, "Matching strategy".
 
 1. Every object gets a default box of its own: the pair with the greatest overlap first, then the greatest among what
-   is left, and so on. No object loses its box to a neighbour, which is where most ports differ from the original.
-2. Every other default box whose best overlap reaches the threshold answers for that object.
+   is left, and so on. No object loses its box to a neighbour; most ports differ from the original here.
+2. Every other default box with a best overlap of at least the threshold is matched to that object.
 
 Ties go to the lower object, then to the lower default box. Nothing here waits for a CUDA device.
 """
@@ -29,22 +29,23 @@ _FEW_OBJECTS = 16
 
 @dataclass(frozen=True)
 class Matches:
-    """What the matcher decided about every default box of a batch."""
+    """The object of every default box of a batch."""
 
-    object_index: Int[Tensor, "B K"]  # the row in `Targets` it answers for, -1 for none
+    object_index: Int[Tensor, "B K"]  # the row in `Targets`, -1 for none
     ignored: Bool[Tensor, "B K"]  # neither object nor background: nearly matched, or half inside one crowd region
-    missed_best_box: Int[Tensor, ""]  # objects that had to take another than their best default box
+    missed_best_box: Int[Tensor, ""]  # number of objects that were not matched to their best default box
 
 
 def match(default_boxes: Float[Tensor, "K 4"], targets: Targets, rules: LossRules) -> Matches:
-    """Decide for every default box of every image which object it answers for.
+    """Match every default box of every image to an object or to none.
 
-    An unmatched default box whose best overlap reaches `negative_iou` is `ignored`. From `match_iou` on there is
-    no such band, as in the paper: `neg_overlap` of the original is the threshold itself (bbox_util.cpp:838-847).
+    An unmatched default box with a best overlap of at least `negative_iou` is `ignored`. A `negative_iou` of
+    `match_iou` or more ignores none, as in the paper: `neg_overlap` of the original is the threshold itself
+    (bbox_util.cpp:838-847).
 
-    Overlaps of 0 reach no `match_iou`. Crowd regions are never matched; an unmatched default box with at least half
-    of its area inside one of them is `ignored`. An image may have no objects, or more than there are default boxes:
-    then those that overlap least stay without.
+    An overlap of 0 never matches, whatever `match_iou` is. Crowd regions are never matched; an unmatched default box
+    with at least half of its area inside one of them is `ignored`. An image may have no objects. If it has more objects
+    than there are default boxes, those with the least overlap stay unmatched.
     """
     default_boxes = default_boxes.float()
     is_object = targets.valid & ~targets.crowd
@@ -70,7 +71,7 @@ def match(default_boxes: Float[Tensor, "K 4"], targets: Targets, rules: LossRule
 
 
 def _parts(boxes: Float[Tensor, "B N 4"], num_boxes: int) -> list[slice]:
-    """Images to overlap at a time; one on the CPU."""
+    """The images whose overlaps are computed together; one at a time on the CPU."""
     step = 1 if on_cpu(boxes) else max(1, _OVERLAPS_AT_ONCE // (boxes.shape[1] * num_boxes))
     return [slice(start, start + step) for start in range(0, len(boxes), step)]
 
@@ -94,7 +95,7 @@ def _best(
 def _best_on_cpu(
     boxes: Float[Tensor, "B N 4"], default_boxes: Float[Tensor, "K 4"]
 ) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"], Int[Tensor, "B N"]]:
-    """The same without trailing padding; where there are many objects, only the default boxes near them."""
+    """`_best` without trailing padding; many objects are compared only with the default boxes near them."""
     images, num_boxes = len(boxes), len(default_boxes)
     best_overlap = boxes.new_zeros(images, num_boxes)
     best_object = torch.zeros(images, num_boxes, dtype=torch.long)
@@ -118,7 +119,7 @@ def _best_on_cpu(
 
 
 def _used_rows(boxes: Float[Tensor, "B N 4"]) -> list[int]:
-    """Rows up to the last real object of each image, at least one. Waits for the device."""
+    """Number of rows up to the last object of each image, at least one. Waits for the device."""
     rows = torch.arange(1, boxes.shape[1] + 1)
     used: list[int] = (boxes.any(dim=2) * rows).amax(dim=1).clamp(min=1).tolist()
     return used
@@ -137,11 +138,11 @@ def _own_boxes(
         return torch.cat([_greedy(iou(boxes[part], default_boxes), is_object[part]) for part in parts])
     own_box = torch.where(is_object, favourite, len(default_boxes))
     for image, wanted in enumerate(own_box.tolist()):
-        # Where no two objects want the same default box, greedy gives each its favourite.
+        # Where no two objects have the same best default box, each is matched to it.
         wanted = [box for box in wanted if box < len(default_boxes)]
         if len(set(wanted)) < len(wanted):
             rows = is_object[image].nonzero()[:, 0]
-            # Two that are each other's best are a pair in any greedy order.
+            # An object and a default box that are each other's best are a pair in any greedy order.
             mutual = best_object[image, favourite[image, rows]] == rows
             taken = own_box[image, rows[mutual]]
             own_box[image, rows[~mutual]] = match_greedily(boxes[image, rows[~mutual]], default_boxes, taken)
@@ -149,9 +150,9 @@ def _own_boxes(
 
 
 def _greedy(overlap: Float[Tensor, "B N K"], is_object: Bool[Tensor, "B N"]) -> Int[Tensor, "B N"]:
-    """Take the greatest overlap between an object and a default box that are both free, again and again.
+    """Match the free object and the free default box with the greatest overlap, repeatedly.
 
-    At most N - 1 default boxes are gone before an object's turn comes, so its N best candidates are enough.
+    At most N - 1 default boxes are taken before an object is matched, so its N best candidates are enough.
     """
     images, objects, num_boxes = overlap.shape
     count = min(objects, num_boxes)
@@ -160,7 +161,7 @@ def _greedy(overlap: Float[Tensor, "B N K"], is_object: Bool[Tensor, "B N"]) -> 
     own_box = candidates.new_full((images, objects), num_boxes)
     rows = torch.arange(objects, device=overlap.device)
     for _ in range(objects):
-        # The first of equal maxima: rows are objects in order, columns are sorted by default box where they tie.
+        # `argmax` takes the first of equal maxima: rows are objects in order, tied columns are default boxes in order.
         greatest, place = value.flatten(1).max(dim=1, keepdim=True)
         row, box = place // count, candidates.flatten(1).gather(1, place)
         own_box.scatter_(1, row, torch.where(greatest >= 0, box, own_box.gather(1, row)))

@@ -1,10 +1,10 @@
 """From predictions to detections: threshold, per-class candidates, non-maximum suppression, the best of each image.
 
-Then, where the weights' settings ask for it, box voting (`multibox.voting`), which no threshold on scores changes.
+Box voting (`multibox.voting`) follows where the settings of the weights turn it on.
 
-All classes, and off the CPU all images, go through a few launches. Whether a box is kept depends only on boxes that
-score higher, so the best few hundred candidates of an image decide its first detections exactly; only where they do
-not yield `max_detections` are more of them looked at. Order is total: score, then class, then default box.
+All classes, and off the CPU all images, are processed in a few kernel launches. Whether a box is kept depends only on
+boxes with a higher score, so the best few hundred candidates of an image decide its first detections exactly; more are
+examined only if these do not yield `max_detections`. The order is total: score, then class, then default box.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from ssd.settings import Postprocessing
 from ssd.structures import BatchDetections, Predictions
 from ssd.system.device import on_cpu
 
-# Boxes suppressed in one launch: the bits it needs are their square, 50 MB.
+# Boxes suppressed in one launch: the bit mask of all pairs has 50 MB.
 _BOXES_AT_ONCE = 20_000
 # Rows of logits worked on at once on the CPU: 3 MB of 91 columns stay in the cache.
 _ROWS_AT_ONCE = 9_000
@@ -41,11 +41,10 @@ def postprocess(
 ) -> BatchDetections:
     """Turn a batch of predictions into at most `max_detections` boxes an image, in fractions of the image.
 
-    A pair of default box and class counts if its score is above `score_threshold` and among the `top_k` best of its
-    class; it falls to a better box of its class that overlaps it by more than `iou_threshold`. `clip` cuts boxes to the
-    image before that comparison (torchvision) or after it (the original). With `box_voting`, the sigma of
-    `voting.vote`, a detection's box is a mean of those around it; 0 leaves it as it was predicted (the original). A
-    score that is not a number is above no threshold: who must not miss it looks at `predictions` first.
+    A pair of default box and class is a candidate if its score is above `score_threshold` and among the `top_k` best
+    of its class; a better box of its class with an IoU above `iou_threshold` suppresses it. `clip` cuts boxes to the
+    image before suppression (torchvision) or after it (the original). `box_voting` is the sigma of `voting.vote`;
+    0 leaves boxes as predicted (the original). A NaN score is above no threshold: check `predictions` for it first.
 
     Off the CPU this waits for the device once, to learn which images `postprocess_without_waiting` left unfinished.
     """
@@ -70,8 +69,8 @@ def postprocess_without_waiting(
 ) -> tuple[BatchDetections, Bool[Tensor, "B"]]:
     """`postprocess` for a device that the host should not wait for: fixed shapes, no number read on the host.
 
-    The second value marks images whose detections are not final: the best few hundred candidates did not yield
-    `max_detections`, or suppression among them did not settle within `fixpoint.ROUNDS`. `finish` completes these.
+    The second value marks images with unfinished detections: the best few hundred candidates did not yield
+    `max_detections`, or suppression among them did not converge within `fixpoint.ROUNDS`. `finish` completes these.
     """
     default_boxes, limit = default_boxes.float(), _limit(rules)
     parts, unfinished = [], []
@@ -96,7 +95,7 @@ def finish(
     rules: Postprocessing,
     variances: Variances,
 ) -> BatchDetections:
-    """Compute the detections of `images` anew, looking at as many candidates as it takes. Waits for the device."""
+    """Compute the detections of `images` again from as many candidates as needed. Waits for the device."""
     scores = predictions.logits[images].float().softmax(dim=-1)[..., 1:]
     boxes = default_boxes.float().expand(len(scores), -1, -1)
     final = _joined(
@@ -110,7 +109,7 @@ def finish(
 
 
 def _limit(rules: Postprocessing) -> int:
-    """How many candidates of an image are looked at first."""
+    """How many candidates of an image are examined first."""
     return max(2 * rules.max_detections, VOTERS if rules.box_voting else 1)
 
 
@@ -135,7 +134,7 @@ def _first_detections(
     variances: Variances,
     limit: int,
 ) -> BatchDetections:
-    """Suppress among the `limit` best pairs of each image; images where they do not suffice look at twice as many."""
+    """Suppress among the `limit` best pairs of each image, and among twice as many where they do not suffice."""
     best = _clipped(best_candidates(scores, offsets, default_boxes, rules, variances, limit), rules)
     found = _first(best, suppress(best, rules.iou_threshold), rules.max_detections)
     if rules.box_voting:
@@ -151,9 +150,9 @@ def _first_detections(
 
 
 def _voted(found: BatchDetections, best: Candidates, rules: Postprocessing) -> BatchDetections:
-    """Let the best candidates say where the detections end; scores, labels and their order stay."""
+    """Apply box voting among the best candidates; scores, labels and their order stay."""
     used = found.boxes.shape[1]
-    if on_cpu(found.counts):  # elsewhere padding rows move nowhere, and to learn how many there are would be to wait
+    if on_cpu(found.counts):  # on other devices reading the counts would wait, and padding rows do no harm
         used = int(found.counts.max()) if len(found.counts) else 0
     moved = vote(
         found.boxes[:, :used],
@@ -173,9 +172,9 @@ _Part = tuple[Float[Tensor, "B k foreground"], Float[Tensor, "B k 4"], Float[Ten
 def _likely_parts(
     predictions: Predictions, default_boxes: Float[Tensor, "K 4"], score_threshold: float
 ) -> Iterator[_Part]:
-    """Scores, offsets and default boxes of what the CPU works on at once.
+    """Yield scores, offsets and default boxes of as many images as stay in the CPU's cache.
 
-    As many images as stay in the cache, without the default boxes that are surely background.
+    Default boxes that are certainly background are left out.
     """
     offsets, logits = predictions.offsets, predictions.logits
     possible = _possible(logits, score_threshold)
@@ -192,8 +191,8 @@ def _likely_parts(
 def _possible(logits: Float[Tensor, "B K C"], score_threshold: float) -> Bool[Tensor, "B K"]:
     """The default boxes that may have a score above the threshold.
 
-    With background as its only rival a class would score the sigmoid of their distance; more rivals only take from it.
-    One percent makes room for rounding, and what is not a number stays.
+    The score of a class is at most the sigmoid of its logit minus that of background; further classes only lower it.
+    A margin of one percent allows for rounding. Default boxes with NaN are kept.
     """
     least = 0.99 * score_threshold
     distance = logits[..., 1:].amax(dim=2).float() - logits[..., 0].float()
@@ -201,7 +200,7 @@ def _possible(logits: Float[Tensor, "B K C"], score_threshold: float) -> Bool[Te
 
 
 def _groups(counts: list[int]) -> Iterator[tuple[slice, int]]:
-    """Neighbouring images whose rows, padded to the fullest, are at most `_ROWS_AT_ONCE`; and that fullest."""
+    """Yield slices of images with at most `_ROWS_AT_ONCE` rows when padded to the longest, and that longest length."""
     start, most = 0, 1
     for image, count in enumerate(counts):
         if image > start and max(most, count) * (image + 1 - start) > _ROWS_AT_ONCE:
@@ -232,13 +231,13 @@ def best_candidates(
 ) -> Candidates:
     """Pick and decode the `limit` best pairs of each image. Nothing here waits for a CUDA device.
 
-    The default boxes are the same for all images, or each image's own.
+    The default boxes are the same for all images (K, 4), or different in each (B, K, 4).
     """
     num_boxes, num_classes = scores.shape[1:]
     if num_boxes > 4 * limit:
         rows = _best_rows(scores, limit)
         scores = scores.gather(1, rows[..., None].expand(-1, -1, num_classes))
-    else:  # to look at all their pairs costs no more than to choose among so few
+    else:  # so few are not worth a first selection
         rows = torch.arange(num_boxes, device=scores.device).expand(len(scores), -1)
     classes = torch.arange(num_classes, device=scores.device)
     keys = sort_keys(scores, classes * num_boxes + rows[..., None]).flatten(1)
@@ -255,12 +254,12 @@ def best_candidates(
 
 
 def _best_rows(scores: Float[Tensor, "B K foreground"], count: int) -> Int[Tensor, "B rows"]:
-    """The default boxes that hold the `count` best pairs: those whose own best pairs are the `count` best.
+    """The `count` default boxes with the highest best score, which contain the `count` best pairs.
 
-    All others are never sorted by class.
+    The others are never sorted by class.
     """
     if on_cpu(scores) and len(scores) == 1:
-        # Twice as fast without the class: all that tie with the last come along, and those that are not numbers.
+        # Selecting by score alone is twice as fast; ties with the last one, and NaN, are included.
         best = scores[0].amax(dim=1)
         last = best.topk(count).values[-1]
         return (~(best < last)).nonzero().T
@@ -279,17 +278,17 @@ def _rank_in_class(labels: Int[Tensor, "B P"]) -> Int[Tensor, "B P"]:
 
 
 def suppress(candidates: Candidates, iou_threshold: float) -> Bool[Tensor, "B P"]:
-    """Mark the accepted candidates that no better one of their image and class overlaps too much.
+    """Mark the accepted candidates that non-maximum suppression keeps, per image and class.
 
-    One plane holds them all: classes side by side, images one below the other, too far apart to meet. In double
-    precision that moves no edge by more than 3e-11 of the image (100 classes), far below what float32 tells apart.
+    All go through one call: classes are shifted sideways and images downwards, so that they never overlap. In double
+    precision the shift moves no edge by more than 3e-11 of the image (100 classes), far below float32's resolution.
     """
     images, places = candidates.scores.shape
     right = candidates.labels * (2 * REACH)
     down = torch.arange(images, device=right.device)[:, None].expand_as(right) * (2 * REACH)
     plane = candidates.boxes.double().clamp(-REACH, REACH) + torch.stack([right, down, right, down], dim=-1)
     kept = torch.zeros_like(candidates.accepted)
-    # The work grows with the square: the host takes one image at a time, a GPU as many as a launch is good for.
+    # The work grows with the square of the boxes: the host takes one image at a time, a GPU as many as fit a launch.
     step = 1 if on_cpu(plane) else max(1, _BOXES_AT_ONCE // places)
     for part in (slice(start, start + step) for start in range(0, images, step)):
         chosen = candidates.accepted[part].flatten().nonzero()[:, 0]
@@ -302,7 +301,7 @@ def suppress(candidates: Candidates, iou_threshold: float) -> Bool[Tensor, "B P"
 def _first(candidates: Candidates, kept: Bool[Tensor, "B P"], count: int) -> BatchDetections:
     """Move the first `count` kept candidates of each image to the front and clear the rest."""
     rank = kept.cumsum(dim=1)
-    # All others write into one place more, which is cut off again.
+    # All others write into one extra column, which is cut off again.
     slots = torch.where(kept & (rank <= count), rank - 1, count)
     images = len(slots)
     scores = candidates.scores.new_zeros(images, count + 1).scatter(1, slots, candidates.scores)

@@ -1,10 +1,9 @@
-"""Box voting: suppression picks the boxes, those around them say where they end.
+"""Box voting: average the box of each detection with its neighbours.
 
-Several default boxes answer for an object, and each has its own guess of where it lies. Suppression takes the guess of
-the one that is surest of the class, and that is not the one that is surest of the place. The mean of them all is nearer
-(Gidaris and Komodakis 2015, "Object detection via a multi-region & semantic segmentation-aware CNN model"), most of
-all if those in nearly the same place count most (He et al. 2019, "Bounding Box Regression with Uncertainty"; there a
-learned variance weighs too, here the score).
+Several default boxes predict the same object. Suppression keeps the box with the highest score, which is not always the
+most precise one. The mean of all of them is more precise (Gidaris and Komodakis 2015, "Object detection via a
+multi-region & semantic segmentation-aware CNN model"), above all with larger weights for closer boxes (He et al. 2019,
+"Bounding Box Regression with Uncertainty"; a learned variance is part of the weight there, the score here).
 """
 
 import torch
@@ -15,9 +14,9 @@ from ssd.boxes import REACH, iou
 from ssd.settings import Postprocessing
 
 VOTERS = 400
-"""Pairs of default box and class that vote in an image: its best."""
+"""So many of the best pairs of default box and class vote in an image."""
 LEAST_SCORE = 0.25
-"""Of a detection's score: what a voter needs. It keeps a detection's box apart from any threshold on scores."""
+"""The least score of a voter, as a share of the detection's: boxes do not depend on the score threshold."""
 
 
 def vote(
@@ -31,9 +30,9 @@ def vote(
 ) -> Float[Tensor, "B D 4"]:
     """Move each detection's box to the mean of its voters' boxes.
 
-    Voters are of the detection's class, overlap it by more than `iou_threshold` and have `LEAST_SCORE` of its score.
-    A vote weighs the voter's score times exp(-(1 - IoU)^2 / box_voting); all together weigh as much as the detection's
-    score at least, so that a detection which is not among its voters still counts. One without voters keeps its box.
+    Voters have the detection's class, an IoU with it above `iou_threshold`, and at least `LEAST_SCORE` of its score.
+    The weight of a vote is the voter's score times exp(-(1 - IoU)^2 / box_voting). Where the weights sum to less than
+    the detection's score, its own box has the rest, so a detection without voters keeps its box.
     """
     overlap = iou(boxes.clamp(-REACH, REACH), voter_boxes.clamp(-REACH, REACH))
     can = (labels[:, :, None] == voter_labels[:, None]) & (overlap > rules.iou_threshold)
@@ -42,7 +41,7 @@ def vote(
     weights = torch.where(can, votes, 0.0)
     whole = torch.maximum(weights.sum(dim=2), scores).clamp(min=torch.finfo(weights.dtype).tiny)
     weights = weights / whole[:, :, None]
-    # The mean of differences, side by side: no product of matrices, which some devices round to ten bits.
+    # Not a matrix product, which some devices compute with ten bits of precision.
     sides = [
         side + torch.where(can, weights * (theirs[:, None] - side[:, :, None]), 0.0).sum(dim=2)
         for side, theirs in zip(boxes.unbind(-1), voter_boxes.unbind(-1), strict=True)

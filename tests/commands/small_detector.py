@@ -25,7 +25,7 @@ def save_small_weights(path: Path) -> Path:
 
 
 def write_image(path: Path, height: int = 50, width: int = 70, seed: int = 0) -> Path:
-    """A image of noise, as a file."""
+    """An image of noise, as a file."""
     image = np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(cv2.imencode(path.suffix.lower(), image)[1].tobytes())

@@ -17,7 +17,7 @@ BAD = xml(xml_object(), *(xml_object(box=(5, number, 5, 9)) for number in range(
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
-    """Four objects without area in one file, another that is no XML, and a image cut short."""
+    """Four objects without area in one file, another that is no XML, and an image cut short."""
     folder = voc_splits(tmp_path / "data", train={"a": BAD, "b": "<xml", "c": good()}, val={"d": good()})
     path = folder / "JPEGImages" / "c.jpg"
     path.write_bytes(path.read_bytes()[:-50])

@@ -40,7 +40,7 @@ def by_path(folder: Path) -> dict[str, dict]:
 
 
 def cut(folder: Path, keep: int, half: str = "") -> None:
-    """What a killed process leaves behind: the first lines, half of the next, and a image without a line."""
+    """What a killed process leaves behind: the first lines, half of the next, and an image without a line."""
     journal = folder / "detections.jsonl"
     lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
     journal.write_text("".join(lines[:keep]) + (half or lines[keep][: len(lines[keep]) // 2]), encoding="utf-8")

@@ -93,7 +93,7 @@ def test_in_a_browser_a_image_is_searched_and_the_threshold_changes_the_boxes(we
 
         browser.open(address)
         browser.type("#image input[type=file]", str(tmp_path / "photos" / "notes.png"))
-        wait(lambda: "notes.png: is not a image" in browser.text("#summary"), "the error")
+        wait(lambda: "notes.png: is not an image" in browser.text("#summary"), "the error")
 
         remote = [url for url in browser.requests() if url.startswith(("http", "ws")) and not url.startswith(address)]
         assert remote == []

@@ -45,5 +45,5 @@ def test_only_what_the_page_offers_is_loaded(weights, tmp_path):
 
 def test_what_is_no_image_is_named_without_the_folder_of_uploads(weights, tmp_path):
     (tmp_path / "notes.png").write_text("no image")
-    with pytest.raises(ImageDecodeError, match=r"^notes\.png: is not a image"):
+    with pytest.raises(ImageDecodeError, match=r"^notes\.png: is not an image"):
         searching(weights).find(tmp_path / "notes.png", str(weights))

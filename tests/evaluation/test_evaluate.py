@@ -47,7 +47,7 @@ class FakeData:
 
 
 class Oracle:
-    """Reads a image's number from its colour and finds what is there, under its own labels, padded as ours does."""
+    """Reads an image's number from its colour and finds what is there, under its own labels, padded as ours does."""
 
     def __init__(self, data: FakeData, class_names: Sequence[str] = NAMES, *, score: float = 0.9) -> None:
         self.data = data

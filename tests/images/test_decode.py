@@ -67,9 +67,9 @@ def test_a_cut_image_is_an_error_that_names_the_file(kind: str, keep: float, tmp
     [
         (b"", "empty"),
         (b"<!DOCTYPE html><html>404</html>", "text or HTML"),
-        (b"\x00\x01\x02 nothing that anybody knows", "not a image"),
-        (b"\xff\xd8\xff\xe0", "not a image"),
-        (encoded(photo(), "PPM"), "not a image"),
+        (b"\x00\x01\x02 nothing that anybody knows", "not an image"),
+        (b"\xff\xd8\xff\xe0", "not an image"),
+        (encoded(photo(), "PPM"), "not an image"),
     ],
 )
 def test_what_is_no_image_is_an_error_with_its_reason(content: bytes, reason: str, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_what_is_no_image_is_an_error_with_its_reason(content: bytes, reason: st
 def test_missing_files_and_folders_are_errors(read: object, tmp_path: Path) -> None:
     with pytest.raises(ImageDecodeError, match="no such image file"):
         read(tmp_path / "none.png")  # type: ignore[operator]
-    with pytest.raises(ImageDecodeError, match=r"cannot be read|not a image"):
+    with pytest.raises(ImageDecodeError, match=r"cannot be read|not an image"):
         read(tmp_path)  # type: ignore[operator]
     with pytest.raises(ImageDecodeError, match="cannot be read"):
         read("a\0b.png")  # type: ignore[operator]

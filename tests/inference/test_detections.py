@@ -249,7 +249,7 @@ def test_a_missing_package_is_named_with_its_remedy(package, monkeypatch):
 
 def test_repr_says_what_was_found(photograph):
     assert repr(make(photograph)) == f"<3 detections in {photograph} (80x60): dog 0.90, cat 0.50, dog 0.10>"
-    assert repr(none()) == "<0 detections in a image (80x60)>"
+    assert repr(none()) == "<0 detections in an image (80x60)>"
 
 
 def test_a_notebook_shows_the_drawn_image_where_there_is_one(photograph):
@@ -270,7 +270,7 @@ def test_a_notebook_shows_a_table_where_there_is_no_image():
     assert make()._repr_png_() is None
     table = make()._repr_html_()
     assert "<td>dog</td><td>0.90</td><td>10.0</td>" in table
-    assert "3 detections in a image (80x60)" in table
+    assert "3 detections in an image (80x60)" in table
     risky = Detections(*(getattr(make(), k) for k in ("boxes", "scores", "labels")), ("<b>", "&", "c"), (60, 80))
     assert "<b>" not in risky._repr_html_()
     many = make()[[0] * 25]._repr_html_()

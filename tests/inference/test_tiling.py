@@ -35,7 +35,7 @@ def in_window(window: Window, *rows: tuple[float, float, float, float, float, in
 
 
 def side_by_side() -> list[Window]:
-    """A image of 180 x 100 pixels and two tiles that share the columns from 80 to 100."""
+    """An image of 180 x 100 pixels and two tiles that share the columns from 80 to 100."""
     plan = tiling.windows(100, 180, (1, 2), 0.2, 300)
     assert plan == [Window(0, 0, 180, 100), Window(0, 0, 100, 100), Window(80, 0, 180, 100)]
     return plan

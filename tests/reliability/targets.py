@@ -162,7 +162,7 @@ def run_state(folder: Path) -> tuple[list[bytes], Call]:
 
 
 def picture(folder: Path) -> tuple[list[bytes], Call]:
-    """A image file of every format that is read."""
+    """An image file of every format that is read."""
     pixels = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
     seeds = [cv2.imencode(suffix, pixels)[1].tobytes() for suffix in (".jpg", ".png", ".webp", ".bmp", ".tiff")]
     for mode, kind, options in (

@@ -25,7 +25,7 @@ def tree(folder: Path) -> dict[str, tuple[str, int]]:
 
 
 def damaged_folder(root: Path) -> Path:
-    """A VOC folder with objects that no loss survives, and a image cut short: what tempts a tool to repair."""
+    """A VOC folder with objects that no loss survives, and an image cut short: what tempts a tool to repair."""
     good = xml(xml_object("cat", (2, 3, 30, 18)), xml_object("dog", (5, 5, 20, 15)))
     bad = xml(xml_object("cat", (2, 3, 30, 18)), xml_object("dog", (9, 9, 9, 12)), xml_object("dog", (20, 9, 4, 12)))
     voc_folder(root, {"a": good, "b": bad, "c": good, "d": good})

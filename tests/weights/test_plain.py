@@ -1,4 +1,4 @@
-"""sgrvinod, qfgaohao, mmdetection, chainercv, Caffe: from a image to boxes and scores, the same here as there."""
+"""sgrvinod, qfgaohao, mmdetection, chainercv, Caffe: from an image to boxes and scores, the same here as there."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which part of a image a training sample shows: expansion, crop, mirror (section 2.2 of the paper).
+"""Which part of an image a training sample shows: expansion, crop, mirror (section 2.2 of the paper).
 
 Only numbers are drawn here, in whole pixels of the source; `ssd.data.augment.warp` moves pixels and boxes accordingly.
 """
@@ -40,7 +40,7 @@ def draw_geometry(
 ) -> Geometry:
     """Draw where the pixels of a `size` x `size` training image come from.
 
-    A image with objects keeps at least one that is visible: its centre inside, its sides at least a pixel long.
+    An image with objects keeps at least one that is visible: its centre inside, its sides at least a pixel long.
     `shape` is the image's (height, width); crowd regions ask for nothing.
     """
     height, width = shape

@@ -35,7 +35,7 @@ def draw_colours(rng: np.random.Generator) -> Colours:
 def distort(image: UInt8[np.ndarray, "H W 3"], colours: Colours) -> UInt8[np.ndarray, "H W 3"]:
     """Apply a draw; every step rounds and saturates to 8 bits as Caffe's do.
 
-    Steps on the same channels are composed as tables of 256 entries: a image is passed over five times at most.
+    Steps on the same channels are composed as tables of 256 entries: an image is passed over five times at most.
     """
     levels = _saturate(_LEVELS + colours.brightness)
     if not colours.contrast_last:

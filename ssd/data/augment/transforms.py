@@ -75,7 +75,7 @@ class TrainTransform:
         crowd: Bool[np.ndarray, "N"],
         seed: Sequence[int],
     ) -> Plan:
-        """Draw for a image of `shape` (height, width) with these objects; the draws depend on `seed` alone."""
+        """Draw for an image of `shape` (height, width) with these objects; the draws depend on `seed` alone."""
         generator = np.random.default_rng(list(seed))
         height, width = shape
         inside = boxes.astype(np.float64).clip(0, [width, height, width, height])

@@ -1,4 +1,4 @@
-"""Moves the pixels and boxes of a image the way a `Geometry` says: step by step as the paper does, or in one warp."""
+"""Moves the pixels and boxes of an image the way a `Geometry` says: step by step as the paper does, or in one warp."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -90,6 +90,6 @@ def rotated_box(x: float, y: float, width: float, height: float, angle: float) -
 
 
 def unreadable(path: str, error: SSDError) -> Problem:
-    """The problem of a file that could not be read; a image's error keeps the image's path."""
+    """The problem of a file that could not be read; an image's error keeps the image's path."""
     about_another = error.place is not None and not error.place.endswith(path)
     return Problem(path, "unreadable", f"{error.place}: {error.problem}" if about_another else error.problem, "file")

@@ -156,10 +156,10 @@ def _finder(folder: Path, annotations: Path, split: str, entries: Iterable[Image
 def _find_image(finder: folders.ImageFinder, entry: ImageEntry, allow_outside: bool) -> Path:
     name = entry.file_name.replace("\\", "/")
     if ".." in name.split("/") and not allow_outside and not folders.is_inside(finder.folders[0] / name, finder.root):
-        raise AnnotationError("names a image outside the data folder")
+        raise AnnotationError("names an image outside the data folder")
     path = finder.find(name)
     if path is None:
         raise AnnotationError(f"no such image in {finder.folders[0]}")
     if not allow_outside and not folders.is_inside(path, finder.root):
-        raise AnnotationError("names a image outside the data folder")
+        raise AnnotationError("names an image outside the data folder")
     return path

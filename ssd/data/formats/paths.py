@@ -15,7 +15,7 @@ ANNOTATION_FOLDERS = ("Annotations", "annotation", "annots", "annot", "labels", 
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name ends like a image's, in any case."""
+    """Whether the name ends like an image's, in any case."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 

@@ -298,7 +298,7 @@ def _key(path: Path, root: Path) -> str:
 
 
 def _is_class_list(path: Path) -> bool:
-    """Whether it is VOC's `cat_train.txt`: every line a image and -1, 0 or 1."""
+    """Whether it is VOC's `cat_train.txt`: every line an image and -1, 0 or 1."""
     if "_" not in path.stem:
         return False
     lines = [line for line in folders.read_lines(path) if line]

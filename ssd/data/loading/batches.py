@@ -61,7 +61,7 @@ class Transform(Protocol):
         crowd: Bool[np.ndarray, "N"],
         seed: Sequence[int],
     ) -> Any:
-        """Draw for a image of `shape` (height, width) with these objects; gives a `Plan`."""
+        """Draw for an image of `shape` (height, width) with these objects; gives a `Plan`."""
 
     def __call__(self, sample: Sample, seed: Sequence[int], plan: Any = None) -> Sample:
         """Carry the plan out."""

@@ -66,7 +66,7 @@ class TrainLoader:
 
         Raises:
             DataWorkerError: a worker died, hung or met an unforeseen exception.
-            SSDError: a image or its objects are bad; the message names the file.
+            SSDError: an image or its objects are bad; the message names the file.
         """
         length = len(self._batches.source)
         order = EpochSampler(length, seed=self._batches.seed, epoch=number, start_step=start_step, **self._share)

@@ -2,7 +2,7 @@
 
 Circles, squares, triangles and stars of many sizes, tilted, filled, outlined, striped or speckled, some overlapping,
 some cut by the image's edge, before gradients, stripes, checks and clouds. Crosses, bars, arcs and dots lie about
-that are no objects, and some images hold no object at all. (seed, split, index) decides everything in a image.
+that are no objects, and some images hold no object at all. (seed, split, index) decides everything in an image.
 """
 
 import zlib
@@ -122,7 +122,7 @@ def _unit_outline(name: str) -> Float[np.ndarray, "P 2"]:
 
 
 def _upright(name: str) -> float:
-    """Angle that stands the shape on its base, in a image whose y goes down."""
+    """Angle that stands the shape on its base, in an image whose y goes down."""
     return {"square": np.pi / 4}.get(name, -np.pi / 2)
 
 

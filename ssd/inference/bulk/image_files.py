@@ -22,7 +22,7 @@ def detect_images(
     options: dict[str, Any],
     show: "Callable[[Source, Detections], None]",
 ) -> Iterator[Source]:
-    """Search, write and yield each; memory holds two batches. A image that cannot be read is written down as such."""
+    """Search, write and yield each; memory holds two batches. An image that cannot be read is written down as such."""
     batches = [sources[start : start + batch_size] for start in range(0, len(sources), batch_size)]
     with ThreadPoolExecutor() as pool:
         decoded = pool.map(_decode, batches[0] if batches else [])

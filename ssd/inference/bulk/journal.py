@@ -1,7 +1,7 @@
 """`detections.jsonl`: a line for each image, written when all else about it is on disk; the place to go on from.
 
-A image has path, width, height, detections and, where any were written, files; one that failed has path and error. A
-video has a line like a image's for each frame, with frame and seconds, and at last a line with path and frames. A
+An image has path, width, height, detections and, where any were written, files; one that failed has path and error. A
+video has a line like an image's for each frame, with frame and seconds, and at last a line with path and frames. A
 killed process leaves half a line, or a video without its last one: both are cut off when the work is taken up again.
 """
 

@@ -69,7 +69,7 @@ class Results:
         return files
 
     def add_image(self, source: Source, outcome: "Detections | ImageError", files: Sequence[str] = ()) -> None:
-        """Write a image's line; with it the image is done."""
+        """Write an image's line; with it the image is done."""
         if isinstance(outcome, ImageError):
             self.add_failure(source, outcome)
             return

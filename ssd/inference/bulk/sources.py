@@ -42,7 +42,7 @@ class Source:
 
     @property
     def path(self) -> Path:
-        """The file, for a image or a video."""
+        """The file, for an image or a video."""
         return Path(self.address)
 
 

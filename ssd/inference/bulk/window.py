@@ -17,7 +17,7 @@ _END = {ord("q"), 27}
 
 
 def open_window() -> "Callable[[Source, Detections], None]":
-    """A function that shows one source's detections: a image until a key is pressed, a frame until the next.
+    """A function that shows one source's detections: an image until a key is pressed, a frame until the next.
 
     q, Esc or closing the window ends the search as Ctrl-C does.
 

@@ -33,7 +33,7 @@ def recognises(state: Mapping[str, Tensor]) -> bool:
 def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
     """Translate. Like the code itself, give VOC's default boxes to 20 classes and COCO's to any other number.
 
-    Its detection keeps 200 boxes a class and means to keep 200 a image, but that last cut does nothing; here it does.
+    Its detection keeps 200 boxes a class and means to keep 200 an image, but that last cut does nothing; here it does.
     """
     renamed = layout.rename(state, _names(), hints.place, NAME)
     outputs = renamed["head.classes.0.bias"].numel() // 4

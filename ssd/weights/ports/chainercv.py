@@ -29,7 +29,7 @@ def recognises(state: Mapping[str, Tensor]) -> bool:
 def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
     """Translate; it has VOC's default boxes whatever it was trained on, unless `hints.box_table` says otherwise.
 
-    It suppresses over every box above the threshold and keeps them all; here the paper's 400 a class, 200 a image.
+    It suppresses over every box above the threshold and keeps them all; here the paper's 400 a class, 200 an image.
     """
     prefix = _prefix(state)
     assert prefix is not None, "recognises() comes first"

@@ -32,7 +32,7 @@ def recognises(state: Mapping[str, Tensor]) -> bool:
 def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
     """Translate; it has VOC's default boxes whatever it was trained on, unless `hints.box_table` says otherwise.
 
-    It keeps every detection that survives; here the 200 best of a image, as in the paper.
+    It keeps every detection that survives; here the 200 best of an image, as in the paper.
     """
     l2 = f"{_NORM}.scale" in state
     renamed = layout.rename(state, _names(l2=l2), hints.place, NAME)

@@ -402,7 +402,7 @@ def test_the_step_by_step_form_copies_the_pixels_it_does_not_resize() -> None:
 
 
 def slowly(image: np.ndarray, colours: Colours) -> np.ndarray:
-    """Step by step as Caffe does, a image at a time."""
+    """Step by step as Caffe does, an image at a time."""
 
     def saturate(values: np.ndarray) -> np.ndarray:
         return np.clip(np.rint(values), 0, 255).astype(np.uint8)

@@ -50,7 +50,7 @@ def test_missing_keys_are_filled_in(tmp_path):
         (change("categories", 0, id="90"), "category 1 has the id '90', not a whole number"),
         (change("images", 0, file_name=None), "image 7 has no file_name"),
         (change("images", 0, file_name="c.jpg"), "instances_train.json, c.jpg: no such image in"),
-        (change("images", 0, file_name="../../s.jpg"), "names a image outside the data folder"),
+        (change("images", 0, file_name="../../s.jpg"), "names an image outside the data folder"),
         (coco_content(images=[3]), "image 1 is int, not an object"),
         ([], "has no list 'images'"),
         ({"images": [], "annotations": []}, "has no list 'categories'"),
