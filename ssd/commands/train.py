@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Train; the exit code is 143 or 130 after SIGTERM or SIGINT, 2 for a mistake of the user's."""
-    args = parser().parse_intermixed_args(argv)
+    args = _parse(argv)
     refuse_existing(args.preview, force=args.force)
     config = load_config(args.words, args.data, args.name, args.resume)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -63,6 +63,23 @@ def main(argv: list[str] | None = None) -> int:
     if outcome.exit_code == 0:
         _print_files(outcome.folder)
     return outcome.exit_code
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    """The arguments; an option of another code that is a config key here is answered with that key."""
+    from ssd.errors import ArgumentError
+    from ssd.experiment.key_types import dotted_keys
+
+    p = parser()
+    args, unknown = p.parse_known_intermixed_args(argv)
+    for word in unknown:
+        wanted = word.lstrip("-").partition("=")[0].replace("-", "_")
+        close = [key for key in dotted_keys() if wanted in (key, key.rpartition(".")[2])]
+        if close:
+            raise ArgumentError("is no option", place=word, remedy=f"Write {close[0]}=VALUE.")
+    if unknown:
+        p.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return args
 
 
 def _print_files(folder: "RunFolder") -> None:

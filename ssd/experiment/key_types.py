@@ -27,6 +27,15 @@ def known_keys(groups: list[str]) -> list[str]:
     return [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
 
 
+def dotted_keys() -> list[str]:
+    """Every key as it is written on the command line: `seed`, `train.epochs`."""
+    keys = []
+    for key in known_keys([]):
+        inner = known_keys([key])
+        keys += [f"{key}.{name}" for name in inner] or [key]
+    return keys
+
+
 def is_text(kind: Any) -> bool:
     """Whether a value of this type is a single piece of text: a name, a path or one of several words."""
     choices = [_plain(choice) for choice in _choices(kind) if choice is not type(None)]
