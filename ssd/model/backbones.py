@@ -1,7 +1,7 @@
 """Classification networks of torchvision and timm as backbones: cut where the stride is 8, 16 and 32.
 
-A network of torchvision's is one line of `TORCHVISION`: the layers whose outputs become levels. Any other name is
-timm's, which says itself where its strides change.
+A torchvision network is one line of `TORCHVISION`: the layers with outputs that become levels. Any other name is
+timm's; timm itself knows where its strides change.
 """
 
 from collections.abc import Mapping
@@ -20,9 +20,9 @@ STRIDES = (8, 16, 32)
 
 @dataclass(frozen=True)
 class FeatureTaps:
-    """Where a network of torchvision's is cut, and where its inventors put heads that only train."""
+    """The layers at which a torchvision network is cut, and those with its auxiliary heads."""
 
-    taps: tuple[str, ...]  # layers at strides 8, 16, 32; a level that has none is made up by the extra layers
+    taps: tuple[str, ...]  # layers at strides 8, 16, 32; the extra layers replace a missing last one
     auxiliary: Mapping[str, int] = field(default_factory=dict)  # layer -> its channels
 
 
@@ -39,25 +39,25 @@ TORCHVISION = {
     "mobilenet_v3_large": FeatureTaps(("features.6", "features.12", "features.16")),
 }
 
-# Nobody keeps an Inception v2. torchvision's GoogLeNet has v1's layout with v2's BatchNorm, and 3x3 where v1 has 5x5.
+# No library has Inception v2. torchvision's GoogLeNet has v1's layout with v2's BatchNorm, and 3x3 where v1 has 5x5.
 ALIASES = {"inception_v2": "googlenet", "resnext50": "resnext50_32x4d", "mobilenet_v3": "mobilenet_v3_large"}
 
-# Of timm's names, those that the documents tell of; every other name with feature taps works too.
+# The names of timm's that the documentation mentions; every other name with feature taps works too.
 TIMM = ("inception_v4", "inception_resnet_v2")
 NAMES = (*TORCHVISION, *ALIASES, *TIMM)
 
 
 def library(name: str) -> Literal["torchvision", "timm"]:
-    """Who keeps this network."""
+    """The library that has this network."""
     return "torchvision" if ALIASES.get(name, name) in TORCHVISION else "timm"
 
 
 def backbone(
     name: str, input_size: int, *, presence_classes: int | None = None
 ) -> "TorchvisionBackbone | TimmBackbone":
-    """Build it, as its library initialises it; `presence_classes` adds the auxiliary heads, which only train.
+    """Build a backbone as its library initialises it; `presence_classes` adds auxiliary heads for training.
 
-    Only networks with positions or windows mind the `input_size`; convolutions take any.
+    Only networks with position embeddings or windows depend on `input_size`.
 
     Raises:
         ConfigError: no such network, no levels at strides 8 and 16, or no auxiliary heads in it.
@@ -73,7 +73,7 @@ def backbone(
 
 
 class TorchvisionBackbone(nn.Module):
-    """The layers of a network of torchvision's up to its last tap, run one after the other.
+    """The layers of a torchvision network up to its last tap, run in sequence.
 
     With auxiliary heads, a forward pass in training leaves their logits in `presence`: is each class in the image?
     In evaluation they do not run.
@@ -85,7 +85,7 @@ class TorchvisionBackbone(nn.Module):
 
         super().__init__()
         cut = TORCHVISION[name]
-        # Those with auxiliary heads would build them for ImageNet, and warn of their slow initialisation.
+        # Auxiliary heads would be built for ImageNet, with a warning about their slow initialisation.
         network = get_model(name, **({"aux_logits": False, "init_weights": False} if cut.auxiliary else {}))
         inside = "features." if cut.taps[0].startswith("features.") else ""
         self.taps = tuple(tap.removeprefix(inside) for tap in cut.taps)
@@ -113,12 +113,12 @@ class TorchvisionBackbone(nn.Module):
         return levels
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy is of the weights: what the heads said last hangs on a graph, and a graph cannot be copied."""
+        """Leave out the last logits of the auxiliary heads: tensors in a gradient graph cannot be copied."""
         return {**self.__dict__, "presence": []}
 
 
 class TimmBackbone(nn.Module):
-    """A network of timm's with its feature taps at strides 8, 16 and, where it has one, 32."""
+    """A timm network with feature taps at strides 8, 16 and, where it has one, 32."""
 
     def __init__(self, name: str, input_size: int) -> None:
         super().__init__()

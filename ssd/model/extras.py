@@ -1,4 +1,4 @@
-"""The layers after conv7 that make ever coarser levels, down to a single cell."""
+"""The layers after conv7, which make coarser and coarser levels, down to a single cell."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class Extras(nn.Module):
     """Pairs of convolutions `conv8_1`, `conv8_2`, `conv9_1` ...: 1x1 to fewer channels, then one that shrinks.
 
     The original calls them conv6_1 ... conv9_2; the numbers here follow on from conv7, as in the paper's figure 2.
-    `count` pairs are built, as many as lead to a single cell unless it says less; `first` is the number of the first.
+    `count` limits the number of pairs, which by default end at a single cell; `first` is the number of the first.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Extras(nn.Module):
     ) -> None:
         super().__init__()
         self.out_channels: list[int] = []
-        bias = norm != "batch"  # the mean of each channel is taken away again; GroupNorm takes that of a group
+        bias = norm != "batch"  # BatchNorm subtracts the mean of each channel; GroupNorm subtracts that of a group
         grid, channels = conv7_grid, in_channels
         for number, after in enumerate(grids(conv7_grid)[:count], start=first):
             narrow, wide = (scaled(c, width) for c in ((256, 512) if number == 8 else (128, 256)))

@@ -1,4 +1,4 @@
-"""From plain numbers to a network: SSD300, SSD512, and any other input size."""
+"""Builds networks from plain numbers: SSD300, SSD512, and any other input size."""
 
 import dataclasses
 import logging
@@ -22,7 +22,7 @@ from ssd.settings import BoxSettings, NetworkSettings, Settings
 
 log = logging.getLogger(__name__)
 
-# The backbones with a name of their own here; beyond them, every name of timm's with feature taps.
+# The backbones with names defined here; every timm network with feature taps works too.
 BACKBONES = (*vgg.NAMES, *backbones.NAMES)
 
 
@@ -38,20 +38,20 @@ def settings_for(
     levels: tuple[int, ...] | None = None,
     **box_numbers: Any,
 ) -> Settings:
-    """Settings for any input size; the levels, and so the default boxes, follow from it.
+    """Settings for any input size, which determines the levels and with them the default boxes.
 
-    `levels` are the grids that are predicted from, if not all. `box_numbers` go to `box_settings`: `table`,
+    `levels` are the grids with predictions, if not all. `box_numbers` go to `box_settings`: `table`,
     `truncate`, `clip`, `min_sizes`, `max_sizes`, `ratios`, `variances`.
 
     Raises:
-        ConfigError: no such backbone, one that these numbers do not fit, or an input too small for it.
+        ConfigError: no such backbone, numbers that do not fit it, or an input too small for it.
     """
     network = NetworkSettings(backbone, input_size, width, extras_norm, fc_norm=fc_norm, atrous=atrous)
     given, grids = backbone_levels(network), level_grids(network)
     if levels is not None:
         _check_levels(levels, grids, given, place="model.levels")
     boxes = box_settings(input_size, grids, levels=levels, **box_numbers)
-    # L2 normalisation tames the first level's features, where no normalisation has done so already.
+    # The first level is L2-normalised where the backbone has not normalised it already.
     loud = boxes.grids[0] == grids[0] and not given.normalised
     network = dataclasses.replace(network, first_level_norm="l2" if loud else "none")
     if not _covers(given, input_size):
@@ -70,10 +70,10 @@ def level_grids(network: NetworkSettings) -> tuple[int, ...]:
 
 
 def backbone_levels(network: NetworkSettings) -> Levels:
-    """The levels that the backbone itself gives.
+    """The levels of the backbone alone.
 
     Raises:
-        ConfigError: no such backbone, an input it cannot take, or a width or layers that it does not have.
+        ConfigError: no such backbone, an unsuitable input size, or a width or layers that it does not have.
         MissingExtraError: the backbone is timm's, and timm is not installed.
     """
     name, size = network.backbone, network.input_size
@@ -89,7 +89,7 @@ def backbone_levels(network: NetworkSettings) -> Levels:
 
 
 def _check_layers(network: NetworkSettings) -> None:
-    """Refuse what changes layers that this backbone does not have."""
+    """Raise `ConfigError` for settings of layers that this backbone does not have."""
     name = network.backbone
     if name not in vgg.NAMES:
         if network.width != 1:
@@ -104,7 +104,7 @@ def _check_layers(network: NetworkSettings) -> None:
 
 
 def _check_levels(wanted: tuple[int, ...], grids: tuple[int, ...], given: Levels, *, place: str) -> None:
-    """The wanted grids are some of the network's in its order, down to the backbone's last, which is built whole."""
+    """Check that the wanted grids are the network's, in its order, and include the backbone's last one."""
     if not wanted or wanted != tuple(grid for grid in grids if grid in wanted):
         problem = f"{list(wanted)}: the network's grids are {list(grids)}"
         raise ConfigError(problem, place=place, remedy="Name some of these, fine first.")
@@ -114,10 +114,10 @@ def _check_levels(wanted: tuple[int, ...], grids: tuple[int, ...], given: Levels
 
 
 def from_settings(settings: Settings, *, auxiliary: bool = False) -> SSD:
-    """Build the network these settings describe, new layers initialised as Caffe does (fan-in Xavier).
+    """Build the network that these settings describe, with new layers initialised as in Caffe (fan-in Xavier).
 
-    A library's backbone starts as its library has it. `auxiliary` adds GoogLeNet's heads, which train and do nothing
-    else, to backbones that have them.
+    A library's backbone is initialised by its library. `auxiliary` adds GoogLeNet's auxiliary heads, which are used
+    in training only.
 
     Raises:
         ConfigError: the settings do not fit together, or the backbone has no such heads.
@@ -144,7 +144,7 @@ def _assemble(network: NetworkSettings, boxes: BoxSettings, num_classes: int, au
         given.grids[-1],
         norm=network.extras_norm,
         width=network.width,
-        first=8 if network.atrous else 9,  # conv7 stands where conv8_2 did
+        first=8 if network.atrous else 9,  # conv7 has the grid of conv8_2
         count=seen[-1] + 1 - len(given.grids),
     )
     channels = [*given.channels, *extra_layers.out_channels]
@@ -158,7 +158,7 @@ def _vgg(network: NetworkSettings) -> VGG:
 
 
 def _covers(given: Levels, input_size: int) -> bool:
-    """Whether cells a stride apart cover the image; without padding they would leave its right and lower border."""
+    """Whether cells a stride apart cover the image; without padding its right and lower border would be left out."""
     pairs = zip(given.grids, given.strides, strict=True)
     return all(input_size // stride <= grid <= math.ceil(input_size / stride) for grid, stride in pairs)
 

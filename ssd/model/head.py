@@ -1,4 +1,4 @@
-"""What each cell of each level says: four offsets and a class distribution for every default box tiled there."""
+"""The prediction head: four offsets and the class logits of every default box, from the cell of its level."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ from ssd.structures import Predictions
 
 
 class MultiBoxHead(nn.Module):
-    """One 3x3 convolution a level for offsets, one for logits (section 2.1, "Convolutional predictors").
+    """Two 3x3 convolutions per level: offsets and logits (section 2.1, "Convolutional predictors").
 
-    Output channels go default box by default box, so that a reshape lines them up with `default_boxes`.
+    Output channels are ordered by default box, so that a reshape gives the order of `default_boxes`.
     """
 
     def __init__(self, in_channels: Sequence[int], boxes_per_cell: Sequence[int], num_classes: int) -> None:

@@ -1,7 +1,7 @@
-"""How new layers start: as Caffe starts them, or then scaled on real images so that every unit is alive.
+"""Initialisation of new layers: as in Caffe, and optionally scaled on real images so that no unit is dead.
 
-Without ImageNet weights for conv6 and conv7, the un-normalised activations of conv5_3 (hundreds) meet fresh layers and
-the first loss is in the tens; units die in the first steps. `fit_to_data_` sets the scale of the new layers on purpose.
+Without ImageNet weights for conv6 and conv7, the new layers receive the un-normalised activations of conv5_3
+(hundreds), the first loss is in the tens, and units die in the first steps. `fit_to_data_` sets their scale.
 """
 
 import math
@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-# A level of one cell gives a batch of 8 images 8 values a channel: too few to set each channel by.
+# A level of one cell has 8 values per channel in a batch of 8 images: too few for statistics of each channel.
 _ENOUGH = 64
-# Logits and offsets start small: a confident wrong guess is costly, a flat one is not.
+# Logits and offsets start small, because confident wrong predictions have a high loss.
 _HEAD_SPREAD = 0.1
 
 
@@ -36,8 +36,8 @@ def fit_to_data_(
     One forward pass: each layer is corrected before the next one sees its output. Layers under `head` are only scaled,
     to a spread of 0.1. After Kraehenbuehl et al., "Data-dependent initializations of CNNs", ICLR 2016, equation 4.
 
-    `fresh` names the convolutions that start from nothing. BatchNorm layers behind them pass everything through
-    meanwhile; a new one behind a pretrained convolution starts with the mean and the variance of these images.
+    `fresh` names the convolutions without pretrained weights. BatchNorm layers behind them are skipped meanwhile; a new
+    one behind a pretrained convolution starts with the mean and the variance of these images.
     """
     modules = dict(network.named_modules())
     fresh = tuple(fresh)
@@ -58,7 +58,7 @@ def fit_to_data_(
 
 
 def _new_norms(modules: Mapping[str, nn.Module], fresh: Collection[str]) -> Iterator[nn.Module]:
-    """The BatchNorms that have seen nothing, such as `norm6`, behind convolutions that are not fresh, `conv6`."""
+    """Yield the untrained BatchNorms, such as `norm6`, behind pretrained convolutions, such as `conv6`."""
     for name, layer in modules.items():
         conv = name.replace("norm", "conv")
         behind_pretrained = isinstance(layer, nn.BatchNorm2d) and conv in modules and conv not in fresh

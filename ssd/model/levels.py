@@ -1,4 +1,4 @@
-"""Which levels a library's backbone gives at an input size: asked of the network, run without numbers."""
+"""The levels of a library's backbone at an input size, found by running the network on the meta device."""
 
 import functools
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from ssd.model.backbones import STRIDES, TimmBackbone, TorchvisionBackbone, back
 from ssd.model.vgg import SMALLEST_INPUT
 
 _LARGE_ENOUGH = 512
-# What torch and timm raise for an input they were not made for.
+# The errors that torch and timm raise for an unsuitable input size.
 _REFUSALS = (RuntimeError, AssertionError, ValueError)
 
 
 @dataclass(frozen=True)
 class Levels:
-    """What a backbone gives at one input size, fine level first."""
+    """The levels of a backbone at one input size, fine level first."""
 
     grids: tuple[int, ...]
     channels: tuple[int, ...]
@@ -28,11 +28,11 @@ class Levels:
 
 @functools.lru_cache(maxsize=64)
 def levels(name: str, input_size: int) -> Levels:
-    """Grids, channels and strides of a backbone of torchvision's or timm's at this input size.
+    """Grids, channels and strides of a torchvision or timm backbone at this input size.
 
     Raises:
-        ConfigError: no such network, no levels at strides 8 and 16, or an input it cannot take.
-        MissingExtraError: it is timm's, and timm is not installed.
+        ConfigError: no such network, no levels at strides 8 and 16, or an unsuitable input size.
+        MissingExtraError: the network is timm's, and timm is not installed.
     """
     network = _without_numbers(name, input_size if _minds_size(name) else SMALLEST_INPUT)
     try:
@@ -51,7 +51,7 @@ def levels(name: str, input_size: int) -> Levels:
 
 @functools.lru_cache(maxsize=64)
 def smallest_input(name: str) -> int:
-    """Side of the smallest square this network takes, in pixels, at least 64: found by trying."""
+    """Side in pixels, at least 64, of the smallest square this network accepts, found by trial."""
     network = _without_numbers(name, SMALLEST_INPUT)
     if _minds_size(name) or _takes(network, SMALLEST_INPUT):
         return SMALLEST_INPUT
@@ -93,7 +93,7 @@ def _without_numbers(name: str, input_size: int) -> TorchvisionBackbone | TimmBa
 
 @torch.no_grad()
 def _run(network: nn.Module, input_size: int) -> tuple[list[Tensor], bool]:
-    """Give the levels, and whether the last layer with weights before the first of them is a normalisation."""
+    """The levels, and whether the last layer with weights before the first of them is a normalisation."""
     ran: list[tuple[nn.Module, object]] = []
     hooks = [layer.register_forward_hook(lambda layer, _, out: ran.append((layer, out))) for layer in network.modules()]
     try:
@@ -103,7 +103,7 @@ def _run(network: nn.Module, input_size: int) -> tuple[list[Tensor], bool]:
             hook.remove()
     if any(output.shape[-1] < 1 for output in outputs):
         raise ValueError("nothing is left of the image")
-    # In-place activations give their input back: the last layer to do so made the level.
+    # In-place activations return their input: the last layer that returns the tensor made the level.
     last = max((index for index, (_, out) in enumerate(ran) if out is outputs[0]), default=-1)
     weighted = [layer for layer, _ in ran[: last + 1] if next(layer.parameters(recurse=False), None) is not None]
     return outputs, bool(weighted) and "norm" in type(weighted[-1]).__name__.lower()

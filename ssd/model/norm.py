@@ -1,4 +1,4 @@
-"""How the outputs of a convolution are normalised: not at all, over the batch, or over groups of channels."""
+"""Normalisation after a convolution: none, over the batch, or over groups of channels."""
 
 import math
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ def with_relu(name: str, conv: nn.Conv2d, norm: Norm = "none") -> Iterator[tuple
 
 
 def groups(channels: int) -> int:
-    """Into how many groups GroupNorm takes these channels: 32 (Wu and He 2018, table 3), fewer in narrow layers.
+    """Number of GroupNorm groups for so many channels: 32 (Wu and He 2018, table 3), fewer in narrow layers.
 
-    A group of one channel in one cell, as the last levels have, would be a single number, and normalised it is zero.
+    A group needs several channels: on the last levels, of one cell, a single value would be normalised to zero.
     """
     return math.gcd(_GROUPS, channels // _CHANNELS_OF_A_GROUP)

@@ -1,4 +1,4 @@
-"""The network: a backbone, extra layers, a head. What it says is the same in training and in evaluation."""
+"""The network: a backbone, extra layers and a head, with the same outputs in training and in evaluation."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,9 @@ from ssd.structures import Predictions
 class SSD(nn.Module):
     """Single Shot MultiBox Detector, figure 2 of the paper.
 
-    `backbone` gives levels, fine first; `first_norm` touches the first level on its way to the head alone, while the
-    backbone goes on from the un-normalised one; `extras` go on from the last level; `head` sees those of them all
-    whose places are in `seen`, from 0.
+    `backbone` returns levels, fine first; `first_norm` normalises the first level for the head only, the backbone
+    continues from the un-normalised one; `extras` continue from the last level; `head` gets the levels with the indices
+    in `seen`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Networks of timm's that give their features where the stride changes; timm comes with the extra `backbones`."""
+"""timm networks with feature taps where the stride changes; timm comes with the extra `backbones`."""
 
 import difflib
 import functools
@@ -15,7 +15,7 @@ _PLACE = "model.backbone"
 
 
 def create(name: str, strides: tuple[int, ...], input_size: int) -> tuple[tuple[int, ...], nn.Module]:
-    """Build a network that gives its features at those of `strides` that it has, and say which.
+    """Build a network that returns its features at `strides`, as far as it has them; also returns the strides it has.
 
     Raises:
         ConfigError: no such network, no feature taps, or the first two strides are not among them.
@@ -33,11 +33,11 @@ def create(name: str, strides: tuple[int, ...], input_size: int) -> tuple[tuple[
 
 @functools.lru_cache(maxsize=64)
 def minds_size(name: str) -> bool:
-    """Whether the network is built for one input size: transformers, mostly."""
+    """Whether the network is built for one input size, as most transformers are."""
     try:
         with torch.device("meta"):
             _create(name, img_size=256)
-    except TypeError:  # convolutional networks know no such argument
+    except TypeError:  # convolutional networks have no such argument
         return False
     return True
 
@@ -61,7 +61,7 @@ def _create(name: str, **options: Any) -> Any:
 
 
 def has_lost_tables(network: nn.Module) -> bool:
-    """Whether it was built on the meta device and computes tables, for windows or blurring, that no file will bring."""
+    """Whether the network is on the meta device and has computed tables (windows, blurring) that weights lack."""
     saved = network.state_dict().keys()
     return any(table.is_meta and name not in saved for name, table in network.named_buffers())
 

@@ -1,4 +1,4 @@
-"""VGG, whole and as SSD changes it: pool5 keeps its size, fc6 and fc7 become conv6 (dilated) and conv7, fc8 is gone.
+"""VGG, as a classifier and as SSD's backbone: pool5 has stride 1, fc6 and fc7 become conv6 (dilated) and conv7, no fc8.
 
 Layers carry the names of the paper: `conv1_1` ... `conv5_3`, then `fc6`, `fc7`, `fc8` of the classifier or `conv6`,
 `conv7` of the backbone, and `norm*` where something is normalised.
@@ -21,22 +21,22 @@ CONFIGURATIONS = {
     "vgg16": (2, 2, 3, 3, 3),
     "vgg19": (2, 2, 4, 4, 4),
 }
-# Configuration C looks at one pixel where D, with as many layers, looks at nine.
+# Configuration C has 1x1 convolutions where D has 3x3.
 POINTWISE = {"vgg16c": ("3_3", "4_3", "5_3")}
 NAMES = (*CONFIGURATIONS, *(f"{name}_bn" for name in CONFIGURATIONS))
 SMALLEST_INPUT = 64
 
 CHANNELS = (64, 128, 256, 512, 512)
 _FC6_SIDE = 7  # 224 pixels after five pools
-_KEPT_UNITS = 4  # of fc6's and fc7's, one of so many
+_KEPT_UNITS = 4  # one of so many units of fc6 and fc7 is kept
 
 
 class VGG(nn.Module):
-    """The changed VGG; `forward` gives the last convolution of stage 4 (stride 8) and conv7 (stride 16).
+    """VGG as SSD's backbone; `forward` returns the last convolution of stage 4 (stride 8) and conv7 (stride 16).
 
-    Without `atrous`, pool5 halves as it did, and conv6 and conv7 are all of fc6 and fc7: the paper's "full VGG16"
-    (section 3.2), slower and no better. `forward` then gives stage 4, stage 5 (stride 16) and conv7 (stride 32).
-    `fc_norm` normalises conv6 and conv7 where nothing else is.
+    Without `atrous`, pool5 halves its input, and conv6 and conv7 have all units of fc6 and fc7: the paper's "full
+    VGG16" (section 3.2), slower and no better. `forward` then returns stage 4, stage 5 (stride 16) and conv7 (stride
+    32). `fc_norm` normalises only conv6 and conv7.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class VGG(nn.Module):
         for name, layer in self.named_children():
             features = layer(features)
             if name in self.taps:
-                # Pools do not write in place, so the tap can be handed out as it is.
+                # Pools do not write in place, so the tap needs no copy.
                 taps.append(features)
         return [*taps, features]
 
@@ -74,9 +74,9 @@ class VGG(nn.Module):
 def classifier(
     configuration: str = "vgg16", *, batch_norm: bool = False, num_classes: int = 1000, channels: int = 3
 ) -> nn.Sequential:
-    """The whole network as published: 138,357,544 parameters for `vgg16`.
+    """The whole classifier as published: 138,357,544 parameters for `vgg16`.
 
-    Sizes other than 224 pixels are averaged to fc6's 7x7 cells, as torchvision does.
+    Images of other sizes than 224 pixels are pooled to fc6's 7x7 cells by averaging, as in torchvision.
     """
     layers = OrderedDict(_stages(configuration, _pool, norm=_norm(batch_norm), inputs=channels))
     layers["average"] = nn.AdaptiveAvgPool2d(_FC6_SIDE)
@@ -90,14 +90,14 @@ def classifier(
 
 
 def grids(input_size: int, *, atrous: bool = True) -> tuple[int, ...]:
-    """Sides of the feature maps that `VGG` gives for a square input; pool3 rounds up, a pool5 that halves too."""
+    """Sides of the feature maps of `VGG` for a square input; pool3, and pool5 if it halves, round up."""
     stage4 = -(-(input_size // 4) // 2)
     stage5 = stage4 // 2
     return (stage4, stage5) if atrous else (stage4, stage5, -(-stage5 // 2))
 
 
 def out_channels(width: float = 1.0, *, atrous: bool = True) -> tuple[int, ...]:
-    """Channels of the feature maps that `VGG` gives: of fc6's and fc7's 4096 units, `atrous` keeps a fourth."""
+    """Channels of the feature maps of `VGG`: `atrous` keeps a quarter of the 4096 units of fc6 and fc7."""
     kept = (512, 4096 // _KEPT_UNITS) if atrous else (512, 512, 4096)
     return tuple(scaled(count, width) for count in kept)
 
@@ -110,7 +110,7 @@ def scaled(channels: int, width: float) -> int:
 def _stages(
     configuration: str, pool: Callable[[int], nn.Module], *, norm: Norm, width: float = 1.0, inputs: int = 3
 ) -> Iterator[tuple[str, nn.Module]]:
-    """Names and layers of the five stages; `pool` makes the one that ends stage 1, 2 and so on."""
+    """Yield names and layers of the five stages; `pool` makes the pooling layer at the end of a stage, from 1."""
     pointwise = POINTWISE.get(configuration, ())
     for stage, (depth, full) in enumerate(zip(CONFIGURATIONS[configuration], CHANNELS, strict=True), start=1):
         outputs = scaled(full, width)
@@ -124,7 +124,7 @@ def _stages(
 def _convolutions_for_fc(width: float, atrous: bool) -> tuple[nn.Conv2d, nn.Conv2d]:
     conv5, conv7 = scaled(CHANNELS[4], width), out_channels(width, atrous=atrous)[-1]
     if atrous:
-        # The receptive field of fc6's 7x7 is kept by spreading 3x3 taps six cells apart.
+        # A dilation of 6 gives a 3x3 kernel the receptive field of fc6's 7x7 at the former stride.
         fc6 = nn.Conv2d(conv5, conv7, 3, padding=6, dilation=6)
     else:
         fc6 = nn.Conv2d(conv5, conv7, _FC6_SIDE, padding=_FC6_SIDE // 2)
@@ -146,7 +146,7 @@ def _pool_of_ssd(stage: int) -> nn.Module:
 
 
 def _pool_halving(stage: int) -> nn.Module:
-    # Caffe rounds every pool up; at 300 it matters at pool3, 75 -> 38, and at a pool5 that halves, 19 -> 10.
+    # Caffe rounds every pool up; for 300 pixels it matters at pool3 (75 -> 38) and at a halving pool5 (19 -> 10).
     return nn.MaxPool2d(2, stride=2, ceil_mode=stage in (3, 5))
 
 
@@ -160,8 +160,8 @@ class L2Norm(nn.Module):
 
     def forward(self, features: Float[Tensor, "B c h w"]) -> Float[Tensor, "B c h w"]:
         """Divide by the length over channels; eps sits inside the root as in Caffe, so an all-zero cell stays zero."""
-        # Squares of 512 channels are summed in fp32: bf16 has eight bits. The products stay in bf16, which halves the
-        # time; not in fp16, where the inverse length of a zero cell, 1e5, would be infinite.
+        # The squares of 512 channels are summed in fp32, since bf16 has eight bits. Products in bf16 halve the time;
+        # in fp16 the inverse length of a zero cell, 1e5, would be infinite.
         dtype = torch.float32 if features.dtype == torch.float16 else features.dtype
         inverse = features.float().square().sum(dim=1, keepdim=True).add(self.eps).rsqrt().to(dtype)
         return (features * inverse * self.scale[:, None, None].to(dtype)).to(features.dtype)

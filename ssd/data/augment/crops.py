@@ -1,6 +1,6 @@
-"""Which part of an image a training sample shows: expansion, crop, mirror (section 2.2 of the paper).
+"""Random expansion, crop and mirroring of a training sample (section 2.2 of the paper).
 
-Only numbers are drawn here, in whole pixels of the source; `ssd.data.augment.warp` moves pixels and boxes accordingly.
+Only numbers are drawn here, in whole pixels of the source; `ssd.data.augment.warp` applies them to pixels and boxes.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _INTERPOLATIONS = 5  # how many `ssd.data.augment.warp.INTERPOLATIONS` there are
 
 @dataclass(frozen=True)
 class Switches:
-    """Which parts of the geometry are on."""
+    """Switches for the parts of the geometry."""
 
     expand: bool = True
     crop: bool = True
@@ -38,15 +38,15 @@ def draw_geometry(
     size: int,
     switches: Switches,
 ) -> Geometry:
-    """Draw where the pixels of a `size` x `size` training image come from.
+    """Draw the part of the source that a `size` x `size` training image shows.
 
-    An image with objects keeps at least one that is visible: its centre inside, its sides at least a pixel long.
-    `shape` is the image's (height, width); crowd regions ask for nothing.
+    In an image with objects at least one stays visible: its centre inside, its sides at least a pixel long.
+    `shape` is the image's (height, width); crowd regions need not stay visible.
     """
     height, width = shape
     objects = boxes[~crowd].astype(np.float64)
     if len(objects) == 0:
-        objects = np.array([[0.0, 0.0, width, height]])  # without objects the image is what must stay in sight
+        objects = np.array([[0.0, 0.0, width, height]])  # without objects the whole image counts as one
     canvas: Rectangle = (0, 0, width, height)
     if switches.expand and rng.random() < 0.5:
         larger = _expand(rng, width, height)
@@ -65,9 +65,9 @@ def draw_geometry(
 def visible(
     boxes: Num[np.ndarray, "N 4"], crops: Int[np.ndarray, "T 4"], size: int, crowd: Bool[np.ndarray, "N"] | None = None
 ) -> Bool[np.ndarray, "T N"]:
-    """Which boxes each crop keeps: centre inside, and at least one pixel in each direction once it is `size` wide.
+    """Which boxes each crop keeps: centre inside, and at least one pixel in each direction at an output of `size`.
 
-    Of a crowd region any part will do: what is cut off does not turn the rest into background.
+    A crowd region is kept if any part of it lies inside, since that part is no background.
     """
     low, high = crops[:, None, :2], crops[:, None, 2:]
     sides = np.minimum(boxes[:, 2:], high) - np.maximum(boxes[:, :2], low)
@@ -79,7 +79,7 @@ def visible(
 
 
 def _expand(rng: np.random.Generator, width: int, height: int) -> Rectangle:
-    """Place the image on a canvas up to `MAX_EXPAND` times as wide and high; coordinates stay the image's."""
+    """Place the image on a canvas up to `MAX_EXPAND` times as wide and high; coordinates are pixels of the image."""
     ratio = rng.uniform(1.0, MAX_EXPAND)
     canvas_width, canvas_height = int(width * ratio), int(height * ratio)
     left = int(rng.integers(canvas_width - width + 1))
@@ -90,7 +90,7 @@ def _expand(rng: np.random.Generator, width: int, height: int) -> Rectangle:
 def _draw_crop(rng: np.random.Generator, canvas: Rectangle, objects: Float[np.ndarray, "N 4"], size: int) -> Rectangle:
     """Take the first choice, in random order, for which a crop is found.
 
-    Caffe draws a crop for every choice and then picks among those found, which comes to the same.
+    Caffe draws a crop for every choice and then picks one of those found, which has the same distribution.
     """
     for least_iou in rng.permutation(CHOICES):
         if least_iou == WHOLE:
@@ -104,7 +104,7 @@ def _draw_crop(rng: np.random.Generator, canvas: Rectangle, objects: Float[np.nd
 
 
 def _propose(rng: np.random.Generator, canvas: Rectangle) -> Int[np.ndarray, "T 4"]:
-    """Draw trials: 0.3 to 1 of the canvas's scale, aspect ratio 0.5 to 2 relative to it, anywhere inside."""
+    """Draw trial crops inside the canvas: 0.3 to 1 of its scale, aspect ratio 0.5 to 2 relative to it."""
     scale = rng.uniform(0.3, 1.0, TRIALS)
     aspect = rng.uniform(np.maximum(0.5, scale**2), np.minimum(2.0, 1 / scale**2))
     sides = np.stack([scale * np.sqrt(aspect), scale / np.sqrt(aspect)], axis=-1).clip(max=1.0)

@@ -21,7 +21,7 @@ class Colours:
 
 
 def draw_colours(rng: np.random.Generator) -> Colours:
-    """Draw each part with probability one half, and the place of the contrast."""
+    """Draw each part with probability one half, and whether the contrast comes last."""
     apply = rng.random(4) < 0.5
     return Colours(
         brightness=rng.uniform(-32, 32) if apply[0] else 0.0,
@@ -33,9 +33,9 @@ def draw_colours(rng: np.random.Generator) -> Colours:
 
 
 def distort(image: UInt8[np.ndarray, "H W 3"], colours: Colours) -> UInt8[np.ndarray, "H W 3"]:
-    """Apply a draw; every step rounds and saturates to 8 bits as Caffe's do.
+    """Apply a draw; every step rounds and saturates to 8 bits as in Caffe.
 
-    Steps on the same channels are composed as tables of 256 entries: an image is passed over five times at most.
+    Consecutive steps are combined in lookup tables of 256 entries, so that an image needs at most five passes.
     """
     levels = _saturate(_LEVELS + colours.brightness)
     if not colours.contrast_last:
@@ -50,7 +50,7 @@ def distort(image: UInt8[np.ndarray, "H W 3"], colours: Colours) -> UInt8[np.nda
 
 
 def _distort_hsv(image: UInt8[np.ndarray, "H W 3"], saturation: float, hue: float) -> UInt8[np.ndarray, "H W 3"]:
-    # Hue is an angle and wraps around; Caffe cuts it off at 0 and 255 instead, which sends reds to pure red.
+    # Hue is an angle and wraps around; Caffe cuts it off at 0 and 255 instead, which turns reds into pure red.
     hues = np.rint(_LEVELS + hue).astype(np.int64) % 180
     table = np.stack([hues.astype(np.uint8), _saturate(_LEVELS * saturation), _LEVELS.astype(np.uint8)], axis=-1)
     distorted = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), table[None])

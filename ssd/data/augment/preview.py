@@ -1,4 +1,4 @@
-"""A grid of augmented training images with their boxes: what the network is really shown."""
+"""A grid of augmented training images with their boxes, as the network sees them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ def preview(
 def draw_sheet(
     source: Source, transform: Transform, *, count: int = 16, seed: int = 0, epoch: int = 0
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Draw that grid.
+    """Draw the grid that `preview` writes.
 
     Raises:
         DatasetError: the data set is empty.
@@ -51,7 +51,7 @@ def _draw(sample: Sample, class_names: Sequence[str]) -> UInt8[np.ndarray, "H W 
 
 
 def _grid(images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> UInt8[np.ndarray, "H W 3"]:
-    """Put equal squares into a near-square sheet."""
+    """Arrange squares of equal size in a grid that is nearly square."""
     size = images[0].shape[0]
     columns = int(np.ceil(len(images) ** 0.5))
     rows = -(-len(images) // columns)

@@ -1,7 +1,7 @@
 """The training augmentation of section 2.2, as one albumentations pipeline seeded per sample.
 
-albumentations 2.0.8 repeats its draws in every worker and epoch unless it is seeded for every sample; so seeded, the
-result does not depend on how many workers there are. Importing this file takes about a second: only training does.
+albumentations 2.0.8 repeats its draws in every worker and epoch unless it is seeded for every sample; with such seeds
+the result does not depend on the number of workers. Only training imports this module, which takes about a second.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ from ssd.structures import Sample
 Order = Literal["paper", "warp"]
 
 
-# Below a megapixel a JPEG is decoded in a millisecond or two, most of which is not saved by decoding it small.
+# A JPEG below a megapixel is decoded in a millisecond or two; decoding it at a reduced size saves little.
 _WORTH_SHRINKING = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """One draw: how a sample will look, known before its image is decoded."""
+    """One draw of all random numbers of a sample, made before its image is decoded."""
 
     colours: Colours
     geometry: Geometry
@@ -41,9 +41,9 @@ class Plan:
 class TrainTransform:
     """Distort, expand, crop, resize and mirror a sample into a `size` x `size` one.
 
-    `order="paper"` does every step on the big image, `order="warp"` resamples once and distorts the small one; both
-    make the same draws and the same boxes. `fill` is the colour around an expanded image, the network's mean. `extra`
-    are albumentations transforms of one's own, applied last. The other switches are those of `AugmentConfig`.
+    `order="paper"` applies every step to the full-size image, `order="warp"` resamples once and then changes colours;
+    draws and boxes are the same. `fill` is the colour around an expanded image, the network's mean. `extra` are further
+    albumentations transforms, applied last. The other switches are those of `AugmentConfig`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class TrainTransform:
     ) -> None:
         self._size, self._order, self._photometric = size, order, photometric
         self._switches = Switches(expand, crop, mirror, flip_vertical)
-        # Boxes are cut and dropped by our own rules: labels, difficult and crowd follow by row number.
+        # Crops keep boxes by SSD's rules, not by albumentations': labels, difficult and crowd follow by row number.
         boxes = A.BboxParams(
             "pascal_voc", label_fields=["rows", "crowd"], clip=True, min_width=1 - 1e-3, min_height=1 - 1e-3
         )
@@ -79,21 +79,21 @@ class TrainTransform:
         generator = np.random.default_rng(list(seed))
         height, width = shape
         inside = boxes.astype(np.float64).clip(0, [width, height, width, height])
-        # Colours come first in either order of work.
+        # Colours are drawn first in both orders.
         colours = draw_colours(generator) if self._photometric else Colours()
         geometry = draw_geometry(generator, shape, inside, crowd, size=self._size, switches=self._switches)
         worth_it = self._order == "warp" and height * width >= _WORTH_SHRINKING
         return Plan(colours, geometry, geometry.spare if worth_it else 1)
 
     def __call__(self, sample: Sample, seed: Sequence[int], plan: Plan | None = None) -> Sample:
-        """Augment as planned, or by a plan of its own; the draws depend on `seed` alone, say (seed, epoch, index).
+        """Augment a sample by `plan`, or by a new draw that depends on `seed` alone, such as (seed, epoch, index).
 
-        Boxes of the result are pixels of the new image. A sample that was decoded smaller needs its plan.
+        Boxes of the result are pixels of the new image. A sample that was decoded at a reduced size needs its plan.
         """
         if plan is None:
             assert sample.shrink == 1, "the size of the whole image is not known"
             plan = self.plan(sample.image.shape[:2], sample.boxes, sample.crowd, seed)
-        # A stream of their own for other transforms: what is drawn here may not return in their draws.
+        # Other transforms have a random stream of their own, which does not repeat the draws made here.
         generator = np.random.default_rng([*seed, 1])
         self._pipeline.set_random_state(generator, random.Random(repr(tuple(seed))))
         rows = np.arange(len(sample.boxes))
@@ -126,17 +126,17 @@ class _Augment(A.DualTransform):  # type: ignore[misc]
         self.render = {"paper": by_steps, "warp": in_one_warp}[order]
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Take what was drawn."""
+        """Pass on the plan."""
         return {"colours": data["plan"].colours, "geometry": data["plan"].geometry, "shrink": data["shrink"]}
 
     def apply(self, img: np.ndarray, colours: Colours, geometry: Geometry, shrink: int, **params: Any) -> np.ndarray:
-        """Move the pixels."""
+        """Apply colours and geometry to the image."""
         return self.render(img, geometry, self.fill, lambda image: distort(image, colours), shrink)
 
     def apply_to_bboxes(
         self, bboxes: Float[np.ndarray, "N F"], geometry: Geometry, shrink: int, **params: Any
     ) -> np.ndarray:
-        """Keep what the crop keeps, as fractions of the new image."""
+        """Move the boxes that the crop keeps, as fractions of the new image."""
         if len(bboxes) == 0:
             return bboxes  # without the columns for row and crowd
         height, width = (shrink * side for side in params["shape"][:2])

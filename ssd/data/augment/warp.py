@@ -1,4 +1,4 @@
-"""Moves the pixels and boxes of an image the way a `Geometry` says: step by step as the paper does, or in one warp."""
+"""Applies a `Geometry` to the pixels and boxes of an image: step by step as in the paper, or in one warp."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ Recolour = Callable[[UInt8[np.ndarray, "H W 3"]], UInt8[np.ndarray, "H2 W2 3"]]
 class Geometry:
     """One draw. Rectangles are `left, top, right, bottom` in pixels of the image and may reach beyond it."""
 
-    crop: tuple[int, int, int, int]  # what is shown
+    crop: tuple[int, int, int, int]  # the part that is shown
     size: int  # side of the square it is warped to
     mirror: bool = False
     flip: bool = False
-    canvas: tuple[int, int, int, int] | None = None  # the expanded image, filled by the step-by-step form alone
-    interpolation: int = 0  # which of INTERPOLATIONS the step-by-step form resizes with
+    canvas: tuple[int, int, int, int] | None = None  # the expanded image; only `by_steps` needs it
+    interpolation: int = 0  # index into INTERPOLATIONS, for the resize of `by_steps`
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -34,12 +34,12 @@ class Geometry:
 
     @property
     def spare(self) -> int:
-        """How many times smaller the source may come and still have a pixel for each of the result's: 1, 2, 4 or 8."""
+        """The largest reduction of the source (1, 2, 4 or 8) that still has a pixel for each pixel of the result."""
         return next((shrink for shrink in (8, 4, 2) if shrink * max(self.scale) <= 1), 1)
 
 
 def move_boxes(boxes: Float[np.ndarray, "N 4"], geometry: Geometry) -> Float[np.ndarray, "N 4"]:
-    """Boxes in pixels of the result, cut to its border."""
+    """Boxes in pixels of the result, clipped to its border."""
     corner, scale = np.array(geometry.crop[:2] * 2), np.array(geometry.scale * 2)
     moved = ((boxes - corner) * scale).clip(0, geometry.size)
     if geometry.mirror:
@@ -52,7 +52,7 @@ def move_boxes(boxes: Float[np.ndarray, "N 4"], geometry: Geometry) -> Float[np.
 def by_steps(
     image: UInt8[np.ndarray, "H W 3"], geometry: Geometry, fill: Colour, recolour: Recolour, shrink: int = 1
 ) -> UInt8[np.ndarray, "S S 3"]:
-    """The paper's order on the big image: colours, expansion, crop, resize, mirror."""
+    """Apply the paper's steps to the full-size image: colours, expansion, crop, resize, mirror."""
     assert shrink == 1, "the paper's order works on the whole image"
     height, width = image.shape[:2]
     left, top, right, bottom = geometry.canvas or (0, 0, width, height)
@@ -67,11 +67,11 @@ def by_steps(
 def in_one_warp(
     image: UInt8[np.ndarray, "H W 3"], geometry: Geometry, fill: Colour, recolour: Recolour, shrink: int = 1
 ) -> UInt8[np.ndarray, "S S 3"]:
-    """The same image up to interpolation, without ever touching a pixel that is not shown.
+    """Compute the same image up to interpolation from the visible pixels only.
 
-    What is shown of the source is shrunk with an area filter where it shrinks, recoloured while it is small, and put in
-    its place on the fill colour, exact to the fraction of a pixel. The fill keeps its colour. The image may have been
-    decoded `shrink` times smaller than the pixels that the geometry counts.
+    The visible part is shrunk with an area filter where it shrinks, then distorted in colour, then placed on the fill
+    colour with subpixel precision. The fill keeps its colour. The image may be `shrink` times smaller than the pixels
+    of the geometry.
     """
     height, width = image.shape[:2]
     left, top, right, bottom = geometry.crop
@@ -84,13 +84,13 @@ def in_one_warp(
     target = (high[0] - low[0]) * scale[0], (high[1] - low[1]) * scale[1]
     small = recolour(
         shrink_by_area(shown, (round(target[0]), round(target[1])))
-    )  # a direction that grows waits for the last step
+    )  # a direction that grows is resized in the last step
     corner = [low[axis] - geometry.crop[axis] / shrink for axis in (0, 1)]
     whole = (shown.shape[0] * shrink, shown.shape[1] * shrink) == (bottom - top, right - left)
     if whole and corner == [0, 0]:
         return _turn(cv2.resize(small, (geometry.size, geometry.size), interpolation=cv2.INTER_LINEAR), geometry)
-    # `small` has whole pixels, its place has not: the rest of the scale and the fraction of the offset go here.
-    # Pixel i covers [i, i + 1], but warpAffine thinks of its centre as i: hence the halves.
+    # `small` has a whole number of pixels; this matrix has the rest of the scale and the fractional offset.
+    # Pixel i covers [i, i + 1], but in warpAffine its centre is at i: hence the halves.
     rest = [target[0] / small.shape[1], target[1] / small.shape[0]]
     offset = [corner[axis] * scale[axis] + (rest[axis] - 1) / 2 for axis in (0, 1)]
     matrix = np.array([[rest[0], 0, offset[0]], [0, rest[1], offset[1]]])

@@ -1,4 +1,4 @@
-"""From indices to a batch: load, check, transform, collate. This is what runs inside a data worker."""
+"""Makes a batch from indices, inside a data worker: load, check, transform, collate."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ _SUBSTITUTES = 20  # how many neighbours of a bad image are tried
 
 @runtime_checkable
 class Source(Protocol):
-    """What the loaders need of a data set: `ssd.data.dataset.Dataset` is one."""
+    """The interface of a data set for the loaders; `ssd.data.dataset.Dataset` has it."""
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -34,16 +34,16 @@ class Source(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Labels are indices into these."""
+        """The class names; labels are indices into them."""
 
     def __len__(self) -> int: ...
 
     def load(self, index: int, shrink: int = 1) -> Sample:
-        """Decode one image, at 1/`shrink` of its size if that is easier."""
+        """Decode one image, at 1/`shrink` of its size if that is faster."""
 
 
 class Plan(Protocol):
-    """What a transform has drawn."""
+    """The random draw of a transform."""
 
     @property
     def shrink(self) -> int:
@@ -52,7 +52,7 @@ class Plan(Protocol):
 
 @runtime_checkable
 class Transform(Protocol):
-    """Prepares a sample for the network: `ssd.data.augment.transforms.TrainTransform` is one."""
+    """Prepares a sample for the network, as `ssd.data.augment.transforms.TrainTransform` does."""
 
     def plan(
         self,
@@ -64,19 +64,19 @@ class Transform(Protocol):
         """Draw for an image of `shape` (height, width) with these objects; gives a `Plan`."""
 
     def __call__(self, sample: Sample, seed: Sequence[int], plan: Any = None) -> Sample:
-        """Carry the plan out."""
+        """Apply the plan."""
 
 
 @dataclass(frozen=True)
 class WorkerResult:
-    """What a worker hands over: a batch and the images left out of it, or the error that prevented it."""
+    """The result of a worker: a batch and the images left out of it, or the error that prevented it."""
 
     batch: Batch | None = None
     bad: tuple[ImageDecodeError, ...] = ()
     error: SSDError | None = None
 
     def pin_memory(self) -> "WorkerResult":
-        """The same in page-locked memory, from where a GPU copies without a wait; the DataLoader calls this."""
+        """Copy the result to page-locked memory, for asynchronous copies to a GPU; the DataLoader calls this."""
         if self.batch is None:
             return self
         targets = self.batch.targets
@@ -85,7 +85,7 @@ class WorkerResult:
         return dataclasses.replace(self, batch=batch)
 
     def open(self) -> Batch:
-        """Return the batch or raise what went wrong."""
+        """Return the batch, or raise the error."""
         if self.error is not None:
             raise self.error
         assert self.batch is not None
@@ -108,12 +108,12 @@ class TrainBatches(TorchDataset[WorkerResult]):
             samples = [self._prepare(index, (self.seed, epoch, index), bad) for index in indices]
         except SSDError as error:
             return WorkerResult(error=error)
-        # Memory stays height x width x channel, which is PyTorch's channels-last: convolutions want it so.
+        # The memory order stays height x width x channel, PyTorch's channels-last, which convolutions prefer.
         images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2)
         return WorkerResult(collate(images, samples), tuple(bad))
 
     def _prepare(self, index: int, seed: Sequence[int], bad: list[ImageDecodeError]) -> Sample:
-        """Load and augment an image; under "skip" the next one that can be decoded stands in for a bad one."""
+        """Load and augment an image; under "skip" the next one that can be decoded replaces a bad one."""
         for shift in range(_SUBSTITUTES):
             chosen = (index + shift) % len(self.source)
             record = self.source.records[chosen]
@@ -132,7 +132,7 @@ class TrainBatches(TorchDataset[WorkerResult]):
 
 
 def load_checked(source: Source, index: int, shrink: int = 1) -> Sample:
-    """Decode one image and check what no loss could survive: boxes without area, labels of no class.
+    """Decode one image, and check that its boxes have an area and its labels a class, as the loss requires.
 
     Raises:
         AnnotationError: names the image, the object and its values.
@@ -153,7 +153,7 @@ def load_checked(source: Source, index: int, shrink: int = 1) -> Sample:
 
 
 def collate(images: Tensor, samples: Sequence[Sample]) -> Batch:
-    """Put prepared images and their samples' objects into one batch; boxes become fractions of each sample's image."""
+    """Combine images and the objects of their samples into one batch; boxes become fractions of each image."""
     shape = len(samples), max((len(sample.boxes) for sample in samples), default=0)
     targets = Targets(
         boxes=torch.zeros(*shape, 4),
@@ -177,7 +177,7 @@ def _fractions(sample: Sample) -> Float32[np.ndarray, "N 4"]:
 
 
 def _guarded(step: Callable[[], Made], source: Source, index: int) -> Made:
-    """Run one step on one image; whatever it raises comes out as an error that names the image."""
+    """Run one step on one image; every exception becomes an error that names the image."""
     try:
         return step()
     except SSDError:

@@ -15,7 +15,7 @@ from ssd.structures import Batch
 
 _log = logging.getLogger(__name__)
 
-BAD_IMAGES_LIMIT = 0.01  # of the data set may be undecodable under "skip"
+BAD_IMAGES_LIMIT = 0.01  # largest undecodable share of the data set under "skip"
 
 
 def make_train_loader(
@@ -33,14 +33,14 @@ def make_train_loader(
 ) -> "TrainLoader":
     """Make the training batches of one process; `batch_size` counts images over all processes.
 
-    `pin_memory` puts batches where a GPU copies them from without a wait.
+    `pin_memory` puts batches into page-locked memory, for asynchronous copies to a GPU.
     """
     batches = TrainBatches(source, transform, seed, bad_images)
     return TrainLoader(batches, batch_size, workers, timeout, rank, world_size, pin_memory=pin_memory)
 
 
 class TrainLoader:
-    """Augmented batches, epoch by epoch. What a batch holds follows from (seed, epoch, step), not from the workers."""
+    """Augmented batches of each epoch. They depend on (seed, epoch, step), not on the number of workers."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class TrainLoader:
         self._workers = Workers(batches, self._keys, workers, timeout, pin_memory=pin_memory)
 
     def epoch(self, number: int, start_step: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch, from `start_step` on when a run resumes in its middle.
+        """Yield the batches of an epoch, from `start_step` on in a resumed run.
 
         Raises:
             DataWorkerError: a worker died, hung or met an unforeseen exception.
@@ -76,7 +76,7 @@ class TrainLoader:
             yield delivery.open()
 
     def close(self) -> None:
-        """End the workers; afterwards there are no more epochs."""
+        """End the workers; the loader cannot be used afterwards."""
         self._workers.close()
 
     def first_images(self, count: int) -> UInt8[Tensor, "B 3 S S"]:

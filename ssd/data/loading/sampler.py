@@ -1,4 +1,4 @@
-"""Which images make up which batch: known in advance for every process, epoch and step."""
+"""The images of each batch, known in advance for every process, epoch and step."""
 
 from collections.abc import Iterator
 
@@ -11,10 +11,10 @@ from ssd.errors import ConfigError
 class EpochSampler:
     """The indices of this process's batches in one epoch, from `start_step` on.
 
-    The order is a permutation that follows from (seed, epoch) alone, so it is the same on every process and for every
-    number of processes. Step g trains on entries g * batch_size up to (g + 1) * batch_size of it, of which each process
-    takes its contiguous share. Past its end the permutation begins again: every step has a full batch, every image
-    is seen at least once, and all processes take the same number of steps.
+    The order is a permutation that depends on (seed, epoch) alone, so it is the same on every process and for every
+    number of processes. Step g trains on its entries from g * batch_size up to (g + 1) * batch_size; each process takes
+    a contiguous share. The permutation is repeated at its end: every step has a full batch, every image is seen at
+    least once, and all processes take the same number of steps.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class EpochSampler:
 
 
 def steps_per_epoch(length: int, batch_size: int, world_size: int = 1) -> int:
-    """Batches in an epoch: enough for every image, the last one filled up.
+    """Number of batches in an epoch: enough for every image, the last one filled up.
 
     Raises:
-        ConfigError: there are no images, or the batch cannot be shared out evenly.
+        ConfigError: there are no images, or the batch cannot be divided evenly among the processes.
     """
     if length == 0:
         raise ConfigError("there are no images to train on", place="data.train")

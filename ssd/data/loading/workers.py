@@ -1,4 +1,4 @@
-"""The processes that make batches: started, watched, and ended, whatever happens to them."""
+"""The worker processes that make batches: how they are started, watched and ended."""
 
 import multiprocessing
 import multiprocessing.forkserver
@@ -22,19 +22,19 @@ from ssd.errors import DataWorkerError
 
 Key = TypeVar("Key")
 
-_TURN = 5.0  # seconds between two looks at whether a worker has died
-_SUSPENDED = 2  # a turn that takes so many times as long was not spent waiting
-_PREFETCH = 4  # batches in store per worker; as 8-bit images they are small
+_TURN = 5.0  # seconds between two checks for dead workers
+_SUSPENDED = 2  # a turn so many times longer than that included a suspension
+_PREFETCH = 4  # batches ready per worker; as 8-bit images they are small
 _REMEDY = "Set data.workers=0 to load in the main process."
-_TROUBLE = (RuntimeError, OSError, EOFError)  # what torch and multiprocessing raise when a worker is gone
-_LAST_SECONDS = 60  # how long a worker outlives its first SIGTERM
+_TROUBLE = (RuntimeError, OSError, EOFError)  # raised by torch and multiprocessing when a worker is gone
+_LAST_SECONDS = 60  # a worker ends so long after its first SIGTERM
 
 
 def choose_workers(wanted: int | Literal["auto"], processes: int = 1) -> int:
     """How many workers to start for each of `processes` on this machine.
 
-    `auto` leaves one core of each process to its training, but takes two workers on two cores: they wait for the disk,
-    too. More than 16 are not worth their memory.
+    `auto` leaves one core of each process to its training, but takes two workers on two cores, since they also wait for
+    the disk. More than 16 are not worth their memory.
     """
     if wanted != "auto":
         return wanted
@@ -44,7 +44,7 @@ def choose_workers(wanted: int | Literal["auto"], processes: int = 1) -> int:
 
 
 class BatchSampler(Sampler[Key], Generic[Key]):
-    """The keys of the coming pass; workers persist, so the list is exchanged rather than the loader."""
+    """The keys of the next pass; workers persist, so this list is replaced and not the loader."""
 
     def __init__(self, now: Sequence[Key] = ()) -> None:
         self.now = list(now)
@@ -57,7 +57,7 @@ class BatchSampler(Sampler[Key], Generic[Key]):
 
 
 class Workers:
-    """A DataLoader whose processes persist and are watched."""
+    """A DataLoader with persistent, watched worker processes."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Workers:
             check_main_guard()
             settings = {"num_workers": workers, "timeout": turn, "multiprocessing_context": _context()}
             settings |= {"persistent_workers": True, "prefetch_factor": _PREFETCH, "worker_init_fn": _start_worker}
-        # Without a generator of its own the loader draws from the global one, and a resumed run would differ.
+        # Without its own generator the loader would draw from the global one, and a resumed run would differ.
         generator = torch.Generator()
         self._loader: DataLoader[WorkerResult] = DataLoader(
             batches,
@@ -89,7 +89,7 @@ class Workers:
         self._processes: list[BaseProcess] = []
 
     def deliveries(self) -> Iterator[WorkerResult]:
-        """Yield what the workers make.
+        """Yield the results of the workers.
 
         Raises:
             DataWorkerError: one of them died or hung.
@@ -101,14 +101,14 @@ class Workers:
             except StopIteration:
                 return
             except DataWorkerError:
-                for process in self._processes:  # a hung one would keep this program from ending
+                for process in self._processes:  # a hung worker would keep this program from ending
                     process.kill()
                 raise
             yield delivery
 
     def close(self) -> None:
-        """End the worker processes, which a signal alone would not (see `_start_worker`)."""
-        # The last reference to their iterator: when it goes, it sends them home and waits.
+        """End the worker processes; they ignore a first signal (see `_start_worker`)."""
+        # Deleting the last reference to the iterator ends the workers and waits for them.
         del self._loader
         for process in self._processes:
             process.kill()
@@ -123,10 +123,10 @@ class Workers:
         return deliveries
 
     def _wait(self, deliveries: Iterator[WorkerResult]) -> WorkerResult:
-        """Wait in short turns, for DataLoader looks for dead workers only when a wait is over.
+        """Wait in short turns, because DataLoader looks for dead workers only at the end of a wait.
 
-        Time in which this process was stopped (Ctrl-Z, a suspended machine) does not count towards the timeout: a turn
-        that took far longer than it should is such a time, and the workers need another chance.
+        Time in which this process was stopped (Ctrl-Z, a suspended machine) does not count towards the timeout; it is
+        recognised by a turn that took far too long.
         """
         waited = 0.0
         while True:
@@ -152,17 +152,17 @@ def _unchanged(delivery: Any) -> Any:
 
 
 def _context() -> BaseContext:
-    """Start workers from a server process that has imported what they need and never ran a thread.
+    """Start workers from a server process that has imported their modules and never ran a thread.
 
-    A fork of this process could inherit a lock that one of OpenCV's or PyTorch's threads holds, and wait for it
-    forever; a spawned worker imports everything anew, seconds for each. Where there is no fork, workers are spawned.
+    A fork of this process could inherit a lock held by a thread of OpenCV or PyTorch, and wait for it forever; a
+    spawned worker needs seconds to import everything again. Platforms without fork spawn.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ssd.data.loading.loader", "ssd.data.augment.transforms"])
-    # `timeout` and job schedulers send SIGTERM to every process of a group. The server starts with it blocked; workers
-    # inherit that, until `_start_worker` puts a handler in place.
+    # `timeout` and job schedulers send SIGTERM to every process of a group. The server starts with SIGTERM blocked, and
+    # workers inherit that until `_start_worker` installs a handler.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     multiprocessing.forkserver.ensure_running()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -170,9 +170,9 @@ def _context() -> BaseContext:
 
 
 def _start_worker(_: int) -> None:
-    """Prepare a worker: one thread, and deaf to the signals with which people and schedulers stop a run.
+    """Prepare a worker: it uses one thread and ignores SIGINT and the first SIGTERM.
 
-    The main process finishes its step, saves and then ends its workers. A second SIGTERM ends a worker all the same.
+    The main process finishes its step, saves and then ends its workers. A second SIGTERM ends a worker at once.
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -184,7 +184,7 @@ def _start_worker(_: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this worker when the run was killed. PyTorch's own watch looks at the fork server, which would live on."""
+    """End this worker when the run was killed. PyTorch's own check watches the fork server, which lives on."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -194,5 +194,5 @@ def _end_with_parent() -> None:
 def _spend_first_sigterm(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(signal, "alarm"):
-        # A process that dies of a bug ends its workers by a SIGTERM too, once, and waits for them.
+        # A process that ends with an exception also sends its workers one SIGTERM, and waits for them.
         signal.alarm(_LAST_SECONDS)

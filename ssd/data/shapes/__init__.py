@@ -1,1 +1,1 @@
-"""Images of shapes that the program draws itself."""
+"""A data set of synthetic images of shapes."""

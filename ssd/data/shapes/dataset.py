@@ -1,8 +1,8 @@
-"""Images drawn by the program itself: a data set without a download, the same on every machine.
+"""A synthetic data set: no download, the same on every machine.
 
-Circles, squares, triangles and stars of many sizes, tilted, filled, outlined, striped or speckled, some overlapping,
-some cut by the image's edge, before gradients, stripes, checks and clouds. Crosses, bars, arcs and dots lie about
-that are no objects, and some images hold no object at all. (seed, split, index) decides everything in an image.
+The objects are circles, squares, triangles and stars of many sizes, tilted, filled, outlined, striped or speckled, some
+overlapping, some cut by the image's edge, on gradients, stripes, checks and clouds. Crosses, bars, arcs and dots are
+distractors, and some images have no object. An image depends on (seed, split, index) alone.
 """
 
 import zlib
@@ -17,15 +17,15 @@ from ssd.data.shapes.painting import background, distract, paint
 from ssd.structures import Record
 
 CLASS_NAMES = ("circle", "square", "star", "triangle")
-_EMPTY = 0.06  # of the images hold no object
-_MOST = 5  # objects in one image
+_EMPTY = 0.06  # share of images without an object
+_MOST = 5  # most objects in one image
 _SMALLEST, _LARGEST = 0.18, 0.5  # sides of an object, as fractions of the image's
-_TILT = np.pi / 8  # how far a shape is turned at most
+_TILT = np.pi / 8  # largest rotation of a shape, in radians
 
 
 @dataclass(frozen=True)
 class _Thing:
-    """One shape: its outline in pixels, and the box of what of it lies in the image."""
+    """One shape: its outline in pixels, and the box of its visible part."""
 
     label: int
     outline: Float[np.ndarray, "P 2"]
@@ -59,7 +59,7 @@ def _paint(split: str, index: int, size: int, seed: int) -> UInt8[np.ndarray, "H
         paint(rng, image, thing.outline)
     noise = rng.normal(0, rng.uniform(0, 10), image.shape)
     drawn = np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
-    drawn.flags.writeable = False  # it will be handed out again
+    drawn.flags.writeable = False  # the cache returns it again
     return drawn
 
 
@@ -82,7 +82,7 @@ def _record(split: str, index: int, size: int, seed: int) -> Record:
 
 
 def _generator(seed: int, split: str, index: int, *, what: int) -> np.random.Generator:
-    """Draws that depend on nothing but the arguments; where things lie and how they look are drawn apart."""
+    """A random generator that depends on the arguments alone; places and looks have different streams."""
     return np.random.default_rng([seed, zlib.crc32(split.encode()), index, what])
 
 
@@ -108,7 +108,7 @@ def _place(split: str, index: int, size: int, seed: int) -> list[_Thing]:
 
 
 def _covered(behind: Float32[np.ndarray, "4"], front: Float32[np.ndarray, "4"]) -> float:
-    """How much of the smaller box lies in the other."""
+    """The share of the smaller box that lies in the other."""
     shared = np.clip(np.minimum(behind[2:], front[2:]) - np.maximum(behind[:2], front[:2]), 0, None).prod()
     return float(shared / min((behind[2:] - behind[:2]).prod(), (front[2:] - front[:2]).prod()))
 
@@ -122,7 +122,7 @@ def _unit_outline(name: str) -> Float[np.ndarray, "P 2"]:
 
 
 def _upright(name: str) -> float:
-    """Angle that stands the shape on its base, in an image whose y goes down."""
+    """Angle that puts the shape on its base, with y pointing down."""
     return {"square": np.pi / 4}.get(name, -np.pi / 2)
 
 

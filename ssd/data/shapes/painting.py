@@ -1,4 +1,4 @@
-"""How the drawn images look: backgrounds, surfaces of shapes, and clutter that is no object.
+"""Painting of the synthetic images: backgrounds, surfaces of shapes, and distractors.
 
 Images are float32 here, 0 to 255, painted in place; every draw comes from the generator passed in.
 """
@@ -28,7 +28,7 @@ def background(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "{siz
 
 
 def paint(rng: np.random.Generator, image: Image, outline: Float[np.ndarray, "P 2"]) -> None:
-    """Paint one shape: filled, striped, speckled, shaded, or its outline alone."""
+    """Paint one shape: filled, striped, speckled, shaded, or only its outline."""
     mask = _fill(image, outline)
     colour = _contrasting(rng, image, mask)
     style = _STYLES[rng.integers(len(_STYLES))]
@@ -41,7 +41,7 @@ def paint(rng: np.random.Generator, image: Image, outline: Float[np.ndarray, "P 
 
 
 def distract(rng: np.random.Generator, image: Image) -> None:
-    """Paint a bar, a cross, an arc or a handful of dots: things to be told from objects."""
+    """Paint a distractor: a bar, a cross, an arc or a few dots."""
     size = len(image)
     centre = rng.uniform(0, size, 2)
     reach, angle = size * rng.uniform(0.08, 0.25), rng.uniform(0, np.pi)
@@ -67,7 +67,7 @@ def distract(rng: np.random.Generator, image: Image) -> None:
 
 
 def _contrasting(rng: np.random.Generator, image: Image, mask: np.ndarray) -> Float32[np.ndarray, "3"]:
-    """A colour far from what it will cover: the farthest of a few draws that are not far enough."""
+    """A colour with enough contrast to the pixels it will cover, or the best of a few draws."""
     behind = image[mask > 0].mean(axis=0) if (mask > 0).any() else image.mean(axis=(0, 1))
     draws = rng.uniform(0, 255, (12, 3))
     distances = np.linalg.norm(draws - behind, axis=1)
@@ -76,7 +76,7 @@ def _contrasting(rng: np.random.Generator, image: Image, mask: np.ndarray) -> Fl
 
 
 def _fill(image: Image, outline: Float[np.ndarray, "P 2"]) -> Mask:
-    """How much of each pixel lies in the outline. cv2 puts whole numbers on pixel centres, we on their corners."""
+    """The share of each pixel inside the outline. Whole numbers are pixel centres in cv2 and pixel corners here."""
     mask = np.zeros(image.shape[:2], np.uint8)
     points = np.rint((outline - 0.5) * _SUBPIXELS).astype(np.int32)
     cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, _SHIFT)
