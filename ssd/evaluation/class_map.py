@@ -1,5 +1,6 @@
 """The classes of a detector and of a data set, paired by name."""
 
+import difflib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,9 +36,11 @@ def match_classes(detector_names: Sequence[str], data_names: Sequence[str]) -> C
     unused = tuple(name for name in detector_names if name not in data_names)
     if len(missing) == len(data_names):
         problem = f"the detector knows {_listed(detector_names)}; the data has {_listed(data_names)}"
-        raise EvaluationError(problem, place="no class in common", remedy="Name the classes alike in both.")
+        remedy = f"Name the classes alike in both.{_advice(missing, unused)}"
+        raise EvaluationError(problem, place="no class in common", remedy=remedy)
     if missing:
-        _log.warning("the detector does not know %s: their AP is 0", _listed(missing))
+        advice = _advice(missing, unused)
+        _log.warning("the detector does not know %s: their AP is 0.%s", _listed(missing), advice)
     if unused:
         _log.info("the data does not have %s: their detections are dropped", _listed(unused))
     to_data = [data_names.index(name) if name in data_names else -1 for name in detector_names]
@@ -56,6 +59,17 @@ def make_targets(samples: Sequence[Sample], classes: ClassMap) -> Targets:
         crowd.append(torch.from_numpy(sample.crowd[known]))
     valid = [torch.ones(len(row), dtype=torch.bool) for row in labels]
     return Targets(*(pad_sequence(column, batch_first=True) for column in (boxes, labels, crowd, valid)))
+
+
+def _advice(missing: Sequence[str], unused: Sequence[str]) -> str:
+    """Which class of the detector may be meant by one that it lacks, as a sentence; empty if none is near."""
+    by_form = {name.casefold(): name for name in reversed(unused)}
+    pairs = []
+    for name in missing:
+        near = difflib.get_close_matches(name.casefold(), by_form, n=1, cutoff=0.75)
+        if near:
+            pairs.append(f"{by_form[near[0]]!r} for {name!r}")
+    return f" Names are compared letter by letter; did you mean {_listed(pairs)}?" if pairs else ""
 
 
 def _listed(names: Sequence[str], limit: int = 10) -> str:
