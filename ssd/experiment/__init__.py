@@ -1,1 +1,1 @@
-"""The config, and from a config to the parts of a run."""
+"""The config, and how the parts of a run are built from it."""

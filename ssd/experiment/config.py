@@ -1,8 +1,8 @@
 """An experiment as frozen dataclasses: every key with its default, its range and its meaning.
 
-The defaults are what `ssd train --data FOLDER` trains with. `mode: paper` loads `paper.yaml`, which lies beside this
-file, below the user's own keys, and follows the paper where no key says how (`ModeRules`). `auto` waits for the weights
-that training starts from. Config files and the command line are read by `config_file`.
+The defaults are those of `ssd train --data FOLDER`. `mode: paper` takes its defaults from `paper.yaml` beside this file
+and follows the paper in everything that has no key (`ModeRules`). `auto` is resolved with the weights that training
+starts from. `config_file` reads config files and the command line.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ def _folder_name(name: str) -> str:
 
 
 Count = Annotated[int, Field(ge=1)]
-CountOrNone = Annotated[int, Field(ge=0)]  # none of them is a count too
+CountOrNone = Annotated[int, Field(ge=0)]  # 0 is allowed
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -35,7 +35,7 @@ FolderName = Annotated[str, Field(min_length=1), AfterValidator(_folder_name)]
 class ModelConfig:
     """The network, its input size and the weights it starts from.
 
-    `auto` keeps what the detector named by `weights` was trained with; without one it is what measured best on a few
+    `auto` keeps the value of the detector named by `weights`; without one it is the value that measured best on a few
     hundred images.
     """
 
@@ -178,7 +178,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class ModeRules:
-    """What follows from `mode` alone; every difference is listed in docs/paper.md with its reason."""
+    """The choices that depend on `mode` alone; docs/paper.md lists every difference with its reason."""
 
     scale_new_layers: bool = True  # on the first images, after the fan-in initialisation
     truncate_box_sizes: bool = False  # to whole pixels, as Caffe does
@@ -186,7 +186,7 @@ class ModeRules:
     augmentation: Literal["paper", "warp"] = "warp"  # each step on the full image, or one resampling and then colours
     bias_lr_factor: float = 1.0
     lr_per_image: float = 7.5e-4  # of an optimizer step; the linear scaling rule
-    max_lr: float = 0.012  # where that rule ends
+    max_lr: float = 0.012  # upper limit of that rule
 
 
 PAPER_RULES = ModeRules(
@@ -223,12 +223,12 @@ class Config:
 
     @property
     def mode_rules(self) -> ModeRules:
-        """What `mode` decides beyond the keys."""
+        """The choices of `mode` beyond the keys."""
         return PAPER_RULES if self.mode == "paper" else ModeRules()
 
 
 def resolve(config: Config) -> Config:
-    """Fill in the learning rate, so that a saved config says what was used."""
+    """Fill in the learning rate, so that a saved config contains the value in use."""
     rules, optim = config.mode_rules, config.optim
     by_rule = min(rules.lr_per_image * config.train.batch_size * optim.accumulate, rules.max_lr)
     return config if optim.lr is not None else dataclasses.replace(config, optim=dataclasses.replace(optim, lr=by_rule))

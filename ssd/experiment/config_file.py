@@ -1,6 +1,6 @@
 """Config files and the command line: load from YAML, override with `group.key=value`, save beside a run.
 
-The types of the keys decide what text means: `name: 2024` is a name, `train.patience=null` is nothing.
+Unquoted text is converted to the type of its key: `name: 2024` is a string, `train.patience=null` is None.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ _COMMAND_LINE = "the command line"
 def load(path: str | Path | None = None, overrides: Iterable[str | tuple[str, Any]] = ()) -> Config:
     """Read a YAML file (or start from the defaults), apply overrides, check every key.
 
-    An override is `group.key=value`, or the key and a value that is taken as it stands.
+    An override is `group.key=value`, or a pair of the key and a Python value.
 
     Raises:
-        ConfigError: names the file, the key, the value and what is accepted or the nearest known key.
+        ConfigError: names the file, the key, the value, and the accepted values or the nearest known key.
     """
     raw = {} if path is None else _read_yaml(Path(path))
     changed = raw
@@ -37,7 +37,7 @@ def load(path: str | Path | None = None, overrides: Iterable[str | tuple[str, An
     try:
         return from_dict(changed, _COMMAND_LINE if path is None else str(path))
     except ConfigError:
-        from_dict(raw, str(path))  # a mistake of the file's own is named as such
+        from_dict(raw, str(path))  # mistakes in the file are reported with its path
         return from_dict(changed, _COMMAND_LINE)
 
 
@@ -65,10 +65,10 @@ def to_yaml(config: Config) -> str:
 
 
 def upgraded_state(raw: dict[str, Any], place: object) -> dict[str, Any]:
-    """The config in a run's state with the keys that there are now.
+    """The config of a run's state with the keys of this version.
 
     Raises:
-        ConfigError: the run was trained in a way that cannot be continued any more.
+        ConfigError: the run was trained in a way that this version cannot continue.
     """
     return _upgraded(raw, place, of_a_state=True)
 
@@ -80,7 +80,7 @@ def builtin(name: str) -> Path:
         ConfigError: no such config.
     """
     package = Path(__file__).resolve().parents[1]
-    # An installed wheel carries them inside the package, a checkout beside it.
+    # They are inside the package in an installed wheel, and beside it in a checkout.
     folders = (package / "configs", package.parent / "configs")
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
@@ -90,7 +90,7 @@ def builtin(name: str) -> Path:
 
 
 def _upgraded(raw: dict[str, Any], place: object, *, of_a_state: bool = False) -> dict[str, Any]:
-    """With the preset of its mode below it, today's keys, and unquoted text as the types of the keys say."""
+    """Add the preset of the mode, replace retired keys, and convert unquoted text to the types of the keys."""
     if raw.get("mode") == "paper":
         raw = _merged(_paper(), raw)
     return converted(without_retired(raw, place, of_a_state=of_a_state), Config)  # type: ignore[no-any-return]
@@ -137,7 +137,7 @@ def _overridden(raw: dict[str, Any], override: str | tuple[str, Any]) -> dict[st
 
 
 def _value_of(text: str, kind: Any, place: str) -> Any:
-    """Text for a key that takes text is no YAML, unless somebody quoted it."""
+    """The value of an override: YAML, but unquoted text for a key that takes text stays text."""
     if kind is not None and is_text(kind) and text[:1] not in ("'", '"'):
         return Unquoted(text)
     try:
@@ -182,7 +182,7 @@ def _remedy(error: Any, dotted: str) -> str:
 
 
 def _key_of(loc: tuple[int | str, ...]) -> list[str]:
-    """The key that an error is about: what stands behind it names a choice of its type, or an item of its list."""
+    """The key of an error, without the parts of `loc` that name an alternative of its type or a list item."""
     keys: list[str] = []
     for part in map(str, loc):
         if keys and not known_keys(keys):

@@ -1,4 +1,4 @@
-"""From a config to its data sets, and to what reads and scores them."""
+"""Builds the data sets, the loader and the metric of a config."""
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +29,7 @@ from ssd.system import distributed
 def open_split(
     config: Config, which: Literal["train", "val"], *, class_names: tuple[str, ...] | None = None
 ) -> Dataset:
-    """The data set of one side of the experiment, every annotation checked; `class_names` overrule the config's.
+    """The training or validation set, with every annotation checked; `class_names` overrides the config's.
 
     Raises:
         DatasetError: missing, empty, unknown format or split, or objects that cannot be trained on.
@@ -57,7 +57,7 @@ def open_split(
 
 
 def report_folder(config: Config, train: Dataset, val: Dataset) -> None:
-    """Say what the data folder holds that is not used, and whether images are both trained and evaluated on."""
+    """Log which parts of the data folder are unused, and whether images are in both training and validation."""
     if config.data.format != "shapes" and distributed.rank() == 0:
         report_use(train, val, config.data.format)
 
@@ -65,7 +65,7 @@ def report_folder(config: Config, train: Dataset, val: Dataset) -> None:
 def check_images(*datasets: Dataset, limit: int = 5000) -> None:
     """Decode every image once, so that a damaged one stops a run before its first step and not after an epoch.
 
-    Of data sets with more than `limit` images together only the last one, which is evaluated on, is looked through.
+    If the data sets have more than `limit` images together, only the last one, the validation set, is checked.
 
     Raises:
         ImageError: the first image that cannot be decoded.
@@ -118,7 +118,7 @@ def _train_transform(config: Config, input_size: int, preprocessing: Preprocessi
 
 
 def metric(config: Config, dataset: Dataset) -> Metric:
-    """The figure that decides which weights are best."""
+    """The metric that selects the best weights."""
     if config.train.metric == "voc":
         return VocMetric(dataset.records, dataset.class_names)
     return CocoMetric(dataset.records, dataset.class_names, dataset.category_ids)
@@ -132,7 +132,7 @@ def preview(config: Config, path: Path, dataset: Dataset | None = None) -> None:
 
 
 def augmented_sheet(config: Config, dataset: Dataset, count: int = 16) -> UInt8[np.ndarray, "H W 3"]:
-    """Draw that grid for whoever writes it elsewhere."""
+    """Draw the grid of `preview` as an image."""
     return draw_sheet(dataset, _preview_transform(config), count=count, seed=config.seed)
 
 

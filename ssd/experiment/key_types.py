@@ -1,4 +1,4 @@
-"""The type of each config key: what it accepts, in words, and how unquoted text becomes a value of it."""
+"""The types of the config keys: their descriptions in words, and the conversion of unquoted text."""
 
 import dataclasses
 import types
@@ -37,13 +37,13 @@ def dotted_keys() -> list[str]:
 
 
 def is_text(kind: Any) -> bool:
-    """Whether a value of this type is a single piece of text: a name, a path or one of several words."""
+    """Whether a value of this type is a single string: a name, a path or one of several words."""
     choices = [_plain(choice) for choice in _choices(kind) if choice is not type(None)]
     return all(choice is str or get_origin(choice) is Literal for choice in choices)
 
 
 def converted(value: Any, kind: Any) -> Any:
-    """Give unquoted text inside `value` the type of its key. What does not fit stays as it is, and is refused later."""
+    """Convert unquoted text inside `value` to the type of its key. Text that does not fit is kept and refused later."""
     kind = _plain(kind)
     if isinstance(value, dict) and dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind, include_extras=True)
@@ -76,7 +76,7 @@ def _from_text(text: Unquoted, kind: Any) -> Any:
 
 
 def _number(text: Unquoted) -> Any:
-    """The number that text stands for, YAML's `.nan` included, or the text."""
+    """The number that the text means, including YAML's `.nan`, or the text."""
     for number in (int, float):
         try:
             return number(text.replace(".nan", "nan").replace(".inf", "inf"))
@@ -100,7 +100,7 @@ def _choices(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
 
 
-# In words
+# Descriptions
 
 
 _WORDS = {
@@ -113,7 +113,7 @@ _WORDS = {
 
 
 def described(kind: Any, *, plural: bool = False) -> str:
-    """What a key of this type accepts, as messages and the config reference say it."""
+    """The accepted values of this type, in the words of messages and the config reference."""
     if dataclasses.is_dataclass(kind):
         return "keys of its own"
     if get_origin(kind) in (Union, types.UnionType):
@@ -128,7 +128,7 @@ def described(kind: Any, *, plural: bool = False) -> str:
 
 
 def _limits(kind: Any) -> str:
-    """The range that stands beside the type."""
+    """The range in the annotation of the type."""
     notes = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
     limits = [limit for note in notes if isinstance(note, FieldInfo) for limit in note.metadata]
     if any(isinstance(limit, annotated_types.MinLen) for limit in limits):

@@ -1,7 +1,7 @@
-"""Config keys of earlier versions: where they went, or the value that is fixed now.
+"""Config keys of earlier versions: their replacements, or the values that are fixed now.
 
-Old run folders, run states and config files hold them. One with the value that is fixed now is taken and dropped;
-another value cannot be followed any more, and is an error.
+Old run folders, run states and config files contain them. A key with the value that is fixed now is dropped; any other
+value is an error.
 """
 
 import logging
@@ -20,15 +20,15 @@ _SAME = object()
 
 @dataclass(frozen=True)
 class Retired:
-    """The value that a key of old has now, and in `mode: paper`."""
+    """The fixed value of a retired key, by default and in `mode: paper`."""
 
     value: Any
     in_paper_mode: Any = _SAME
-    learned: bool = True  # whether another value would train another network
-    instead: str = ""  # what to write in its place
+    learned: bool = True  # whether the value affects the trained network
+    instead: str = ""  # the replacement to write
 
     def now(self, mode: object) -> Any:
-        """The value in `mode`."""
+        """The fixed value in `mode`."""
         return self.in_paper_mode if mode == "paper" and self.in_paper_mode is not _SAME else self.value
 
 
@@ -54,15 +54,15 @@ RETIRED = {
     "train.keep": Retired(2, learned=False),
     "train.coco_backend": Retired("pycocotools", learned=False, instead="ssd eval takes --coco-backend."),
 }
-# What data.shapes holds, in its order.
+# The items of data.shapes, in their order.
 _SHAPES = ("shapes_train", "shapes_val", "shapes_size")
 
 
 def without_retired(raw: dict[str, Any], place: object, *, of_a_state: bool = False) -> dict[str, Any]:
-    """Say the same with the keys that there are now. Of a run's state, what trains no other network is just dropped.
+    """Replace retired keys. In a run's state those without an effect on the trained network are dropped.
 
     Raises:
-        ConfigError: a key has a value that cannot be had any more.
+        ConfigError: a key has a value that is no longer supported.
     """
     groups = {key: dict(value) if isinstance(value, dict) else value for key, value in raw.items()}
     _move_shapes(groups.get("data"))
@@ -97,7 +97,7 @@ def _by_mode(retired: Retired, mode: object) -> str:
 
 
 def _move_shapes(data: Any) -> None:
-    """`shapes_train`, `shapes_val` and `shapes_size` stand in one list."""
+    """Combine `shapes_train`, `shapes_val` and `shapes_size` in one list."""
     if not isinstance(data, dict) or not data.keys() & set(_SHAPES):
         return
     shapes = data.get("shapes", DataConfig.shapes)
@@ -106,7 +106,7 @@ def _move_shapes(data: Any) -> None:
 
 
 def _move_steps(optim: Any) -> None:
-    """`schedule: steps` with its `steps` is now the list alone; a cosine never looked at `steps`."""
+    """Replace `schedule: steps` and its `steps` by the list alone; a cosine ignored `steps`."""
     if not isinstance(optim, dict):
         return
     steps = optim.pop("steps", None)
@@ -116,7 +116,7 @@ def _move_steps(optim: Any) -> None:
 
 
 def _value(value: Any) -> Any:
-    """What unquoted text stood for in those versions."""
+    """The value of unquoted text in those versions."""
     if not isinstance(value, Unquoted):
         return value
     number = converted(value, float)

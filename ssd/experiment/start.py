@@ -1,4 +1,4 @@
-"""From a config to a network with its starting weights."""
+"""Builds the network of a config with its starting weights."""
 
 import dataclasses
 import logging
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Initialised:
-    """A network about to be trained, and what of it starts from nothing."""
+    """A network before training, and the names of its new and its pretrained layers."""
 
     network: SSD
     settings: Settings
@@ -36,11 +36,11 @@ class Initialised:
 
 
 def start(config: Config, class_names: tuple[str, ...]) -> Initialised:
-    """Build the network and give it its starting weights; what was initialised is named in the log."""
+    """Build the network with its starting weights; the log names the layers without pretrained weights."""
     torch.manual_seed(config.seed)
     if config.model.weights is not None:
         return _from_detector(config, class_names, config.model.weights)
-    settings = build_settings(config, class_names, Preprocessing())  # a mistake is named before anything is fetched
+    settings = build_settings(config, class_names, Preprocessing())  # finds mistakes before any download
     if config.model.backbone_weights == "none":
         network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
         return Initialised(network, settings, _fresh_convolutions(network, frozenset()))
@@ -48,18 +48,18 @@ def start(config: Config, class_names: tuple[str, ...]) -> Initialised:
 
 
 def _fresh_convolutions(network: SSD, loaded: frozenset[str] | set[str]) -> tuple[str, ...]:
-    """Names of the convolutions whose weights were not loaded."""
+    """Names of the convolutions without loaded weights."""
     convolutions = (name for name, layer in network.named_modules() if isinstance(layer, torch.nn.Conv2d))
     return tuple(name for name in convolutions if f"{name}.weight" not in loaded)
 
 
 def freeze(network: SSD, stages: int | Literal["auto"], pretrained: frozenset[str] | set[str] = frozenset()) -> None:
-    """Keep the weights of the first `stages` stages of a VGG as they are.
+    """Freeze the first `stages` stages of a VGG.
 
-    `auto` are two if all of their weights are `pretrained`, names of parameters, and none otherwise.
+    `auto` freezes two stages if all of their parameters are in `pretrained`, and none otherwise.
 
     Raises:
-        ConfigError: the backbone is no VGG, or has no such stage.
+        ConfigError: the backbone is no VGG, or has fewer stages.
     """
     if stages == "auto":
         first = [name for name, _ in network.named_parameters() if name.startswith(_stage_prefixes(2))]
@@ -95,7 +95,7 @@ def _from_backbone(config: Config, class_names: tuple[str, ...]) -> Initialised:
 
 
 def _fc_norm(state: Mapping[str, Tensor]) -> Norm:
-    """The norm behind conv6 and conv7 of a detector whose weights serve as a backbone's."""
+    """The norm of conv6 and conv7 in the weights of a detector that are used for its backbone."""
     if "backbone.norm6.running_mean" in state:
         return "batch"
     return "group" if "backbone.norm6.weight" in state else "none"
@@ -156,7 +156,7 @@ def _report(source: object, transfer: Transfer) -> None:
 
 
 def _layers_initialised(transfer: Transfer) -> list[str]:
-    """Layers that stay as they were built; `extras`, `head` and so on where that is all of them."""
+    """Layers that keep their initial weights; `extras`, `head` and so on where all of a part do."""
     partly = {name.partition(".")[0] for name in transfer.copied}
     layers = (name.rpartition(".")[0] for name in transfer.initialised)
     return sorted({layer if layer.partition(".")[0] in partly else layer.partition(".")[0] for layer in layers})

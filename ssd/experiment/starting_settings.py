@@ -1,7 +1,7 @@
-"""From a config to the settings that travel with the weights: what is `auto` is decided here.
+"""Builds the settings stored with the weights from a config, and resolves `auto`.
 
-`auto` keeps what the detector to start from was trained with; for a layer that starts from nothing it is what measured
-best on small data sets.
+`auto` keeps the value of the detector that training starts from; for a new layer it is the value that measured best on
+small data sets.
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ def build_settings(
     source: Settings | None = None,
     trained_fc_norm: Norm | None = None,
 ) -> Settings:
-    """The facts that will travel with the weights.
+    """The settings that are stored with the weights.
 
-    `auto` depends on what training starts from: a detector with settings of its own, `source`, or a backbone, and the
-    norm that its conv6 and conv7 were trained with (`trained_fc_norm`; None: they start from nothing).
+    `auto` depends on the start of training: a detector with the settings `source`, or a backbone with
+    `trained_fc_norm` as the norm of its conv6 and conv7 (None: these are new).
     """
     sigma = config.model.box_voting
     if not can_be_sigma(sigma):
@@ -60,9 +60,10 @@ def build_settings(
 
 
 def with_resize(preprocessing: Preprocessing, rules: ModeRules) -> Preprocessing:
-    """With the resize that suits this training; how the weights to start from were trained stays where both suit it.
+    """Replace the resize rule of the starting weights where it does not suit this training.
 
-    Training by default filters what it shows, so `area` replaces the rules without a filter, and only `area` is undone.
+    Training in the default mode filters when it shrinks, so `area` replaces rules without a filter; `mode: paper`
+    replaces only `area`.
     """
     unsuited = {"area": ("uint8", "float"), "uint8": ("area",)}
     if preprocessing.resize not in unsuited[rules.resize]:
@@ -71,7 +72,7 @@ def with_resize(preprocessing: Preprocessing, rules: ModeRules) -> Preprocessing
 
 
 def starting_settings(config: Config, class_names: tuple[str, ...]) -> Settings:
-    """Settings that training would start with, as far as they can be told without a backbone's weights.
+    """The settings at the start of training, as far as they are known without a backbone's weights.
 
     Raises:
         SSDError: the detector that `model.weights` names cannot be read.
@@ -83,13 +84,13 @@ def starting_settings(config: Config, class_names: tuple[str, ...]) -> Settings:
 
 
 def _same_kind(model: ModelConfig, network: NetworkSettings) -> bool:
-    """Layers of equal names mean the same in both: one backbone, or two VGGs of which both or none have BatchNorm."""
+    """Whether layers of equal names correspond: the same backbone, or two VGGs, both or neither with BatchNorm."""
     names = {model.backbone, network.backbone}
     return len(names) == 1 or (names <= set(vgg.NAMES) and len({name.endswith("_bn") for name in names}) == 1)
 
 
 def _as_trained(model: ModelConfig, source: Settings) -> ModelConfig:
-    """`auto` is what the weights were trained with: they mean nothing without their norms and their default boxes."""
+    """Replace `auto` by the values of the weights, which depend on their norms and their default boxes."""
     network, boxes = source.network, source.boxes
     changes: dict[str, Any] = {}
     if model.extras_norm == "auto":
@@ -105,7 +106,7 @@ def _as_trained(model: ModelConfig, source: Settings) -> ModelConfig:
 
 
 def _with_the_rest(settings: Settings, source: Settings, config: Config) -> Settings:
-    """What else the detector was trained with; no key names some of it, and a key that is null asks for the rest."""
+    """Keep the detector's other settings: those without a key, and those with a key that is null."""
     network, boxes = settings.network, settings.boxes
     if "none" not in (network.first_level_norm, source.network.first_level_norm):
         norm, eps = source.network.first_level_norm, source.network.l2_eps
@@ -118,7 +119,7 @@ def _with_the_rest(settings: Settings, source: Settings, config: Config) -> Sett
 
 
 def _without_auto(model: ModelConfig, trained_fc_norm: Norm | None) -> ModelConfig:
-    """What measured best on small sets (RESULTS.md). Trained layers keep the norm, or the lack of one, they know."""
+    """Replace `auto` by what measured best on small sets (RESULTS.md); trained layers keep their norm or none."""
     plain_vgg = model.backbone in vgg.NAMES and not model.backbone.endswith("_bn")
     fc_norm = (trained_fc_norm or "group") if plain_vgg else "none"
     chosen: dict[str, Any] = {"extras_norm": "group", "fc_norm": fc_norm, "box_table": "fine"}

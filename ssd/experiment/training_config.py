@@ -1,4 +1,4 @@
-"""Which config a training takes: a file, that of the run to go on with, the defaults, or the demo's."""
+"""Chooses the config of a training: a file, that of the run to resume, the defaults, or the demo's."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ def training_config(
     overrides: Sequence[Override] = (),
     resume: str | None = None,
 ) -> Config:
-    """The config of a training: of a file, of the run that `resume` names, the defaults for `data`, or the demo's.
+    """The config of a training: a file, that of the run `resume`, the defaults for `data`, or the demo's.
 
     Raises:
         ConfigError: no such file, or a wrong key or value.
@@ -49,7 +49,7 @@ def _config_of_run(resume: str) -> Path:
 
 
 def run_of(named: str | Path) -> Path | None:
-    """The run that a folder is, or that a state lies in; None where it is of no run."""
+    """The run folder of a path, which is the folder or a state in it; None if it belongs to no run."""
     path = Path(named)
     folder = path if path.is_dir() else path.parent
     return folder if path.exists() and (folder / CONFIG).exists() else None

@@ -1,1 +1,1 @@
-"""The training loop, what a step does, what a run keeps."""
+"""The training loop, the training step, and the files of a run."""

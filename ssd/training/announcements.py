@@ -1,16 +1,16 @@
-"""Words for what a run tells at its start: counts, durations, and how long the rest will take."""
+"""Messages at the start of a run: counts, durations, and an estimate of the remaining time."""
 
 import logging
 import time
 
 log = logging.getLogger(__name__)
 
-_STEPS = 10  # that are timed, after the first one, which is slower
-_SECONDS = 5.0  # that they take at least
+_STEPS = 10  # least number of timed steps, after the first one, which is slower
+_SECONDS = 5.0  # least duration of the timed steps
 
 
 class Pace:
-    """Times the first steps of this process and tells how long the others will take."""
+    """Times the first steps of this process and estimates the duration of the others."""
 
     def __init__(self, steps_left: int) -> None:
         self._left = steps_left
@@ -32,7 +32,7 @@ class Pace:
 
 
 def spoken(seconds: float) -> str:
-    """A duration to two figures: 40 seconds, 12 minutes, 3.5 hours."""
+    """A duration with two digits: 40 seconds, 12 minutes, 3.5 hours."""
     if seconds < 90:
         return counted(max(1, round(seconds)), "second")
     if seconds < 90 * 60:

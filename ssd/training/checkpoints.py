@@ -22,7 +22,7 @@ _MAGIC = b"SSDSTATE"
 _FOOTER = len(_MAGIC) + hashlib.sha256().digest_size
 
 
-# What `torch.load(weights_only=True)` takes back; exact types, since numpy's float64 is a float and is refused.
+# The types that `torch.load(weights_only=True)` accepts; exact, since NumPy's float64 is a float and is refused.
 _PLAIN = (str, int, float, bool, bytes, type(None))
 
 
@@ -30,22 +30,22 @@ _TENSORS = (Tensor, torch.nn.Parameter)
 
 
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
-    """Write a run's state: dicts, lists, numbers, strings and tensors, nothing else, with its digest behind it.
+    """Write a run's state (only dicts, lists, numbers, strings and tensors), followed by its digest.
 
     Raises:
-        CheckpointError: a value would not load back safely; names it.
-        SSDError: no space left; the old file is unharmed.
+        CheckpointError: names a value that could not be loaded safely.
+        SSDError: no space left; an old file is kept.
     """
     _check_plain(dict(state), "state")
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     payload = buffer.getbuffer()
-    # A zip reader looks for its directory from the end and steps over the footer: the file stays an ordinary .pt.
+    # Zip readers search for the directory from the end and skip the footer: the file stays an ordinary .pt.
     write_atomic(path, payload, _MAGIC + hashlib.sha256(payload).digest())
 
 
 def load_state(path: str | Path) -> dict[str, Any]:
-    """Read a file of `save_state` back, onto the CPU.
+    """Read a file that `save_state` wrote, onto the CPU.
 
     Raises:
         CheckpointError: missing, cut short, changed, or not a run state.
@@ -54,7 +54,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
     try:
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except Exception as error:
-        # The digest was right, so these are the bytes someone wrote: but not `save_state`.
+        # The digest is right, so the file is undamaged, but `save_state` did not write it.
         raise CheckpointError(f"is not a run state ({type(error).__name__})", place=path) from None
     if not isinstance(state, dict):
         raise CheckpointError(f"holds {type(state).__name__}, not a run state", place=path)
@@ -62,9 +62,9 @@ def load_state(path: str | Path) -> dict[str, Any]:
 
 
 def newest_whole(folder: str | Path, pattern: str = "*.pt") -> Path | None:
-    """Path of the newest undamaged run state, or None; each damaged one on the way is named in a warning.
+    """Path of the newest undamaged run state, or None; a warning names each newer damaged one.
 
-    Newest is the highest number in the file's name (`state-000120.pt`), and the later file among equals.
+    The newest has the highest number in its name (`state-000120.pt`), and the latest time among equal numbers.
     """
     for path in _newest_first(folder, pattern):
         try:
@@ -77,9 +77,9 @@ def newest_whole(folder: str | Path, pattern: str = "*.pt") -> Path | None:
 
 
 def prune(folder: str | Path, keep: int, pattern: str = "*.pt") -> tuple[Path, ...]:
-    """Delete all but the `keep` newest run states; call it after the new one is written. Says what it deleted.
+    """Delete all but the `keep` newest run states, after a new one was written; returns the deleted paths.
 
-    A file that cannot be deleted is a warning: training must not stop for it.
+    A file that cannot be deleted causes a warning: training must not stop for it.
     """
     if keep < 1:
         raise CheckpointError(f"keep = {keep} would delete every run state", place=folder, remedy="Keep 1 or more.")
@@ -95,7 +95,7 @@ def prune(folder: str | Path, keep: int, pattern: str = "*.pt") -> tuple[Path, .
 
 
 def _verified(path: str | Path) -> memoryview:
-    """Return the payload of a run state whose digest is right."""
+    """Check the digest of a run state and return its payload."""
     data = memoryview(read_file(path))
     payload, footer = data[:-_FOOTER], bytes(data[-_FOOTER:])
     if not footer.startswith(_MAGIC):
@@ -114,7 +114,7 @@ def _newest_first(folder: str | Path, pattern: str) -> list[Path]:
 
 
 def _check_plain(value: Any, place: str) -> None:
-    """Refuse, at the time of saving, what could not be loaded without executing code."""
+    """Refuse to save a value that could not be loaded without executing code."""
     items: Iterable[tuple[Any, Any]] = ()
     if type(value) in (dict, OrderedDict, Counter):
         items = value.items()

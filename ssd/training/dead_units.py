@@ -1,4 +1,4 @@
-"""Signs that a network will learn nothing: units that never fire, and a first loss far above a plain guess."""
+"""Signs that a network will learn nothing: dead units, and a first loss far above that of a uniform guess."""
 
 import logging
 import math
@@ -15,19 +15,19 @@ _FIRST_LOSS = 4.0
 
 
 class DeadUnits:
-    """Counts the channels of some layers that are zero in every cell of every image of the passes seen."""
+    """Counts the channels of some layers that are zero in every cell of every image of the observed passes."""
 
     def __init__(self) -> None:
         self._alive: dict[str, Tensor] = {}
 
     def see(self, name: str, output: Tensor) -> None:
-        """Take one layer's activations (B, channels, h, w)."""
+        """Observe the activations of one layer (B, channels, h, w)."""
         alive = (output.detach() > 0).flatten(2).any(2).any(0)
         self._alive[name] = alive | self._alive[name] if name in self._alive else alive
 
     @property
     def share(self) -> float | None:
-        """Dead channels among all that were watched, 0 to 1; None where nothing was."""
+        """Share of dead channels, 0 to 1; None if no layer was observed."""
         if not self._alive:
             return None
         alive = torch.cat([alive.flatten() for alive in self._alive.values()])
@@ -38,7 +38,7 @@ class DeadUnits:
 def watching(network: nn.Module, convolutions: Iterable[str]) -> Iterator[DeadUnits]:
     """Count dead channels behind these convolutions during the forward passes inside the `with`.
 
-    A convolution `...conv8_1` is read behind its ReLU, `...relu8_1`; those without one (the head) are left out.
+    A convolution `...conv8_1` is observed behind its ReLU, `...relu8_1`; those without one (the head) are left out.
     """
     modules = dict(network.named_modules())
     units = DeadUnits()
@@ -56,12 +56,12 @@ def watching(network: nn.Module, convolutions: Iterable[str]) -> Iterator[DeadUn
 
 
 def plain_guess(num_classes: int, negative_ratio: int) -> float:
-    """Confidence loss per positive of a network that gives every class the same score: (1 + ratio) ln(classes + 1)."""
+    """Confidence loss per positive if all classes have the same score: (1 + negative_ratio) ln(num_classes + 1)."""
     return (1 + negative_ratio) * math.log(num_classes + 1)
 
 
 def warn_about_start(first_loss: float, dead: float, num_classes: int, negative_ratio: int) -> list[str]:
-    """Say, once, what in the first step tells that little will be learned; gives what was said."""
+    """Warn after the first step about signs that little will be learned; returns the warnings."""
     found = []
     guess = plain_guess(num_classes, negative_ratio)
     if first_loss > _FIRST_LOSS * guess:

@@ -10,7 +10,7 @@ from ssd.system import distributed
 
 
 class LossMonitor:
-    """Losses since the last log row, kept on the device until somebody looks."""
+    """Losses since the last log row, kept on the device until they are read."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -18,18 +18,18 @@ class LossMonitor:
         self.checked = 0
 
     def add(self, step: int, lr: float, parts: LossParts, missed_best_box: Tensor, batch: Batch) -> None:
-        """Remember one step."""
+        """Add the losses of one step."""
         numbers = (parts.total, parts.box, parts.confidence, parts.positives, missed_best_box)
         self.rows.append((torch.stack([n.detach().float() for n in numbers]), step, lr, batch.paths))
 
     def check(self) -> None:
-        """Stop on all ranks when any loss of any rank is not finite.
+        """Stop all ranks if any loss of any rank is not finite.
 
         Raises:
             NonFiniteLossError: names the step, the learning rate, the parts and the images of the batch.
         """
         found, fresh = None, self.rows[self.checked :]
-        # One wait for the device, however many steps there are.
+        # A single wait for the device, for any number of steps.
         finite = torch.isfinite(torch.stack([row[0] for row in fresh])).all(1).tolist() if fresh else []
         if not all(finite):
             numbers, step, lr, paths = fresh[finite.index(False)]
@@ -44,7 +44,7 @@ class LossMonitor:
             raise found or NonFiniteLossError("another process's loss is not finite", remedy="See its message.")
 
     def summary(self) -> dict[str, float]:
-        """Means over the steps remembered, over all ranks, and forget them."""
+        """Return means over the steps since the last call, over all ranks."""
         self.check()
         table = torch.stack([row[0] for row in self.rows])
         means = distributed.sum_over_ranks(table.mean(0)) / distributed.world_size()

@@ -24,8 +24,8 @@ def parameter_groups(
     """Split trainable parameters into weights, biases and scales (of norm layers and of the L2 normalisation).
 
     The original trains biases at twice the rate and decays neither them nor the scales (model_libs.py:86-87). Each
-    group carries `lr_factor`, which `set_lr` multiplies in. Parameters named in `pretrained` have groups of their own,
-    at `pretrained_lr_factor` times the rate; with a factor of 1 they go with the others.
+    group has an `lr_factor`, which `set_lr` applies. Parameters named in `pretrained` have groups of their own with
+    `pretrained_lr_factor` times the rate, unless that factor is 1.
     """
     rules = {"weight": (weight_decay, 1.0), "bias": (0.0, bias_lr_factor), "scale": (0.0, 1.0)}
     members: dict[tuple[str, float], list[nn.Parameter]] = {}
@@ -43,7 +43,7 @@ def parameter_groups(
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group its share of `lr`."""
+    """Set the learning rate of every group to `lr` times its factor."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
 
@@ -59,7 +59,7 @@ class Schedule:
     final: float = 0.01  # the cosine ends at this fraction of `lr`
 
     def at(self, step: int) -> float:
-        """Rate of optimizer step `step`, counted from 0; a short run warms up for a tenth of itself at most."""
+        """Learning rate of optimizer step `step`, from 0; the warm-up takes at most a tenth of the run."""
         warmup = min(self.warmup, max(1, self.total // 10))
         if step < warmup:
             return self.lr * (step + 1) / warmup
@@ -70,10 +70,10 @@ class Schedule:
 
 
 class AveragedNetwork:
-    """A running average of the weights (EMA); what is evaluated and published.
+    """A running average of the weights (EMA), which is evaluated and saved.
 
-    The decay grows with the steps taken, so that a short run is not held back by its random start. With `decay` 0 the
-    average is the network itself.
+    The decay grows with the number of steps, so that the random start has little weight in a short run. With `decay` 0
+    the average is the network itself.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:

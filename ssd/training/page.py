@@ -1,6 +1,6 @@
-"""The page of a run: its curves from the rows it left behind, its config, and what it ran on.
+"""The page of a run: its curves, its config and its environment.
 
-Made of the files in the run's folder alone, so that it can be written during the run, after it, and again later.
+It is made from the files in the run's folder alone, so it can be written during the run and at any time afterwards.
 """
 
 import json
@@ -15,8 +15,8 @@ from ssd.report.page import write_page
 from ssd.report.run_log import read_rows
 
 PAGE = "report.html"
-_POINTS = 250  # of a drawn line
-_ROWS = 60  # evaluations that are listed
+_POINTS = 250  # most points of a line
+_ROWS = 60  # most evaluations in the table
 _LOSSES = (("loss", "loss"), ("loss_box", "box"), ("loss_confidence", "confidence"), ("loss_auxiliary", "auxiliary"))
 _VALIDATED = (("loss_total", "loss"), ("loss_box", "box"), ("loss_confidence", "confidence"))
 _FIGURES = ("AP", "AP50", "AP75", "AP07")
@@ -49,7 +49,7 @@ def write_training_page(folder: str | Path, made: str = "") -> Path:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log that say their epoch, as all do that the trainer wrote."""
+    """The rows of a log that have an epoch, as all rows of the trainer do."""
     return [row for row in read_rows(path) if isinstance(row.get("epoch"), int) and row["epoch"] > 0]
 
 
@@ -62,7 +62,7 @@ def training_page(
     environment: Mapping[str, Any] | None = None,
     made: str = "",
 ) -> Page:
-    """Lay out the page of a run; rows may be few, or none yet."""
+    """Lay out the page of a run, which may have no rows yet."""
     epochs = _Epochs(train, val)
     sections = [
         _losses(train, val, epochs),
@@ -82,10 +82,10 @@ def training_page(
 
 
 class _Epochs:
-    """The place of a step on the time axis: epochs where their length is known, else steps."""
+    """The time axis of the charts: epochs where their length is known, else steps."""
 
     def __init__(self, train: Sequence[RunRow], val: Sequence[RunRow]) -> None:
-        # An epoch's last step is always logged, so a later epoch's row tells that the one before is whole.
+        # The last step of an epoch is always logged, so an epoch is complete once a later one has a row.
         ends = {row["epoch"]: row["step"] for row in train}
         whole = [epoch for epoch in ends if epoch < max(ends)]
         self.length = ends[whole[0]] / whole[0] if whole else 1.0
@@ -93,7 +93,7 @@ class _Epochs:
         self.axis = Axis(0.0, last, "epoch" if whole else "step")  # the same for every chart
 
     def at(self, rows: Sequence[RunRow]) -> list[float]:
-        """Where these rows are."""
+        """Positions of these rows on the axis."""
         return [row["step"] / self.length for row in rows]
 
 
@@ -121,7 +121,7 @@ def _losses(train: Sequence[RunRow], val: Sequence[RunRow], epochs: _Epochs) -> 
 
 
 def _figures(val: Sequence[RunRow], epochs: _Epochs) -> Section:
-    """The curves of the evaluations, and their figures."""
+    """The curves and the table of the evaluations."""
     known = [name for name in _FIGURES if any(row.get(name) is not None for row in val)]
     blocks: list[Block] = []
     if known:
@@ -140,7 +140,7 @@ def _figures(val: Sequence[RunRow], epochs: _Epochs) -> Section:
 
 
 def _pace(train: Sequence[RunRow], epochs: _Epochs) -> Section:
-    """Images per second, and every other column of the log."""
+    """Images per second and the other columns of the log."""
     blocks: list[Block] = []
     if any("images_per_second" in row for row in train):
         blocks.append(_over_time("Speed", train, [("images_per_second", "images/s")], epochs, "images/s"))
@@ -163,7 +163,7 @@ def _over_time(
 
 
 def _thinned(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:
-    """At most `_POINTS` points: the means of equal stretches, so that no spike is lost without a trace."""
+    """At most `_POINTS` points: means of equal intervals, so that a spike remains visible."""
     size = -(-len(x) // _POINTS) or 1
     starts = range(0, len(x), size)
     return [_mean(x[start : start + size]) for start in starts], [_mean(y[start : start + size]) for start in starts]

@@ -36,12 +36,12 @@ from ssd.training.step import TrainStep, network_input
 
 log = logging.getLogger(__name__)
 
-_FIT_IMAGES = 16  # that new layers are scaled on
+_FIT_IMAGES = 16  # number of images on which new layers are scaled
 
 
 @dataclass(frozen=True)
 class RunLogs:
-    """The tables of a run."""
+    """The logs of a run."""
 
     train: RunLog
     val: RunLog
@@ -49,7 +49,7 @@ class RunLogs:
 
 @dataclass(frozen=True)
 class RunParts:
-    """What a run is made of. The parts themselves change as they train; which parts they are does not."""
+    """The parts of a run. Training changes the parts, not this selection."""
 
     plan: Plan
     settings: Settings
@@ -60,30 +60,30 @@ class RunParts:
     step: TrainStep
     val_set: Dataset
     new_metric: Callable[[], Metric]
-    precision: str  # as the config has it: the detector of an evaluation chooses by the same rule
+    precision: str  # of the config; the detector of an evaluation resolves it by the same rule
     watched: tuple[str, ...]  # new convolutions whose dead units are counted
-    logs: RunLogs | None  # of the first process; the others have none
+    logs: RunLogs | None  # only in the first process
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return self.step.device
 
 
 @contextlib.contextmanager
 def build_parts(config: Config, device: torch.device, resume: str | None) -> Iterator[RunParts]:
-    """Build a run from a resolved config; the folder is this process's own until the block ends.
+    """Build a run from a resolved config; the folder is locked for this process until the block ends.
 
-    The order is: what fails fast comes first, and nothing is written before all that can fail by a mistake of the
-    user's has been built.
+    Steps that fail fast come first, and nothing is written before every part has been built that can fail because of
+    the user's input.
 
-    1. The folder of a resumed run and its state: a run that is still going, or a damaged state, is named at once.
-    2. The data sets and the metric. Class names decide the shape of the network.
-    3. The network with its starting weights. Its settings (input size, mean) decide how images are prepared.
-    4. The loader: its number of steps decides the plan and the learning-rate schedule.
+    1. The folder and the state of a resumed run: a run that is still going or a damaged state is an error at once.
+    2. The data sets and the metric. The class names determine the shape of the network.
+    3. The network with its starting weights. Its settings (input size, mean) determine how images are prepared.
+    4. The loader. Its number of steps determines the plan and the learning-rate schedule.
     5. The folder of a new run.
-    6. The new layers are scaled on the first images; then stages are frozen, since they would not be scaled otherwise.
-    7. Average, optimizer and scaler, which copy or refer to the finished weights; then the saved state over all of it.
+    6. The new layers are scaled on the first images; then stages are frozen, since frozen layers are not scaled.
+    7. Average, optimizer and scaler, which copy or refer to the final weights; then the saved state is restored.
     8. The training step, which wraps the network for several processes and compiles it.
     9. The logs, cut to the steps of the restored state.
 
@@ -120,7 +120,7 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
             val_set=val_set,
             new_metric=new_metric,
             precision=config.train.precision,
-            # Hooks would break a compiled network into pieces.
+            # Hooks would split the graph of a compiled network.
             watched=() if config.train.compile else start.fresh,
             logs=_logs(folder, state) if distributed.rank() == 0 else None,
         )
@@ -129,7 +129,7 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
 def _resumed(
     cleanup: contextlib.ExitStack, config: Config, resume: str | None
 ) -> tuple[RunFolder | None, dict[str, Any] | None]:
-    """The folder of the run to go on in, if it has one already, and the state to go on from, if there is one."""
+    """The folder and the state of the run to resume, where they exist."""
     if resume is None:
         return None, None
     folder = _owned(cleanup, resumed_run(config.output, config.name, resume))
@@ -139,12 +139,12 @@ def _resumed(
 def _owned(
     cleanup: contextlib.ExitStack, folder: contextlib.AbstractContextManager[RunFolder | None]
 ) -> RunFolder | None:
-    """Let the first process own a folder until the run ends; every process gets its paths."""
+    """Lock a folder in the first process until the run ends; every process gets its paths."""
     return distributed.from_first(cleanup.enter_context(folder) if distributed.rank() == 0 else None)
 
 
 def _data(config: Config) -> tuple[Dataset, Dataset, Callable[[], Metric]]:
-    """Images to train on, images to evaluate on, and what makes the metric of an evaluation."""
+    """The training set, the validation set, and a function that makes the metric of an evaluation."""
     train_set = experiment_data.open_split(config, "train")
     val_set = experiment_data.open_split(config, "val", class_names=train_set.class_names)
     experiment_data.report_folder(config, train_set, val_set)
@@ -159,7 +159,7 @@ def _data(config: Config) -> tuple[Dataset, Dataset, Callable[[], Metric]]:
 
 
 def _agree(config: Config, data: Dataset) -> None:
-    """Every rank must train on the same data with the same config.
+    """Check that every rank trains on the same data with the same config.
 
     Raises:
         DatasetError: they differ.
@@ -186,7 +186,7 @@ def _plan(config: Config, steps_per_epoch: int) -> Plan:
 def _announcement(
     config: Config, plan: Plan, train_set: Dataset, val_set: Dataset, loader: TrainLoader, device: torch.device
 ) -> str:
-    """What is about to happen, in one line."""
+    """A summary of the run that starts, on one line."""
     model, processes = config.model, distributed.world_size()
     start = "from scratch" if model.backbone_weights == "none" else f"from {model.backbone} of {model.backbone_weights}"
     if model.weights is not None:
@@ -203,7 +203,7 @@ def _announcement(
 
 
 def _network(config: Config, start: Initialised, loader: TrainLoader, device: torch.device, *, fresh: bool) -> SSD:
-    """The network on its device; in a `fresh` run with its new layers scaled on the first images."""
+    """Move the network to its device; in a `fresh` run, scale its new layers on the first images."""
     network = start.network.to(device).to(memory_format=torch.channels_last)
     if fresh and config.mode_rules.scale_new_layers:
         log.info("scaling the new layers on the first images")
@@ -261,9 +261,9 @@ def _step(config: Config, state: TrainState, device: torch.device) -> TrainStep:
 
 
 def _logs(folder: RunFolder, state: TrainState) -> RunLogs:
-    """The logs, cut to the state that the run goes on from.
+    """The logs, cut to the steps of the restored state.
 
-    An evaluation is logged before the state that remembers it is saved: killed in between, the run evaluates again.
+    An evaluation is logged before its state is saved: a run that is killed in between evaluates again.
     """
     board = tensorboard_writer(folder.path / "tensorboard", resume_step=state.step)
     return RunLogs(

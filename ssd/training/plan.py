@@ -1,4 +1,4 @@
-"""How long a run is, and what is due after which batch and which epoch."""
+"""The length of a run, and when it updates, logs and evaluates."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class Plan:
 
     @property
     def updates_per_epoch(self) -> int:
-        """Updates of the weights in one epoch; the last may take fewer batches than the others."""
+        """Updates of the weights in one epoch; the last may have fewer batches than the others."""
         return -(-self.steps_per_epoch // self.accumulate)
 
     @property

@@ -1,4 +1,4 @@
-"""What would stop a run later, found before it starts."""
+"""Checks before a run for mistakes that would stop it later."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from ssd.errors import ConfigError
 
 
 def check_text(values: Mapping[str, Any]) -> None:
-    """Refuse text that no file of the run could hold: names that are not UTF-8, or half a surrogate pair.
+    """Refuse text that cannot be written as UTF-8, such as half a surrogate pair.
 
     Raises:
         ConfigError: names the key and shows the text.
@@ -35,10 +35,10 @@ def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def check_batch_norm(network: nn.Module, input_size: int, images: int) -> None:
-    """Refuse to train with one image a process where BatchNorm would see a single value of a channel.
+    """Refuse to train with one image per process where BatchNorm would get a single value of a channel.
 
     Raises:
-        ConfigError: it would.
+        ConfigError: a BatchNorm would.
     """
     if images > 1 or not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules()):
         return

@@ -1,4 +1,4 @@
-"""A run's folder: what it was told, what it measured, the states it can resume from, and its weights.
+"""A run's folder: its config, its logs, its states to resume from, and its weights.
 
 config.yaml  environment.json  train.jsonl/.csv  val.jsonl/.csv  state-00000900.pt  last.safetensors  best.safetensors
 """
@@ -24,12 +24,12 @@ from ssd.training.run_lock import LOCK, RunLock, lock_folder, owner_of
 log = logging.getLogger(__name__)
 
 STATES = "state-*.pt"
-STATES_KEPT = 2  # where the newest is damaged, a run goes on from the one before it
+STATES_KEPT = 2  # if the newest is damaged, a run resumes from the one before
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of one run, and what is read from and written to them."""
+    """The files of one run."""
 
     path: Path
 
@@ -49,21 +49,21 @@ class RunFolder:
         return next((path for path in (self.best, self.last) if path.is_file()), None)
 
     def describe(self, config: str, class_names: Sequence[str], seed: int) -> None:
-        """Write the config (YAML), and what this run ran on: versions, git commit, classes, command."""
+        """Write the config (YAML) and the environment: versions, git commit, classes, command."""
         write_atomic(self.path / CONFIG, config.encode())
         facts = {"class_names": class_names, "command": sys.argv, "seed": seed, **environment()}
         write_atomic(self.path / "environment.json", json.dumps(facts, indent=2).encode())
 
     def save_state(self, state: dict[str, Any], step: int) -> None:
-        """Commit a state to disk, then delete the oldest ones."""
+        """Write a state to disk, then delete the oldest ones."""
         save_state(self.path / f"state-{step:08d}.pt", state)
         prune(self.path, STATES_KEPT, STATES)
 
 
 def find_state(folder: RunFolder | None, resume: str) -> dict[str, Any] | None:
-    """The state to go on from: `auto` takes the newest whole one of the folder, a path takes that file or run.
+    """The state to resume from: `auto` is the newest undamaged one of the folder, a path is that file or run.
 
-    None for `auto` where nothing has been saved yet.
+    None for `auto` if nothing has been saved yet.
 
     Raises:
         CheckpointError: the named file is missing or damaged, or every state of the folder is.
@@ -92,12 +92,12 @@ def _newest(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def new_run(output: str | Path, name: str) -> Iterator[RunFolder]:
-    """Own a new folder `<output>/<name>` for the time of the block, or `<name>-2` and so on where that is taken.
+    """Make and lock a folder `<output>/<name>`, or `<name>-2` and so on where that is taken, for a `with` block.
 
     Two runs that start at the same moment get two folders.
 
     Raises:
-        ConfigError: no such folder can be made.
+        ConfigError: the folder cannot be made.
     """
     base = _folder(output, name)
     number, path = 1, base
@@ -116,13 +116,13 @@ def new_run(output: str | Path, name: str) -> Iterator[RunFolder]:
 
 @contextlib.contextmanager
 def resumed_run(output: str | Path, name: str, resume: str) -> Iterator[RunFolder | None]:
-    """Own the folder of the run to go on in: `auto` is the newest of this name, a path is the run that it is of.
+    """Lock the folder of the run to resume: `auto` is the newest of this name, a path is a run or a file of one.
 
-    None where there is no such run yet; then the run is a new one.
+    None if there is no such run yet; then the run is a new one.
 
     Raises:
         ArgumentError: the run is still going.
-        CheckpointError: the path is not there.
+        CheckpointError: the path does not exist.
     """
     path = _newest_of_name(_folder(output, name)) if resume == "auto" else run_of(resume)
     if path is None or not path.is_dir():
@@ -147,7 +147,7 @@ def _folder(output: str | Path, name: str) -> Path:
 
 
 def _claim(path: Path) -> RunLock | None:
-    """Make a folder, or take one that is there and empty, by an act that only one process can do."""
+    """Make a folder, or take an empty one, by an operation that succeeds in one process only."""
     made = True
     try:
         path.mkdir(parents=True)
@@ -158,7 +158,7 @@ def _claim(path: Path) -> RunLock | None:
     lock = lock_folder(path)
     if lock is None or (not made and lock.descriptor is None):
         return None
-    if _in_use(path):  # another run came and went
+    if _in_use(path):  # another run used it in the meantime
         lock.close()
         return None
     return lock
@@ -169,7 +169,7 @@ def _in_use(folder: Path) -> bool:
 
 
 def _newest_of_name(base: Path) -> Path:
-    """The highest number among runs that were started under this name, which is not always their folder's."""
+    """The run with the highest number among those started under this name, which may differ from the folder's."""
     numbered = (
         (path, path.name.removeprefix(f"{base.name}-")) for path in base.parent.glob(f"{glob.escape(base.name)}-*")
     )
@@ -178,7 +178,7 @@ def _newest_of_name(base: Path) -> Path:
 
 
 def _name_of(run: Path) -> str | None:
-    """Last part of the name that a run was started under."""
+    """The last part of the name under which a run was started."""
     try:
         config = parse_yaml((run / CONFIG).read_text(encoding="utf-8"), run / CONFIG, ConfigError)
     except (OSError, ValueError):
@@ -187,6 +187,6 @@ def _name_of(run: Path) -> str | None:
 
 
 def newest_run(output: str | Path = "runs") -> RunFolder | None:
-    """The run whose weights were written last, if there is one."""
+    """The run with the newest weights, if there is one."""
     weights = [path for name in ("best", "last") for path in Path(output).glob(f"*/{name}.safetensors")]
     return RunFolder(max(weights, key=lambda p: p.stat().st_mtime).parent) if weights else None

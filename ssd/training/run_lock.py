@@ -1,4 +1,4 @@
-"""One owner for a run's folder: a lock that its process holds while it lives."""
+"""A lock on a run's folder, which its process holds until it ends."""
 
 import errno
 import logging
@@ -20,15 +20,15 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 @dataclass
 class RunLock:
-    """A lock on a run's folder. The system frees it when its process ends, however that happens."""
+    """A lock on a run's folder. The system releases it when its process ends for any reason."""
 
     path: Path
     descriptor: int | None  # None where the file system or the platform has no locks
 
     def close(self) -> None:
-        """Let another process have the folder."""
+        """Release the folder."""
         if self.descriptor is not None:
-            self.path.unlink(missing_ok=True)  # before unlocking, so that nobody locks a file that is about to go
+            self.path.unlink(missing_ok=True)  # before unlocking, so that no process locks a file about to be removed
             os.close(self.descriptor)
             self.descriptor = None
 
@@ -63,7 +63,7 @@ def lock_folder(folder: Path) -> RunLock | None:
             os.truncate(descriptor, 0)
             os.write(descriptor, f"{os.getpid()}\n".encode())
             return RunLock(path, descriptor)
-        os.close(descriptor)  # its owner ended in between and took the file away
+        os.close(descriptor)  # its owner ended in between and removed the file
 
 
 def owner_of(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""What a run writes while it goes on: its state, its weights and its page."""
+"""Writes the state, the weights and the page of a run."""
 
 import logging
 from typing import Any
@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 
 def save_state(parts: RunParts) -> None:
-    """Commit the state to disk; the other processes wait, so that none is ahead of the file.
+    """Write the state to disk; the other processes wait, so that none is ahead of the file.
 
     Raises:
-        NonFiniteLossError: a loss was finite but its gradients were not; such weights are never written.
+        NonFiniteLossError: the weights are not finite, although the losses were; such weights are never written.
     """
     state = parts.state
     if not all(bool(torch.isfinite(weights).all()) for weights in state.network.parameters()):
@@ -36,9 +36,9 @@ def save_state(parts: RunParts) -> None:
 
 
 def save_averaged_weights(parts: RunParts, figures: dict[str, Any], *, best: bool) -> None:
-    """Write the averaged weights as the run's last, and as its best where they are."""
+    """Write the averaged weights as the run's last, and if `best` also as its best."""
     tensors = parts.state.average.network.state_dict()
-    # The auxiliary heads only train: a detector has none.
+    # Auxiliary heads are used in training only.
     weights = {name: t.contiguous() for name, t in tensors.items() if not name.startswith("backbone.auxiliary.")}
     extra = {"config": parts.state.config, "validation": figures}
     for path in (parts.folder.last, *([parts.folder.best] if best else [])):
@@ -46,7 +46,7 @@ def save_averaged_weights(parts: RunParts, figures: dict[str, Any], *, best: boo
 
 
 def update_page(folder: RunFolder) -> None:
-    """Bring the run's page up to date; whatever goes wrong there is no reason to lose a run."""
+    """Update the run's page; a failure there must not stop the run."""
     try:
         write_training_page(folder.path, made_by(__version__))
     except Exception:

@@ -10,7 +10,7 @@ from types import FrameType
 
 @dataclass
 class StopRequest:
-    """Whether somebody asked the run to stop, and how. The handler sets a flag; the loop acts on it."""
+    """Whether a signal asked the run to stop, and which. The handler sets a flag; the loop reads it."""
 
     signal: int | None = None
 
@@ -24,7 +24,7 @@ class StopRequest:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
-            # Asked twice: at once. The state on disk is whole whatever happens.
+            # A second signal ends the process at once. The state on disk is never half-written.
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.signal = number
@@ -32,9 +32,9 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn SIGTERM and SIGINT into a request for the time of the block; a second one ends the process at once.
+    """Turn SIGTERM and SIGINT into a request to stop inside the block; a second one ends the process at once.
 
-    In a thread other than the main one signals stay as they are.
+    Outside the main thread signals are left alone.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers

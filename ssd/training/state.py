@@ -1,4 +1,4 @@
-"""What a run's checkpoint restores, and nothing else."""
+"""The state of a run that a checkpoint restores."""
 
 import hashlib
 import logging
@@ -18,28 +18,28 @@ from ssd.training.optim import AveragedNetwork
 
 log = logging.getLogger(__name__)
 
-_HARMLESS = ("name", "output", "data.folder", "data.workers")  # keys that do not change what is learned
+_HARMLESS = ("name", "output", "data.folder", "data.workers")  # keys without an effect on the result
 
-# Settings that say how the network is used, not what it learns.
+# Settings of inference, without an effect on training.
 _USED_AFTER_TRAINING = ("postprocessing.", "preprocessing.resize")
 
 
 @dataclass
 class TrainState:
-    """Everything a checkpoint restores. Sample order and augmentation follow from seed, epoch and index."""
+    """Everything a checkpoint restores. Sample order and augmentation depend on seed, epoch and index alone."""
 
     network: nn.Module
     average: AveragedNetwork
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    config: dict[str, Any]  # in plain types, as it is recorded and compared at a resume
+    config: dict[str, Any]  # in plain types; compared when a run resumes
     settings: Settings
     data: str = ""  # `fingerprint` of the training images
     step: int = 0  # batches done
     best: float | None = None
     evaluated: int = 0  # the step of the last evaluation
     since_best: int = 0  # evaluations since `best`
-    missed_best_box: int = 0  # objects so far that had to take a second choice
+    missed_best_box: int = 0  # objects so far that were not matched to their best default box
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types and tensors only, so that loading executes nothing."""
@@ -63,7 +63,7 @@ class TrainState:
         return saved
 
     def restore(self, saved: dict[str, Any], place: object) -> None:
-        """Take over a saved state.
+        """Restore a saved state.
 
         Raises:
             CheckpointError: it was trained on other classes or images, with another network or other default boxes,
@@ -85,7 +85,7 @@ class TrainState:
                 place=place,
                 remedy="Resume with that data; to go on with other data, use model.weights=FILE without --resume.",
             )
-        started = Settings.from_dict(saved["settings"], str(place)).to_dict()  # with what older versions had no key for
+        started = Settings.from_dict(saved["settings"], str(place)).to_dict()  # adds keys that older versions lack
         for key, before, now in _changes(started, self.settings.to_dict()):
             if key.startswith(_USED_AFTER_TRAINING):
                 log.warning("changed since the run was started: %s was %s, is %s", key, before, now)
@@ -123,7 +123,7 @@ class TrainState:
 
 
 def fingerprint(records: Iterable[Record]) -> str:
-    """One line that other images, or other objects in them, would change; the folder they lie in does not."""
+    """A one-line digest of the images and their objects, independent of their folder."""
     digest = hashlib.sha256()
     for record in records:
         digest.update(repr((Path(record.path).name, record.width, record.height, record.labels.tolist())).encode())
@@ -132,7 +132,7 @@ def fingerprint(records: Iterable[Record]) -> str:
 
 
 def _changes(before: Any, now: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Keys with their old and new values; those that do not change what is learned are passed over."""
+    """Yield changed keys with their old and new values, except those without an effect on the result."""
     for key in now:
         name = f"{prefix}{key}"
         if isinstance(now[key], dict):

@@ -1,4 +1,4 @@
-"""What happens to one batch: forward, match, loss, backward; and to the weights: clip, step, average."""
+"""The training step: forward, match, loss and backward of a batch; clip, step and average of the weights."""
 
 import contextlib
 import dataclasses
@@ -21,11 +21,11 @@ from ssd.training.optim import AveragedNetwork
 
 
 class TrainStep:
-    """A network in training, with all that one step needs.
+    """A network in training with its optimizer.
 
-    `forward`, `match`, `loss` and `backward` add the gradients of a batch, `update` uses them; between two updates
-    there may be several batches. `network` is trained in place and should be in channels-last memory; the layers
-    compute in `dtype`, their weights stay float32. Over several processes every gradient is that of the global batch.
+    `forward`, `match`, `loss` and `backward` add the gradients of a batch, `update` applies them; there may be several
+    batches per update. `network` is trained in place and should be in channels-last memory; the layers compute in
+    `dtype`, their weights stay float32. With several processes every gradient is that of the global batch.
     """
 
     def __init__(
@@ -48,19 +48,19 @@ class TrainStep:
         self.default_boxes, self.preprocessing = default_boxes, preprocessing
         self.rules, self.variances = rules, variances
         self.device, self.dtype = default_boxes.device, dtype
-        # Made once: a copy to the device would wait for the step before.
+        # Made once, since a copy to the device would wait for the previous step.
         self._mean_and_std = mean_and_std(preprocessing, self.device)
         self.clip_norm, self.accumulate = clip_norm, accumulate
         self._parallel = _over_ranks(network, self.device)
         self._forward: nn.Module = torch.compile(self._parallel) if compiled else self._parallel  # type: ignore[assignment]
 
     def to_device(self, images: UInt8[Tensor, "B 3 S S"], targets: Targets) -> tuple[Float[Tensor, "B 3 S S"], Targets]:
-        """Bring a batch to the device, and its images there to what the network reads, in channels-last memory."""
+        """Move a batch to the device, and normalise its images there, in channels-last memory."""
         inputs = network_input(images, self.device, self.preprocessing, self._mean_and_std)
         return inputs, targets.to(self.device, non_blocking=True)
 
     def accumulating(self, more: bool) -> contextlib.AbstractContextManager[None]:
-        """Around `forward` and `backward`: with `more` batches before the update, ranks exchange no gradients yet."""
+        """A context for `forward` and `backward`: ranks exchange no gradients if `more` batches precede the update."""
         if not more or not isinstance(self._parallel, DistributedDataParallel):
             return contextlib.nullcontext()
         return self._parallel.no_sync()
@@ -72,28 +72,28 @@ class TrainStep:
         return predictions
 
     def match(self, targets: Targets) -> Matches:
-        """Decide which object each default box is matched to."""
+        """Match the default boxes to objects."""
         return match(self.default_boxes, targets, self.rules)
 
     def loss(self, predictions: Predictions, targets: Targets, matches: Matches) -> LossParts:
         """The multibox loss of this process's images, divided by the matched default boxes of all processes' images."""
         positives = (matches.object_index >= 0).sum().float()
-        # Gradients are averaged over ranks, so each divides by the mean count: together, by the whole batch's.
+        # Gradients are averaged over ranks, so each rank divides by the mean count, and all by that of the whole batch.
         positives = distributed.sum_over_ranks(positives) / distributed.world_size()
         return self._with_auxiliary(self._multibox_loss(predictions, targets, matches, positives), targets)
 
     def validation_loss(self, predictions: Predictions, targets: Targets) -> LossParts:
-        """The multibox loss of these images alone; the auxiliary heads take no part."""
+        """The multibox loss of these images, without the auxiliary heads."""
         matches = self.match(targets)
         return self._multibox_loss(predictions, targets, matches, (matches.object_index >= 0).sum())
 
     def backward(self, losses: LossParts) -> None:
-        """Add this batch's share of the gradients of one update."""
+        """Add the gradients of this batch to those of the update."""
         loss = self.scaler.scale(losses.total / self.accumulate)
         loss.backward()  # type: ignore[no-untyped-call]
 
     def update(self, updates: int) -> None:
-        """Clip, step, average; this is update number `updates`, from 1."""
+        """Clip, step and average, as update number `updates`, from 1."""
         if self.clip_norm:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.clip_norm, foreach=True)
@@ -103,7 +103,7 @@ class TrainStep:
         self.average.update(self.network, updates)
 
     def train(self) -> None:
-        """Switch layers that behave differently in training to that."""
+        """Switch the network to training mode."""
         self._forward.train()
 
     def _multibox_loss(
@@ -114,7 +114,7 @@ class TrainStep:
         )
 
     def _with_auxiliary(self, parts: LossParts, targets: Targets) -> LossParts:
-        """Add what the backbone's auxiliary heads, which only train, have to learn."""
+        """Add the loss of the backbone's auxiliary heads."""
         weight = self.rules.auxiliary_weight
         if not weight:
             return parts
@@ -129,7 +129,7 @@ def network_input(
     preprocessing: Preprocessing,
     constants: tuple[Tensor, Tensor] | None = None,
 ) -> Float[Tensor, "B 3 S S"]:
-    """Bring images to the device, and there to what the network reads, in channels-last memory."""
+    """Move images to the device and normalise them there, in channels-last memory."""
     images = images.to(device, non_blocking=True)
     return normalise(images, preprocessing, constants).to(memory_format=torch.channels_last)
 

@@ -1,8 +1,7 @@
 """The training loop: learning rate, forward, match, loss, backward, step; then log, evaluate, save.
 
-One process or many (`torchrun`): every rank sees its share of the same global batches, losses are divided by the
-matched boxes of all ranks, and what one rank finds alone (a request to stop, a loss that is not finite) is agreed on
-first.
+With several processes (`torchrun`) every rank gets its share of the same global batches, and losses are divided by the
+matched boxes of all ranks. A request to stop or a non-finite loss on one rank is first shared with all.
 """
 
 import logging
@@ -32,17 +31,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended."""
+    """The result of a run."""
 
     folder: RunFolder
     evaluation: Evaluation | None  # the last one
-    steps: int  # batches done, those before a resume included
+    steps: int  # batches done, including those before a resume
     best_ap: float | None = None
     exit_code: int = 0  # 143 or 130 when a signal stopped it
 
 
 def train(config: Config, *, resume: str | None = None, progress: bool = True) -> Outcome:
-    """Train as `config` says, into its run folder; resumable.
+    """Train by `config` into its run folder; resumable.
 
     Raises:
         SSDError: bad data, config, checkpoint or image, or a loss that is no longer finite.
@@ -58,7 +57,7 @@ def train(config: Config, *, resume: str | None = None, progress: bool = True) -
 
 
 class Trainer:
-    """The loop over the epochs of a run that has been built."""
+    """The loop over the epochs of a run."""
 
     def __init__(self, parts: RunParts, stop: StopRequest, *, progress: bool) -> None:
         self.parts, self.stop, self.progress = parts, stop, progress
@@ -67,11 +66,11 @@ class Trainer:
         self.pace = Pace(parts.plan.steps - parts.state.step)
 
     def run(self) -> Outcome:
-        """Train until the last epoch, until patience ends, or until somebody asks to stop."""
+        """Train until the last epoch, until patience ends, or until a signal asks to stop."""
         parts = self.parts
         start, done = divmod(parts.state.step, parts.plan.steps_per_epoch)
         with self._progress_bar() as bar:
-            # A run stopped during an evaluation owes it.
+            # A run that was stopped during an evaluation repeats it.
             finished = not (done == 0 and start > 0) or self._finish_epoch(start - 1, bar)
             for epoch in range(start, parts.plan.epochs):
                 if not finished or self._out_of_patience():
@@ -81,7 +80,7 @@ class Trainer:
         return self._outcome() if finished else self._stopped()
 
     def _train_epoch(self, epoch: int, done: int, bar: "tqdm[Any]") -> bool:
-        """Go through one epoch from batch `done` on; False when somebody asked to stop."""
+        """Train one epoch from batch `done` on; False after a request to stop."""
         plan, state, step = self.parts.plan, self.parts.state, self.parts.step
         step.train()
         self.clock = (time.monotonic(), state.step)
@@ -102,7 +101,7 @@ class Trainer:
                 self._warn_about_start(losses, units)
             monitor.add(state.step, lr, losses, matches.missed_best_box, batch)
             if step.device.type == "cpu":
-                monitor.check()  # on CUDA a look at the loss waits for the device; there it is done with each log row
+                monitor.check()  # on CUDA reading the loss waits for the device, so it is read with each log row there
             if update_due:
                 step.update(updates + 1)
             state.step += 1
@@ -117,10 +116,10 @@ class Trainer:
         return True
 
     def _finish_epoch(self, epoch: int, bar: "tqdm[Any]") -> bool:
-        """Save, and evaluate where it is due; False when somebody asked to stop."""
+        """Save, and evaluate if it is due; False after a request to stop."""
         plan, state = self.parts.plan, self.parts.state
         if plan.evaluation_due(epoch) and state.evaluated < state.step:
-            save_state(self.parts)  # an evaluation takes a while; if it is cut short, the epoch is not lost
+            save_state(self.parts)  # the epoch is not lost if the evaluation is interrupted
             validation = validate(self.parts, epoch, lambda: bool(self.stop), progress=self.progress)
             if validation is None:
                 return False
@@ -169,7 +168,7 @@ class Trainer:
 
     def _progress_bar(self) -> "tqdm[Any]":
         plan = self.parts.plan
-        # In a log file a line every half minute will do.
+        # In a log file one line every half minute is enough.
         every = 0.5 if sys.stderr.isatty() else 30.0
         return tqdm(
             total=plan.steps * plan.batch_size,

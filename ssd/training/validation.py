@@ -17,10 +17,10 @@ from ssd.training.saving import save_averaged_weights, update_page
 
 @dataclass(frozen=True)
 class Validation:
-    """What an evaluation of a run came to."""
+    """The result of an evaluation during a run."""
 
     evaluation: Evaluation
-    figures: dict[str, Any]  # the row of the log
+    figures: dict[str, Any]  # the log row
 
     @property
     def line(self) -> str:
@@ -31,7 +31,7 @@ class Validation:
 def validate(parts: RunParts, epoch: int, stop: Callable[[], bool], *, progress: bool) -> Validation | None:
     """Evaluate the averaged weights after `epoch` (from 0), log the figures and save the weights.
 
-    None when somebody asked to stop.
+    None after a request to stop.
     """
     metric = parts.new_metric()
     evaluation = _evaluate(parts, metric, stop, progress=progress)
@@ -69,7 +69,7 @@ def _evaluate(parts: RunParts, metric: Metric, stop: Callable[[], bool], *, prog
 
 
 def _is_best(parts: RunParts, ap: float | None) -> bool:
-    """Whether this AP is the best so far, which is remembered. An AP that is no number never is."""
+    """Whether this AP is the best so far; updates the best. NaN and None never are."""
     state = parts.state
     state.since_best += 1
     if ap is None or not math.isfinite(ap) or (state.best is not None and ap <= state.best):
@@ -79,5 +79,5 @@ def _is_best(parts: RunParts, ap: float | None) -> bool:
 
 
 def _finite(metrics: dict[str, Any]) -> dict[str, float]:
-    """The finite figures among what a metric says (JSON has no other); counts stay whole numbers."""
+    """The finite figures of a metric (JSON has no others); counts stay whole numbers."""
     return {name: value for name, value in metrics.items() if isinstance(value, int | float) and math.isfinite(value)}
