@@ -4,20 +4,21 @@ import argparse
 import json
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 
 from ssd.commands._shared import add_force, check_numbers, guarded
-from ssd.errors import MissingExtraError
+from ssd.errors import ArgumentError, MissingExtraError
 from ssd.system.files import refuse_existing, write_atomic
 
 EPILOG = """examples:
   ssd check-data my_images                         every split: annotations, images, copies, classes, sizes
   ssd check-data my_images --fix drop              what training with data.bad_objects=drop would leave out
-  ssd check-data my_images --fit-boxes --set model.input_size=512
+  ssd check-data my_images --fit-boxes model.input_size=512
   ssd check-data my_images --preview augmented.png --json report.json
   ssd check-data my_images --report data.html      a page to look at: balance, sizes, problems with their images
-  ssd check-data --set data.format=coco2017          a named set
+  ssd check-data data.format=coco2017              a named set
 
 Nothing in the data folder is ever changed. The exit code is 1 where training, or evaluation on a split, would stop."""
 
@@ -30,10 +31,13 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("data", nargs="?", metavar="DATA", help="a VOC, COCO or YOLO folder")
+    p.add_argument(
+        "words", nargs="*", metavar="DATA | group.key=value", help="a VOC, COCO or YOLO folder, and what training sets"
+    )
+    p.add_argument("--data", metavar="FOLDER", help="the folder, as for `ssd train`")
     p.add_argument("--split", metavar="NAME", help="this split alone; default: all there are")
     p.add_argument(
-        "--set", action="append", default=[], metavar="GROUP.KEY=VALUE", help="what training would set, repeatable"
+        "--set", action="append", default=[], metavar="GROUP.KEY=VALUE", help="the same as group.key=value alone"
     )
     p.add_argument("--fix", choices=("drop",), help="drop: judge as if bad objects were left out (data.bad_objects)")
     p.add_argument("--deep", action="store_true", help="find damage inside JPEG files too; needs simplejpeg")
@@ -51,17 +55,18 @@ def parser() -> argparse.ArgumentParser:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Check; the exit code is 1 where training would stop, 2 for a mistake of the user's."""
-    args = parser().parse_args(argv)
+    args = parser().parse_intermixed_args(argv)
     check_numbers(args, show=0, workers=1)
+    folder, overrides = _split_words(args.words, args.data)
     refuse_existing(args.json, force=args.force)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
     from ssd.api.check_data import check_data  # brings torch, so only now
 
     check = check_data(
-        args.data,
+        folder,
         split=args.split,
-        overrides=args.set,
+        overrides=[*overrides, *args.set],
         drop_bad_objects=args.fix == "drop",
         deep=args.deep and _can_look_deep(),
         fit_boxes=args.fit_boxes,
@@ -80,6 +85,15 @@ def main(argv: list[str] | None = None) -> int:
     if args.json is not None:
         _write_json(json.dumps(check.to_dict(), indent=2, allow_nan=False), args.json)
     return int(not check.ready)
+
+
+def _split_words(words: list[str], data: str | None) -> tuple[str | None, list[str]]:
+    """The folder, and the overrides; a folder may have `=` in its name."""
+    overrides = [word for word in words if re.match(r"\w+(\.\w+)*=", word) and not Path(word).exists()]
+    places = [word for word in words if word not in overrides] + ([] if data is None else [data])
+    if len(places) > 1:
+        raise ArgumentError(f"{', '.join(places)}: more than one folder", place="the command line", remedy="Name one.")
+    return places[0] if places else None, overrides
 
 
 def _can_look_deep() -> bool:

@@ -314,7 +314,7 @@ TOOLS = {
     "keras-retinanet (CSV)": ("annotations.csv", "images/im0.jpg,2,3,12,13,cat\nimages/im1.jpg,,,,,\n"),
     "VIA (VGG Image Annotator)": ("via.json", '{"im0.jpg123": {"filename": "im0.jpg", "size": 123, "regions": []}}'),
     "CreateML": ("_annotations.createml.json", '[{"image": "im0.jpg", "annotations": []}]'),
-    "the TensorFlow tutorials": ("labels.csv", "filename,class,xmin,ymin,xmax,ymax\nim0.jpg,cat,2,3,12,13\n"),
+    "the TensorFlow tutorial": ("labels.csv", "filename,class,xmin,ymin,xmax,ymax\nim0.jpg,cat,2,3,12,13\n"),
 }  # fmt: skip
 
 

@@ -89,7 +89,7 @@ def _files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     found = {path.parent.name: path for path in sorted(folder.glob(f"*/{_BESIDE}"))}
-    inner = folders.named_subfolders(folder, folders.ANNOTATION_FOLDERS)
+    inner = folders.annotation_folders(folder)
     for path in (path for place in inner for path in sorted(place.glob("*.json"))):
         if not path.name.startswith((*_OTHER_TASKS, ".")) and (path.name.startswith("instances_") or _is_coco(path)):
             found[path.stem.removeprefix("instances_")] = path

@@ -33,6 +33,7 @@ class Content:
     objects: dict[int, list[RawObject]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     merged: dict[int, str] = field(default_factory=dict)  # categories whose name another one has
+    outlined: int = 0  # objects whose box is taken from their polygons
     lost: set[int] = field(default_factory=set)  # images left out, with a problem of their own
 
     def report(self, kind: str, message: str, level: Level = "file", index: int | None = None) -> None:
@@ -51,6 +52,10 @@ def read_content(path: Path, source: str) -> Content:
     _read_images(raw["images"], content)
     _read_categories(raw["categories"], content)
     _read_annotations(raw["annotations"], content)
+    if content.outlined:
+        content.report(
+            "no_bbox", f"{content.outlined} annotations have no bbox; the box around their polygons is used", "note"
+        )
     _drop_root(raw["categories"], content)
     _find_one_based(content)
     return content
@@ -137,6 +142,9 @@ def _read_object(entry: dict[str, Any], key: int, content: Content) -> RawObject
     if name is None:
         content.report("unknown_class", f"has category_id {category!r}, which the file does not list", "object", key)
         return None
+    if not box and (around := _around(entry.get("segmentation"))) is not None:
+        box = around
+        content.outlined += 1
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
         content.report("no_box", f"has bbox {box!r}, not four numbers", "object", key)
         return None
@@ -147,6 +155,18 @@ def _read_object(entry: dict[str, Any], key: int, content: Content) -> RawObject
         crowd=entry.get("iscrowd") in (1, True, "1", "true", "True"),
         area=_as_float(area) if _is_number(area) and 0 <= area < float("inf") else None,
     )
+
+
+def _around(segmentation: object) -> list[float] | None:
+    """The box around all polygons of an annotation; None where they are no lists of numbers."""
+    polygons = segmentation if isinstance(segmentation, list) else []
+    numbers = [value for polygon in polygons if isinstance(polygon, list) for value in polygon]
+    if len(numbers) < 6 or not all(_is_number(value) for value in numbers):
+        return None
+    if any(not isinstance(polygon, list) or len(polygon) % 2 for polygon in polygons):
+        return None
+    x, y = [_as_float(value) for value in numbers[0::2]], [_as_float(value) for value in numbers[1::2]]
+    return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
 
 
 def _corners(entry: dict[str, Any], box: list[float], key: int, content: Content) -> tuple[float, float, float, float]:

@@ -2,15 +2,26 @@
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ssd.data.formats import paths as folders
 
-_FEW = 20  # files of one kind that are looked into
+_FEW = 20  # files of one kind in one folder that are looked into
+_SEARCHED = 20_000  # files whose names are looked at
 _START = 2 * 2**20  # bytes of each
 _AS_COCO = "Export as COCO (object detection), Pascal VOC or YOLO"
+_CONVERT = "Write it as COCO with the script in docs/recipes.md, 'Boxes in a table or in text files'."
+_NUMBER = r"-?\d+(\.\d+)?([eE][-+]?\d+)?"
+_ROWS = (  # what each row of a text file is, and whose it is
+    (rf"[A-Za-z]\w*( {_NUMBER}){{14,15}}", "KITTI"),
+    (rf"({_NUMBER} ){{8}}\S+ [0-2]", "DOTA (rotated boxes)"),
+    (rf"\D.*( {_NUMBER}){{4}}", "the OIDv4 toolkit"),
+    (rf".*\.\w{{3,4}}( {_NUMBER}(,{_NUMBER}){{4}})+", "keras-yolo3"),
+)
 
 
 @dataclass(frozen=True)
@@ -22,14 +33,21 @@ class Tool:
     remedy: str
 
 
-def name_tool(folder: Path) -> Tool | None:
-    """The tool whose own format lies in the folder or one below it; None where none is known."""
-    places = [folder, *folders.subfolders(folder)[:100]]
-    for place in places:
-        for path in sorted(path for path in place.iterdir() if path.is_file())[:2000]:
-            tool = _KINDS.get(path.suffix.lower(), _nothing)(path)
-            if tool is not None:
-                return Tool(tool.name, folders.relative(path, folder), tool.remedy)
+def name_tool(folder: Path, *, deep: bool = False) -> Tool | None:
+    """The tool whose own format lies in the folder or one below it, or anywhere below; None where none is known."""
+    looked: Counter[tuple[Path, str]] = Counter()
+    for path in islice(folders.walk(folder), _SEARCHED):
+        kind = path.parent, path.suffix.lower()
+        if (
+            kind[1] not in _KINDS
+            or looked[kind] >= _FEW
+            or not (deep or path.parent in (folder, folder / path.parent.name))
+        ):
+            continue
+        looked[kind] += 1
+        tool = _KINDS[kind[1]](path)
+        if tool is not None:
+            return Tool(tool.name, folders.relative(path, folder), tool.remedy)
     return None
 
 
@@ -39,10 +57,6 @@ def name_tool_of_xml(folder: Path) -> Tool | None:
     tools = [_xml(path) for path in found]
     first = tools[0] if tools and all(tools) else None
     return None if first is None else Tool(first.name, folders.relative(found[0], folder), first.remedy)
-
-
-def _nothing(_: Path) -> Tool | None:
-    return None
 
 
 def _json(path: Path) -> Tool | None:
@@ -107,16 +121,21 @@ def _csv(path: Path) -> Tool | None:
     if not lines:
         return None
     head = [word.strip().lower() for word in lines[0].split(",")]
-    convert = "Convert it to COCO, Pascal VOC or YOLO; from Roboflow or another tool export one of these."
     if {"xmin", "ymin", "xmax", "ymax"} <= set(head):
-        kind = "OpenImages" if "imageid" in head else "the TensorFlow tutorials"
-        return Tool(kind, "", convert)
+        kind = "OpenImages" if "imageid" in head else "the TensorFlow tutorial"
+        return Tool(kind, "", _CONVERT)
     if {"region_shape_attributes", "filename"} <= set(head):
         return Tool("VIA (VGG Image Annotator)", "", "In VIA choose Annotation, Export Annotations (COCO format).")
     rows = [line.split(",") for line in lines]
     if all(len(row) == 6 and _is_retinanet(row) for row in rows):
-        return Tool("keras-retinanet (CSV)", "", convert)
+        return Tool("keras-retinanet (CSV)", "", _CONVERT)
     return None
+
+
+def _text(path: Path) -> Tool | None:
+    lines = [line.strip() for line in (_start(path) or "")[:20_000].splitlines() if line.strip()][:_FEW]
+    name = next((name for row, name in _ROWS if lines and all(re.fullmatch(row, line) for line in lines)), None)
+    return None if name is None else Tool(name, "", _CONVERT)
 
 
 def _is_retinanet(row: list[str]) -> bool:
@@ -140,4 +159,4 @@ def _start(path: Path) -> str | None:
         return None
 
 
-_KINDS = {".json": _json, ".xml": _xml, ".csv": _csv, ".tfrecord": _record}
+_KINDS = {".json": _json, ".xml": _xml, ".csv": _csv, ".tfrecord": _record, ".record": _record, ".txt": _text}

@@ -1,6 +1,7 @@
 """Finding images and reading small files in folders that strangers made. Nothing here writes."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ MAX_TEXT_BYTES = 10 * 2**20  # no honest annotation of one image is larger
 MAX_FILES = 5_000_000
 IMAGE_FOLDERS = ("JPEGImages", "images", "image", "imgs", "img", "pictures", "pics", "photos", "data")
 ANNOTATION_FOLDERS = ("Annotations", "annotation", "annots", "annot", "labels", "label", "xmls", "xml", "bboxes")
+SPLITS = ("train", "trainval", "training", "val", "valid", "validation", "test", "testing", "minival", "dev", "eval")
 
 
 def is_image(path: Path) -> bool:
@@ -118,7 +120,7 @@ def subfolders(folder: Path) -> list[Path]:
     """The folders in a folder in the order of their names, without hidden ones."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
+    return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX")) and path.is_dir())
 
 
 def named_subfolders(folder: Path, names: Sequence[str]) -> list[Path]:
@@ -126,6 +128,21 @@ def named_subfolders(folder: Path, names: Sequence[str]) -> list[Path]:
     order = {name.lower(): place for place, name in enumerate(names)}
     found = [path for path in subfolders(folder) if path.name.lower() in order]
     return sorted(found, key=lambda path: (order[path.name.lower()], path.name not in names))
+
+
+def annotation_folders(folder: Path, names: Sequence[str] = ANNOTATION_FOLDERS) -> list[Path]:
+    """The sub-folders of those names, else the only one with such a word in its name, as `labels_yolo`."""
+    exact = named_subfolders(folder, names)
+    if exact:
+        return exact
+    words = {name.lower() for name in names}
+    worded = [path for path in subfolders(folder) if words & set(re.split(r"[\W_]+", path.name.lower()))]
+    return worded if len(worded) == 1 else []
+
+
+def is_split(name: str) -> bool:
+    """Whether a folder's or a file's name is a split's, in any case and with or without a year."""
+    return re.fullmatch(rf"({'|'.join(SPLITS)})[-_]?\d*", name.lower()) is not None
 
 
 class ImageFinder:

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem, RawSplit
 from ssd.data.formats.class_lists import is_background
 from ssd.data.formats.division import VAL_FRACTION, Division
-from ssd.data.formats.other_tools import name_tool, name_tool_of_xml
+from ssd.data.formats.other_tools import Tool, name_tool, name_tool_of_xml
 from ssd.data.formats.voc import Offset
 from ssd.errors import AnnotationError, DatasetError
 
@@ -23,10 +24,13 @@ _LOOKED_FOR = (
     "VOC: Annotations/*.xml; COCO: annotations/*.json or */_annotations.coco.json; "
     "YOLO: data.yaml, or images/ and labels/"
 )
-_PAIRS = (("train", "val"), ("train", "valid"), ("train", "validation"), ("trainval", "test"), ("train", "test"))
-_USUAL = ("train", "trainval", "training", "val", "valid", "validation", "test", "testing", "minival", "dev", "eval")
+_PAIRS = (
+    *((train, val) for val in ("val", "valid", "validation") for train in ("train", "training")),
+    ("trainval", "test"),
+    *((train, test) for test in ("test", "testing") for train in ("train", "training")),
+)
 _HELD_OUT = ("val", "valid", "validation", "test", "testing", "minival", "dev", "eval")
-_INNER = {*folders.IMAGE_FOLDERS, *folders.ANNOTATION_FOLDERS, *_USUAL, "ImageSets", "Main"}
+_INNER = {*folders.IMAGE_FOLDERS, *folders.ANNOTATION_FOLDERS, *folders.SPLITS, "ImageSets", "Main"}
 
 
 def recognise(folder: str | Path) -> str:
@@ -39,7 +43,7 @@ def recognise(folder: str | Path) -> str:
     fitting = [name for name, reader in FOLDER_FORMATS.items() if reader.looks_like(root)]
     tool = name_tool_of_xml(root) if fitting == ["voc"] else name_tool(root) if not fitting else None
     if tool is not None:
-        raise DatasetError(f"holds {tool.found}, which is {tool.name}'s own format", place=root, remedy=tool.remedy)
+        raise _own_format(tool, root)
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -49,9 +53,25 @@ def recognise(folder: str | Path) -> str:
     inside = [inner for path in folders.subfolders(root) for inner in (path, *folders.subfolders(path)[:100])]
     inside.sort(key=lambda path: len(path.parts))
     above = list(root.absolute().parents)[:2] if root.name.lower() in {name.lower() for name in _INNER} else []
-    better = _first_data_set([*inside[:1000], *above])
-    remedy = f"Did you mean {better}? Pass --data {better}" if better else f"Looked for {_LOOKED_FOR}."
+    better = next((path for path in [*inside[:1000], *above] if _is_data_set(path)), None)
+    remedy = _remedy(better, root)
+    if better is None and (tool := name_tool(root, deep=True)) is not None:
+        raise _own_format(tool, root)
     raise DatasetError(f"is not a data set of a known format; there is: {there}", place=root, remedy=remedy)
+
+
+def _remedy(better: Path | None, root: Path) -> str:
+    """What to pass instead: the first data set found; those beside it are named, since nothing joins them."""
+    if better is None:
+        return f"Looked for {_LOOKED_FOR}."
+    beside = folders.subfolders(better.parent)[:100] if better.is_relative_to(root) else []
+    others = ", ".join(path.name for path in beside if path != better and _is_data_set(path))
+    said = f" (beside it, each a data set of its own: {others})" if others else ""
+    return f"Did you mean {better}?{said} Pass --data {shlex.quote(str(better))}"
+
+
+def _own_format(tool: Tool, root: Path) -> DatasetError:
+    return DatasetError(f"holds {tool.found}, which is {tool.name}'s own format", place=root, remedy=tool.remedy)
 
 
 def find_format(folder: str | Path | None, format: str) -> tuple[Path, str]:
@@ -106,7 +126,7 @@ def default_split(folder: str | Path | None, format: str, which: Literal["train"
         pair = _like(train, there), _like(val, there)
         if all(pair):
             return pair[0 if which == "train" else 1] or ""
-    only = next((name for base in ("train", "trainval") if (name := _like(base, there))), None)
+    only = next((name for base in ("train", "trainval", "training") if (name := _like(base, there))), None)
     if which == "train" and only is not None:
         return only
     remedy = f"Name one with data.{which}={there[0]}; there is: {', '.join(there)}."
@@ -166,7 +186,7 @@ def _without_background(raw: RawSplit) -> RawSplit:
 
 def _says_nothing(named: Sequence[str]) -> bool:
     """Whether it is a single split whose name is none of the usual ones, as CVAT's `default`."""
-    return len(named) == 1 and not _like_one_of(_USUAL, named[0])
+    return len(named) == 1 and not _like_one_of(folders.SPLITS, named[0])
 
 
 def _like_one_of(bases: Sequence[str], name: str) -> bool:
@@ -184,10 +204,6 @@ def _existing(folder: Path) -> Path:
     kind = "is a file, not a folder" if folder.exists() else "no such data folder"
     remedy = f"Pass its folder: --data {folder.parent}" if folder.exists() else "Check data.folder or --data."
     raise DatasetError(kind, place=folder, remedy=remedy)
-
-
-def _first_data_set(candidates: Sequence[Path]) -> Path | None:
-    return next((folder for folder in candidates if _is_data_set(folder)), None)
 
 
 def _is_data_set(folder: Path) -> bool:

@@ -10,10 +10,12 @@ amdegroot); what is -1 after that (the file counted from 0) is cut to 0. `"0"` t
 subtracts 1 unless some box of the folder starts below 1.
 """
 
+import glob
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 from xml.etree.ElementTree import Element
@@ -27,6 +29,8 @@ from ssd.errors import AnnotationError, ImageDecodeError
 from ssd.images.decode import read_size
 
 Offset = Literal["0", "1", "auto"]
+_SEARCHED = 20_000  # files looked at for annotations that lie deep, ...
+_DEPTH = 4  # ... so many folders down at most, as in 2024/05/03
 
 
 @dataclass(frozen=True)
@@ -235,23 +239,23 @@ def _parts(folder: Path) -> dict[str, _Part]:
     whole = _pair(folder)
     if whole is not None:
         inner = {path.name: path for path in folders.subfolders(whole.annotations) if _has_xml(path)}
-        if _has_xml(whole.annotations) or not any(map(_names_split, inner)):
+        if _has_xml(whole.annotations) or not any(map(folders.is_split, inner)):
             return {"": whole}
         images = {path.name.lower(): path for path in folders.subfolders(whole.images)}
         return {name: _Part(path, images.get(name.lower(), whole.images), deep=True) for name, path in inner.items()}
     for place in (folder, *folders.named_subfolders(folder, folders.IMAGE_FOLDERS)):
         subs = folders.subfolders(place)
         pairs = {path.name: pair for path in subs if (pair := _pair(path)) is not None}
-        if any(map(_names_split, pairs)):
+        if any(map(folders.is_split, pairs)):
             return pairs
-        if any(_has_xml(path) for path in subs):  # sorted by something else, a class or a camera
-            return {"": _Part(place, place, deep=True)}
+        if any(_has_xml(path) for path in subs) or any(map(_has_pair_below, subs)):
+            return {"": _Part(place, place, deep=True)}  # sorted by something else: a class, a camera, a date
     return {}
 
 
 def _pair(folder: Path) -> _Part | None:
     """Annotations and images of one folder, where both lie right below it."""
-    inner = folders.named_subfolders(folder, folders.ANNOTATION_FOLDERS)
+    inner = folders.annotation_folders(folder)
     images = folders.named_subfolders(folder, folders.IMAGE_FOLDERS)
     annotations = next((path for path in inner if _has_xml(path, deep=True)), None)
     if annotations is not None:
@@ -262,8 +266,18 @@ def _pair(folder: Path) -> _Part | None:
     return None if together is None else _Part(together, together, deep=False)
 
 
-def _names_split(name: str) -> bool:
-    return re.fullmatch(r"(train|val|valid|validation|trainval|test)[-_]?\d*", name.lower()) is not None
+def _has_pair_below(folder: Path) -> bool:
+    """Whether an image and its XML lie side by side some folders below, where no folder is a split or a part of one."""
+    parts = {name.lower() for name in (*folders.ANNOTATION_FOLDERS, *folders.IMAGE_FOLDERS)}
+    for path in islice(folders.walk(folder), _SEARCHED):
+        names = [folder.name, *path.relative_to(folder).parts[:-1]]
+        if path.suffix.lower() != ".xml" or len(names) > _DEPTH:
+            continue
+        if any(name.lower() in parts or folders.is_split(name) for name in names):
+            continue
+        if any(folders.is_image(other) for other in path.parent.glob(f"{glob.escape(path.stem)}.*")):
+            return True
+    return False
 
 
 def _lists(folder: Path) -> dict[str, Path]:

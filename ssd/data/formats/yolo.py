@@ -15,8 +15,8 @@ from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem, RawImage, RawObject, RawSplit, unreadable
 from ssd.data.formats.class_lists import NAMES, find_class_list
 from ssd.data.formats.division import Division
-from ssd.data.formats.yolo_labels import LabelFinder, read_row
-from ssd.data.formats.yolo_yaml import YoloFolder, find_yaml, read_folder
+from ssd.data.formats.yolo_labels import LABELS, LabelFinder, read_row
+from ssd.data.formats.yolo_yaml import YoloFolder, find_yaml, image_lists, read_folder
 from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
 from ssd.images.decode import read_size
 
@@ -30,16 +30,16 @@ def looks_like(folder: Path) -> bool:
         return folder.suffix.lower() in (".yaml", ".yml")
     if find_yaml(folder) is not None or (folder / "obj.data").is_file():
         return True
-    if any(_are_rows(place) for place in folders.named_subfolders(folder, ("labels",))):
-        return True
     subs = folders.subfolders(folder)
-    if any(_are_rows(place) for sub in subs for place in folders.named_subfolders(sub, ("labels",))):
+    if any(_are_rows(place) for top in (folder, *subs) for place in folders.annotation_folders(top, LABELS)):
         return True
     images = [*folders.named_subfolders(folder, folders.IMAGE_FOLDERS), *(sub for sub in subs if "obj_" in sub.name)]
-    splits = [sub for sub in subs if sub.name in ("train", "val", "valid", "test")]
+    splits = [sub for sub in subs if folders.is_split(sub.name)]
     if any(_has_labels_beside(place) for place in [*images, *splits]):
         return True
-    return find_class_list(folder, NAMES) is not None and _has_labels_beside(folder, deep=False)
+    if find_class_list(folder, NAMES) is not None and _has_labels_beside(folder, deep=False):
+        return True
+    return bool(image_lists(folder)) and _lists_have_labels(folder)
 
 
 def splits(folder: Path) -> tuple[str, ...]:
@@ -224,6 +224,13 @@ def _has_labels_beside(folder: Path, *, deep: bool = True) -> bool:
         if label.is_file() and _is_row_file(label):
             return True
     return False
+
+
+def _lists_have_labels(folder: Path) -> bool:
+    """Whether one of the first images of `train.txt` and such has a label file."""
+    labels = LabelFinder(folder)
+    files = image_lists(folder).values()
+    return any(labels.find(path) for file in files for path in _listed(file, folder, [])[:100])
 
 
 def _are_rows(folder: Path) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import RawObject
 
+LABELS = ("labels", "label", "annotations", "annotation", "bboxes")  # folders of labels, in the order of trust
 _IMAGES = {name.lower() for name in folders.IMAGE_FOLDERS}
 
 
@@ -24,6 +25,7 @@ class LabelFinder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._inner: dict[Path, list[Path]] = {}
         texts = [path for path in folders.walk(root) if path.suffix.lower() == ".txt"] if root.is_dir() else []
         self.files = {path.as_posix().lower(): path for path in texts}
 
@@ -37,13 +39,25 @@ class LabelFinder:
         return None
 
     def _swapped(self, image: Path) -> list[Path]:
-        """The places with `labels` for a folder of images under another name, and in `labels/` at the top."""
+        """The places with `labels` for a folder of images under another name, and in the folders of labels."""
         if not image.is_relative_to(self.root):
             return []
         parts = image.relative_to(self.root).parts
         places = [place for place, part in enumerate(parts[:-1]) if part.lower() in _IMAGES]
-        swapped = [self.root.joinpath(*parts[:place], "labels", *parts[place + 1 :]) for place in reversed(places)]
-        return [*swapped, self.root.joinpath("labels", *parts), self.root / "labels" / image.name]
+        swapped = [
+            folder.joinpath(*parts[place + 1 :])
+            for place in reversed(places)
+            for folder in self._label_folders(self.root.joinpath(*parts[:place]))
+        ]
+        tops = self._label_folders(self.root)
+        return [*swapped, *(top.joinpath(*parts) for top in tops), *(top / image.name for top in tops)]
+
+    def _label_folders(self, folder: Path) -> list[Path]:
+        """The folders of labels in a folder, `labels` first; each folder is listed once."""
+        if folder not in self._inner:
+            found = folders.annotation_folders(folder, LABELS)
+            self._inner[folder] = list(dict.fromkeys((folder / "labels", *found)))
+        return self._inner[folder]
 
 
 def read_row(

@@ -7,6 +7,7 @@ from typing import Any
 
 from ssd.data.formats import paths as folders
 from ssd.data.formats.class_lists import NAMES, find_class_list
+from ssd.data.formats.yolo_labels import LABELS
 from ssd.errors import AnnotationError, DatasetError
 from ssd.system.yaml import parse_yaml_text, shown
 
@@ -32,8 +33,8 @@ class YoloFolder:
                 key: [str(item) for item in (value if isinstance(value, list) else [value])]
                 for key, value in found.items()
             }
-        lists = {name: [f"{name}.txt"] for name in _SPLITS if _is_image_list(self.root / f"{name}.txt")}
-        return lists or self._split_folders()
+        lists = image_lists(self.root)
+        return {name: [path.name] for name, path in lists.items()} or self._split_folders()
 
     def _split_folders(self) -> dict[str, list[str]]:
         inner = {
@@ -53,7 +54,7 @@ class YoloFolder:
             for sub in subs
             if (match := _DARKNET.fullmatch(sub.name)) and any(folders.list_images(sub))
         }
-        beside = {sub.name: [sub.name] for sub in subs if sub.name in _SPLITS and any(folders.list_images(sub))}
+        beside = {sub.name: [sub.name] for sub in subs if folders.is_split(sub.name) and any(folders.list_images(sub))}
         return inner or outer or darknet or beside
 
     def find(self, value: str) -> tuple[Path, bool]:
@@ -87,7 +88,11 @@ class YoloFolder:
         if self.yaml is not None and "names" in self.content:
             names = self._names_of_yaml()
         else:
-            lists = [self.root, *folders.named_subfolders(self.root, ("labels", "train", "data"))]
+            lists = [
+                self.root,
+                *folders.annotation_folders(self.root, LABELS),
+                *folders.named_subfolders(self.root, ("train", "data")),
+            ]
             place = next((folder for folder in lists if find_class_list(folder, NAMES) is not None), None)
             if place is None:
                 if self.yaml is not None:
@@ -147,6 +152,11 @@ def find_yaml(folder: Path) -> Path | None:
         return None
     found = [path for path in sorted(folder.glob("*.y*ml")) if path.is_file() and _counts(path, broken=False)]
     return found[0] if len(found) == 1 else None
+
+
+def image_lists(folder: Path) -> dict[str, Path]:
+    """The files `train.txt` and such that list images, by split."""
+    return {name: path for name in _SPLITS if _is_image_list(path := folder / f"{name}.txt")}
 
 
 def _counts(path: Path, *, broken: bool) -> bool:

@@ -1,0 +1,222 @@
+"""What a new user met in an hour with folders made for it: read rightly, or answered with what works."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ssd.commands.check_data import main
+from ssd.data.dataset import open_dataset, scan
+from ssd.data.formats.other_tools import name_tool
+from ssd.data.formats.registry import default_split, recognise, splits
+from ssd.errors import DatasetError
+from tests.data.made import write_text, xml, xml_object
+from tests.field.folders import BOX, ROW, coco, coco_images, image, voc_pair, yolo_pair
+
+RECIPES = Path(__file__).parents[2] / "docs" / "recipes.md"
+
+
+def boxes(folder, split="all", **options):
+    """Every image's file name and its boxes."""
+    return {Path(record.path).name: record.boxes.tolist() for record in open_dataset(folder, split, **options).records}
+
+
+def outline(polygons, **changes):
+    return {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "segmentation": polygons} | changes
+
+
+# COCO with outlines alone
+
+OUTLINES = {
+    "no bbox": outline([[2, 3, 12, 3, 12, 13, 2, 13]]),
+    "bbox is empty": outline([[2, 3, 12, 13, 7, 5]], bbox=[]),
+    "bbox is null": outline([[2, 3, 12, 13, 7, 5]], bbox=None),
+    "several parts": outline([[2, 3, 4, 5, 3, 4], [12, 13, 10, 11, 9, 12]]),
+}
+
+
+@pytest.mark.parametrize("name", list(OUTLINES))
+def test_the_box_of_an_annotation_without_bbox_is_around_its_polygons(tmp_path, name):
+    write_text(tmp_path / "my-project.json", coco(coco_images(tmp_path, 1), annotations=[OUTLINES[name]]))
+    dataset, problems = scan(tmp_path, "all")
+    assert dataset.records[0].boxes.tolist() == [BOX]
+    assert [(problem.kind, problem.level) for problem in problems] == [("no_bbox", "note")]
+    assert "1 annotations have no bbox" in problems[0].message
+
+
+@pytest.mark.parametrize("segmentation", [[], [[2, 3]], [[2, 3, 12, 13, 7]], {"counts": [1], "size": [20, 40]}, [2, 3]])
+def test_an_annotation_without_bbox_and_polygon_stops(tmp_path, segmentation):
+    write_text(tmp_path / "a.json", coco(coco_images(tmp_path, 1), annotations=[outline(segmentation)]))
+    assert [(problem.kind, problem.level) for problem in scan(tmp_path, "all")[1]] == [("no_box", "object")]
+
+
+def test_absolute_paths_of_another_machine_in_one_flat_folder(tmp_path):
+    names = coco_images(tmp_path, 12)
+    write_text(tmp_path / "labels_my-project.json", coco([f"/home/anna/Desktop/{name}" for name in names]))
+    assert boxes(tmp_path) == {name: [BOX] for name in names}
+
+
+# XML beside images, sorted by date
+
+
+@pytest.mark.parametrize("places", [("2024/04/01", "2024/04/02", "2024/05/01"), ("berlin/cam 1", "paris/cam[2]", "x")])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_xml_beside_images_some_folders_down_is_read_from_the_top(tmp_path, places, encoding):
+    for number, place in enumerate(places):
+        image(tmp_path / place / f"IMG_{number}.JPG", number)
+        text = xml(xml_object(box=(3, 4, 13, 14)), filename=f"IMG_{number}.JPG")
+        (tmp_path / place / f"IMG_{number}.xml").write_bytes(text.encode(encoding))
+    assert recognise(tmp_path) == "voc"
+    assert boxes(tmp_path) == {f"IMG_{number}.JPG": [BOX] for number in range(3)}
+
+
+def test_a_folder_of_several_data_sets_is_none_itself(tmp_path):
+    for name in ("a", "b"):
+        voc_pair(tmp_path / "sets" / name / "Annotations", tmp_path / "sets" / name / "JPEGImages", 2)
+    with pytest.raises(DatasetError, match=r"Did you mean .*/sets/a\? \(beside it, each a data set of its own: b\)"):
+        recognise(tmp_path)
+
+
+def test_stray_xml_without_images_makes_no_voc_folder(tmp_path):
+    yolo_pair(tmp_path / "labels", tmp_path / "images")
+    write_text(tmp_path / "project" / "build" / "pom.xml", "<project/>")
+    assert recognise(tmp_path) == "yolo"
+
+
+# Names of splits
+
+
+@pytest.mark.parametrize(("train", "val"), [("Training", "Testing"), ("TRAIN", "Validation"), ("training", "val")])
+def test_splits_are_known_by_any_usual_name(tmp_path, train, val):
+    for name in (train, val):
+        voc_pair(tmp_path / name / "Labels", tmp_path / name / "Images", 3, suffix=".JPEG")
+    assert splits(tmp_path) == tuple(sorted((train, val)))
+    assert [default_split(tmp_path, "auto", which) for which in ("train", "val")] == [train, val]
+    assert boxes(tmp_path, train) == {f"im{number}.JPEG": [BOX] for number in range(3)}
+
+
+def test_labels_beside_images_in_splits_in_any_case(tmp_path):
+    for name in ("Train", "Testing"):
+        yolo_pair(tmp_path / name, tmp_path / name, 3)
+    write_text(tmp_path / "classes.txt", "cat\n")
+    assert splits(tmp_path) == ("Testing", "Train")
+    assert boxes(tmp_path, "Train") == {f"im{number}.jpg": [pytest.approx(BOX, abs=1e-4)] for number in range(3)}
+
+
+# Labels in a folder with more in its name, lists of images, other scripts, line ends of Windows
+
+
+@pytest.mark.parametrize("labels", ["labels_yolo", "YOLO labels", "labels-txt", "my_annotations"])
+def test_a_folder_with_labels_in_its_name_is_looked_into(tmp_path, labels):
+    for number in range(12):
+        name = f"图片 {number}😀"
+        image(tmp_path / "imgs" / f"{name}.jpg", number)
+        write_text(tmp_path / labels / f"{name}.txt", ROW.replace("\n", "\r\n"))
+    for split, numbers in (("train", range(9)), ("val", range(9, 12))):
+        lines = [f"imgs/图片 {number}😀.jpg" for number in numbers]
+        write_text(tmp_path / f"{split}.txt", "\r\n".join(lines) + "\r\n")
+    write_text(tmp_path / "classes.names", "血小板🩸\r\n")
+    assert recognise(tmp_path) == "yolo"
+    dataset, problems = scan(tmp_path, "train")
+    assert (dataset.class_names, len(dataset), problems) == (("血小板🩸",), 9, [])
+    assert [record.boxes.tolist() for record in dataset.records] == [[pytest.approx(BOX, abs=1e-4)]] * 9
+    assert len(boxes(tmp_path, "val")) == 3
+
+
+def test_of_two_such_folders_none_is_taken(tmp_path):
+    for name in ("labels_a", "labels_b"):
+        yolo_pair(tmp_path / name, tmp_path / "images", 3)
+    with pytest.raises(DatasetError, match="there is: images, labels_a, labels_b"):
+        recognise(tmp_path)
+
+
+def test_what_macos_leaves_is_no_data_set(tmp_path):
+    yolo_pair(tmp_path / "set" / "train" / "labels", tmp_path / "set" / "train" / "images")
+    write_text(tmp_path / "__MACOSX" / "set" / "train" / "labels" / "im0.txt", ROW)
+    write_text(tmp_path / "set" / ".DS_Store", "Bud1")
+    with pytest.raises(DatasetError) as caught:
+        recognise(tmp_path)
+    assert caught.value.remedy == f"Did you mean {tmp_path / 'set'}? Pass --data {tmp_path / 'set'}"
+
+
+# What is advised works when it is typed
+
+
+def test_check_data_takes_folder_and_keys_as_train_does(tmp_path, capsys):
+    folder = tmp_path / "wrap" / "my set=1"
+    voc_pair(folder / "Annotations", folder / "JPEGImages")
+    assert main([str(tmp_path / "wrap"), "--quiet"]) == 2
+    advice = shlex.split(capsys.readouterr().err.split("Pass ")[1])
+    assert main([*advice, "--quiet"]) == 0
+    assert main([*advice, "--quiet", "data.bad_objects=drop", "model.input_size=160"]) == 0
+    assert main([str(folder), "model.input_size=160", "--quiet"]) == 0
+    assert "SSD300 fine" not in capsys.readouterr().out.split("verdict")[-1]
+    assert main([str(folder), str(tmp_path), "--quiet"]) == 2
+    assert "more than one folder. Name one." in capsys.readouterr().err
+
+
+# Formats that are not read
+
+KITTI = "Car 0.00 0 -1.57 2.00 3.00 12.00 13.00 1.5 1.6 3.9 -2.1 1.6 8.4 -1.59"
+OTHERS = {
+    "KITTI": ("training/label_2/000000.txt", KITTI),
+    "the OIDv4 toolkit": ("OID/Dataset/train/Playing card/Label/a.txt", "Playing card 2.0 3.0 12.0 13.0"),
+    "DOTA (rotated boxes)": ("labelTxt/P0001.txt", "2 3 12 3 12 13 2 13 small-vehicle 0"),
+    "keras-yolo3": ("train.txt", "images/a b.jpg 2,3,12,13,0 4,5,6,7,1"),
+    "TensorFlow (TFRecord)": ("a/b/c/train.record", "\x00"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tool", list(OTHERS))
+def test_text_formats_are_named_wherever_they_lie(tmp_path, tool):
+    name, text = OTHERS[tool]
+    image(tmp_path / "pictures" / "a.jpg")
+    write_text(tmp_path / name, text + "\n")
+    with pytest.raises(DatasetError) as caught:
+        recognise(tmp_path)
+    assert f"holds {name}, which is {tool}'s own format" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["cat\ndog\n", ROW, "images/a.jpg\n", "see chapter 1 2 3 4\nand more\n", ""])
+def test_other_text_is_no_tools_format(tmp_path, text):
+    write_text(tmp_path / "some.txt", text)
+    assert name_tool(tmp_path, deep=True) is None
+
+
+def recipe(folder, line, monkeypatch):
+    """Run the recipe's script in a folder, with the one line for its format."""
+    section = RECIPES.read_text().split("## Boxes in a table or in text files")[1]
+    code = re.search(r"```python\n(.*?)```", section, re.S)[1]
+    chosen = next(found for found in re.findall(r"^(?:# )?(splits = .*)$", code, re.M) if line in found)
+    code = re.sub(r"^(# )?splits = .*\n", "", code, flags=re.M)
+    monkeypatch.chdir(folder)
+    exec(code.replace("classes = sorted", f"{chosen}\nclasses = sorted", 1), {})
+
+
+def test_the_recipe_reads_tables(tmp_path, monkeypatch):
+    for split in ("train", "test"):
+        image(tmp_path / "images" / split / f"{split}.jpg")
+        rows = f"filename,width,height,class,xmin,ymin,xmax,ymax\n{split}.jpg,40,20,{split} cat,2,3,12,13\n"
+        write_text(tmp_path / f"{split}_labels.csv", rows)
+    recipe(tmp_path, "table", monkeypatch)
+    assert (boxes(tmp_path, "train"), boxes(tmp_path, "test")) == ({"train.jpg": [BOX]}, {"test.jpg": [BOX]})
+    assert open_dataset(tmp_path, "test").class_names == ("test cat", "train cat")
+
+
+def test_the_recipe_joins_an_image_of_several_classes(tmp_path, monkeypatch):
+    for name, row in (("King", "King 2.0 3.0 12.0 13.0"), ("Card queen", "Card queen 4.0 5.0 14.0 15.0")):
+        image(tmp_path / "train" / name / "a.jpg")
+        write_text(tmp_path / "train" / name / "Label" / "a.txt", row + "\n")
+    recipe(tmp_path, "oidv4", monkeypatch)
+    assert boxes(tmp_path, "train") == {"a.jpg": [[4, 5, 14, 15], BOX]}
+    assert open_dataset(tmp_path, "train").class_names == ("Card queen", "King")
+
+
+def test_the_recipe_reads_kitti(tmp_path, monkeypatch):
+    image(tmp_path / "training" / "image_2" / "000000.png")
+    write_text(tmp_path / "training" / "label_2" / "000000.txt", KITTI + "\n")
+    recipe(tmp_path, "kitti", monkeypatch)
+    assert json.loads((tmp_path / "annotations" / "instances_all.json").read_text())["categories"][0]["name"] == "Car"
+    assert boxes(tmp_path) == {"000000.png": [BOX]}
