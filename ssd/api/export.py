@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from ssd.exporters.parity import TOLERANCES
 from ssd.exporters.sample_images import open_images, own_images
 from ssd.exporters.verify import Check, check
 from ssd.inference.load import load_network
-from ssd.system.files import refuse_existing
+from ssd.system.files import check_writable, refuse_existing
+from ssd.system.temporary_folder import temporary_folder
 
 _FEW = 32  # images on which a graph in fp32 is compared
 
@@ -96,6 +96,7 @@ def export(
     elif calibrate is not None:
         raise ArgumentError("is for 8 bits", place="calibrate", remedy="Ask for int8 as well, or name parity instead.")
     refuse_existing(*_files(out), force=force)
+    check_writable(out)
     allowed = TOLERANCES[precision]
     for name, value in (tolerance or {}).items():
         allowed = allowed.changed(f"{name}={value}")
@@ -112,8 +113,8 @@ def export(
     named = parity or calibrate
     images = open_images(str(named), "val", split) if named else own_images(str(weights))
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
-        unchecked = Path(folder) / out.name
+    with temporary_folder(out.parent, ".export-") as folder:
+        unchecked = folder / out.name
         write_graph(network, settings, unchecked, format, precision=precision, calibration=calibration)
         count = limit or (_FEW if precision == "fp32" or images.drawn else None)
         outcome = check(network, settings, unchecked, images, count, allowed, precision)

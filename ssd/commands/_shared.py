@@ -3,8 +3,12 @@
 import argparse
 import functools
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import ParamSpec
 
 from ssd.errors import ArgumentError, SSDError, at_least
@@ -14,11 +18,18 @@ P = ParamSpec("P")
 
 USER_ERROR = 2
 INTERRUPTED = 130
+TERMINATED = 143
 READER_LEFT = 141  # what a shell says of a program that SIGPIPE ends
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM asked the command to end."""
+
+
 def guarded(command: Callable[P, int]) -> Callable[P, int]:
-    """Turn a user's mistake into `error: ...` and exit code 2, Ctrl-C into 130, a reader that left into 141.
+    """Turn a user's mistake into `error: ...` and exit code 2, a reader that left into 141.
+
+    Ctrl-C becomes 130 and SIGTERM 143, after unfinished files are removed.
 
     Other exceptions are bugs, and show.
     """
@@ -26,13 +37,16 @@ def guarded(command: Callable[P, int]) -> Callable[P, int]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
         try:
-            return command(*args, **kwargs)
+            with _sigterm_raises():
+                return command(*args, **kwargs)
         except SSDError as error:
             print(f"error: {error}", file=sys.stderr)
             return USER_ERROR
         except KeyboardInterrupt as stop:  # a note says how to go on
-            print("\n".join(getattr(stop, "__notes__", ["interrupted"])), file=sys.stderr)
-            return INTERRUPTED
+            asked = isinstance(stop, Terminated)
+            said = getattr(stop, "__notes__", ["ended by SIGTERM" if asked else "interrupted"])
+            print("\n".join(said), file=sys.stderr)
+            return TERMINATED if asked else INTERRUPTED
         except BrokenPipeError:
             if not _reader_left():  # another pipe broke, a data worker's say
                 raise
@@ -45,6 +59,31 @@ def guarded(command: Callable[P, int]) -> Callable[P, int]:
             return USER_ERROR
 
     return run
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Raise `Terminated` on SIGTERM, so that unfinished files are removed; a second one ends the process at once.
+
+    A handler that is set already stays, and so do signals in a thread other than the main one.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    process = os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if os.getpid() != process:  # a process forked from the command ends as it would have without it
+            signal.raise_signal(signal.SIGTERM)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _reader_left() -> bool:

@@ -6,9 +6,11 @@ import os
 import re
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from ssd.errors import ArgumentError, SSDError
 
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 
 # A full disk, a file-size limit and a quota reach the user as the same thing.
 NO_SPACE = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+_PROBE_BYTES = 4096
 _LEFTOVER = re.compile(r"\..+\.tmp-(\d{1,7})")
 
 
@@ -28,23 +31,69 @@ def write_atomic(path: str | Path, *chunks: bytes | bytearray | memoryview) -> N
     Raises:
         SSDError: no space left, or the folder cannot be written; nothing is left behind.
     """
+    with open_atomic(path, size=sum(memoryview(chunk).nbytes for chunk in chunks)) as file:
+        for chunk in chunks:
+            file.write(chunk)
+
+
+@contextmanager
+def open_atomic(path: str | Path, size: int = 0) -> Iterator[BinaryIO]:
+    """Open a file that becomes `path` at the end of the block; `size` bytes are said to be needed where none are left.
+
+    Raises:
+        SSDError: no space left, or the folder cannot be written; nothing is left behind.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            # Without this the rename can reach the disk before the bytes do.
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise _explain(error, path, sum(memoryview(chunk).nbytes for chunk in chunks)) from error
+        with writing(path, size):
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                # Without this the rename can reach the disk before the bytes do.
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync_folder(path.parent)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def writing(path: Path, size: int = 0) -> Iterator[None]:
+    """Turn what the system says while `path` is written into an error of ours.
+
+    Raises:
+        SSDError: no space left, or it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _explain(error, path, size) from error
+
+
+def check_writable(*named: str | Path | None) -> None:
+    """Fail now, not after the work, if a file that is named for a result cannot be written.
+
+    A small file is made beside each, or in the nearest folder above that exists, and removed again. `-` and None stand
+    for no file.
+
+    Raises:
+        SSDError: the folder cannot be written, or has no space left.
+    """
+    for path in (Path(name) for name in named if name and str(name) != "-"):
+        folder = path.parent
+        with writing(path):
+            while not folder.exists() and folder != folder.parent:
+                folder = folder.parent
+            descriptor, probe = tempfile.mkstemp(prefix=".probe-", dir=folder)
+            try:
+                os.write(descriptor, bytes(_PROBE_BYTES))
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+                Path(probe).unlink(missing_ok=True)
 
 
 def refuse_existing(*named: str | Path | None, force: bool) -> None:
@@ -169,8 +218,9 @@ def _sync_folder(folder: Path) -> None:
 
 def _explain(error: OSError, path: Path, size: int) -> SSDError:
     if error.errno in NO_SPACE:
+        needed = f" (needs {size / 1e6:.1f} MB)" if size else ""
         return SSDError(
-            f"no space left writing {path.name} (needs {size / 1e6:.1f} MB)",
+            f"no space left writing {path.name}{needed}",
             place=path,
             remedy="Free some space or choose another folder; the file that was there before is unharmed.",
         )

@@ -1,6 +1,10 @@
 """What is written is whole or not there, and names are written as one line (rule 8)."""
 
 import errno
+import os
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +15,9 @@ from ssd.images.drawing import write_image
 from ssd.inference.bulk.journal import Done
 from ssd.inference.bulk.results import Results
 from ssd.inference.bulk.sources import find_images
+from ssd.system.temporary_folder import temporary_folder
+from tests.commands.small_detector import save_small_weights
+from tests.reliability.nursery import Nursery
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 
@@ -45,3 +52,82 @@ def test_jfif_is_an_image_and_what_macos_notes_about_files_is_not(tmp_path):
         (tmp_path / name).touch()
     assert [path.name for path in find_images([str(tmp_path)])] == ["B.JFIF", "a.jfif", "c.jpg"]
     assert Path(tmp_path / "._IMG.JPG").exists()
+
+
+# A part of the graph is written, and the rest takes its time.
+SLOW_EXPORT = """
+import pathlib, time
+from ssd.api import export
+def write(network, settings, path, *rest, **options):
+    path.write_bytes(b"half")
+    pathlib.Path({!r}).touch()
+    time.sleep(60)
+export.write_graph = write
+"""
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    for _ in range(6000):
+        if true():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not come")
+
+
+def start_export(nursery: Nursery, folder: Path, sign: Path) -> int:
+    """An export into `folder` that is half done when this returns."""
+    sign.unlink(missing_ok=True)
+    words = (str(folder / "small.safetensors"), "--format", "pt2", "--parity", str(folder), "--force")
+    (pid,) = nursery.start("export", *words, first=SLOW_EXPORT.format(str(sign)))
+    wait_until(sign.exists)
+    return pid
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    """A folder with weights to export and an image to compare on."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    save_small_weights(folder / "small.safetensors")
+    write_image(folder / "a.png", IMAGE)
+    return folder
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_export_that_is_told_to_end_leaves_nothing(nursery, exported, tmp_path, number, code):
+    before = sorted(exported.iterdir())
+    pid = start_export(nursery, exported, tmp_path / "writing")
+    assert len(list(exported.glob(".export-*"))) == 1
+    os.kill(pid, number)
+    (ended,) = nursery.wait([pid], 30)
+    assert (ended.code, ended.hung) == (code, False)
+    assert "Traceback" not in ended.err
+    assert len(ended.err.splitlines()) == 1
+    assert sorted(exported.iterdir()) == before
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next_one_and_a_living_ones_stays(nursery, exported, tmp_path):
+    killed = start_export(nursery, exported, tmp_path / "writing")
+    (left,) = exported.glob(".export-*")
+    os.kill(killed, signal.SIGKILL)
+    nursery.wait([killed], 30)
+    assert left.exists()
+    living = start_export(nursery, exported, tmp_path / "writing")
+    (alive,) = exported.glob(".export-*")
+    assert alive != left
+    with temporary_folder(exported, ".export-") as ours:
+        assert sorted(exported.glob(".export-*")) == sorted([alive, ours])
+    os.kill(living, signal.SIGTERM)
+    nursery.wait([living], 30)
+    assert list(exported.glob(".export-*")) == []
+
+
+def test_a_folder_of_the_users_own_is_not_taken_for_a_leftover(tmp_path):
+    for name in (".export-notes", ".export-of-last-year", "export-abcdefgh"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".export-abcdefgh").symlink_to(tmp_path / "elsewhere")
+    before = sorted(tmp_path.iterdir())
+    with temporary_folder(tmp_path, ".export-"):
+        pass
+    assert sorted(tmp_path.iterdir()) == before
