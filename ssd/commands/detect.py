@@ -12,7 +12,7 @@ EPILOG = """examples:
   ssd detect street.jpg                                    SSD300 trained on COCO, fetched once
   ssd detect photos/ more/*.png --weights runs/run         a run's best weights
   ssd detect clip.mp4                                      draws the video; so do 0 (a camera) and rtsp://...
-  ssd detect photos/ --format yolo                         labels for the images, no drawings
+  ssd detect photos/ --format yolo                         a data set to correct and train on, no drawings
   ssd detect aerial.tif --tiles auto                       small objects in large images
   ssd detect photos/ --output found --resume               goes on where it was interrupted, or starts
   ssd detect photos/ --output found --shard 2/8            this machine's eighth, into found/shard-2-of-8

@@ -43,12 +43,12 @@ def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.nd
     Raises:
         ImageDecodeError: the file is missing, empty, no image, too large, truncated or damaged.
     """
-    return decode(_read_bytes(path), str(path), max_pixels=max_pixels)
+    return decode(read_image_bytes(path), str(path), max_pixels=max_pixels)
 
 
 def load_shrunk(path: str | Path, shrink: int) -> tuple[UInt8[np.ndarray, "H W 3"], int]:
     """`load_image` and `decode_shrunk` in one."""
-    return decode_shrunk(_read_bytes(path), shrink, str(path))
+    return decode_shrunk(read_image_bytes(path), shrink, str(path))
 
 
 def decode(data: bytes, place: str = "image bytes", *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H W 3"]:
@@ -156,7 +156,12 @@ def as_image(source: object, *, bgr: bool = False) -> UInt8[np.ndarray, "H W 3"]
     return np.ascontiguousarray(image[..., ::-1] if bgr else image)
 
 
-def _read_bytes(path: str | Path) -> bytes:
+def read_image_bytes(path: str | Path) -> bytes:
+    """The bytes of an image file, undecoded.
+
+    Raises:
+        ImageDecodeError: the file is missing, no regular file, or too large.
+    """
     try:
         return read_regular(path, MAX_BYTES)
     except (OSError, ValueError) as error:

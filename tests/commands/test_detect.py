@@ -100,7 +100,10 @@ def test_images_that_differ_in_suffix_alone_both_get_their_files(weights, photos
     assert run(weights, photos, "--output", out, "--format", "images,yolo") == 0
     assert {path.name for path in out.iterdir() if path.suffix in {".jpg", ".png"}} == {"b.jpg", "b-2.png"}
     assert {path.name for path in (out / "labels").iterdir()} == {"a.txt", "b.txt", "b-2.txt"}
-    assert [row["files"] for row in read_rows(out)][1:] == [["b.jpg", "labels/b.txt"], ["b-2.png", "labels/b-2.txt"]]
+    assert [row["files"] for row in read_rows(out)][1:] == [
+        ["b.jpg", "images/b.jpg", "labels/b.txt"],
+        ["b-2.png", "images/b-2.png", "labels/b-2.txt"],
+    ]
 
 
 def test_jsonl_writes_lines_alone(weights, photos, tmp_path):

@@ -25,7 +25,8 @@ def output_folder(
         named = newest
     if named.exists() and not named.is_dir():
         raise ArgumentError("is a file", place=named, remedy="Name a folder.")
-    if any(path.parent.resolve() == named.resolve() for path in inputs):
+    own = {named.resolve(), (named / "images").resolve()}
+    if any(path.parent.resolve() in own for path in inputs):
         raise ArgumentError("holds the images themselves", place=named, remedy="Name another folder.")
     _check_contents(named, force, journal, resume)
     _make(named)

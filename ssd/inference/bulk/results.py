@@ -1,4 +1,8 @@
-"""What detect leaves in its folder: the journal, drawn images and videos, YOLO labels, COCO results."""
+"""What detect leaves in its folder: the journal, drawn images and videos, a YOLO data set, COCO results.
+
+The data set has `images/` (copies, and the frames of videos), `labels/`, `classes.txt` and `data.yaml`, so that the
+folder can be corrected and trained on.
+"""
 
 import dataclasses
 import json
@@ -7,12 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+import numpy as np
 from tqdm import tqdm
 
 from ssd.errors import ArgumentError, ImageError, printable
+from ssd.images.decode import read_image_bytes
+from ssd.images.drawing import write_image
 from ssd.inference.bulk.coco_ids import CocoIds
 from ssd.inference.bulk.journal import JOURNAL, Done, Row, read_rows, write_row
-from ssd.inference.bulk.sources import Source
+from ssd.inference.bulk.sources import SUFFIXES, Source
 from ssd.system.files import write_atomic
 
 if TYPE_CHECKING:
@@ -43,16 +50,22 @@ class Results:
         self.tally = dataclasses.replace(done.tally)
         self._lines: TextIO = (folder / JOURNAL).open("a", encoding="utf-8")
         if "yolo" in formats:
-            (folder / "labels").mkdir(exist_ok=True)
-            lines = "".join(f"{printable(name)}\n" for name in class_names)
-            write_atomic(folder / "classes.txt", lines.encode())
+            self._start_yolo()
+
+    def _start_yolo(self) -> None:
+        names = [printable(name) for name in self.class_names]
+        for inner in ("images", "labels"):
+            (self.folder / inner).mkdir(exist_ok=True)
+        write_atomic(self.folder / "classes.txt", "".join(f"{name}\n" for name in names).encode())
+        listed = "".join(f"  {label}: {json.dumps(name)}\n" for label, name in enumerate(names))
+        write_atomic(self.folder / "data.yaml", f"path: .\ntrain: images\nnames:\n{listed}".encode())
 
     def close(self) -> None:
         """Close the journal."""
         self._lines.close()
 
     def draw(self, source: Source, found: "Detections", frame: int | None = None) -> list[str]:
-        """Write the drawn image (of a video's frame: not here) and the labels; return the names of the files.
+        """Write the drawn image (not of a video's frame) and the labels with their image; return the files' names.
 
         Raises:
             ImageError: the image cannot be written.
@@ -62,11 +75,23 @@ class Results:
             files.append(f"{name}{source.suffix}")
             found.save(self.folder / files[-1])
         if "yolo" in self.formats:
-            files.append(f"labels/{name}.txt" if frame is None else f"labels/{name}/{frame:06d}.txt")
-            path = self.folder / files[-1]
-            path.parent.mkdir(exist_ok=True)
-            write_atomic(path, found.to_yolo().encode())
+            files += self._write_labelled(source, found, name if frame is None else f"{name}/{frame:06d}")
         return files
+
+    def _write_labelled(self, source: Source, found: "Detections", name: str) -> list[str]:
+        """Write an image as it is, or a frame, and its labels."""
+        copied = source.kind == "image" and source.path.suffix.lower() in SUFFIXES
+        suffix = source.path.suffix if copied else ".png" if source.kind == "image" else ".jpg"
+        image, labels = f"images/{name}{suffix}", f"labels/{name}.txt"
+        for path in (image, labels):
+            (self.folder / path).parent.mkdir(exist_ok=True)
+        if copied:
+            write_atomic(self.folder / image, read_image_bytes(source.path))
+        else:
+            assert isinstance(found.source, np.ndarray)
+            write_image(self.folder / image, found.source)
+        write_atomic(self.folder / labels, found.to_yolo().encode())
+        return [image, labels]
 
     def add_image(self, source: Source, outcome: "Detections | ImageError", files: Sequence[str] = ()) -> None:
         """Write an image's line; with it the image is done."""
