@@ -1,4 +1,4 @@
-"""When two sides gave the same: of numbers, of detections."""
+"""Whether this package and torchvision give equal numbers or detections."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from ssd.boxes import iou
 
 @dataclass(frozen=True)
 class Answer:
-    """Detections of one image, from either side: boxes in any unit, labels from 0."""
+    """Detections of one image: boxes in any unit, labels from 0."""
 
     boxes: Float[Tensor, "D 4"]
     scores: Float[Tensor, "D"]
@@ -20,22 +20,22 @@ class Answer:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a detection's twin may be."""
+    """The largest differences between corresponding detections."""
 
     score: float  # relative
     iou: float
-    share: float  # of the detections that must have a twin
+    share: float  # of the detections that must have a counterpart
 
 
-# In one precision what is left is rounding: it may turn a comparison of two boxes once in a thousand. bf16 keeps three
-# digits; with weights that nobody trained it moves scores by several percent, and so the order of close ones.
+# In equal precision only rounding differs, which changes about one decision between two boxes in a thousand. bf16 has
+# three digits; with untrained weights it moves scores by several percent, and so changes the order of close ones.
 EXACT = Tolerance(score=1e-3, iou=0.999, share=0.995)
 LOW_PRECISION = Tolerance(score=0.25, iou=0.8, share=0.85)
 EIGHT_BITS = Tolerance(score=0.5, iou=0.5, share=0.85)
 
 
 def same_numbers(ours: Tensor, theirs: Tensor, tolerance: float, what: str) -> str:
-    """Compare by the greatest difference, as a share of the spread of theirs."""
+    """Compare by the greatest difference, as a share of the spread of `theirs`."""
     if ours.shape != theirs.shape:
         raise DisagreementError(f"{what}: shapes {tuple(ours.shape)} and {tuple(theirs.shape)}")
     theirs = theirs.float()
@@ -46,7 +46,7 @@ def same_numbers(ours: Tensor, theirs: Tensor, tolerance: float, what: str) -> s
 
 
 def same_detections(ours: list[Answer], theirs: list[Answer], tolerance: Tolerance) -> str:
-    """Look for a twin of every detection on the other side: same label, nearly the same box and score."""
+    """Find for every detection a counterpart with the same label and nearly the same box and score."""
     if len(ours) != len(theirs):
         raise DisagreementError(f"{len(ours)} and {len(theirs)} images")
     twins = total = 0
@@ -64,7 +64,7 @@ def same_detections(ours: list[Answer], theirs: list[Answer], tolerance: Toleran
 
 
 def _safe(some: Answer, others: Answer, tolerance: Tolerance) -> Answer:
-    """Leave out those so weak that the other side may have cut them off: below its own weakest, give or take."""
+    """Leave out detections that the other side may have cut off: those with about its lowest score or less."""
     least = float(others.scores.min()) * (1 + 2 * tolerance.score) if len(others.scores) else 0.0
     kept = some.scores > least
     return Answer(some.boxes[kept], some.scores[kept], some.labels[kept])

@@ -1,4 +1,4 @@
-"""The stage of augmentation: from a JPEG and its boxes to what the network reads, on one core."""
+"""The augmentation stage: from a JPEG and its boxes to the network's input, on one core."""
 
 import numpy as np
 import torch
@@ -8,42 +8,42 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from ssd.benchmark import torchvision_baseline
-from ssd.benchmark.fixtures import Bench
-from ssd.benchmark.timing import Contest, DisagreementError
+from ssd.benchmark.fixtures import Fixtures
+from ssd.benchmark.timing import Comparison, DisagreementError
 from ssd.data.augment.transforms import TrainTransform
 from ssd.images.decode import decode, decode_shrunk
 from ssd.images.preprocess import mean_colour, normalise
 from ssd.structures import Sample
 
-_DRAWS = 20  # looked at before anything is timed; and timed together, since one may take ten times another
-_PATCHES = 30  # along each side
+_DRAWS = 20  # checked first, then timed together, since one may take ten times as long as another
+_PATCHES = 30  # along each side of the image
 
 Prepared = tuple[Float[Tensor, "3 S S"], Float[Tensor, "N 4"]]
 
 
-def augmentation(bench: Bench) -> Contest:
-    """Decode, augment, resize, normalise. Draws differ, so the check is of what both must keep to."""
-    ours, theirs = _Ours(bench), _Theirs(bench)
+def augmentation(fixtures: Fixtures) -> Comparison:
+    """Decode, augment, resize, normalise. Random draws differ, so only common properties are checked."""
+    ours, theirs = _Ours(fixtures), _Theirs(fixtures)
 
     def check() -> str:
         for name, side in (("ours", ours), ("theirs", theirs)):
             for _ in range(_DRAWS):
-                _check_one(name, side(), bench.settings.network.input_size)
+                _check_one(name, side(), fixtures.settings.network.input_size)
         return f"{_DRAWS} draws of each are whole; {_same_without_draws(ours, theirs)}"
 
-    return Contest(ours, theirs, check, one_core=True, repeats=_DRAWS)
+    return Comparison(ours, theirs, check, one_core=True, repeats=_DRAWS)
 
 
 class _Ours:
-    """`ssd.data`'s default transform, planned and seeded for every sample as in a data worker."""
+    """The default transform of `ssd.data`, planned and seeded for every sample as in a data worker."""
 
-    def __init__(self, bench: Bench) -> None:
-        self.jpeg, self.preprocessing, self.index = bench.jpeg, bench.settings.preprocessing, 0
-        side, fill = bench.settings.network.input_size, mean_colour(self.preprocessing)
+    def __init__(self, fixtures: Fixtures) -> None:
+        self.jpeg, self.preprocessing, self.index = fixtures.jpeg, fixtures.settings.preprocessing, 0
+        side, fill = fixtures.settings.network.input_size, mean_colour(self.preprocessing)
         self.transform = TrainTransform(side, fill=fill)
         self.plain = TrainTransform(side, fill=fill, photometric=False, expand=False, crop=False, mirror=False)
-        fractions, self.labels = _objects(bench)
-        self.shape = height, width = decode(bench.jpeg).shape[:2]
+        fractions, self.labels = _objects(fixtures)
+        self.shape = height, width = decode(fixtures.jpeg).shape[:2]
         self.boxes = fractions.numpy() * np.array([width, height, width, height], np.float32)
 
     def __call__(self, *, plain: bool = False) -> Prepared:
@@ -59,13 +59,13 @@ class _Ours:
 
 
 class _Theirs:
-    """The references' pipeline on tensors, then the resize that torchvision leaves to the model."""
+    """The pipeline of torchvision's references on tensors, then the resize, which is part of its model."""
 
-    def __init__(self, bench: Bench) -> None:
-        self.jpeg, self.to_network = bench.jpeg, bench.peer.transform
-        red, green, blue = mean_colour(bench.settings.preprocessing)
+    def __init__(self, fixtures: Fixtures) -> None:
+        self.jpeg, self.to_network = fixtures.jpeg, fixtures.torchvision_model.transform
+        red, green, blue = mean_colour(fixtures.settings.preprocessing)
         self.transform = torchvision_baseline.augmentation((float(red), float(green), float(blue)))
-        self.fractions, self.labels = _objects(bench)
+        self.fractions, self.labels = _objects(fixtures)
 
     def __call__(self, *, plain: bool = False) -> Prepared:
         image = torchvision_baseline.decode(self.jpeg)
@@ -85,11 +85,11 @@ class _Theirs:
         }
 
 
-def _objects(bench: Bench) -> tuple[Tensor, Tensor]:
-    """Boxes as fractions and labels: of the made-up images, the one whose number of objects is nearest the mean."""
-    targets = bench.targets(bench.sizes.batch)
+def _objects(fixtures: Fixtures) -> tuple[Tensor, Tensor]:
+    """Boxes as fractions and labels of the synthetic image with a number of objects nearest to the mean."""
+    targets = fixtures.targets(fixtures.sizes.batch)
     counts = targets.valid.sum(dim=1)
-    row = int((counts - bench.sizes.objects).abs().argmin())
+    row = int((counts - fixtures.sizes.objects).abs().argmin())
     valid = targets.valid[row]
     return targets.boxes[row, valid].cpu(), targets.labels[row, valid].cpu()
 
@@ -104,9 +104,9 @@ def _check_one(name: str, prepared: Prepared, side: int) -> None:
 
 
 def _same_without_draws(ours: _Ours, theirs: _Theirs) -> str:
-    """Compare what is left with every switch off: a resize, ours of 8-bit pixels and theirs of floats.
+    """Compare the results without any augmentation: a resize of 8-bit pixels here, of floats in torchvision.
 
-    Ours filters where it shrinks and theirs picks single pixels: patches are compared, not pixels.
+    This package filters where it shrinks, torchvision picks single pixels: patches are compared, not pixels.
     """
     (image, boxes), (other, other_boxes) = ours(plain=True), theirs(plain=True)
     levels = float((F.adaptive_avg_pool2d(image, _PATCHES) - F.adaptive_avg_pool2d(other, _PATCHES)).abs().mean())

@@ -1,26 +1,26 @@
-"""The stage of evaluation: COCO's figures from faster-coco-eval and from pycocotools."""
+"""The evaluation stage: COCO's figures from faster-coco-eval and from pycocotools."""
 
 import math
 from typing import Any
 
 import numpy as np
 
-from ssd.benchmark.fixtures import Bench
-from ssd.benchmark.timing import Contest, DisagreementError, UnavailableError
+from ssd.benchmark.fixtures import Fixtures
+from ssd.benchmark.timing import Comparison, DisagreementError, UnavailableError
 from ssd.errors import MissingExtraError
 from ssd.evaluation.metrics.coco import Backend, CocoMetric
 from ssd.structures import ImageDetections, Record
 
 _CLASSES = 80
-_GUESSES = 100  # detections of an image
-_CHECKED = 300  # images on which both must agree before anything is timed
+_GUESSES = 100  # detections per image
+_CHECKED = 300  # images on which both must agree before the timing
 _FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
-def coco_eval(bench: Bench) -> Contest:
-    """Made-up images, each with some objects found and many guesses."""
+def coco_eval(fixtures: Fixtures) -> Comparison:
+    """Evaluate synthetic detections: in each image the objects and many false alarms."""
     generator = np.random.default_rng(4)
-    records = [_record(generator, index, bench.sizes.objects) for index in range(bench.sizes.eval_images)]
+    records = [_record(generator, index, fixtures.sizes.objects) for index in range(fixtures.sizes.eval_images)]
     guesses = [_guesses(generator, record) for record in records]
     try:
         _figures("fast", records[:1], guesses[:1])
@@ -41,7 +41,7 @@ def coco_eval(bench: Bench) -> Contest:
                 raise DisagreementError(f"{name}: {mine[name]} and {other[name]}")
         return f"AP {mine['AP']:.4f} on {len(some[0])} of {len(records)} images, all twelve figures equal"
 
-    return Contest(ours, theirs, check, pairs=3)
+    return Comparison(ours, theirs, check, pairs=3)
 
 
 def _figures(backend: Backend, records: list[Record], guesses: list[tuple[Any, Any, Any]]) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _record(generator: np.random.Generator, index: int, objects: int) -> Record:
 
 
 def _guesses(generator: np.random.Generator, record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every object once, a little off, and noise up to the usual number of detections."""
+    """Detections of one image: each object, a little displaced, and random boxes up to the usual number."""
     found = record.boxes + generator.normal(0, 3, record.boxes.shape)
     found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 1)
     noise = max(0, _GUESSES - len(found))

@@ -1,4 +1,4 @@
-"""What all stages share: one image, one set of weights on both sides, made-up objects and predictions."""
+"""The inputs of all stages: one image, equal weights for both models, synthetic objects and predictions."""
 
 import contextlib
 import functools
@@ -30,7 +30,7 @@ from ssd.weights.resolve import read_weights
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything; the tests take less."""
+    """Sizes of the inputs; tests use smaller ones."""
 
     columns: int = 91  # classes with background
     batch: int = 8
@@ -40,38 +40,38 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """The device, the image and the weights. What is built from them is built once."""
+class Fixtures:
+    """The device, the image and the weights, and the models built from them on first use."""
 
     device: torch.device
     jpeg: bytes
-    weights: Path  # a state dict of torchvision's
+    weights: Path  # a state dict of torchvision's SSD300
     sizes: Sizes = Sizes()
-    compiled: bool = False  # our training step goes through torch.compile
+    compiled: bool = False  # whether this package's training step goes through torch.compile
 
     @functools.cached_property
-    def peer(self) -> Any:
+    def torchvision_model(self) -> Any:
         """torchvision's model, in evaluation mode."""
         return torchvision_baseline.load_model(self.weights).to(self.device)
 
     @functools.cached_property
     def settings(self) -> Settings:
-        """Ours for these weights."""
+        """This package's settings for these weights."""
         return read_weights(self.weights)[1]
 
     @functools.cached_property
     def default_boxes(self) -> Float[Tensor, "K 4"]:
-        """Ours, in fractions, on the device."""
+        """This package's default boxes, as fractions of the image, on the device."""
         return default_boxes(self.settings.boxes).to(self.device)
 
     @functools.cached_property
-    def peer_default_boxes(self) -> Float[Tensor, "K 4"]:
-        """Theirs, in pixels, on the device."""
+    def torchvision_default_boxes(self) -> Float[Tensor, "K 4"]:
+        """torchvision's default boxes, in pixels, on the device."""
         boxes = self.settings.boxes
-        return torchvision_baseline.default_boxes(self.peer, boxes.grids, boxes.input_size, self.device)
+        return torchvision_baseline.default_boxes(self.torchvision_model, boxes.grids, boxes.input_size, self.device)
 
     def detector(self, precision: str = "auto", backend: str = "auto") -> Detector:
-        """Ours, with the same weights."""
+        """This package's detector with the same weights."""
         if precision == "int8":
             from ssd.benchmark.quantised import int8_detector
 
@@ -88,8 +88,8 @@ class Bench:
     def targets(self, images: int) -> Targets:
         """Objects of many sizes.
 
-        Each has one best default box and shares it with nobody: else it is rounding that decides, or a matter on which
-        the two matchers differ on purpose.
+        Each has a unique best default box: otherwise the result would depend on rounding, or on a deliberate difference
+        between the two matchers.
         """
         generator = torch.Generator().manual_seed(1)
         objects = [self._objects(generator) for _ in range(images)]
@@ -114,8 +114,8 @@ class Bench:
 @contextlib.contextmanager
 def prepared(
     device: str = "auto", image: Path | None = None, sizes: Sizes | None = None, *, compiled: bool = False
-) -> Iterator[Bench]:
-    """Make the weights, in a folder that is gone afterwards.
+) -> Iterator[Fixtures]:
+    """Make the weights in a temporary folder.
 
     Raises:
         ImageError: `image` is no JPEG, or a damaged one.
@@ -129,11 +129,11 @@ def prepared(
         weights = Path(folder) / "weights.pth"
         torch.save(model.state_dict(), weights)
         del model
-        yield Bench(where, jpeg, weights, sizes, compiled)
+        yield Fixtures(where, jpeg, weights, sizes, compiled)
 
 
 def draw_jpeg(width: int = 640, height: int = 480) -> bytes:
-    """Encode an image with edges and texture at all scales; as many bytes as a photograph of its size."""
+    """Encode an image with edges and texture at all scales, with about the bytes of a photograph of its size."""
     generator = np.random.default_rng(0)
     image = np.full((height, width, 3), 110, np.float32)
     for cell in (4, 16, 64, 256):

@@ -1,4 +1,4 @@
-"""The stages of detection: decode, network, post-processing, and all of it."""
+"""The detection stages: decoding, network, post-processing, and all of them together."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ssd.benchmark import torchvision_baseline
 from ssd.benchmark.agreement import EIGHT_BITS, EXACT, LOW_PRECISION, Answer, same_detections, same_numbers
-from ssd.benchmark.fixtures import Bench
-from ssd.benchmark.timing import Contest, UnavailableError
+from ssd.benchmark.fixtures import Fixtures
+from ssd.benchmark.timing import Comparison, UnavailableError
 from ssd.errors import ArgumentError, ConfigError, MissingExtraError
 from ssd.images.decode import decode as decode_jpeg
 from ssd.inference.detections import Detections
@@ -18,29 +18,31 @@ from ssd.system.device import cpu_has_bf16
 _ONE_LEVEL = 1.0  # of 255: decoders may round differently
 
 
-def decode(bench: Bench) -> Contest:
-    """A JPEG to the network's input, on the CPU."""
-    detector, transform = bench.detector("fp32"), bench.peer.transform
+def decode(fixtures: Fixtures) -> Comparison:
+    """From a JPEG to the network's input, on the CPU."""
+    detector, transform = fixtures.detector("fp32"), fixtures.torchvision_model.transform
 
     def ours() -> Tensor:
-        inputs: Tensor = detector.preprocess([decode_jpeg(bench.jpeg)])
+        inputs: Tensor = detector.preprocess([decode_jpeg(fixtures.jpeg)])
         return inputs
 
     def theirs() -> Tensor:
-        images: Tensor = transform([torchvision_baseline.as_float(torchvision_baseline.decode(bench.jpeg))])[0].tensors
+        images: Tensor = transform([torchvision_baseline.as_float(torchvision_baseline.decode(fixtures.jpeg))])[
+            0
+        ].tensors
         return images
 
     def check() -> str:
         mine, other = ours(), theirs()
         return same_numbers(mine, other, _ONE_LEVEL / float(other.std()), "inputs")
 
-    return Contest(ours, theirs, check)
+    return Comparison(ours, theirs, check)
 
 
-def network(bench: Bench, precision: str) -> Contest:
+def network(fixtures: Fixtures, precision: str) -> Comparison:
     """Backbone and head."""
-    detector = bench.detector(precision)
-    images = detector.preprocess([decode_jpeg(bench.jpeg)]).to(bench.device)
+    detector = fixtures.detector(precision)
+    images = detector.preprocess([decode_jpeg(fixtures.jpeg)]).to(fixtures.device)
 
     def ours() -> Predictions:
         predictions: Predictions = detector.predict(images)
@@ -48,7 +50,7 @@ def network(bench: Bench, precision: str) -> Contest:
 
     @torch.inference_mode()
     def theirs() -> dict[str, Tensor]:
-        return torchvision_baseline.network(bench.peer, images)
+        return torchvision_baseline.network(fixtures.torchvision_model, images)
 
     def check() -> str:
         mine, other = ours(), theirs()
@@ -56,26 +58,28 @@ def network(bench: Bench, precision: str) -> Contest:
         same_numbers(mine.offsets, other["bbox_regression"], tolerance, "offsets")
         return f"{detector.precision}: {same_numbers(mine.logits, other['cls_logits'], tolerance, 'logits')}"
 
-    return Contest(ours, theirs, check)
+    return Comparison(ours, theirs, check)
 
 
-def detect(bench: Bench, precision: str, backend: str = "torch", images_at_once: int = 1) -> Contest:
-    """JPEGs to detections in pixels."""
-    if precision == "bf16" and bench.device.type == "cpu" and not cpu_has_bf16():
+def detect(fixtures: Fixtures, precision: str, backend: str = "torch", images_at_once: int = 1) -> Comparison:
+    """From JPEGs to detections in pixels."""
+    if precision == "bf16" and fixtures.device.type == "cpu" and not cpu_has_bf16():
         raise UnavailableError("this CPU has no instructions for bf16")
     try:
-        detector = bench.detector(precision, backend)
+        detector = fixtures.detector(precision, backend)
     except (ArgumentError, ConfigError, MissingExtraError) as error:
         raise UnavailableError(str(error)) from None
-    jpegs = [bench.jpeg] * images_at_once
+    jpegs = [fixtures.jpeg] * images_at_once
 
     def ours() -> list[Detections]:
         return detector.detect_batch(jpegs, len(jpegs))
 
     @torch.inference_mode()
     def theirs() -> list[dict[str, Tensor]]:
-        images = [torchvision_baseline.as_float(torchvision_baseline.decode(jpeg).to(bench.device)) for jpeg in jpegs]
-        detections: list[dict[str, Tensor]] = bench.peer(images)
+        images = [
+            torchvision_baseline.as_float(torchvision_baseline.decode(jpeg).to(fixtures.device)) for jpeg in jpegs
+        ]
+        detections: list[dict[str, Tensor]] = fixtures.torchvision_model(images)
         return detections
 
     def check() -> str:
@@ -83,36 +87,36 @@ def detect(bench: Bench, precision: str, backend: str = "torch", images_at_once:
         text = same_detections([_answer(found) for found in ours()], _answers(theirs()), tolerance)
         return f"{detector.backend} {detector.precision}: {text}"
 
-    return Contest(ours, theirs, check, pairs=9 if images_at_once > 1 else 21)
+    return Comparison(ours, theirs, check, pairs=9 if images_at_once > 1 else 21)
 
 
-def postprocess_typical(bench: Bench) -> Contest:
-    """Background nearly everywhere, a handful of objects, each seen by a dozen default boxes."""
+def postprocess_typical(fixtures: Fixtures) -> Comparison:
+    """Predictions that are mostly background, with a few objects of a dozen default boxes each."""
     generator = torch.Generator().manual_seed(2)
-    boxes, columns = len(bench.default_boxes), bench.sizes.columns
-    logits = torch.randn(bench.sizes.batch, boxes, columns, generator=generator)
+    boxes, columns = len(fixtures.default_boxes), fixtures.sizes.columns
+    logits = torch.randn(fixtures.sizes.batch, boxes, columns, generator=generator)
     logits[..., 0] += 9
     for image in logits:
-        for _ in range(bench.sizes.objects):
+        for _ in range(fixtures.sizes.objects):
             seen = torch.randint(0, boxes, (12,), generator=generator)
             label = int(torch.randint(1, columns, (), generator=generator))
             image[seen, label] += 6 + 5 * torch.rand(12, generator=generator)
-    return _postprocess(bench, torch.randn(bench.sizes.batch, boxes, 4, generator=generator), logits)
+    return _postprocess(fixtures, torch.randn(fixtures.sizes.batch, boxes, 4, generator=generator), logits)
 
 
-def postprocess_worst(bench: Bench) -> Contest:
-    """Every class as likely as any other, everywhere: what the first evaluation of a training run meets."""
+def postprocess_worst(fixtures: Fixtures) -> Comparison:
+    """Predictions with all classes equally likely, as in the first evaluation of a training run."""
     generator = torch.Generator().manual_seed(2)
-    shape = bench.sizes.batch, len(bench.default_boxes)
+    shape = fixtures.sizes.batch, len(fixtures.default_boxes)
     offsets = torch.randn(*shape, 4, generator=generator)
-    return _postprocess(bench, offsets, torch.randn(*shape, bench.sizes.columns, generator=generator))
+    return _postprocess(fixtures, offsets, torch.randn(*shape, fixtures.sizes.columns, generator=generator))
 
 
-def _postprocess(bench: Bench, offsets: Tensor, logits: Tensor) -> Contest:
-    predictions = Predictions(offsets.to(bench.device), logits.to(bench.device))
+def _postprocess(fixtures: Fixtures, offsets: Tensor, logits: Tensor) -> Comparison:
+    predictions = Predictions(offsets.to(fixtures.device), logits.to(fixtures.device))
     outputs = {"bbox_regression": predictions.offsets, "cls_logits": predictions.logits}
-    side, images = bench.settings.network.input_size, len(logits)
-    detector = bench.detector("fp32")
+    side, images = fixtures.settings.network.input_size, len(logits)
+    detector = fixtures.detector("fp32")
 
     @torch.inference_mode()
     def ours() -> BatchDetections:
@@ -120,12 +124,12 @@ def _postprocess(bench: Bench, offsets: Tensor, logits: Tensor) -> Contest:
 
     @torch.inference_mode()
     def theirs() -> list[dict[str, Tensor]]:
-        detections: list[dict[str, Tensor]] = bench.peer.postprocess_detections(
-            outputs, [bench.peer_default_boxes] * images, [(side, side)] * images
+        detections: list[dict[str, Tensor]] = fixtures.torchvision_model.postprocess_detections(
+            outputs, [fixtures.torchvision_default_boxes] * images, [(side, side)] * images
         )
         return detections
 
-    return Contest(ours, theirs, lambda: same_detections(_from_found(ours(), side), _answers(theirs()), EXACT))
+    return Comparison(ours, theirs, lambda: same_detections(_from_found(ours(), side), _answers(theirs()), EXACT))
 
 
 def _from_found(found: BatchDetections, side: int) -> list[Answer]:

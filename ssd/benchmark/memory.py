@@ -1,6 +1,6 @@
-"""Peak memory of training and of detection, each side in a process of its own.
+"""Peak memory of training and of detection, each measured in a process of its own.
 
-`python -m ssd.benchmark.memory CASE SIDE WEIGHTS JPEG` does one of them and prints its peak in megabytes.
+`python -m ssd.benchmark.memory CASE SIDE WEIGHTS JPEG` runs one case and prints its peak in megabytes.
 """
 
 import resource
@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from ssd.benchmark import torchvision_baseline
-from ssd.benchmark.fixtures import Bench, draw_jpeg
-from ssd.benchmark.training import our_step, peer_step
+from ssd.benchmark.fixtures import Fixtures, draw_jpeg
+from ssd.benchmark.training import our_step, torchvision_step
 from ssd.errors import SSDError
 from ssd.system.malloc import keep_freed_memory
 
@@ -22,24 +22,24 @@ CASES = {
     "train_batch8": "training steps of 8 images",
     "detect_12mpixel": "a JPEG of 4000 x 3000 pixels to detections",
 }
-_STEPS = 2  # the second finds the optimizer's momentum in place
+_STEPS = 2  # the optimizer's momentum exists from the second on
 
 
-def measure(bench: Bench) -> list[dict[str, Any]]:
-    """Run every case, ours and theirs."""
+def measure(fixtures: Fixtures) -> list[dict[str, Any]]:
+    """Run every case with this package and with torchvision."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="ssd-benchmark-") as folder:
         jpeg = Path(folder) / "large.jpg"
         jpeg.write_bytes(draw_jpeg(4000, 3000))
         for case in CASES:
-            ours, theirs = (_in_a_process(case, side, bench, jpeg) for side in ("ours", "torchvision"))
+            ours, theirs = (_in_a_process(case, side, fixtures, jpeg) for side in ("ours", "torchvision"))
             rows.append({"name": case, "ours_mb": ours, "torchvision_mb": theirs, "ratio": round(theirs / ours, 3)})
     return rows
 
 
-def _in_a_process(case: str, side: str, bench: Bench, jpeg: Path) -> float:
-    words = [sys.executable, "-m", "ssd.benchmark.memory", case, side, str(bench.weights), str(jpeg)]
-    here = Path(__file__).resolve().parents[2]  # a checkout need not be installed
+def _in_a_process(case: str, side: str, fixtures: Fixtures, jpeg: Path) -> float:
+    words = [sys.executable, "-m", "ssd.benchmark.memory", case, side, str(fixtures.weights), str(jpeg)]
+    here = Path(__file__).resolve().parents[2]  # for a checkout that is not installed
     answer = subprocess.run(words, cwd=here, capture_output=True, text=True, check=False)
     if answer.returncode != 0:
         last = (answer.stderr.strip().splitlines() or ["no message"])[-1]
@@ -47,27 +47,27 @@ def _in_a_process(case: str, side: str, bench: Bench, jpeg: Path) -> float:
     return float(answer.stdout.strip().splitlines()[-1])
 
 
-def run_case(case: str, side: str, bench: Bench) -> None:
-    """Do what is measured; `bench.jpeg` is the large image."""
+def run_case(case: str, side: str, fixtures: Fixtures) -> None:
+    """Run one case; `fixtures.jpeg` is the large image."""
     if case == "detect_12mpixel":
         if side == "ours":
-            bench.detector().detect(bench.jpeg)
+            fixtures.detector().detect(fixtures.jpeg)
         else:
             with torch.inference_mode():
-                bench.peer([torchvision_baseline.as_float(torchvision_baseline.decode(bench.jpeg))])
+                fixtures.torchvision_model([torchvision_baseline.as_float(torchvision_baseline.decode(fixtures.jpeg))])
         return
     if side == "ours":
-        keep_freed_memory()  # as `ssd train` does, and at the price of some
-    pixels, targets = bench.inputs(bench.sizes.batch), bench.targets(bench.sizes.batch)
-    step = (our_step if side == "ours" else peer_step)(bench, pixels, targets)
+        keep_freed_memory()  # as `ssd train` does, which costs some memory
+    pixels, targets = fixtures.inputs(fixtures.sizes.batch), fixtures.targets(fixtures.sizes.batch)
+    step = (our_step if side == "ours" else torchvision_step)(fixtures, pixels, targets)
     for _ in range(_STEPS):
         step()
 
 
 def peak_megabytes() -> float:
-    """The most this process ever had in memory."""
+    """The peak resident memory of this process."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux: getrusage would count what the parent had when it forked
+    if status.exists():  # Linux: getrusage would include the parent's memory at the fork
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -76,7 +76,7 @@ def peak_megabytes() -> float:
 
 def main(case: str, side: str, weights: str, jpeg: str) -> None:
     """Run one case and print its peak."""
-    run_case(case, side, Bench(torch.device("cpu"), Path(jpeg).read_bytes(), Path(weights)))
+    run_case(case, side, Fixtures(torch.device("cpu"), Path(jpeg).read_bytes(), Path(weights)))
     print(round(peak_megabytes(), 1))
 
 

@@ -1,4 +1,4 @@
-"""Ours in 8 bits: exported for OpenVINO like anybody's weights, measured on the benchmark's own image."""
+"""The detector in 8 bits, exported for OpenVINO and calibrated on the benchmark's image."""
 
 import contextlib
 import io
@@ -15,9 +15,9 @@ _IMAGES = 10
 
 
 def int8_detector(weights: Path, jpeg: bytes) -> Detector:
-    """Export the weights in 8 bits, beside them, and load the graph: preprocessing and suppression are inside.
+    """Export the weights in 8 bits into a file beside them, and load it.
 
-    Calibrated on the image, shifted: what it costs in AP is measured elsewhere, on real images.
+    The calibration images are shifted copies of the image; the loss in AP is measured elsewhere, on real images.
 
     Raises:
         MissingExtraError: OpenVINO or nncf is not installed.

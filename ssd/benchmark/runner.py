@@ -1,4 +1,4 @@
-"""The benchmark as it runs: the machine, a line for every stage, and all of it as plain JSON types."""
+"""Runs the benchmark: the machine, a line for every stage, and all figures as plain JSON types."""
 
 import os
 import platform
@@ -12,11 +12,11 @@ import torch
 import torchvision
 
 from ssd.benchmark import memory
-from ssd.benchmark.fixtures import Bench
+from ssd.benchmark.fixtures import Fixtures
 from ssd.benchmark.stage_names import STAGES
-from ssd.benchmark.stages import CONTESTS
-from ssd.benchmark.timing import DisagreementError, Timing, UnavailableError, hold
-from ssd.benchmark.worker import Sides
+from ssd.benchmark.stages import COMPARISONS
+from ssd.benchmark.timing import DisagreementError, Timing, UnavailableError, time_in_turns
+from ssd.benchmark.worker import Workers
 from ssd.system.device import choose_dtype, cpu_features
 from ssd.system.environment import environment
 
@@ -24,7 +24,7 @@ _HEADING = f"{'stage':22}{'ours ms':>10}{'torchvision':>13}{'ratio':>8}   {'of a
 
 
 def run(
-    bench: Bench,
+    fixtures: Fixtures,
     chosen: list[str],
     pairs: int | None,
     *,
@@ -32,16 +32,22 @@ def run(
     same_allocator: bool = False,
     show: Callable[[str], object] = lambda text: None,
 ) -> dict[str, Any]:
-    """Measure stage by stage; `show` gets the machine and each stage's line of the table as it is known."""
-    facts: dict[str, Any] = {"machine": machine(bench.device), "stages": [], "skipped": [], "failed": [], "memory": []}
-    facts["machine"] |= {"same_allocator": same_allocator, "compiled": bench.compiled}
+    """Measure stage by stage; `show` gets the description of the machine and then each line of the table."""
+    facts: dict[str, Any] = {
+        "machine": machine(fixtures.device),
+        "stages": [],
+        "skipped": [],
+        "failed": [],
+        "memory": [],
+    }
+    facts["machine"] |= {"same_allocator": same_allocator, "compiled": fixtures.compiled}
     show(machine_text(facts["machine"]))
     if chosen:
         show(f"\n{_HEADING}")
-    with Sides(bench, same_allocator=same_allocator) as sides:
+    with Workers(fixtures, same_allocator=same_allocator) as workers:
         for name in (name for name in STAGES if name in chosen):
             try:
-                row = _stage(name, bench, pairs, sides)
+                row = _stage(name, fixtures, pairs, workers)
             except UnavailableError as reason:
                 facts["skipped"].append({"name": name, "reason": str(reason)})
                 show(f"{name:22}skipped: {reason}")
@@ -52,17 +58,17 @@ def run(
                 facts["stages"].append(row)
                 show(stage_line(row))
     if with_memory:
-        facts["memory"] = memory.measure(bench)
+        facts["memory"] = memory.measure(fixtures)
         show(f"\n{memory_text(facts['memory'])}")
     return facts
 
 
-def _stage(name: str, bench: Bench, pairs: int | None, sides: Sides) -> dict[str, Any]:
-    contest = CONTESTS[name](bench)
-    checked, usual, least = contest.check(), contest.pairs, contest.repeats
-    del contest  # its networks go before those of the two processes come
-    warm_up = 5 if bench.device.type == "cuda" else 2 if usual > 3 else 1
-    timing = hold(*sides.prepare(name), pairs or usual, least=least, warm_up=warm_up)
+def _stage(name: str, fixtures: Fixtures, pairs: int | None, workers: Workers) -> dict[str, Any]:
+    comparison = COMPARISONS[name](fixtures)
+    checked, usual, least = comparison.check(), comparison.pairs, comparison.repeats
+    del comparison  # frees its networks before the two processes load theirs
+    warm_up = 5 if fixtures.device.type == "cuda" else 2 if usual > 3 else 1
+    timing = time_in_turns(*workers.prepare(name), pairs or usual, least=least, warm_up=warm_up)
     return stage_row(name, timing, checked)
 
 
@@ -96,7 +102,7 @@ def _middle_half(ratios: list[float]) -> tuple[float, float]:
 
 
 def memory_text(rows: list[dict[str, Any]]) -> str:
-    """The peaks as a table."""
+    """The peak memory figures as a table."""
     lines = [f"{'peak memory':22}{'ours MB':>10}{'torchvision':>13}{'ratio':>8}"]
     for row in rows:
         lines.append(f"{row['name']:22}{row['ours_mb']:>10.0f}{row['torchvision_mb']:>13.0f}{row['ratio']:>8.2f}")
@@ -104,7 +110,7 @@ def memory_text(rows: list[dict[str, Any]]) -> str:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the figures depend on."""
+    """The machine and the versions on which the figures depend."""
     cuda = device.type == "cuda"
     return {
         "cpu": _cpu_name(),
@@ -121,7 +127,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def machine_text(facts: dict[str, Any]) -> str:
-    """The machine in a few lines; a busy one is told about."""
+    """The machine in a few lines, with a warning if it is busy."""
     has = [name for name, present in facts["features"].items() if present]
     lacks = [name for name, present in facts["features"].items() if not present]
     versions = facts["versions"]

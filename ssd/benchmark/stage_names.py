@@ -1,6 +1,5 @@
-"""What is measured, in this order; `stages.CONTESTS` says how. Imports nothing, so that `--help` is quick."""
+"""The stages in order, without imports so that `--help` is quick; `stages.COMPARISONS` has their functions."""
 
-# What is measured, in this order. `contests.CONTESTS` says how.
 STAGES = {
     "decode": "a JPEG to the network's input",
     "network": "the network alone, in the precision ours chooses by itself",

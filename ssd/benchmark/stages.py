@@ -1,4 +1,4 @@
-"""How each stage is measured, by its name."""
+"""The function of each stage, by name."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,10 +6,10 @@ from functools import partial
 from ssd.benchmark import inference, training
 from ssd.benchmark.augmentation import augmentation
 from ssd.benchmark.coco import coco_eval
-from ssd.benchmark.fixtures import Bench
-from ssd.benchmark.timing import Contest
+from ssd.benchmark.fixtures import Fixtures
+from ssd.benchmark.timing import Comparison
 
-CONTESTS: dict[str, Callable[[Bench], Contest]] = {
+COMPARISONS: dict[str, Callable[[Fixtures], Comparison]] = {
     "decode": inference.decode,
     "network": partial(inference.network, precision="auto"),
     "network_fp32": partial(inference.network, precision="fp32"),
@@ -22,7 +22,7 @@ CONTESTS: dict[str, Callable[[Bench], Contest]] = {
     "postprocess_worst": inference.postprocess_worst,
     "loss": training.loss,
     "augmentation": augmentation,
-    "train_step": partial(training.train_step, peer_at_its_best=False),
-    "train_step_best": partial(training.train_step, peer_at_its_best=True),
+    "train_step": partial(training.train_step, torchvision_tuned=False),
+    "train_step_best": partial(training.train_step, torchvision_tuned=True),
     "coco_eval": coco_eval,
 }

@@ -1,4 +1,4 @@
-"""Two ways to the same result: checked for agreement, then timed in turns."""
+"""Comparisons of two implementations: checked for agreement, then timed in turns."""
 
 import contextlib
 import gc
@@ -15,24 +15,24 @@ _LEAST_SECONDS = 0.05  # a shorter call is repeated until a measurement takes th
 
 
 class DisagreementError(Exception):
-    """Both sides had the same input and weights, and gave different results: timing them would compare nothing."""
+    """The two implementations gave different results for the same input and weights, so timing them means nothing."""
 
 
 class UnavailableError(Exception):
-    """This stage needs what this machine or this installation does not have."""
+    """This stage needs hardware or a package that is missing."""
 
 
 @dataclass(frozen=True)
-class Contest:
-    """Ours against theirs. `check` runs both and says how well they agree, or raises `DisagreementError`."""
+class Comparison:
+    """This package (`ours`) and a baseline; `check` describes their agreement or raises `DisagreementError`."""
 
     ours: Callable[[], object]
     theirs: Callable[[], object]
     check: Callable[[], str]
     one_core: bool = False
-    repeats: int = 1  # of a call within a measurement, at least; more where one draws anew each time
-    training: bool = False  # timed as `ssd train` runs it
-    pairs: int = 21  # unless the user says otherwise; fewer where one call takes seconds
+    repeats: int = 1  # least number of calls in a measurement; more for calls with random draws
+    training: bool = False  # whether memory is handled as in `ssd train`
+    pairs: int = 21  # default number of measurements; fewer where one call takes seconds
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class Timing:
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        """How many times as long theirs took, pair by pair: what disturbs the machine mostly disturbs both."""
+        """The time of theirs divided by that of ours, for each pair: disturbances mostly affect both."""
         return tuple(theirs / ours for ours, theirs in zip(self.ours, self.theirs, strict=True))
 
     def medians(self) -> tuple[float, float, float]:
-        """Ours, theirs, and the ratio; the last is the median of the ratios, not the ratio of the medians."""
+        """Medians of ours, theirs and the ratios; the last is not the ratio of the first two."""
         return statistics.median(self.ours), statistics.median(self.theirs), statistics.median(self.ratios)
 
 
-Clock = Callable[[int], float]  # calls something so many times and gives the seconds
+Clock = Callable[[int], float]  # calls a function so many times and returns the seconds
 
 
 def clock(call: Callable[[], object], device: torch.device, *, one_core: bool = False) -> Clock:
@@ -65,11 +65,11 @@ def clock(call: Callable[[], object], device: torch.device, *, one_core: bool = 
     return count
 
 
-def hold(ours: Clock, theirs: Clock, pairs: int, *, least: int = 1, warm_up: int = 2) -> Timing:
-    """Time both sides `pairs` times, in turns; who begins alternates too, since the second finds a warmer cache.
+def time_in_turns(ours: Clock, theirs: Clock, pairs: int, *, least: int = 1, warm_up: int = 2) -> Timing:
+    """Time both `pairs` times, in turns and in alternating order, since the second has a warmer cache.
 
-    `warm_up` calls are made beforehand, for caches, kernels and clocks; the last of them says how many calls make up a
-    measurement: `least` or more.
+    `warm_up` calls come first, for caches, kernels and clocks; the last of them determines the number of calls in a
+    measurement, which is at least `least`.
     """
     sides = (ours, theirs)
     repeats = [max(least, _repeats(side, warm_up)) for side in sides]
@@ -87,7 +87,7 @@ def _repeats(side: Clock, warm_up: int) -> int:
 
 
 def seconds(call: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Time `repeats` calls; on CUDA by the device's own clock, from an idle device to the end of the last kernel."""
+    """Time `repeats` calls; on CUDA by the device's clock, from an idle device to the end of the last kernel."""
     if device.type == "cuda":
         return _seconds_on_cuda(call, repeats, device)
     start = time.perf_counter()
@@ -99,7 +99,7 @@ def seconds(call: Callable[[], object], repeats: int, device: torch.device) -> f
 def _seconds_on_cuda(call: Callable[[], object], repeats: int, device: torch.device) -> float:
     with torch.cuda.device(device):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        torch.cuda.synchronize()  # what was launched before is not counted
+        torch.cuda.synchronize()  # earlier kernels are not counted
         start.record()
         for _ in range(repeats):
             call()
@@ -111,7 +111,7 @@ def _seconds_on_cuda(call: Callable[[], object], repeats: int, device: torch.dev
 
 @contextlib.contextmanager
 def _one_core() -> Iterator[None]:
-    """Do as a data worker does: one thread in PyTorch and one in OpenCV."""
+    """Use one thread in PyTorch and one in OpenCV, as in a data worker."""
     before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -124,7 +124,7 @@ def _one_core() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Whatever garbage there is, it is collected between the measurements."""
+    """Turn off garbage collection during a measurement."""
     enabled = gc.isenabled()
     gc.disable()
     try:

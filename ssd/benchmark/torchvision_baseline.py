@@ -1,4 +1,4 @@
-"""torchvision's side: its SSD300, its decoder, its augmentation, used as its documentation and references do."""
+"""torchvision as a baseline: its SSD300, decoder and augmentation, used as in its documentation and references."""
 
 import io
 import warnings
@@ -18,7 +18,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.transforms import v2
 from torchvision.transforms.functional import pil_to_tensor
 
-_GUESSES = 600  # pairs of default box and class above the threshold; a trained network has about as many
+_GUESSES = 600  # pairs of default box and class above the threshold, about as many as in a trained network
 _THRESHOLD = 0.01
 _SPREAD = 1.5  # of the logits
 
@@ -29,21 +29,21 @@ def new_model(num_columns: int = 91) -> Any:
 
 
 def load_model(path: Path) -> Any:
-    """The same with weights from a file."""
+    """torchvision's `ssd300_vgg16` with weights from a file."""
     state = torch.load(path, weights_only=True)
     with torch.device("meta"):
         columns = len(state["head.classification_head.module_list.5.bias"]) // 4
         model = new_model(columns)
     model.load_state_dict(state, assign=True)
-    # Its default boxes are made at every call, from numbers; there is nothing else on the meta device.
+    # Its default boxes are computed at every call, so nothing stays on the meta device.
     return model.eval()
 
 
 @torch.inference_mode()
 def make_plausible_(model: Any, image: Float[Tensor, "3 H W"]) -> None:
-    """Scale a random head so that it behaves like a trained one: mostly background, and some hundred guesses.
+    """Scale a random head so that it behaves like a trained one: mostly background, with some hundred detections.
 
-    Without that the time after the network would be that of an untrained one, which nobody runs.
+    Otherwise the post-processing would take as long as for an untrained network.
     """
     images, _ = model.transform([image])
     features = list(model.backbone(images.tensors).values())
@@ -59,12 +59,12 @@ def make_plausible_(model: Any, image: Float[Tensor, "3 H W"]) -> None:
 
 
 def decode(data: bytes) -> UInt8[Tensor, "3 H W"]:
-    """Decode a JPEG with torchvision's own decoder, the fastest it has, while it has one; afterwards PIL's."""
+    """Decode a JPEG with torchvision's own decoder if it has one, else with PIL."""
     if not hasattr(torchvision.io, "decode_jpeg"):
         pixels: Tensor = pil_to_tensor(Image.open(io.BytesIO(data)).convert("RGB"))
         return pixels
     with warnings.catch_warnings():
-        # Deprecated in 0.29 in favour of TorchCodec: twice as fast as PIL all the same.
+        # It is deprecated in 0.29 in favour of TorchCodec, but twice as fast as PIL.
         warnings.simplefilter("ignore", DeprecationWarning)
         encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         image: Tensor = torchvision.io.decode_jpeg(encoded, mode=torchvision.io.ImageReadMode.RGB)
@@ -72,18 +72,18 @@ def decode(data: bytes) -> UInt8[Tensor, "3 H W"]:
 
 
 def as_float(image: UInt8[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
-    """What its models want: fractions."""
+    """Pixels as floats from 0 to 1, the input of torchvision's models."""
     return image.float().div(255)
 
 
 def network(model: Any, images: Float[Tensor, "B 3 S S"]) -> dict[str, Tensor]:
-    """Backbone and head, without what comes before and after."""
+    """Backbone and head, without preprocessing and post-processing."""
     outputs: dict[str, Tensor] = model.head(list(model.backbone(images).values()))
     return outputs
 
 
 def default_boxes(model: Any, grids: Sequence[int], size: int, device: torch.device) -> Float[Tensor, "K 4"]:
-    """Its default boxes for one image, in pixels."""
+    """torchvision's default boxes for one image, in pixels."""
     levels = [torch.empty(1, 1, grid, grid, device=device) for grid in grids]
     images = ImageList(torch.empty(1, 3, size, size, device=device), [(size, size)])
     boxes: Tensor = model.anchor_generator(images, levels)[0]
@@ -91,7 +91,7 @@ def default_boxes(model: Any, grids: Sequence[int], size: int, device: torch.dev
 
 
 def augmentation(fill: tuple[float, float, float]) -> Any:
-    """The `ssd` preset of its references (v2, tensors): photometric, zoom-out, IoU crop, flip."""
+    """The `ssd` preset of torchvision's references (v2, tensors): photometric, zoom-out, IoU crop, flip."""
     return v2.Compose(
         [
             v2.RandomPhotometricDistort(),

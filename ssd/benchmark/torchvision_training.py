@@ -1,4 +1,4 @@
-"""torchvision's SSD300 trained as its references train it: its network, loss and augmentation, on our data sets."""
+"""Trains torchvision's SSD300 by its references' recipe: its network, loss and augmentation, on this package's data."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ from ssd.errors import CheckpointError, SSDError
 from ssd.weights.files.tensors import read_tensors
 
 IMAGENET, RANDOM = "imagenet", "none"
-_FILL = (123.0, 117.0, 104.0)  # its references' mean colour, around a zoomed-out image
+_FILL = (123.0, 117.0, 104.0)  # mean colour of the references, around a zoomed-out image
 _WARM_UP, _MOST_WARM_UP = 0.1, 200  # share of the steps, steps
 _DECAYS = (2 / 3, 8 / 9)  # of the steps, after each of which the learning rate is a tenth
-_FIRST_OF_EXTRA = 23  # of VGG16's `features`: from its fourth pooling on, layers stand in the SSD's `extra.0`
+_FIRST_OF_EXTRA = 23  # index in VGG16's `features`: from the fourth pooling on, layers are in the SSD's `extra.0`
 
 _TENSORS = 26  # weights and biases of VGG16's 13 convolutions
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How it is trained: SGD with warm-up and two decays, as torchvision's reference trains it."""
+    """Hyperparameters of torchvision's reference: SGD with warm-up and two decays."""
 
     steps: int
     batch_size: int = 8
@@ -75,7 +75,7 @@ def new_model(num_classes: int, backbone: str = IMAGENET) -> nn.Module:
 
 
 def _in_ssd(name: str) -> str:
-    """Where `features.24.weight` of VGG16 stands in torchvision's SSD."""
+    """The name in torchvision's SSD of a tensor of VGG16, such as `features.24.weight`."""
     _, place, kind = name.split(".")
     number = int(place)
     if number < _FIRST_OF_EXTRA:

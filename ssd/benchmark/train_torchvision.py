@@ -1,9 +1,9 @@
-"""torchvision's SSD300 trained by the recipe of its references, and scored by this package's evaluation.
+"""Trains torchvision's SSD300 by the recipe of its references, and evaluates it with this package.
 
     python -m ssd.benchmark.train_torchvision --data VOC_FOLDER --steps 2000 --lr 0.001
 
-The other side of the comparison in RESULTS.md: network, loss, augmentation and post-processing are torchvision's own;
-data sets are read, and detections scored, as for our detector.
+It is the baseline in RESULTS.md: network, loss, augmentation and post-processing are torchvision's; data sets are read
+and detections evaluated by this package.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from ssd.system.files import refuse_existing, write_atomic
 
 
 class TorchvisionDetector:
-    """A torchvision detector as `ssd.evaluation.evaluate` asks for one."""
+    """A torchvision detector with the interface of `ssd.evaluation.evaluate`."""
 
     def __init__(self, model: nn.Module, class_names: Sequence[str], device: torch.device) -> None:
         self.model = model.to(device).eval()
@@ -42,7 +42,7 @@ class TorchvisionDetector:
         self.device = device
 
     def preprocess(self, images: Sequence[np.ndarray]) -> list[Tensor]:
-        """Images as its models want them: float, 3 x H x W, from 0 to 1; resizing is part of the model."""
+        """Images as floats from 0 to 1, (3, H, W); resizing is part of the model."""
         return [as_float(torch.from_numpy(image).permute(2, 0, 1).contiguous()) for image in images]
 
     def predict(self, images: list[Tensor]) -> list[tuple[dict[str, Tensor], tuple[int, int]]]:
@@ -53,7 +53,7 @@ class TorchvisionDetector:
     def postprocess(
         self, predictions: list[tuple[dict[str, Tensor], tuple[int, int]]], rules: Postprocessing | None = None
     ) -> BatchDetections:
-        """The same as fractions of the image, labels from 0."""
+        """The detections with boxes as fractions of the image and labels from 0."""
         assert rules is None, "the model has its own"
         counts = [len(output["scores"]) for output, _ in predictions]
         shape = len(predictions), max(counts, default=0)
@@ -67,11 +67,11 @@ class TorchvisionDetector:
 
 
 def score(model: nn.Module, dataset: Dataset, class_names: Sequence[str], device: torch.device) -> Evaluation:
-    """AP by the COCO and the VOC rules, from this package's evaluation."""
+    """Evaluate by the COCO and the VOC rules with this package."""
     detector = TorchvisionDetector(model, class_names, device)
     coco = CocoMetric(dataset.records, dataset.class_names, dataset.category_ids)
     evaluation = evaluate(detector, dataset, coco, VocMetric(dataset.records, dataset.class_names), progress=False)
-    assert evaluation is not None  # it is not asked to stop
+    assert evaluation is not None  # no `stop` was passed
     return evaluation
 
 
@@ -97,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train, score, print; 2 for a mistake of the user's."""
+    """Train, evaluate, print; the exit code is 2 for a user's mistake."""
     args = parser().parse_args(argv)
     try:
         _run(args)

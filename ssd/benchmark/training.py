@@ -1,4 +1,4 @@
-"""The stages of training: the loss, and a whole step."""
+"""The training stages: the loss, and a whole step."""
 
 import contextlib
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from torchvision.ops import box_iou
 
 from ssd.benchmark import torchvision_baseline
 from ssd.benchmark.agreement import same_numbers
-from ssd.benchmark.fixtures import Bench
-from ssd.benchmark.timing import Contest, DisagreementError
+from ssd.benchmark.fixtures import Fixtures
+from ssd.benchmark.timing import Comparison, DisagreementError
 from ssd.experiment.config import Config
 from ssd.model.factory import from_settings
 from ssd.multibox.loss import multibox_loss
@@ -23,30 +23,32 @@ from ssd.training.optim import MOMENTUM, AveragedNetwork, parameter_groups, set_
 from ssd.training.step import TrainStep
 from ssd.weights.resolve import read_weights
 
-# So low that the weights hardly move: the last step then computes what the first did.
+# So low that the weights hardly change, and the last step does the work of the first.
 _LR = 1e-7
-# As torchvision: an unmatched default box may be a negative, however much it overlaps an object.
+# As in torchvision, an unmatched default box may be a negative at any overlap with an object.
 _RULES = LossRules(negative_iou=1.0)
 
 
-def loss(bench: Bench) -> Contest:
-    """Matching, loss and its gradient on the predictions, as each side does at every step."""
+def loss(fixtures: Fixtures) -> Comparison:
+    """Matching, loss and its gradient with respect to the predictions."""
     generator = torch.Generator().manual_seed(3)
-    images, boxes = bench.sizes.loss_batch, len(bench.default_boxes)
-    offsets = torch.randn(images, boxes, 4, generator=generator).to(bench.device).requires_grad_()
-    logits = torch.randn(images, boxes, bench.sizes.columns, generator=generator).to(bench.device).requires_grad_()
-    targets = bench.targets(images)
-    rows = _peer_targets(targets, bench.settings.network.input_size)
+    images, boxes = fixtures.sizes.loss_batch, len(fixtures.default_boxes)
+    offsets = torch.randn(images, boxes, 4, generator=generator).to(fixtures.device).requires_grad_()
+    logits = (
+        torch.randn(images, boxes, fixtures.sizes.columns, generator=generator).to(fixtures.device).requires_grad_()
+    )
+    targets = fixtures.targets(images)
+    rows = _torchvision_targets(targets, fixtures.settings.network.input_size)
 
     def gradients(value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         by_offsets, by_logits = torch.autograd.grad(value, [offsets, logits])
         return value.detach(), by_offsets, by_logits
 
     def ours() -> tuple[Tensor, Tensor, Tensor]:
-        return gradients(_our_loss(bench, Predictions(offsets, logits), targets))
+        return gradients(_our_loss(fixtures, Predictions(offsets, logits), targets))
 
     def theirs() -> tuple[Tensor, Tensor, Tensor]:
-        return gradients(_peer_loss(bench, {"bbox_regression": offsets, "cls_logits": logits}, rows))
+        return gradients(_torchvision_loss(fixtures, {"bbox_regression": offsets, "cls_logits": logits}, rows))
 
     def check() -> str:
         (value, *mine), (their_value, *other) = ours(), theirs()
@@ -54,25 +56,25 @@ def loss(bench: Bench) -> Contest:
             same_numbers(a, b, 1e-2, what)
         return _same_loss(value, their_value, 1e-4)
 
-    return Contest(ours, theirs, check, training=True)
+    return Comparison(ours, theirs, check, training=True)
 
 
-def train_step(bench: Bench, *, peer_at_its_best: bool) -> Contest:
+def train_step(fixtures: Fixtures, *, torchvision_tuned: bool) -> Comparison:
     """Forward, loss, backward, update."""
-    pixels, targets = bench.inputs(bench.sizes.batch).to(bench.device), bench.targets(bench.sizes.batch)
-    ours = our_step(bench, pixels, targets)
-    theirs = peer_step(bench, pixels, targets, at_its_best=peer_at_its_best)
-    # The first step of each has the same weights; the precisions differ.
-    return Contest(ours, theirs, lambda: _same_loss(ours(), theirs(), 0.05), training=True, pairs=9)
+    pixels, targets = fixtures.inputs(fixtures.sizes.batch).to(fixtures.device), fixtures.targets(fixtures.sizes.batch)
+    ours = our_step(fixtures, pixels, targets)
+    theirs = torchvision_step(fixtures, pixels, targets, tuned=torchvision_tuned)
+    # The first steps have equal weights, but different precisions.
+    return Comparison(ours, theirs, lambda: _same_loss(ours(), theirs(), 0.05), training=True, pairs=9)
 
 
-def our_step(bench: Bench, pixels: Tensor, targets: Targets) -> Callable[[], Tensor]:
-    """A training step as the trainer takes it, clipping and averaging included, but for the rule of negatives."""
-    state, settings = read_weights(bench.weights)
+def our_step(fixtures: Fixtures, pixels: Tensor, targets: Targets) -> Callable[[], Tensor]:
+    """A step of the trainer, with clipping and averaging, but with torchvision's rule for negatives."""
+    state, settings = read_weights(fixtures.weights)
     network = from_settings(settings)
     network.load_state_dict(state)
-    network.to(bench.device).to(memory_format=torch.channels_last)
-    config, dtype = Config(), choose_dtype("auto", bench.device)
+    network.to(fixtures.device).to(memory_format=torch.channels_last)
+    config, dtype = Config(), choose_dtype("auto", fixtures.device)
     groups = parameter_groups(network, weight_decay=config.optim.weight_decay)
     optimizer = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, fused=True)
     set_lr(optimizer, _LR)
@@ -80,14 +82,14 @@ def our_step(bench: Bench, pixels: Tensor, targets: Targets) -> Callable[[], Ten
         network,
         AveragedNetwork(network, config.optim.ema),
         optimizer,
-        torch.amp.GradScaler(bench.device.type, enabled=dtype == torch.float16),
-        default_boxes=bench.default_boxes,
+        torch.amp.GradScaler(fixtures.device.type, enabled=dtype == torch.float16),
+        default_boxes=fixtures.default_boxes,
         preprocessing=settings.preprocessing,
         rules=_RULES,
         variances=settings.boxes.variances,
         dtype=dtype,
         clip_norm=config.optim.clip_norm,
-        compiled=bench.compiled,
+        compiled=fixtures.compiled,
     )
     step.train()
 
@@ -101,16 +103,18 @@ def our_step(bench: Bench, pixels: Tensor, targets: Targets) -> Callable[[], Ten
     return once
 
 
-def peer_step(bench: Bench, pixels: Tensor, targets: Targets, *, at_its_best: bool = False) -> Callable[[], Tensor]:
-    """One step of torchvision's references' loop; at its best in bf16 and channels last, which its users must add."""
-    model = torchvision_baseline.load_model(bench.weights).to(bench.device).train()
-    dtype = choose_dtype("auto", bench.device) if at_its_best else torch.float32
-    if at_its_best:
+def torchvision_step(
+    fixtures: Fixtures, pixels: Tensor, targets: Targets, *, tuned: bool = False
+) -> Callable[[], Tensor]:
+    """One step of the loop in torchvision's references; `tuned` adds bf16 and channels-last memory."""
+    model = torchvision_baseline.load_model(fixtures.weights).to(fixtures.device).train()
+    dtype = choose_dtype("auto", fixtures.device) if tuned else torch.float32
+    if tuned:
         model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=_LR, momentum=0.9, weight_decay=5e-4)
     images = [torchvision_baseline.as_float(image) for image in pixels]
-    rows = _peer_targets(targets, bench.settings.network.input_size)
-    low = torch.autocast(bench.device.type, dtype) if dtype != torch.float32 else contextlib.nullcontext()
+    rows = _torchvision_targets(targets, fixtures.settings.network.input_size)
+    low = torch.autocast(fixtures.device.type, dtype) if dtype != torch.float32 else contextlib.nullcontext()
 
     def step() -> Tensor:
         with low:
@@ -124,22 +128,25 @@ def peer_step(bench: Bench, pixels: Tensor, targets: Targets, *, at_its_best: bo
     return step
 
 
-def _our_loss(bench: Bench, predictions: Predictions, targets: Targets) -> Tensor:
-    matches = match(bench.default_boxes, targets, _RULES)
-    variances = bench.settings.boxes.variances
-    return multibox_loss(predictions, targets, matches, bench.default_boxes, _RULES, variances).total
+def _our_loss(fixtures: Fixtures, predictions: Predictions, targets: Targets) -> Tensor:
+    matches = match(fixtures.default_boxes, targets, _RULES)
+    variances = fixtures.settings.boxes.variances
+    return multibox_loss(predictions, targets, matches, fixtures.default_boxes, _RULES, variances).total
 
 
-def _peer_loss(bench: Bench, outputs: dict[str, Tensor], rows: list[dict[str, Tensor]]) -> Tensor:
-    """What torchvision's `SSD.forward` does after its head."""
-    boxes = [bench.peer_default_boxes] * len(rows)
-    matched = [bench.peer.proposal_matcher(box_iou(row["boxes"], bench.peer_default_boxes)) for row in rows]
-    parts: dict[str, Any] = bench.peer.compute_loss(rows, outputs, boxes, matched)
+def _torchvision_loss(fixtures: Fixtures, outputs: dict[str, Tensor], rows: list[dict[str, Tensor]]) -> Tensor:
+    """The loss as `SSD.forward` of torchvision computes it after the head."""
+    boxes = [fixtures.torchvision_default_boxes] * len(rows)
+    matched = [
+        fixtures.torchvision_model.proposal_matcher(box_iou(row["boxes"], fixtures.torchvision_default_boxes))
+        for row in rows
+    ]
+    parts: dict[str, Any] = fixtures.torchvision_model.compute_loss(rows, outputs, boxes, matched)
     total: Tensor = parts["bbox_regression"] + parts["classification"]
     return total
 
 
-def _peer_targets(targets: Targets, side: int) -> list[dict[str, Tensor]]:
+def _torchvision_targets(targets: Targets, side: int) -> list[dict[str, Tensor]]:
     """Boxes in pixels, labels from 1, no padding."""
     pairs = zip(targets.boxes, targets.labels, targets.valid, strict=True)
     return [{"boxes": boxes[valid] * side, "labels": labels[valid] + 1} for boxes, labels, valid in pairs]

@@ -1,7 +1,7 @@
-"""One side of all contests in a process of its own: as its users run it, and undisturbed by the other.
+"""A process for one side of all comparisons, so that neither side disturbs the other.
 
-`python -m ssd.benchmark.worker JSON` answers line by line: `stage NAME` makes a stage ready (null), `time N`
-calls it N times (seconds).
+`python -m ssd.benchmark.worker JSON` answers line by line: `stage NAME` prepares a stage (null), `time N` calls it N
+times (seconds).
 """
 
 import dataclasses
@@ -14,66 +14,66 @@ from typing import Any, TextIO
 
 import torch
 
-from ssd.benchmark.fixtures import Bench, Sizes
-from ssd.benchmark.stages import CONTESTS
+from ssd.benchmark.fixtures import Fixtures, Sizes
+from ssd.benchmark.stages import COMPARISONS
 from ssd.benchmark.timing import Clock, clock
 from ssd.errors import SSDError
 from ssd.system.malloc import keep_freed_memory
 
 
-class Sides:
-    """Both processes; they start when the first stage needs them.
+class Workers:
+    """The processes of this package and of torchvision, which start with the first stage.
 
-    In stages of training ours keeps freed memory, as `ssd train` does, and torchvision's does not, since nothing of it
-    would; unless `same_allocator` says that it shall.
+    In training stages this package's process keeps freed memory, as `ssd train` does; torchvision's does so only with
+    `same_allocator`.
     """
 
-    def __init__(self, bench: Bench, *, same_allocator: bool = False) -> None:
-        self._bench, self._same_allocator = bench, same_allocator
-        self._sides: list[Side] = []
+    def __init__(self, fixtures: Fixtures, *, same_allocator: bool = False) -> None:
+        self._fixtures, self._same_allocator = fixtures, same_allocator
+        self._workers: list[Worker] = []
 
-    def __enter__(self) -> "Sides":
+    def __enter__(self) -> "Workers":
         return self
 
     def prepare(self, stage: str) -> tuple[Clock, Clock]:
-        """Make both ready; gives what times ours and theirs."""
-        if not self._sides:
-            self._sides.append(Side("ours", self._bench, keep_memory=True))
-            self._sides.append(Side("theirs", self._bench, keep_memory=self._same_allocator))
-        ours, theirs = (side.prepare(stage) for side in self._sides)
+        """Prepare a stage in both; returns the clocks of ours and theirs."""
+        if not self._workers:
+            self._workers.append(Worker("ours", self._fixtures, keep_memory=True))
+            self._workers.append(Worker("theirs", self._fixtures, keep_memory=self._same_allocator))
+        ours, theirs = (side.prepare(stage) for side in self._workers)
         return ours, theirs
 
     def __exit__(self, *_: object) -> None:
-        for side in self._sides:
+        for side in self._workers:
             side.close()
 
 
-class Side:
-    """The process of one side, `ours` or `theirs`; it lives until `close`."""
+class Worker:
+    """The process of `ours` or `theirs`, which runs until `close`."""
 
-    def __init__(self, name: str, bench: Bench, *, keep_memory: bool) -> None:
+    def __init__(self, name: str, fixtures: Fixtures, *, keep_memory: bool) -> None:
         self.name = name
-        self._jpeg = bench.weights.with_name(f"{name}.jpg")
-        self._jpeg.write_bytes(bench.jpeg)
+        self._jpeg = fixtures.weights.with_name(f"{name}.jpg")
+        self._jpeg.write_bytes(fixtures.jpeg)
         facts = {
             "side": name,
-            "device": str(bench.device),
+            "device": str(fixtures.device),
             "jpeg": str(self._jpeg),
-            "weights": str(bench.weights),
-            "sizes": dataclasses.asdict(bench.sizes),
-            "compiled": bench.compiled,
+            "weights": str(fixtures.weights),
+            "sizes": dataclasses.asdict(fixtures.sizes),
+            "compiled": fixtures.compiled,
             "keep_memory": keep_memory,
             "threads": torch.get_num_threads(),
         }
         words = [sys.executable, "-m", "ssd.benchmark.worker", json.dumps(facts)]
-        here = Path(__file__).resolve().parents[2]  # a checkout need not be installed
-        self._errors = bench.weights.with_name(f"{name}.log").open("w+")
+        here = Path(__file__).resolve().parents[2]  # for a checkout that is not installed
+        self._errors = fixtures.weights.with_name(f"{name}.log").open("w+")
         self._process = subprocess.Popen(
             words, cwd=here, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
         )
 
     def prepare(self, stage: str) -> Clock:
-        """Make a stage ready, in place of the one before; gives what times it."""
+        """Prepare a stage in place of the previous one; returns its clock."""
         self._ask(f"stage {stage}")
         return lambda repeats: float(self._ask(f"time {repeats}"))
 
@@ -104,35 +104,35 @@ class Side:
 
 
 def main(text: str) -> None:
-    """Answer until the questions end."""
-    # Libraries may print; what they print must not be taken for an answer.
+    """Answer until the input ends."""
+    # The output of libraries must not be taken for an answer.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     facts = json.loads(text)
     torch.set_num_threads(facts["threads"])
-    bench = Bench(
+    fixtures = Fixtures(
         torch.device(facts["device"]),
         Path(facts["jpeg"]).read_bytes(),
         Path(facts["weights"]),
         Sizes(**facts["sizes"]),
         facts["compiled"],
     )
-    _answer(bench, facts["side"], facts["keep_memory"], answers)
+    _answer(fixtures, facts["side"], facts["keep_memory"], answers)
 
 
-def _answer(bench: Bench, side: str, keep_memory: bool, answers: TextIO) -> None:
+def _answer(fixtures: Fixtures, side: str, keep_memory: bool, answers: TextIO) -> None:
     ready: Clock | None = None
     for line in sys.stdin:
         word, what = line.split()
         answer = None
         if word == "stage":
-            ready = None  # its networks go before the next ones come
-            contest = CONTESTS[what](bench)
-            if keep_memory and contest.training:
+            ready = None  # frees its networks before the next ones are built
+            comparison = COMPARISONS[what](fixtures)
+            if keep_memory and comparison.training:
                 keep_freed_memory()
-            call = contest.ours if side == "ours" else contest.theirs
-            ready = clock(call, bench.device, one_core=contest.one_core)
-            del contest, call
+            call = comparison.ours if side == "ours" else comparison.theirs
+            ready = clock(call, fixtures.device, one_core=comparison.one_core)
+            del comparison, call
         else:
             assert ready is not None, "a stage comes first"
             answer = ready(int(what))

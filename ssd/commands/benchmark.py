@@ -60,9 +60,9 @@ def main(argv: list[str] | None = None) -> int:
     names = args.only or [*STAGES, *([] if args.quick else [MEMORY])]
     pairs = args.pairs or (3 if args.quick else None)
     stages = [name for name in names if name != MEMORY]
-    with prepared(args.device, args.image, compiled=args.compile) as bench:
+    with prepared(args.device, args.image, compiled=args.compile) as fixtures:
         facts = runner.run(
-            bench,
+            fixtures,
             stages,
             pairs,
             with_memory=MEMORY in names,

@@ -1,1 +1,1 @@
-"""Detections against ground truth: one pass over a data set, figures, texts and the page."""
+"""Evaluation of a detector on a data set: metrics, texts and the page."""

@@ -18,19 +18,19 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClassMap:
-    """Which class of the data each class of the detector is, by name."""
+    """The correspondence between the classes of a detector and of a data set, by name."""
 
-    to_data: Int[np.ndarray, "C"]  # the data's label of each of the detector's, -1 for none
-    to_detector: Int[np.ndarray, "C2"]  # the other way round
-    missing: tuple[str, ...]  # in the data, unknown to the detector: never found, so their AP is 0
-    unused: tuple[str, ...]  # known to the detector, not in the data: what is found of them is dropped
+    to_data: Int[np.ndarray, "C"]  # the data's label for each of the detector's, -1 for none
+    to_detector: Int[np.ndarray, "C2"]  # the detector's label for each of the data's, -1 for none
+    missing: tuple[str, ...]  # classes of the data unknown to the detector: never found, so their AP is 0
+    unused: tuple[str, ...]  # classes of the detector that are not in the data: their detections are dropped
 
 
 def match_classes(detector_names: Sequence[str], data_names: Sequence[str]) -> ClassMap:
-    """Pair the classes of a detector and a data set by name; differences are logged.
+    """Pair the classes of a detector and a data set by name, and log the differences.
 
     Raises:
-        EvaluationError: they have no class in common.
+        EvaluationError: no class is in both.
     """
     missing = tuple(name for name in data_names if name not in detector_names)
     unused = tuple(name for name in detector_names if name not in data_names)
@@ -49,7 +49,7 @@ def match_classes(detector_names: Sequence[str], data_names: Sequence[str]) -> C
 
 
 def make_targets(samples: Sequence[Sample], classes: ClassMap) -> Targets:
-    """The objects of a batch as the loss sees them, in the detector's labels; classes it lacks are left out."""
+    """The objects of a batch for the loss, with the detector's labels; classes it lacks are left out."""
     boxes, labels, crowd = [], [], []
     for sample in samples:
         height, width = sample.image.shape[:2]

@@ -1,4 +1,4 @@
-"""A detector, a data set and metrics: figures and loss in one pass over the images, on one process or many."""
+"""Evaluates a detector on a data set in one pass over the images, with one process or many."""
 
 import contextlib
 import dataclasses
@@ -26,9 +26,9 @@ Loss = Callable[[Predictions, Targets], dict[str, float]]
 
 @runtime_checkable
 class EvaluatedDetector(Protocol):
-    """What is asked of a detector; `ssd.inference.detector.Detector` is one.
+    """The interface of a detector in an evaluation; `ssd.inference.detector.Detector` has it.
 
-    What passes from step to step is the detector's affair, unless there is a loss: that is computed from `Predictions`.
+    The values passed between its methods may have any type, but a loss requires `Predictions`.
     """
 
     @property
@@ -42,12 +42,12 @@ class EvaluatedDetector(Protocol):
         """Run the network."""
 
     def postprocess(self, predictions: Any, rules: Postprocessing | None = None) -> BatchDetections:
-        """Choose the detections; without `rules` by the detector's own."""
+        """Select the detections, by `rules` or by the detector's own."""
 
 
 @runtime_checkable
 class EvaluatedData(Protocol):
-    """What is asked of a data set; `ssd.data.Dataset` is one."""
+    """The interface of a data set in an evaluation; `ssd.data.Dataset` has it."""
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -63,11 +63,11 @@ class EvaluatedData(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation came to."""
+    """The result of an evaluation."""
 
     metrics: dict[str, Any]  # figures of the first metric
-    by_metric: dict[str, dict[str, Any]]  # figures of all, under their names
-    loss: dict[str, float] | None  # each part, mean over the images
+    by_metric: dict[str, dict[str, Any]]  # figures of all metrics, by name
+    loss: dict[str, float] | None  # mean of each part over the images
     images: int
     seconds: float  # from the first image to the last detection, on the slowest process
     dropped: int  # detections of classes that the data does not have
@@ -76,13 +76,13 @@ class Evaluation:
 
     @property
     def images_per_second(self) -> float:
-        """Images through decoding, network and post-processing; the time for the figures is not in it."""
+        """Images per second through decoding, network and post-processing, without the metrics."""
         return self.images / max(self.seconds, 1e-9)
 
 
 @dataclass
 class _Share:
-    """What one process contributes; it travels to the others whatever happened, so that none waits in vain."""
+    """The results of one process; they are sent to the others even after an error, so that none waits forever."""
 
     found: list[tuple[int | str, ImageDetections]] = field(default_factory=list)
     losses: dict[str, float] = field(default_factory=dict)  # sums over images
@@ -104,14 +104,14 @@ def evaluate(
     stop: Callable[[], bool] | None = None,
     progress: bool = True,
 ) -> Evaluation | None:
-    """Detect in every image once, by `rules` or by the detector's own, and hand the detections to the metrics.
+    """Detect objects in every image, by `rules` or by the detector's own, and pass the detections to the metrics.
 
-    Each of n processes takes every nth image; what they found is gathered by image id, rank 0 computes the figures
-    and all get them. `loss` is called with each batch's predictions and objects, whose labels are the detector's.
-    None when `stop` said so on any process: figures of half the data would only mislead.
+    Each of n processes takes every nth image; the detections are gathered by image id, rank 0 computes the figures and
+    all get them. `loss` is called with the predictions and the objects of each batch, with the detector's labels.
+    Returns None if `stop` returned true on any process, since figures of a part of the data would mislead.
 
     Raises:
-        EvaluationError: no class in common, detections that are not finite, or a metric that fails its self-test.
+        EvaluationError: no class in common, detections that are not finite, or a metric that fails its sanity check.
     """
     classes = match_classes(detector.class_names, dataset.class_names)
     metrics = (metric, *more)
@@ -151,7 +151,7 @@ def _work_through(
     loss: Loss | None,
     stop: Callable[[], bool] | None,
 ) -> _Share:
-    """Detect in the images of this process; a problem is part of the answer."""
+    """Detect in the images of this process; an error is part of the result."""
     share, start = _Share(), time.perf_counter()
     try:
         for samples, images in batches:
@@ -174,7 +174,7 @@ def _work_through(
 def _batches(
     detector: EvaluatedDetector, dataset: EvaluatedData, indices: Sequence[int], batch_size: int, workers: int
 ) -> Generator[tuple[list[Sample], Any], None, None]:
-    """Decode and resize in threads, a few batches ahead of the network; OpenCV lets other threads run meanwhile."""
+    """Decode and resize in threads, a few batches ahead of the network; OpenCV releases the GIL."""
 
     def prepare(chosen: Sequence[int]) -> tuple[list[Sample], Any]:
         samples = [dataset.load(index) for index in chosen]
@@ -198,7 +198,7 @@ def _batches(
 
 
 def _keep(share: _Share, samples: Sequence[Sample], images: Sequence[ImageDetections], classes: ClassMap) -> None:
-    """Bring the detections of a batch to pixels and to the data's classes. The metrics refuse a NaN."""
+    """Convert the detections of a batch to pixels and to the data's classes. The metrics refuse NaN."""
     for sample, found in zip(samples, images, strict=True):
         labels = classes.to_data[found.labels]
         kept = labels >= 0
@@ -208,7 +208,7 @@ def _keep(share: _Share, samples: Sequence[Sample], images: Sequence[ImageDetect
 
 
 def _figures(metrics: Sequence[Metric], shares: Sequence[_Share]) -> dict[str, dict[str, Any]]:
-    """Compute on rank 0, and tell the others what came out, be it an error."""
+    """Compute the figures on rank 0, and send them, or an error, to the others."""
     figures: dict[str, dict[str, Any]] = {}
     error: SSDError | None = None
     if distributed.rank() == 0:

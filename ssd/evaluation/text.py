@@ -1,4 +1,4 @@
-"""What the `eval` command prints, and what it writes."""
+"""An evaluation as text and as plain JSON types."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ _SUMMARIES = {
 
 
 def as_text(evaluation: "Evaluation", dataset: "Dataset", weights: str) -> str:
-    """Tables of classes and of mistakes, the figures over all classes, and what they were measured on."""
+    """Tables of classes and of mistakes, the figures over all classes, and the data they were measured on."""
     figures = {name: evaluation.by_metric[name] for name in _SUMMARIES if name in evaluation.by_metric}
     parts = [
         f"{weights} on {dataset.name}, split {dataset.split}: {evaluation.images} images",
@@ -42,7 +42,7 @@ def as_text(evaluation: "Evaluation", dataset: "Dataset", weights: str) -> str:
 
 
 def as_dict(evaluation: "Evaluation", dataset: "Dataset", detector: "Detector", weights: str) -> dict[str, Any]:
-    """All of it in plain JSON types, with what someone needs to repeat it."""
+    """The evaluation in plain JSON types, with the facts needed to repeat it."""
     from ssd.evaluation.metrics.accumulator import annotation_hash
     from ssd.system.environment import environment
 
@@ -66,7 +66,7 @@ def as_dict(evaluation: "Evaluation", dataset: "Dataset", detector: "Detector", 
 
 
 def figure_table(by_metric: dict[str, dict[str, Any]]) -> str:
-    """One row a class, in the order of the data, and their mean; `n/a` where a class has no objects."""
+    """One row per class, in the order of the data, and the mean; `n/a` where a class has no objects."""
     columns = [column for column in _COLUMNS if column[1] in by_metric]
     first = next(iter(by_metric.values()))
     rows = [["class", "objects", *(heading for heading, _, _ in columns)]]
@@ -84,7 +84,7 @@ def summary_line(metric: str, figures: dict[str, Any]) -> str:
 
 
 def error_table(errors: dict[str, Any]) -> str:
-    """What the mistakes are, and how much AP50 would rise without each kind."""
+    """The counts of each kind of mistake, and how much AP50 would rise without it."""
     rows = [["mistake", "count", "costs AP50"]]
     rows += [[kind, str(row["count"]), number(row["dAP"])] for kind, row in errors.items() if isinstance(row, dict)]
     return aligned(rows)

@@ -8,26 +8,26 @@ from ssd.benchmark.stage_names import STAGES
 from ssd.benchmark.timing import DisagreementError, UnavailableError
 
 
-def test_every_stage_has_a_contest():
-    assert list(stages.CONTESTS) == list(STAGES)
+def test_every_stage_has_a_comparison():
+    assert list(stages.COMPARISONS) == list(STAGES)
 
 
 @pytest.mark.parametrize(
     "name", ["decode", "network_fp32", "detect_fp32", "postprocess_typical", "postprocess_worst", "loss"]
 )
 def test_both_sides_agree(small, name):
-    assert stages.CONTESTS[name](small).check()
+    assert stages.COMPARISONS[name](small).check()
 
 
 def test_augmented_images_of_both_sides_are_whole(small):
-    assert "20 draws of each" in stages.CONTESTS["augmentation"](small).check()
+    assert "20 draws of each" in stages.COMPARISONS["augmentation"](small).check()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["network", "detect_bf16", "detect_batch8", "train_step", "train_step_best"])
 def test_both_sides_agree_in_the_precision_of_choice(small, name):
     try:
-        assert stages.CONTESTS[name](small).check()
+        assert stages.COMPARISONS[name](small).check()
     except UnavailableError as reason:
         pytest.skip(str(reason))
 
@@ -35,13 +35,13 @@ def test_both_sides_agree_in_the_precision_of_choice(small, name):
 def test_other_weights_are_noticed(small):
     changed = dataclasses.replace(small)  # caches nothing yet
     with torch.no_grad():
-        changed.peer.backbone.features[0].weight.mul_(1.1)
+        changed.torchvision_model.backbone.features[0].weight.mul_(1.1)
     with pytest.raises(DisagreementError):
-        stages.CONTESTS["network_fp32"](changed).check()
+        stages.COMPARISONS["network_fp32"](changed).check()
 
 
 def test_another_loss_is_noticed(small):
     changed = dataclasses.replace(small)
-    changed.peer.neg_to_pos_ratio = 2.0
+    changed.torchvision_model.neg_to_pos_ratio = 2.0
     with pytest.raises(DisagreementError):
-        stages.CONTESTS["loss"](changed).check()
+        stages.COMPARISONS["loss"](changed).check()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ssd.benchmark import timing
-from ssd.benchmark.timing import Timing, clock, hold
+from ssd.benchmark.timing import Timing, clock, time_in_turns
 
 CPU = torch.device("cpu")
 
@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 def test_the_sides_take_turns_and_who_begins_alternates(monkeypatch):
     monkeypatch.setattr(timing, "_LEAST_SECONDS", 0)
     calls = []
-    took = hold(clock(lambda: calls.append("o"), CPU), clock(lambda: calls.append("t"), CPU), 3)
+    took = time_in_turns(clock(lambda: calls.append("o"), CPU), clock(lambda: calls.append("t"), CPU), 3)
     warm_up = "oott"
     assert "".join(calls) == warm_up + "ot" + "to" + "ot"
     assert len(took.ours) == len(took.theirs) == 3
@@ -23,7 +23,7 @@ def test_short_calls_are_repeated_and_the_time_is_of_one(monkeypatch):
     ticks = iter(range(10**6))
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(ticks) / 1000)  # every look at it costs 1 ms
     calls = []
-    took = hold(clock(lambda: calls.append(0), CPU), clock(lambda: None, CPU), 2)
+    took = time_in_turns(clock(lambda: calls.append(0), CPU), clock(lambda: None, CPU), 2)
     assert len(calls) == 2 + 2 * 50
     assert took.ours == pytest.approx((1 / 50, 1 / 50))
 

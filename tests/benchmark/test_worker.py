@@ -4,16 +4,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssd.benchmark.fixtures import Bench
+from ssd.benchmark.fixtures import Fixtures
 from ssd.benchmark.timing import clock
-from ssd.benchmark.worker import Side, Sides
+from ssd.benchmark.worker import Worker, Workers
 from ssd.errors import SSDError
 
 CPU = torch.device("cpu")
 
 
 def test_each_side_answers_from_a_process_of_its_own(small):
-    with contextlib.closing(Side("theirs", small, keep_memory=True)) as side:
+    with contextlib.closing(Worker("theirs", small, keep_memory=True)) as side:
         for stage in ("loss", "coco_eval"):
             if stage == "coco_eval":
                 pytest.importorskip("faster_coco_eval", reason="needs the extra fast-eval")
@@ -24,13 +24,15 @@ def test_each_side_answers_from_a_process_of_its_own(small):
 
 def test_torchvisions_process_keeps_no_memory_unless_told_to(monkeypatch):
     started = []
-    monkeypatch.setattr(Side, "__init__", lambda self, name, bench, keep_memory: started.append((name, keep_memory)))
-    monkeypatch.setattr(Side, "prepare", lambda self, stage: clock(str, CPU))
-    monkeypatch.setattr(Side, "close", lambda self: started.append("closed"))
-    with Sides(Bench(CPU, b"", Path())) as sides:
-        sides.prepare("loss")
-        sides.prepare("train_step")
+    monkeypatch.setattr(
+        Worker, "__init__", lambda self, name, fixtures, keep_memory: started.append((name, keep_memory))
+    )
+    monkeypatch.setattr(Worker, "prepare", lambda self, stage: clock(str, CPU))
+    monkeypatch.setattr(Worker, "close", lambda self: started.append("closed"))
+    with Workers(Fixtures(CPU, b"", Path())) as workers:
+        workers.prepare("loss")
+        workers.prepare("train_step")
     assert started == [("ours", True), ("theirs", False), "closed", "closed"]
-    with Sides(Bench(CPU, b"", Path()), same_allocator=True) as sides:
-        sides.prepare("loss")
+    with Workers(Fixtures(CPU, b"", Path()), same_allocator=True) as workers:
+        workers.prepare("loss")
     assert started[4:6] == [("ours", True), ("theirs", True)]

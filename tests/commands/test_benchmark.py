@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from ssd.benchmark import fixtures, stages, timing
-from ssd.benchmark.fixtures import Bench
+from ssd.benchmark.fixtures import Fixtures
 from ssd.benchmark.stage_names import STAGES
-from ssd.benchmark.timing import Contest, DisagreementError, UnavailableError, clock
-from ssd.benchmark.worker import Sides
+from ssd.benchmark.timing import Comparison, DisagreementError, UnavailableError, clock
+from ssd.benchmark.worker import Workers
 from ssd.commands.benchmark import main
 
 CPU = torch.device("cpu")
@@ -28,12 +28,12 @@ def made_up(monkeypatch):
         raise UnavailableError("no such thing here")
 
     monkeypatch.setattr(timing, "_LEAST_SECONDS", 0)
-    monkeypatch.setitem(stages.CONTESTS, "decode", lambda _: Contest(str, str, lambda: "equal"))
-    monkeypatch.setitem(stages.CONTESTS, "network", lambda _: Contest(pytest.fail, pytest.fail, differ))
-    monkeypatch.setitem(stages.CONTESTS, "coco_eval", missing)
-    fake = Bench(CPU, b"", Path())
+    monkeypatch.setitem(stages.COMPARISONS, "decode", lambda _: Comparison(str, str, lambda: "equal"))
+    monkeypatch.setitem(stages.COMPARISONS, "network", lambda _: Comparison(pytest.fail, pytest.fail, differ))
+    monkeypatch.setitem(stages.COMPARISONS, "coco_eval", missing)
+    fake = Fixtures(CPU, b"", Path())
     monkeypatch.setattr(fixtures, "prepared", lambda device, image, compiled: contextlib.nullcontext(fake))
-    monkeypatch.setattr(Sides, "prepare", lambda self, stage: (clock(str, CPU), clock(str, CPU)))
+    monkeypatch.setattr(Workers, "prepare", lambda self, stage: (clock(str, CPU), clock(str, CPU)))
 
 
 def test_json_holds_stages_skipped_failed_memory_and_machine(made_up, tmp_path, capsys):

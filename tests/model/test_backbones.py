@@ -22,11 +22,11 @@ needs_timm = pytest.mark.skipif(
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "alexnet"])
 def test_levels_are_what_the_library_computes_there(name: str) -> None:
     torch.manual_seed(0)
-    peer = torchvision.models.get_model(name).eval()
+    baseline = torchvision.models.get_model(name).eval()
     ours = backbones.backbone(name, 96).eval()
-    state = {key.removeprefix("features."): value for key, value in peer.state_dict().items()}
+    state = {key.removeprefix("features."): value for key, value in baseline.state_dict().items()}
     ours.load_state_dict({key: state[key] for key in ours.state_dict()})
-    nodes = create_feature_extractor(peer, list(backbones.TORCHVISION[name].taps))
+    nodes = create_feature_extractor(baseline, list(backbones.TORCHVISION[name].taps))
     images = torch.randn(1, 3, 96, 96)
     with torch.no_grad():
         for level, theirs in zip(ours(images), nodes(images).values(), strict=True):

@@ -47,16 +47,16 @@ def test_the_surgery_is_the_papers() -> None:
 
 
 def test_convolutions_equal_torchvisions_vgg16_with_the_same_weights() -> None:
-    peer = torchvision.models.vgg16(weights=None).features.eval()
+    baseline = torchvision.models.vgg16(weights=None).features.eval()
     ours = VGG()
-    theirs = [layer for layer in peer if isinstance(layer, nn.Conv2d)]
+    theirs = [layer for layer in baseline if isinstance(layer, nn.Conv2d)]
     mine = [layer for name, layer in ours.named_children() if name.startswith("conv")][:13]
     for to, source in zip(mine, theirs, strict=True):
         to.load_state_dict(source.state_dict())
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         conv4_3, _ = ours(images)
-        assert torch.equal(conv4_3, peer[:23](images))
+        assert torch.equal(conv4_3, baseline[:23](images))
 
 
 def test_the_norm_touches_the_heads_branch_alone() -> None:

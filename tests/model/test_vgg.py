@@ -46,19 +46,19 @@ def test_configuration_c_looks_at_one_pixel_in_the_last_convolution_of_stages_3_
 @pytest.fixture(scope="module")
 def whole() -> tuple[nn.Sequential, nn.Module]:
     """Ours and torchvision's VGG16 on the same memory: 553 MB need not lie there twice."""
-    peer = torchvision.models.vgg16(weights=None, init_weights=False).eval()
+    baseline = torchvision.models.vgg16(weights=None, init_weights=False).eval()
     with torch.device("meta"):
         ours = vgg.classifier("vgg16").eval()
-    state = dict(zip(ours.state_dict(), peer.state_dict().values(), strict=True))
+    state = dict(zip(ours.state_dict(), baseline.state_dict().values(), strict=True))
     ours.load_state_dict(state, assign=True)
-    return ours, peer
+    return ours, baseline
 
 
 def test_the_whole_network_equals_torchvisions_to_the_last_bit(whole: tuple[nn.Sequential, nn.Module]) -> None:
-    ours, peer = whole
+    ours, baseline = whole
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        assert torch.equal(ours(images), peer(images))
+        assert torch.equal(ours(images), baseline(images))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The sections of the check, in their order."""
+"""The sections of the GPU check, in order."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ SPEED = (
 
 
 def chosen_sections(part: str, only: Sequence[str] | None = None) -> list[Section]:
-    """The sections of `part` (check, speed, all), or those of them that `only` names.
+    """The sections of `part` (check, speed, all), or those of them named in `only`.
 
     Raises:
         ArgumentError: there is no section of that name.

@@ -1,4 +1,4 @@
-"""The device gives what the CPU gives, waits for nothing in secret, and goes on bit for bit after a resume."""
+"""Checks that a GPU gives the results of the CPU, has no hidden waits, and resumes training bit for bit."""
 
 import os
 import platform
@@ -28,7 +28,7 @@ _ROOT = Path(__file__).resolve().parents[3]
 
 
 def facts(setup: Setup) -> dict[str, Any]:
-    """The machine, and its two ceilings: copying memory, and products of bf16 matrices."""
+    """The machine, and its measured limits: memory bandwidth and the rate of bf16 matrix products."""
     found: dict[str, Any] = {"torch": torch.__version__, "torchvision": torchvision.__version__}
     found |= {"python": platform.python_version(), "cores": os.cpu_count(), "git": environment()["git_commit"]}
     if setup.device.type == "cuda":
@@ -42,7 +42,7 @@ def facts(setup: Setup) -> dict[str, Any]:
 
 
 def tests(setup: Setup) -> dict[str, Any]:
-    """The suite's own tests that are marked `gpu`."""
+    """The tests of the suite that are marked `gpu`."""
     if setup.device.type != "cuda":
         raise SkippedError("the tests marked gpu need a CUDA device")
     folders = [_ROOT / "tests" / "multibox", _ROOT / "tests" / "inference" / "test_detector.py"]
@@ -57,7 +57,7 @@ def tests(setup: Setup) -> dict[str, Any]:
 
 
 def matching_and_loss(setup: Setup) -> dict[str, Any]:
-    """Matches of equal index, loss within 1e-5, gradients within 1e-4, in float32."""
+    """Check for equal matches, losses within 1e-5 and gradients within 1e-4, in float32."""
     images = 2 if setup.tiny else 8
     targets, host = setup.targets(images), setup.predictions(images, worst=True)
     sides = [_loss_on(torch.device("cpu"), setup, targets, host), _loss_on(setup.device, setup, targets, host)]
@@ -79,7 +79,7 @@ def _loss_on(device: torch.device, setup: Setup, targets: Targets, host: Predict
 
 
 def postprocessing(setup: Setup) -> dict[str, Any]:
-    """Equal counts and labels, boxes and scores within 1e-5, of trained and untrained networks, voting or not."""
+    """Check for equal counts and labels, boxes and scores within 1e-5, with and without box voting."""
     unfinished = {}
     for worst in (False, True):
         host = setup.predictions(2 if setup.tiny else 8, worst=worst)
@@ -99,7 +99,7 @@ def postprocessing(setup: Setup) -> dict[str, Any]:
 
 
 def detection(setup: Setup) -> dict[str, Any]:
-    """`detect` in float32 within 0.1 pixel and 1e-4 of the CPU; how far the shorter formats are from it."""
+    """Check `detect` in float32 against the CPU (0.1 pixel, score 1e-4), and measure the lower precisions' distance."""
     images = [np.asarray(image.permute(1, 2, 0)) for image in setup.pixels(2 if setup.tiny else 8)]
     host = Detector(NetworkPipeline(setup.network, setup.settings, device="cpu", precision="fp32", backend="torch"))
     wanted = host.predict(host.preprocess(images))
@@ -124,7 +124,7 @@ def detection(setup: Setup) -> dict[str, Any]:
 
 
 def no_waiting(setup: Setup) -> dict[str, Any]:
-    """Neither a training step nor a batch of detections makes the host wait before its result is asked for."""
+    """Check that the host waits for the device only when it reads results, in training and in detection."""
     step = setup.train_step(setup.device, torch.bfloat16)
     pixels, targets = setup.pixels(4).to(setup.device), setup.targets(4).to(setup.device)
     one_step(step, pixels, targets, 1)  # the first call allocates and tunes
@@ -143,13 +143,13 @@ def no_waiting(setup: Setup) -> dict[str, Any]:
 
 
 def fifty_steps(setup: Setup) -> dict[str, Any]:
-    """The same batches on CPU and device, in float32: losses within 1e-3 for ten steps; the rest is recorded."""
+    """Train on the same batches on both devices in float32: losses must agree within 1e-3 for ten steps."""
     count = 3 if setup.tiny else 50
     images = 2 if setup.tiny else 4
     curves = []
     with ieee_fp32():
         for device in (torch.device("cpu"), setup.device):
-            small = Setup(device, tiny=True)  # a demo's network: a large one would take the CPU minutes
+            small = Setup(device, tiny=True)  # the demo's network, since a large one takes minutes on the CPU
             step = small.train_step(device, torch.float32)
             pixels = [small.pixels(images, seed) for seed in range(count)]
             losses = [one_step(step, part, small.targets(images, seed), seed + 1) for seed, part in enumerate(pixels)]
@@ -160,7 +160,7 @@ def fifty_steps(setup: Setup) -> dict[str, Any]:
 
 
 def resume(setup: Setup) -> dict[str, Any]:
-    """Three steps, saved, loaded, and three more are six steps, bit for bit, with deterministic algorithms."""
+    """Check that three steps, a resume and three more steps equal six steps, bit for bit, if deterministic."""
     figures = {}
     for deterministic in (True, False):
         same = _resumed_equals(setup, deterministic)
@@ -191,12 +191,12 @@ def _resumed_equals(setup: Setup, deterministic: bool) -> bool:
 
 
 def _parts(step: TrainStep) -> tuple[Any, ...]:
-    """What a run's state holds of a step."""
+    """The parts of a training step that are in a run's state."""
     return step.network, step.optimizer, step.average.network
 
 
 def _copy(value: Any) -> Any:
-    """A state that later steps do not change."""
+    """A copy of a state, which later steps do not change."""
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Sections that run one after another against a deadline; what one finds is on disk before the next begins."""
+"""Sections that run one after another before a deadline; each result is written before the next section starts."""
 
 import json
 import time
@@ -13,21 +13,21 @@ from ssd.system.files import write_atomic
 
 
 class SkippedError(Exception):
-    """This section has nothing to do on this machine; the text says why."""
+    """This section does not apply to this machine; the text gives the reason."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the check. `run` returns figures, or raises what is wrong."""
+    """One part of the check. `run` returns figures or raises an error."""
 
     name: str
-    seconds: float  # that it takes on an H200, roughly: it is left out where less time remains
+    seconds: float  # rough duration on an H200; a section is left out if less time remains
     run: Callable[[Setup], dict[str, Any]]
 
 
 @dataclass
 class Outcome:
-    """What became of a section: ok, failed, skipped or out of time."""
+    """The result of a section: ok, failed, skipped or out of time."""
 
     name: str
     state: str
@@ -39,9 +39,9 @@ class Outcome:
 def run_sections(
     sections: Sequence[Section], setup: Setup, *, deadline: float, out: Path, say: Callable[[str], None]
 ) -> list[Outcome]:
-    """Run what fits before `deadline` (of `time.monotonic`); rewrite `out` after every section.
+    """Run the sections that fit before `deadline` (of `time.monotonic`); rewrite `out` after each.
 
-    A section that fails is noted with its traceback and the others still run.
+    The outcome of a failed section has its traceback, and the others still run.
     """
     outcomes: list[Outcome] = []
     for section in sections:
@@ -67,7 +67,7 @@ def _run(section: Section, setup: Setup, deadline: float) -> Outcome:
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """All figures, a line each."""
+    """All figures, one per line."""
     lines = []
     for outcome in outcomes:
         lines.append(f"{outcome.name} ({outcome.state}, {outcome.seconds:.1f} s)")

@@ -1,4 +1,4 @@
-"""What all sections share: the device, sizes, networks with random weights, made-up targets and images."""
+"""The inputs of all sections: the device, sizes, networks with random weights, synthetic targets and images."""
 
 import contextlib
 import functools
@@ -25,7 +25,7 @@ from ssd.training.step import TrainStep
 
 @dataclass(frozen=True)
 class Setup:
-    """The device and how much of everything; `tiny` is for the CPU, to try the check itself."""
+    """The device and the sizes; `tiny` is for tests of the check on a CPU."""
 
     device: torch.device
     tiny: bool = False
@@ -37,7 +37,7 @@ class Setup:
 
     @property
     def calls(self) -> int:
-        """Calls of which a median is taken."""
+        """Number of calls for a median."""
         return 2 if self.tiny else 20
 
     @functools.cached_property
@@ -50,21 +50,21 @@ class Setup:
 
     @functools.cached_property
     def network(self) -> SSD:
-        """Random weights, on the CPU."""
+        """A network with random weights, on the CPU."""
         torch.manual_seed(0)
         return from_settings(self.settings).eval()
 
     @functools.cached_property
     def default_boxes(self) -> Float[Tensor, "K 4"]:
-        """On the CPU."""
+        """The default boxes, on the CPU."""
         return default_boxes(self.settings.boxes)
 
     def generator(self, seed: int) -> torch.Generator:
-        """Random numbers that are the same on every machine."""
+        """A random generator with the same numbers on every machine."""
         return torch.Generator().manual_seed(seed)
 
     def targets(self, images: int, seed: int = 0) -> Targets:
-        """Seven objects an image."""
+        """Targets with seven objects per image."""
         generator = self.generator(seed)
         corners = torch.rand(images, 7, 2, 2, generator=generator)
         boxes = torch.cat([corners.amin(2), corners.amax(2) + 0.02], dim=-1).clamp(max=1)
@@ -73,13 +73,13 @@ class Setup:
         return Targets(boxes, labels, flags, ~flags)
 
     def pixels(self, images: int, seed: int = 0) -> UInt8[Tensor, "B 3 S S"]:
-        """Noise in blocks, never zeros: zeros cost a chip less power, and so less time."""
+        """Images of noise in blocks; zeros would need less power, and so less time."""
         side = self.settings.network.input_size
         small = torch.randint(0, 256, (images, 3, side // 4, side // 4), generator=self.generator(seed))
         return small.repeat_interleave(4, 2).repeat_interleave(4, 3)[..., :side, :side].to(torch.uint8)
 
     def predictions(self, images: int, *, worst: bool, seed: int = 0) -> Predictions:
-        """Of an untrained network (`worst`), or mostly background with some hundred guesses, as of a trained one."""
+        """Predictions of an untrained network (`worst`), or of a trained one: mostly background."""
         generator, count = self.generator(seed), len(self.default_boxes)
         logits = torch.randn(images, count, self.settings.num_classes + 1, generator=generator)
         if not worst:
@@ -90,7 +90,7 @@ class Setup:
         return Predictions(torch.randn(images, count, 4, generator=generator) * 0.3, logits)
 
     def jpegs(self, count: int) -> list[bytes]:
-        """Drawn images of 640 x 480 as files in memory; tiny: 160 x 160."""
+        """Synthetic images of 640 x 480 pixels as JPEG bytes; tiny: 160 x 160."""
         side = 160 if self.tiny else 640
         data, files = shapes("val", count, side), []
         for record in data.records:
@@ -101,7 +101,7 @@ class Setup:
         return files
 
     def train_step(self, device: torch.device, dtype: torch.dtype, *, lr: float = 1e-3, frozen: int = 0) -> TrainStep:
-        """A training step with weights of its own, the same at every call."""
+        """A training step with its own copy of the same weights."""
         torch.manual_seed(0)
         network = from_settings(self.settings).to(device).to(memory_format=torch.channels_last)
         for name, parameter in network.named_parameters():
@@ -125,7 +125,7 @@ class Setup:
         return step
 
     def milliseconds(self, call: Callable[[], object]) -> float:
-        """Median of the device's own clock, from idle to the last kernel; on the CPU of the wall clock."""
+        """Median duration by the device's clock, from idle to the last kernel; on the CPU by the wall clock."""
         call()
         times: list[float] = []
         for _ in range(self.calls):
@@ -146,7 +146,7 @@ class Setup:
 
 @contextlib.contextmanager
 def ieee_fp32() -> Iterator[None]:
-    """Products and convolutions of float32 without TF32, whose mantissa has 10 bits: for comparisons with the CPU."""
+    """Compute float32 products and convolutions without TF32 (10-bit mantissa), for comparisons with the CPU."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:
@@ -157,7 +157,7 @@ def ieee_fp32() -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_hidden_wait(device: torch.device) -> Iterator[None]:
-    """Make every operation an error that lets the host wait for the device; elsewhere nothing."""
+    """Raise an error for every operation that makes the host wait for a CUDA device."""
     if device.type != "cuda":
         yield
         return
@@ -170,7 +170,7 @@ def no_hidden_wait(device: torch.device) -> Iterator[None]:
 
 
 def one_step(step: TrainStep, pixels: Tensor, targets: Targets, updates: int) -> Tensor:
-    """Forward, match, loss, backward, update; gives the loss, on the device."""
+    """Forward, match, loss, backward, update; returns the loss, on the device."""
     images, objects = step.to_device(pixels, targets)
     losses = step.loss(step.forward(images), objects, step.match(objects))
     step.backward(losses)

@@ -1,4 +1,4 @@
-"""How fast the device is: network, post-processing, images to detections, training, beside torchvision's SSD300."""
+"""Timings of a GPU: network, post-processing, images to detections, training, compared with torchvision's SSD300."""
 
 import contextlib
 import time
@@ -27,7 +27,7 @@ _GFLOP_91 = 69.7  # of SSD300 with 91 columns, an image
 
 
 def network(setup: Setup) -> dict[str, Any]:
-    """The network alone, in every format, beside torchvision's in its own."""
+    """The network alone, in every format, compared with torchvision's in its default format."""
     figures: dict[str, Any] = {}
     for name, dtype, graph in _formats(setup):
         ours = setup.network.to(setup.device, dtype).to(memory_format=torch.channels_last)
@@ -102,19 +102,19 @@ def postprocessing(setup: Setup) -> dict[str, Any]:
 
 
 def detection(setup: Setup) -> dict[str, Any]:
-    """JPEG files in memory to detections on the host, by the wall clock, beside torchvision's."""
+    """JPEG bytes to detections on the host, by the wall clock, compared with torchvision."""
     figures: dict[str, Any] = {}
     files = setup.jpegs(2 if setup.tiny else 64)
     detector = Detector(NetworkPipeline(setup.network, setup.settings, device=str(setup.device), backend="torch"))
     for batch in (1, len(files) // 2):
         figures[f"ours, batch {batch}: images/s"] = _wall(partial(detector.detect_batch, files, batch), len(files))
     if not setup.tiny:
-        peer = torchvision_baseline.new_model().to(setup.device).eval()
+        baseline = torchvision_baseline.new_model().to(setup.device).eval()
 
         @torch.inference_mode()
         def theirs() -> None:
             for file in files[:16]:
-                peer([torchvision_baseline.as_float(torchvision_baseline.decode(file)).to(setup.device)])
+                baseline([torchvision_baseline.as_float(torchvision_baseline.decode(file)).to(setup.device)])
 
         figures["torchvision, batch 1: images/s"] = _wall(theirs, 16)
     return figures
@@ -128,7 +128,7 @@ def _wall(call: Callable[[], object], images: int) -> float:
 
 
 def training(setup: Setup) -> dict[str, Any]:
-    """Whole steps on batches that lie on the device; peak memory of the card."""
+    """Whole training steps on batches on the device, and the peak GPU memory."""
     figures: dict[str, Any] = {}
     dtype = torch.bfloat16
     for batch in setup.batches[1:]:
@@ -147,7 +147,7 @@ def training(setup: Setup) -> dict[str, Any]:
 
 
 def loader(setup: Setup) -> dict[str, Any]:
-    """Augmented batches a second from drawn images, by workers: what feeds the device."""
+    """Augmented batches per second by number of workers."""
     figures: dict[str, Any] = {}
     data = shapes("train", 32 if setup.tiny else 1500, 96 if setup.tiny else 640)
     side = setup.settings.network.input_size
@@ -165,7 +165,7 @@ def loader(setup: Setup) -> dict[str, Any]:
 
 
 def nvjpeg(setup: Setup) -> dict[str, Any]:
-    """Whether the card decodes JPEGs, how fast, and how far its pixels are from the CPU's."""
+    """Whether the GPU decodes JPEGs, how fast, and how much its pixels differ from the CPU's."""
     if setup.device.type != "cuda":
         raise SkippedError("nvJPEG needs a CUDA device")
     files = [torch.frombuffer(bytearray(file), dtype=torch.uint8) for file in setup.jpegs(32)]
@@ -177,7 +177,7 @@ def nvjpeg(setup: Setup) -> dict[str, Any]:
 
 
 def compiled(setup: Setup) -> dict[str, Any]:
-    """torch.compile of the network at one batch size; its seconds of compilation are part of the price."""
+    """The compiled network at one batch size, and the seconds of its compilation."""
     if setup.device.type != "cuda":
         raise SkippedError("on a CPU, compiled steps were slower; see docs/lab-notes.md")
     ours = setup.network.to(setup.device, torch.bfloat16).to(memory_format=torch.channels_last)

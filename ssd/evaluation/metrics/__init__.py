@@ -1,1 +1,1 @@
-"""Ground truth and detections in, figures out. Nothing here knows a network, a config or a dataset class."""
+"""Metrics: figures from ground truth and detections, independent of networks, configs and dataset classes."""

@@ -1,4 +1,4 @@
-"""What every metric starts from: the records, and for each the detections that were handed in, checked once."""
+"""The basis of every metric: the records and their detections, checked once."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -13,15 +13,15 @@ from ssd.structures import ImageDetections, Record
 
 @runtime_checkable
 class Metric(Protocol):
-    """Takes the detections of one image at a time, then gives figures; a class without objects has the figure None."""
+    """Collects the detections image by image, then computes figures; a class without objects has the figure None."""
 
     @property
     def name(self) -> str:
-        """What the figures are filed under."""
+        """The name of the metric."""
 
     @property
     def headline(self) -> str:
-        """The figure that sums up the others: 1 is perfect."""
+        """The name of its main figure, which is 1 for perfect detections."""
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -31,10 +31,10 @@ class Metric(Protocol):
         """An empty metric of the same settings over other records."""
 
     def update(self, image_id: int | str, found: ImageDetections) -> None:
-        """Hand in everything that was found in one image, in pixels; an image without detections is handed in too."""
+        """Add the detections of one image, in pixels; required for an image without detections too."""
 
     def compute(self) -> dict[str, Any]:
-        """Figures in plain JSON types."""
+        """The figures, in plain JSON types."""
 
 
 class Collected:
@@ -53,8 +53,8 @@ class Collected:
         """Keep the detections of one image, in pixels.
 
         Raises:
-            EvaluationError: the image is unknown or was handed in before, a number is not finite, or a label is not
-                one of the classes. pycocotools would turn a NaN score into an AP of 1.0 without a word.
+            EvaluationError: the image is unknown or was added before, a number is not finite, or a label is not one
+                of the classes. pycocotools would silently turn a NaN score into an AP of 1.0.
         """
         place = f"detections of image {image_id!r}"
         if image_id not in self._known:
@@ -72,7 +72,7 @@ class Collected:
         self._found[image_id] = found
 
     def __iter__(self) -> Iterator[tuple[Record, ImageDetections]]:
-        """Go through the records in their order; it is an error if one was never handed in."""
+        """Yield the records in order with their detections; it is an error if an image was not added."""
         missing = [record.image_id for record in self.records if record.image_id not in self._found]
         if missing:
             problem = f"{len(missing)} of {len(self.records)} images were never handed in, first {missing[0]!r}"
@@ -81,7 +81,7 @@ class Collected:
             yield record, self._found[record.image_id]
 
     def objects_per_class(self) -> Int[np.ndarray, "C"]:
-        """How many objects of each class count: neither crowd nor difficult."""
+        """Number of objects of each class, without crowd regions and difficult objects."""
         counts = np.zeros(len(self.class_names), dtype=np.int64)
         for record in self.records:
             np.add.at(counts, record.labels[~(record.crowd | record.difficult)], 1)
@@ -89,7 +89,7 @@ class Collected:
 
 
 def annotation_hash(records: Sequence[Record], class_names: Sequence[str]) -> str:
-    """Name a ground truth by 16 hex digits: the same for the same annotations, wherever the images lie."""
+    """A digest of the annotations as 16 hex digits, independent of the folder of the images."""
     digest = hashlib.sha256("\0".join(class_names).encode())
     for record in records:
         digest.update(f"\0{record.image_id}\0{record.width}x{record.height}\0{len(record.labels)}\0".encode())
@@ -99,6 +99,6 @@ def annotation_hash(records: Sequence[Record], class_names: Sequence[str]) -> st
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Mean of the figures that exist; None where there is none."""
+    """Mean of the figures that are not None; None if all are."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float
 def area(hits: Bool[np.ndarray, "D"], positives: int) -> float:
     """Area under the precision-recall curve, precision made monotone from the right (VOC 2010 and later).
 
-    `hits` says of each detection, best score first, whether it found an object; `positives` is how many there were.
-    Recall rises by one step at every hit, so the area is the sum of the curve's height there.
+    `hits` is true for each detection, best score first, that found an object; `positives` is the number of objects.
+    Recall rises by one step at every hit, so the area is the sum of the precisions there.
     """
     envelope = np.maximum.accumulate(_precision(hits)[::-1])[::-1]
     return float(envelope[hits].sum() / positives)
@@ -17,7 +17,7 @@ def area(hits: Bool[np.ndarray, "D"], positives: int) -> float:
 def eleven_point(hits: Bool[np.ndarray, "D"], positives: int) -> float:
     """Mean over recalls 0, 0.1, ... 1 of the greatest precision at that recall or beyond (VOC 2007).
 
-    Recall is compared in whole numbers: 3 of 10 reaches 0.3, which it does not in floats (0.3 < 3 * 0.1).
+    Recall is compared in whole numbers, so that 3 of 10 reaches 0.3; in floats 0.3 < 3 * 0.1.
     """
     precision, found = _precision(hits), np.cumsum(hits)
     heights = [precision[10 * found >= tenth * positives].max(initial=0.0) for tenth in range(11)]

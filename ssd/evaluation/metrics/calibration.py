@@ -1,7 +1,7 @@
-"""Whether a score can be read as a probability: reliability bins and the expected calibration error.
+"""Calibration of the scores as probabilities: reliability bins and the expected calibration error.
 
-Of the detections that score about 0.8, about 80 % should be right (Guo et al., 2017; Küppers et al., 2020, for
-detectors). Training with hard negatives does not aim at that, so it is measured and shown.
+Of the detections with scores about 0.8, about 80 % should be right (Guo et al., 2017; Küppers et al., 2020, for
+detectors). Training with hard negatives does not ensure that, so it is measured and shown.
 """
 
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from jaxtyping import Bool, Float, Int
 
 @dataclass(frozen=True)
 class Calibration:
-    """Detections in bins of equal width over the scores from 0 to 1. An empty bin has NaN for its means."""
+    """Detections in bins of equal width over the scores from 0 to 1. The means of an empty bin are NaN."""
 
-    edges: Float[np.ndarray, "E"]  # one more than bins
+    edges: Float[np.ndarray, "E"]  # one more than there are bins
     counts: Int[np.ndarray, "M"]
     scores: Float[np.ndarray, "M"]  # mean score of each bin
-    right: Float[np.ndarray, "M"]  # share of each bin that is right
+    right: Float[np.ndarray, "M"]  # share of right detections in each bin
 
     def error(self, least: float = 0.0) -> float | None:
         """Expected calibration error: the mean of |share right - mean score|, weighted by the counts.
 
-        `least` leaves out the bins below it; nearly all of a detector's output scores next to nothing, and is right to.
-        None without detections.
+        `least` leaves out the bins below it, since nearly all detections have scores near 0, and rightly so. None
+        without detections.
         """
         kept = (self.counts > 0) & (self.edges[:-1] >= least - 1e-9)
         if not kept.any():

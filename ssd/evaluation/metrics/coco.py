@@ -18,7 +18,7 @@ from ssd.system.files import write_atomic
 
 _log = logging.getLogger(__name__)
 
-MAX_DETECTIONS = (1, 10, 100)  # pycocotools answers -1 for AP if 100 is not among them
+MAX_DETECTIONS = (1, 10, 100)  # pycocotools gives -1 for AP without 100
 _IOU_50, _IOU_75 = 0, 5  # rows of the thresholds 0.50, 0.55 ... 0.95
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)  # area ranges: up to 32 x 32 pixels, up to 96 x 96, beyond
 
@@ -44,15 +44,15 @@ Backend = Literal["pycocotools", "fast"]
 class CocoMetric:
     """AP over IoU 0.50 to 0.95, at 0.50 and 0.75, by object size, and recalls; the APs per class too.
 
-    Crowd regions absorb any number of detections. A difficult object (VOC) may be found once without being right or
-    wrong; pycocotools knows no such objects, so their flag is set where it sets its own. Images and annotations are
-    numbered from 1 here, whatever their ids: pycocotools takes the annotation id 0 for "not found".
+    Any number of detections may match a crowd region. One detection may match a difficult object (VOC) without being
+    right or wrong; pycocotools has no such objects, so their ignore flag is set after its own. Images and annotations
+    are numbered from 1 here, whatever their ids, because pycocotools takes the annotation id 0 for "not found".
 
-    `backend="fast"` asks faster-coco-eval instead, for the same figures (tests hold them to 1e-9) in a fraction of the
-    time. It is never taken unasked: a figure that is published comes from the reference implementation.
+    `backend="fast"` uses faster-coco-eval, which gives the same figures (within 1e-9 in the tests) in a fraction of the
+    time. The default is the reference implementation, for figures that are published.
 
     Raises:
-        MissingExtraError: faster-coco-eval is asked for and not installed.
+        MissingExtraError: faster-coco-eval is requested and not installed.
     """
 
     name = "coco"
@@ -71,7 +71,7 @@ class CocoMetric:
         if len(self._category_ids) != len(class_names):
             problem = f"{len(self._category_ids)} category ids for {len(class_names)} classes"
             raise EvaluationError(problem, place="CocoMetric", remedy="Give one id per class.")
-        _tools(backend)  # what is not installed is missed now, not after an epoch
+        _tools(backend)  # fail now, not after the first epoch, if the package is missing
         self._backend = backend
 
     @property
@@ -84,11 +84,11 @@ class CocoMetric:
         return CocoMetric(records, self._collected.class_names, self._category_ids, backend=self._backend)
 
     def update(self, image_id: int | str, found: ImageDetections) -> None:
-        """Hand in everything that was found in one image, in pixels."""
+        """Add the detections of one image, in pixels."""
         self._collected.add(image_id, found)
 
     def compute(self) -> dict[str, Any]:
-        """The twelve figures and `per_class`; None where there are no objects to find."""
+        """The twelve figures and `per_class`; None where there are no objects."""
         detections = self._detections()
         if not detections:
             _log.warning("nothing was detected in %d images: every figure is 0", len(self._collected.records))
@@ -167,14 +167,14 @@ class CocoMetric:
 
 
 def to_xywh(boxes: Float[np.ndarray, "D 4"]) -> list[list[float]]:
-    """Corners to COCO's corner and sides, as plain floats; the only place where this happens."""
+    """Corners to COCO's corner and sides, as plain floats."""
     corners = boxes.astype(np.float64)
     rows: list[list[float]] = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).tolist()
     return rows
 
 
 def _run(ground_truth: dict[str, Any], detections: dict[str, Any], backend: Backend) -> dict[str, Any]:
-    """Give both to the evaluator; returns its tables of precision and recall, -1 where there were no objects."""
+    """Run the evaluator; returns its tables of precision and recall, -1 where there were no objects."""
     coco, evaluator_class = _tools(backend)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         evaluator = evaluator_class(_index(coco, ground_truth), _index(coco, detections), "bbox")
@@ -209,19 +209,19 @@ def _index(coco: Any, dataset: dict[str, Any]) -> Any:
 
 
 def _spare_difficult(evaluator: Any) -> None:
-    """Ignore difficult objects without the many matches a crowd allows; both evaluators overwrite a given `ignore`."""
+    """Ignore difficult objects, which match once and not many times like crowds; evaluators overwrite `ignore`."""
     prepare = evaluator._prepare
 
     def prepare_and_spare() -> None:
         prepare()
-        for row in evaluator.cocoGt.dataset["annotations"]:  # the very rows that are evaluated
+        for row in evaluator.cocoGt.dataset["annotations"]:  # the rows that are evaluated, not copies
             row["ignore"] = int(row["iscrowd"] or row["difficult"])
 
     evaluator._prepare = prepare_and_spare
 
 
 def _mean(table: Any, row: int | None, label: int | slice, size: int, column: int) -> float | None:
-    """Mean of the cells that exist. `precision` has axes IoU, recall, class, area, limit; `recall` lacks the second."""
+    """Mean of the cells above -1. `precision` has axes IoU, recall, class, area, limit; `recall` lacks the second."""
     rows = table if row is None else table[row : row + 1]
     cells = rows[..., label, size, column]
     known = cells[cells > -1]

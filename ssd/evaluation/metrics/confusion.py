@@ -1,4 +1,4 @@
-"""Which class is taken for which: one table over all images, at a score threshold."""
+"""The confusion matrix of the classes over all images, at a score threshold."""
 
 from collections.abc import Iterable
 
@@ -13,11 +13,11 @@ from ssd.structures import ImageDetections, Record
 def confusion_matrix(
     images: Iterable[tuple[Record, ImageDetections]], classes: int, threshold: float
 ) -> Int[np.ndarray, "C C"]:
-    """Count pairs (row: what is there, column: what was said); the last row and column stand for "nothing".
+    """Count pairs of an object's class (row) and a detection's (column); the last row and column mean "nothing".
 
-    Detections scoring `threshold` or more take, best score first, the free object that they overlap most, of
-    whichever class, from an IoU of 0.5 on. What is left over is a false alarm (last row), what is not taken is missed
-    (last column). Difficult objects and crowds, and what answers for them, do not count.
+    Detections with scores of at least `threshold` match, best score first, the free object of any class that they
+    overlap most, if the IoU is at least 0.5. Other detections are false alarms (last row), other objects are missed
+    (last column). Difficult objects and crowds, and detections that match them, do not count.
     """
     matrix = np.zeros((classes + 1, classes + 1), dtype=np.int64)
     for record, found in images:

@@ -1,4 +1,4 @@
-"""Precision and recall of ranked detections: as a curve, and at a score threshold."""
+"""Precision and recall of ranked detections, as a curve and at a score threshold."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from ssd.evaluation.metrics import average_precision
 
 @dataclass(frozen=True)
 class Curve:
-    """What is found and how much of it is right, if everything from each score on is kept.
+    """Recall and precision at every score threshold.
 
-    One point for every score that occurs, the highest first: detections of equal score cannot be told apart by a
-    threshold, so they enter together.
+    There is one point for every distinct score, the highest first, since a threshold cannot separate detections of
+    equal score.
     """
 
     scores: Float[np.ndarray, "P"]
@@ -23,17 +23,17 @@ class Curve:
 
     @property
     def f1(self) -> Float[np.ndarray, "P"]:
-        """Harmonic mean of precision and recall; 0 where both are."""
+        """Harmonic mean of precision and recall; 0 where both are 0."""
         means: np.ndarray = 2 * self.precision * self.recall / np.maximum(self.precision + self.recall, 1e-12)
         return means
 
     def best_threshold(self) -> float | None:
-        """The score with the greatest F1, the highest where several have it; None where nothing is ever right."""
+        """The score with the greatest F1, the highest of several; None if no detection is right."""
         f1 = self.f1
         return float(self.scores[f1.argmax()]) if f1.max(initial=0.0) > 0 else None
 
     def at(self, threshold: float) -> tuple[float | None, float | None]:
-        """Precision and recall from a score on; None without detections, and without objects."""
+        """Precision and recall at a threshold; None without detections, and without objects, respectively."""
         kept = int((self.scores >= threshold).sum())
         precision = float(self.precision[kept - 1]) if kept else None
         recall = float(self.recall[kept - 1]) if kept else 0.0
@@ -41,7 +41,7 @@ class Curve:
 
 
 def curve(scores: Float[np.ndarray, "D"], hits: Bool[np.ndarray, "D"], positives: int) -> Curve:
-    """Rank detections of which it is known whether they are right; `positives` is how many objects there were."""
+    """The curve of detections with their `hits` (right or wrong); `positives` is the number of objects."""
     order = np.argsort(-scores, kind="stable")
     scores, hits = scores[order], hits[order]
     last = np.flatnonzero(np.append(scores[:-1] != scores[1:], True)[: len(scores)])  # of each run of equal scores

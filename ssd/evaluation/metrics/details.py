@@ -1,6 +1,6 @@
-"""What stands behind the figures, for people to look at: curves, confusions, calibration, the worst mistakes.
+"""The details behind the figures: curves, confusions, calibration, the worst mistakes.
 
-All of it at IoU 0.5, by the verdicts of the error breakdown (tide.py).
+All are at IoU 0.5, with the detections classified by `error_breakdown`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from ssd.evaluation.metrics.error_breakdown import Judged, Kind, judge
 from ssd.structures import ImageDetections, Record
 
 USUAL_THRESHOLD = 0.5
-"""Where nothing is ever right there is no best threshold; this one then stands in."""
+"""The threshold if no detection is right, so that there is no best one."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Miss:
     image: int
     box: tuple[float, float, float, float]
     label: int
-    score: float  # of the detection that finds it below the threshold; 0 without any
+    score: float  # of the detection that finds it below the threshold; 0 if there is none
 
 
 class Details:
-    """Collects like a metric; its `compute` is short, the rest is asked for piece by piece."""
+    """A metric with a short `compute` and methods for the details."""
 
     name = "details"
     headline = "AP50"
@@ -67,7 +67,7 @@ class Details:
         return Details(records, self.class_names)
 
     def update(self, image_id: int | str, found: ImageDetections) -> None:
-        """Hand in everything that was found in one image, in pixels."""
+        """Add the detections of one image, in pixels."""
         self._collected.add(image_id, found)
 
     def compute(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Details:
         }
 
     def found(self, image: int) -> ImageDetections:
-        """Everything found in the image at this place of the records."""
+        """The detections of the image with this index in the records."""
         return self._images[image][1]
 
     def curves(self) -> dict[str, Curve]:
@@ -93,27 +93,27 @@ class Details:
         }
 
     def overall(self) -> Curve:
-        """Precision and recall of all classes thrown together, as a threshold on all of them meets them."""
+        """Precision and recall of all classes together, for one threshold on all of them."""
         scores, _, hits = self._ranked
         return curve(scores, hits, int(self._collected.objects_per_class().sum()))
 
     def threshold(self) -> float:
-        """The score with the greatest F1 over all classes; the usual 0.5 where nothing is ever right."""
+        """The score with the greatest F1 over all classes; 0.5 if no detection is right."""
         best = self.overall().best_threshold()
         return USUAL_THRESHOLD if best is None else best
 
     def calibration(self, bins: int = 10) -> Calibration:
-        """How far scores are from the share of right detections."""
+        """The scores compared with the shares of right detections."""
         scores, _, hits = self._ranked
         return calibrate(scores, hits, bins)
 
     def confusion(self, threshold: float) -> Int[np.ndarray, "C C"]:
-        """Which class is taken for which; see `confusion_matrix`."""
+        """The confusion matrix; see `confusion_matrix`."""
         pairs = ((record, found) for record, found, _ in self._images)
         return confusion_matrix(pairs, len(self.class_names), threshold)
 
     def false_alarms(self, threshold: float) -> list[FalseAlarm]:
-        """Wrong detections scoring `threshold` or more, the best scored first."""
+        """Wrong detections with scores of at least `threshold`, the highest first."""
         alarms = [
             FalseAlarm(
                 place,
@@ -128,7 +128,7 @@ class Details:
         return sorted(alarms, key=lambda alarm: -alarm.score)
 
     def misses(self, threshold: float) -> list[Miss]:
-        """Objects found by no detection scoring `threshold` or more: never found first, the largest first."""
+        """Objects not found at `threshold`: those never found first, then the largest first."""
         misses = []
         for place, (record, _, judged) in enumerate(self._images):
             scores = _found_at(judged)
@@ -137,7 +137,7 @@ class Details:
         return sorted(misses, key=lambda miss: (miss.score, -_area(miss.box)))
 
     def found_scores(self) -> Iterator[tuple[Record, Float[np.ndarray, "N"]]]:
-        """Each record, and per object the score that finds it: 0 for never, NaN where the object does not count."""
+        """Yield each record and the score that finds each of its objects: 0 for never, NaN if it does not count."""
         for record, _, judged in self._images:
             yield record, np.where(judged.counted, _found_at(judged), np.nan)
 
@@ -147,7 +147,7 @@ class Details:
 
     @cached_property
     def _ranked(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Scores, labels and verdicts of all detections that count."""
+        """Scores, labels and hits of all detections that count."""
         columns: list[list[np.ndarray]] = [[np.zeros(0, float)], [np.zeros(0, int)], [np.zeros(0, bool)]]
         for _, _, judged in self._images:
             counts = judged.kinds != Kind.SPARED

@@ -1,4 +1,4 @@
-"""What kind of mistakes cost how much: an error breakdown after Bolya et al., "TIDE", 2020."""
+"""Kinds of mistakes and their cost in AP, after Bolya et al., "TIDE", 2020."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from ssd.evaluation.metrics import average_precision
 from ssd.evaluation.metrics.accumulator import Collected
 from ssd.structures import ImageDetections, Record
 
-FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU from which a box is right, and below which it touches nothing
+FOREGROUND, BACKGROUND = 0.5, 0.1  # least IoU of a right box, and IoU below which a box is on background
 
 
 class Kind(IntEnum):
-    """What a detection is. The last five are mistakes; a sixth, `missed`, is an object's."""
+    """The kind of a detection. The last five are mistakes; the sixth mistake, `missed`, is of objects."""
 
     CORRECT = 0
-    SPARED = 1  # answers for a difficult object or a crowd
-    CLASSIFICATION = 2  # the place of an object of another class
+    SPARED = 1  # matches a difficult object or a crowd
+    CLASSIFICATION = 2  # an object of another class, with an IoU of 0.5 or more
     LOCATION = 3  # an object of its class, with an IoU of 0.1 to 0.5
     BOTH = 4  # an object of another class, with an IoU of 0.1 to 0.5
     DUPLICATE = 5  # an object that a better-scored detection found
@@ -31,24 +31,24 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class Judged:
-    """Detections with their verdicts, and the objects, of one image or of all."""
+    """Detections with their kinds, and the objects, of one image or of all."""
 
     scores: Float[np.ndarray, "D"]
     labels: Int[np.ndarray, "D"]
     kinds: Int[np.ndarray, "D"]
-    targets: Int[np.ndarray, "D"]  # the object it found, or that a classification or location mistake meant, else -1
+    targets: Int[np.ndarray, "D"]  # the object of a right detection, classification or location mistake, else -1
     object_labels: Int[np.ndarray, "N"]
     counted: Bool[np.ndarray, "N"]
     found: Bool[np.ndarray, "N"]
-    missed: Bool[np.ndarray, "N"]  # not found, and no classification or location mistake meant it
+    missed: Bool[np.ndarray, "N"]  # not found, and not the object of a classification or location mistake
 
 
 class ErrorBreakdown:
-    """How many detections go wrong in each way, and how much AP50 would rise without those mistakes (dAP).
+    """Counts of each kind of mistake, and the rise of AP50 without it (dAP).
 
-    Each mistake is mended alone: a wrong class or place is put right (or the box removed, when its object is found
-    already), duplicates and background are removed, missed objects are no longer asked for. AP50 is the area under
-    the curve here, so it may differ from COCO's 101-point figure in the third digit.
+    Each kind is corrected alone: a wrong class or place is corrected (or the box removed, if its object is found
+    already), duplicates and background are removed, missed objects are no longer counted. AP50 is the area under the
+    curve here, so it may differ from COCO's 101-point figure in the third digit.
     """
 
     name = "errors"
@@ -67,11 +67,11 @@ class ErrorBreakdown:
         return ErrorBreakdown(records, self._collected.class_names)
 
     def update(self, image_id: int | str, found: ImageDetections) -> None:
-        """Hand in everything that was found in one image, in pixels."""
+        """Add the detections of one image, in pixels."""
         self._collected.add(image_id, found)
 
     def compute(self) -> dict[str, Any]:
-        """`AP50`, and under each kind of mistake its `count` and `dAP`; dAP is None without objects."""
+        """`AP50`, and for each kind of mistake its `count` and `dAP`; dAP is None without objects."""
         judged = _join([judge(record, found) for record, found in self._collected])
         before = _ap50(judged)
         figures: dict[str, Any] = {"AP50": before}
@@ -87,7 +87,7 @@ class ErrorBreakdown:
 
 
 def judge(record: Record, found: ImageDetections) -> Judged:
-    """Say of every detection of one image what it is, and of every object whether it was found."""
+    """Determine the kind of every detection of one image, and the objects that were missed."""
     counted = ~(record.crowd | record.difficult)
     overlaps = iou_of_arrays(found.boxes, record.boxes)
     same = found.labels[:, None] == record.labels[None, :]
@@ -116,7 +116,7 @@ def judge(record: Record, found: ImageDetections) -> Judged:
 
 
 def match_best_first(overlaps: Float[np.ndarray, "D N"], scores: Float[np.ndarray, "D"]) -> Int[np.ndarray, "D"]:
-    """Let each detection, best score first, take the free object it overlaps most, as COCO does; -1 for none."""
+    """Match each detection, best score first, to the free object it overlaps most, as COCO does; -1 for none."""
     matched, taken = np.full(overlaps.shape[0], -1), np.zeros(overlaps.shape[1], dtype=bool)
     able = np.flatnonzero((overlaps >= FOREGROUND).any(axis=1))
     for row in able[np.argsort(-scores[able], kind="stable")]:
@@ -134,7 +134,7 @@ def _best(overlaps: Float[np.ndarray, "D N"]) -> tuple[Float[np.ndarray, "D"], I
 
 
 def ignored_detections(record: Record, found: ImageDetections) -> Bool[np.ndarray, "D"]:
-    """Lies half inside a crowd of its class, or on a difficult object of its class."""
+    """Which detections lie half inside a crowd, or on a difficult object, of their class."""
     if not (record.crowd | record.difficult).any():
         return np.zeros(len(found.labels), dtype=bool)
     same = found.labels[:, None] == record.labels[None, :]
@@ -146,7 +146,7 @@ def ignored_detections(record: Record, found: ImageDetections) -> Bool[np.ndarra
 
 
 def _join(images: Sequence[Judged]) -> Judged:
-    """All images as one, objects numbered through."""
+    """Concatenate images, with consecutive numbers for their objects."""
     if not images:
         return Judged(*(np.zeros(0, kind) for kind in (float, int, int, int, int, bool, bool, bool)))
     starts = np.cumsum([0, *(len(image.counted) for image in images)])
@@ -164,7 +164,7 @@ def _join(images: Sequence[Judged]) -> Judged:
 
 
 def _mend(judged: Judged, kind: Kind) -> Judged:
-    """Put the mistakes of one kind right where that finds an object, best score first; take out the rest of them."""
+    """Correct the mistakes of one kind where that finds an object, best score first, and remove the others."""
     mistaken = judged.kinds == kind
     kinds, labels = judged.kinds.copy(), judged.labels.copy()
     if kind in (Kind.LOCATION, Kind.CLASSIFICATION):
@@ -179,7 +179,7 @@ def _mend(judged: Judged, kind: Kind) -> Judged:
 
 
 def _ap50(judged: Judged, without_missed: bool = False) -> float | None:
-    """Mean AP over the classes with objects. Where mending leaves none to find, the class counts as 1."""
+    """Mean AP over the classes with objects. A class with no objects left after a correction counts as 1."""
     wanted = judged.counted & ~judged.missed if without_missed else judged.counted
     rows = np.flatnonzero(judged.kinds != Kind.SPARED)
     rows = rows[np.argsort(-judged.scores[rows], kind="stable")]

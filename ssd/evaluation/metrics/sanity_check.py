@@ -1,4 +1,4 @@
-"""Proof before measuring: ground truth handed in as detections must score 1."""
+"""Checks a metric with the ground truth as detections, which must score 1."""
 
 import numpy as np
 
@@ -8,13 +8,12 @@ from ssd.structures import ImageDetections, Record
 
 
 def sanity_check(metric: Metric, images: int = 50) -> None:
-    """Give a metric its own ground truth, on a few images, and see that its headline is 1.
+    """Give a metric its own ground truth of a few images, and check that its headline figure is 1.
 
-    Catches boxes in the wrong form, labels shifted by one and ids that do not meet, at the start of an evaluation
-    instead of as a low figure at its end.
+    This finds boxes in a wrong form, labels shifted by one and ids that do not match at the start of an evaluation.
 
     Raises:
-        EvaluationError: it is not.
+        EvaluationError: the figure is not 1.
     """
     chosen = [record for record in metric.records if _can_score_one(record)][:images]
     if not chosen:
@@ -36,8 +35,8 @@ def sanity_check(metric: Metric, images: int = 50) -> None:
 def _can_score_one(record: Record) -> bool:
     """Leave out images that no detector can score 1 on, by the rules of the metrics.
 
-    These have no objects; an empty box, which overlaps nothing; a box twice, of which VOC lets only one be found; or
-    more objects than the 100 detections that COCO looks at.
+    These have no objects; an empty box, which overlaps nothing; the same box twice, since only one counts for VOC; or
+    more objects than the 100 detections that COCO evaluates.
     """
     counted = ~(record.crowd | record.difficult)
     if not counted.any() or len(record.labels) > 100:

@@ -23,19 +23,19 @@ class _Ranked:
     labels: Int[np.ndarray, "D"]
     overlaps: Float[np.ndarray, "D"]  # IoU with the object it overlaps most among those of its class, 0 without one
     objects: Int[np.ndarray, "D"]  # which object that is, numbered over all images
-    optional: Bool[np.ndarray, "D"]  # it is difficult or crowd: neither right nor wrong to find it
+    optional: Bool[np.ndarray, "D"]  # whether it is difficult or crowd, so that a match is neither right nor wrong
 
 
 class VocMetric:
     """AP at one IoU threshold, per class and mean.
 
-    A detection answers for the object of its class that it overlaps most, taken or not. It is right if the IoU is at
-    least the threshold and no better-scored detection answered for that object; a second answer is wrong. What
-    answers for a difficult object (or a crowd) is left out, as is the object. A class without objects has AP None and
-    is left out of the mean.
+    A detection is matched to the object of its class that it overlaps most, matched or not. It is right if the IoU is
+    at least the threshold and no detection with a higher score was matched to that object. Difficult objects and
+    crowds, and the detections matched to them, are left out. A class without objects has AP None and is left out of the
+    mean.
 
-    The kit's corners are whole pixels that belong to the box, so its sides are `max - min + 1`. `inclusive` keeps
-    that: the readers shift VOC corners but do not move the far ones outward, and other SSD code measures so as well.
+    The kit's corners are whole pixels that belong to the box, so its sides are `max - min + 1`. `inclusive` keeps that:
+    the readers shift VOC corners but do not move the far ones outward, and other SSD code does the same.
     """
 
     name = "voc"
@@ -64,7 +64,7 @@ class VocMetric:
         return VocMetric(records, names, iou_threshold=self._iou_threshold, inclusive=self._inclusive)
 
     def update(self, image_id: int | str, found: ImageDetections) -> None:
-        """Hand in everything that was found in one image, in pixels."""
+        """Add the detections of one image, in pixels."""
         self._collected.add(image_id, found)
 
     def compute(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class VocMetric:
             overlap, index = _answers_for(record, found, self._inclusive)
             overlaps.append(overlap)
             objects.append(first + index)
-            # an image without objects has nothing to index, and no overlap to make it matter
+            # an image without objects has no overlaps, so the index does not matter
             ignored = np.append(record.difficult | record.crowd, False)
             optional.append(ignored[index])
             labels.append(found.labels)
@@ -113,7 +113,7 @@ class VocMetric:
 def _answers_for(
     record: Record, found: ImageDetections, inclusive: bool
 ) -> tuple[Float[np.ndarray, "D"], Int[np.ndarray, "D"]]:
-    """Greatest IoU of each detection with an object of its class, and which; ties go to the first object."""
+    """The greatest IoU of each detection with an object of its class, and that object; ties go to the first."""
     if not len(record.labels):
         return np.zeros(len(found.labels)), np.zeros(len(found.labels), dtype=np.int64)
     overlaps = iou_of_arrays(found.boxes, record.boxes, inclusive=inclusive)
@@ -123,7 +123,7 @@ def _answers_for(
 
 
 def _hits(ranked: _Ranked, label: int, iou_threshold: float) -> Bool[np.ndarray, "H"]:
-    """Of each detection of one class that counts: is it the first to answer for its object."""
+    """For each detection of one class that counts, whether it is the first match of its object."""
     mine = ranked.labels == label
     answers, objects = ranked.overlaps[mine] >= iou_threshold, ranked.objects[mine]
     ignored = answers & ranked.optional[mine]

@@ -1,1 +1,1 @@
-"""The page of an evaluation: curves, confusions, mistakes with their images."""
+"""The HTML page of an evaluation: curves, confusions, mistakes with their images."""

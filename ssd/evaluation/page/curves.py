@@ -1,4 +1,4 @@
-"""Precision-recall curves, and what a score threshold does."""
+"""Precision-recall curves, and precision and recall by score threshold."""
 
 from collections.abc import Mapping
 
@@ -10,12 +10,12 @@ from ssd.report.axes import Axis
 from ssd.report.blocks import Section, number
 from ssd.report.charts import COLORS, Series, line_chart
 
-_POINTS = 200  # of a drawn line
-_BEST, _WORST = 3, 4  # classes with a colour where there are more than colours
+_POINTS = 200  # most points of a line
+_BEST, _WORST = 3, 4  # classes with a colour if there are more classes than colours
 
 
 def curve_section(curves: Mapping[str, Curve], overall: Curve, threshold: float) -> Section:
-    """Both charts."""
+    """The section with both charts."""
     recall, precision = Axis(0, 1, "recall"), Axis(0, 1, "precision")
     share = Axis(0, 1, "share")
     many = len(curves) > COLORS
@@ -39,7 +39,7 @@ def curve_section(curves: Mapping[str, Curve], overall: Curve, threshold: float)
 
 
 def envelope(curve: Curve) -> tuple[list[float], list[float]]:
-    """Recall and precision of the curve whose area AP is: at each recall the best precision there or beyond.
+    """Recall and precision of the monotone curve: at each recall the best precision there or beyond. Its area is AP.
 
     It begins at recall 0 and falls to 0 behind the last recall reached.
     """
@@ -48,7 +48,7 @@ def envelope(curve: Curve) -> tuple[list[float], list[float]]:
     end = float(curve.recall[-1])
     heights = np.maximum.accumulate(curve.precision[::-1])[::-1]
     recalls = np.linspace(0.0, end, _POINTS)
-    # The detections of low score are many and change recall little, so points are spread over recall, not over them.
+    # Many detections of low score hardly change recall, so points are evenly spread over recall.
     places = np.searchsorted(curve.recall, recalls - 1e-9).clip(max=len(heights) - 1)
     return [*recalls.tolist(), end, 1.0], [*heights[places].tolist(), 0.0, 0.0]
 
@@ -56,7 +56,7 @@ def envelope(curve: Curve) -> tuple[list[float], list[float]]:
 def at_thresholds(overall: Curve) -> tuple[list[float], dict[str, list[float]]]:
     """Precision, recall and F1 at even thresholds from 0 to 1; above every score there is no precision (NaN)."""
     thresholds = np.linspace(0.0, 1.0, _POINTS + 1)
-    kept = np.searchsorted(-overall.scores, -thresholds, side="right")  # how many of the curve's points
+    kept = np.searchsorted(-overall.scores, -thresholds, side="right")  # number of points of the curve
 
     def read(values: Float[np.ndarray, "P"], above: float) -> list[float]:
         return [*np.append(above, values)[kept].tolist()]

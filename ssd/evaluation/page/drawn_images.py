@@ -1,4 +1,4 @@
-"""Images to look at after an evaluation: truth beside detections, and every mistake with what is around it."""
+"""Images for the page: ground truth beside detections, and mistakes with their surroundings."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _READABLE = 400  # pixels; smaller images are enlarged so that labels can be read
 _GAP = 8
 _CROP = 320  # pixels of the side of a mistake's image
-_AROUND = 2.4  # how many times the box's longer side that shows
+_AROUND = 2.4  # side of the crop, in longer sides of the box
 _LEAST_AROUND = 48  # pixels of the image
 _MISTAKE, _TRUTH, _FOUND = (255, 120, 0), (0, 160, 90), (60, 130, 255)
 _JPEG_QUALITY = 85
@@ -26,7 +26,7 @@ Drawn = tuple[Boxes, list[str]]  # boxes in pixels, and a text for each
 
 
 def draw_images(detector: "Detector", dataset: "Dataset", count: int, folder: Path) -> int:
-    """Write the first `count` images of a data set, truth beside detections from 0.5 on; gives how many."""
+    """Write the first `count` images, ground truth beside detections from score 0.5 on; returns their number."""
     folder.mkdir(parents=True, exist_ok=True)
     count = min(count, len(dataset))
     for index in range(count):
@@ -34,7 +34,7 @@ def draw_images(detector: "Detector", dataset: "Dataset", count: int, folder: Pa
         found = detector.detect(sample.image, score_threshold=0.5)
         truth = [dataset.class_names[label] for label in sample.labels]
         guesses = [f"{name} {score:.2f}" for name, score in zip(found.names, found.scores, strict=True)]
-        # Colours go by the data's labels: a class has one colour on both sides.
+        # Colours follow the data's labels, so that a class has the same colour on both sides.
         labels = [dataset.class_names.index(n) if n in dataset.class_names else -1 for n in found.names]
         pair = side_by_side(sample.image, (sample.boxes, truth, sample.labels.tolist()), (found.boxes, guesses, labels))
         write_image(folder / f"{Path(sample.path).stem}.jpg", pair)
@@ -44,7 +44,7 @@ def draw_images(detector: "Detector", dataset: "Dataset", count: int, folder: Pa
 def side_by_side(
     image: Image, truth: tuple[Boxes, list[str], list[int]], found: tuple[Boxes, list[str], list[int]]
 ) -> Image:
-    """One image twice: what is there on the left, what was found on the right; boxes, texts, labels of each."""
+    """Draw an image twice: the objects on the left, the detections on the right."""
     sides = [_draw(image, *truth), _draw(image, *found)]
     gap = np.full((sides[0].shape[0], _GAP, 3), 255, np.uint8)
     return np.hstack([sides[0], gap, sides[1]])
@@ -59,9 +59,9 @@ def draw_mistake(
     *,
     least: int = _LEAST_AROUND,
 ) -> Image:
-    """Cut out a mistake with its surroundings; what is there and was found is drawn, named where it overlaps it.
+    """Crop a mistake with its surroundings; objects and detections are drawn, and named if they overlap it.
 
-    `least` is the least side of the cut, in pixels of the image.
+    `least` is the least side of the crop, in pixels of the image.
     """
     left, top, right, bottom = _surroundings(box, image.shape[1], image.shape[0], least)
     factor = _CROP / max(right - left, bottom - top)
@@ -72,7 +72,7 @@ def draw_mistake(
     for color, drawn_too in ((_TRUTH, truth), (_FOUND, found)):
         rows += [(row, name * _overlap(row, box), color) for row, name in zip(*drawn_too, strict=True)]
     moved = [((row - [left, top, left, top]) * factor, name, color) for row, name, color in rows]
-    # The mistake itself is drawn whatever it is: a bad annotation may lie outside the image.
+    # The mistake is drawn even if a bad annotation puts it outside the image.
     seen = [moved[0], *(row for row in moved[1:] if _touches(row[0], cut.shape))]
     corners, texts, colors = zip(*seen, strict=True)
     boxes = np.stack(corners).clip(-_CROP, 2 * _CROP)
@@ -107,7 +107,7 @@ def _surroundings(
 
 
 def _overlap(row: np.ndarray, box: tuple[float, float, float, float]) -> bool:
-    """Whether two boxes share a tenth of the smaller one."""
+    """Whether the intersection of two boxes is at least a tenth of the smaller one."""
     x1, y1, x2, y2 = row.tolist()
     shared = max(0.0, min(x2, box[2]) - max(x1, box[0])) * max(0.0, min(y2, box[3]) - max(y1, box[1]))
     return bool(shared > 0.1 * min((x2 - x1) * (y2 - y1), (box[2] - box[0]) * (box[3] - box[1])))

@@ -16,7 +16,7 @@ from ssd.report.blocks import Block, Gallery, Image, Section, Text
 _MISTAKES = 12  # images of each kind
 _OF_ONE_IMAGE = 2
 _WORST = 6
-_DRAWN = 40  # detections on one image
+_DRAWN = 40  # most detections on one image
 _WIDEST = 1000  # pixels of a whole image beside its truth
 _WORDS = {
     "classification": "another class",
@@ -32,7 +32,7 @@ def gallery_section(details: Details, dataset: Dataset, threshold: float) -> Sec
     """The worst mistakes at a score threshold.
 
     Raises:
-        SSDError: an image cannot be read any more.
+        SSDError: an image can no longer be read.
     """
     misses, alarms = details.misses(threshold), details.false_alarms(threshold)
     draw, mark = _Drawing(dataset, details, threshold), f"{threshold:.2f}"
@@ -56,7 +56,7 @@ def gallery_section(details: Details, dataset: Dataset, threshold: float) -> Sec
 
 
 def spread(mistakes: Sequence[Mistake], count: int, of_one: int = _OF_ONE_IMAGE) -> list[Mistake]:
-    """The first `count` mistakes, no more than a few of one image, so that one bad image does not hide the rest."""
+    """The first `count` mistakes, with at most `of_one` of each image, so that one bad image does not hide the rest."""
     seen: Counter[int] = Counter()
     chosen: list[Mistake] = []
     for mistake in mistakes:
@@ -67,20 +67,20 @@ def spread(mistakes: Sequence[Mistake], count: int, of_one: int = _OF_ONE_IMAGE)
 
 
 class _Drawing:
-    """Draws mistakes; an image is decoded once however many of its mistakes are shown one after another."""
+    """Draws mistakes; an image is decoded once for consecutive mistakes."""
 
     def __init__(self, dataset: Dataset, details: Details, threshold: float) -> None:
         self._details, self._names, self._threshold = details, details.class_names, threshold
         self._image = functools.lru_cache(maxsize=4)(lambda place: dataset.load(place).image)
 
     def miss(self, miss: Miss) -> Image:
-        """An object nobody found, among the detections around it."""
+        """A missed object with the detections around it."""
         name = self._names[miss.label]
         detail = f"found at {miss.score:.2f} only" if miss.score else "not found at any score"
         return self._mistake(miss, name, f"{name}: {detail}", own=(np.zeros((0, 4), np.float32), []))
 
     def false_alarm(self, alarm: FalseAlarm) -> Image:
-        """A wrong detection, among the objects around it."""
+        """A wrong detection with the objects around it."""
         name = self._names[alarm.label]
         record = self._details.records[alarm.image]
         truth = (record.boxes, [self._names[label] for label in record.labels])
@@ -88,7 +88,7 @@ class _Drawing:
         return self._mistake(alarm, text, f"{text}: {_WORDS[alarm.kind]}", own=truth)
 
     def whole(self, place: int, mistakes: int) -> Image:
-        """A whole image, truth beside detections."""
+        """A whole image, ground truth beside detections."""
         record = self._details.records[place]
         boxes, scores, labels = self._found(place)
         truth = (record.boxes, [self._names[label] for label in record.labels], record.labels.tolist())
@@ -107,7 +107,7 @@ class _Drawing:
         return Image(as_jpeg(drawn), caption, Path(self._details.records[place].path).name)
 
     def _found(self, place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The best detections of an image from the threshold on: more than can be told apart need not be drawn."""
+        """The best detections of an image from the threshold on, as many as can be told apart."""
         found = self._details.found(place)
         order = np.argsort(-found.scores, kind="stable")[:_DRAWN]
         kept = order[found.scores[order] >= self._threshold]

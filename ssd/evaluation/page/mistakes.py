@@ -1,4 +1,4 @@
-"""What goes wrong: confusions between classes, kinds of mistakes, scores that promise too much."""
+"""Confusions between classes, kinds of mistakes, and calibration of the scores."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,9 +11,9 @@ from ssd.report.axes import Axis
 from ssd.report.blocks import Cell, Row, Section, Table, Text, number, percent
 from ssd.report.charts import bar_chart
 
-_CLASSES = 16  # rows of a confusion matrix that can be read
+_CLASSES = 16  # most rows of a readable confusion matrix
 _PAIRS = 12
-_NARROW = 4  # classes whose matrix leaves room beside it
+_NARROW = 4  # most classes of a matrix with space for a table beside it
 _MEANINGS = {
     "classification": "right place, wrong class",
     "location": "right class, IoU of 0.1 to 0.5",
@@ -47,7 +47,7 @@ def confusion_section(matrix: Int[np.ndarray, "C C"], class_names: Sequence[str]
 
 
 def error_section(errors: Mapping[str, Any]) -> Section:
-    """Kinds of mistakes and what each costs."""
+    """Kinds of mistakes and their cost in AP."""
     kinds = {kind: row for kind, row in errors.items() if isinstance(row, Mapping)}
     greatest = max([row["dAP"] or 0.0 for row in kinds.values()], default=0.0) or 1.0
     rows: list[Row] = [
@@ -98,12 +98,12 @@ def _most_confused(matrix: Int[np.ndarray, "C C"]) -> list[int]:
     between = matrix[:classes, :classes] * (1 - np.eye(classes, dtype=matrix.dtype))
     confused = between.sum(axis=0) + between.sum(axis=1)
     wrong = (matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * matrix.diagonal())[:classes]
-    order = np.lexsort((-wrong, -confused))  # confused with others first, then missed or invented
+    order = np.lexsort((-wrong, -confused))  # by confusions, then by missed objects and false alarms
     return [*sorted(order[:_CLASSES].tolist()), classes]
 
 
 def _fold(matrix: Int[np.ndarray, "C C"], kept: Sequence[int]) -> Int[np.ndarray, "D D"]:
-    """Add up the rows and columns that are not kept; their sum comes before the last."""
+    """Sum the rows and columns that are not kept; their sum comes before the last."""
     place = np.full(len(matrix), len(kept) - 1)
     place[list(kept)] = [*range(len(kept) - 1), len(kept)]
     folded = np.zeros((len(kept) + 1, len(kept) + 1), dtype=matrix.dtype)

@@ -1,4 +1,4 @@
-"""The page of an evaluation: figures first, then what is behind them, then what they were measured on."""
+"""The page of an evaluation: figures, details, and the data and settings they were measured with."""
 
 from collections.abc import Mapping
 from pathlib import Path, PurePath
@@ -24,10 +24,10 @@ _TRAINING_PAGE = "report.html"
 def write_evaluation_page(
     path: Path, summary: Mapping[str, Any], details: Details, detector: Detector, dataset: Dataset
 ) -> None:
-    """Write the page; `summary` is what the figures file says.
+    """Write the page; `summary` is the content of the figures file.
 
     Raises:
-        SSDError: the file cannot be written, or an image cannot be read any more.
+        SSDError: the file cannot be written, or an image can no longer be read.
     """
     weights = Path(summary["weights"])
     config = (weights if weights.is_dir() else weights.parent) / "config.yaml"
@@ -52,7 +52,7 @@ def evaluation_page(
     config: str | None = None,
     training_page: str | None = None,
 ) -> Page:
-    """Lay out the page; `config` is the run's YAML, `training_page` a file beside the page."""
+    """Lay out the page; `config` is the run's YAML, `training_page` the name of a file beside the page."""
     threshold, curves, overall = details.threshold(), details.curves(), details.overall()
     sections = [
         _figures(summary, curves, threshold),
@@ -77,7 +77,7 @@ def evaluation_page(
 
 
 def _short(weights: str) -> str:
-    """The run's name for its best weights, else the file's."""
+    """The name of the run for its best weights, else that of the file."""
     path = PurePath(weights)
     return path.parent.name if path.stem in ("best", "last") and path.parent.name else path.name
 
@@ -99,7 +99,7 @@ def _tiles(summary: Mapping[str, Any], overall: Curve, threshold: float) -> list
 
 
 def _verdict(summary: Mapping[str, Any], overall: Curve) -> Text | None:
-    """A sentence where the figures cannot speak for themselves."""
+    """A sentence on figures that need an explanation."""
     if not len(overall.scores):
         return Text("Nothing was detected: every figure is 0 or missing. Is the score threshold too high?", "bad")
     if overall.area is None:

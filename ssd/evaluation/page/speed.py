@@ -16,7 +16,7 @@ _STAGES = ("read and decode", "resize and normalise", "network", "post-processin
 
 
 def speed_section(summary: Mapping[str, Any], stages: Mapping[str, float]) -> Section:
-    """The stages side by side, and the pace of the whole evaluation."""
+    """The stages side by side, and the images per second of the evaluation."""
     total = sum(stages.values())
     rows: list[Row] = [
         [name, f"{milliseconds:.1f}", Cell(f"{milliseconds / total:.0%}", bar=milliseconds / total)]

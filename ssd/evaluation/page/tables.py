@@ -1,4 +1,4 @@
-"""The tables of figures: average precision by class and by size, and what is reached and found by size."""
+"""Tables of average precision by class and by size, and of objects reached and found by size."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +29,7 @@ _SIZES = (("all", "AP", "AR100"), ("small", "APs", "ARs"), ("medium", "APm", "AR
 
 
 def class_table(summary: Mapping[str, Any], curves: Mapping[str, Curve], threshold: float) -> Table:
-    """One row a class and their mean: every AP that was measured, precision and recall at the threshold."""
+    """One row per class and the mean: the measured APs, precision and recall at the threshold."""
     columns = [column for column in _COLUMNS if column[1] in summary]
     metric = summary[columns[0][1]]
     head = ["class", "objects", *(heading for heading, _, _ in columns), "precision", "recall", "best threshold"]
@@ -56,7 +56,7 @@ def size_table(coco: Mapping[str, Any]) -> Table:
 
 
 def reach_section(details: Details, detector: Detector, dataset: Dataset, threshold: float) -> Section:
-    """What the default boxes reach and the detector finds, by size, of the objects that count."""
+    """The shares of objects that default boxes reach and that the detector finds, by size."""
     objects = gather(dataset)
     reached = best_overlaps(objects.boxes, detector.settings.boxes).numpy() >= REACHED
     scores = np.concatenate([np.zeros(0), *(scores[~record.crowd] for record, scores in details.found_scores())])

@@ -55,8 +55,8 @@ def test_scaling_from_minus_1_to_1_is_what_torchvision_does_to_its_images() -> N
     """`transform_input`, on images that were divided by ImageNet's spread before."""
     pixels = torch.rand(1, 3, 8, 8) * 255
     mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (TORCHVISION.mean, TORCHVISION.std))
-    peer = torchvision.models.googlenet(init_weights=False, aux_logits=False, transform_input=True)
-    theirs = peer._transform_input((pixels - mean) / std)
+    baseline = torchvision.models.googlenet(init_weights=False, aux_logits=False, transform_input=True)
+    theirs = baseline._transform_input((pixels - mean) / std)
     torch.testing.assert_close((pixels - 127.5) / 127.5, theirs, atol=1e-5, rtol=0)
 
 
