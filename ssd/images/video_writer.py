@@ -8,7 +8,7 @@ when it is complete.
 import shutil
 import subprocess
 import tempfile
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 
 from ssd.errors import ImageError
 from ssd.images.video_reader import silent
+from ssd.system.files import check_writable, writing
 
 # What OpenCV is asked for, in this order; the second name is for people.
 _OPENCV = (("avc1", "H.264"), ("vp09", "VP9"), ("mp4v", "MPEG-4"))
@@ -26,6 +27,8 @@ NOTES = {
     "VP9": "encoded as VP9, which is slow; with the program ffmpeg installed it is H.264",
     "MPEG-4": "encoded as MPEG-4, which browsers do not play; with the program ffmpeg installed it is H.264",
 }
+
+_LOOK_EVERY = 500  # frames: OpenCV does not say that the disk is full
 
 _Image = UInt8[np.ndarray, "H W 3"]
 
@@ -45,7 +48,8 @@ class VideoWriter:
     `codec` says what it became, once there is a frame. A video without frames is not written.
 
     Raises:
-        ImageError: it cannot be written, or a frame has another size.
+        ImageError: it cannot be written, it is not whole once written, or a frame has another size.
+        SSDError: no space left.
     """
 
     def __init__(self, path: Path, fps: float) -> None:
@@ -74,15 +78,26 @@ class VideoWriter:
             self._encoder.write(image)
         except ImageError:
             self._encoder = None  # it has ended already
+            self._part.unlink(missing_ok=True)
             raise
         self.frames += 1
+        if self.frames % _LOOK_EVERY == 0:
+            check_writable(self.path)
 
     def close(self) -> None:
-        """Finish the file and give it its name."""
-        if self._encoder is not None:
-            encoder, self._encoder = self._encoder, None
+        """Finish the file, and give it its name if it is whole; else it is removed."""
+        if self._encoder is None:
+            return
+        encoder, self._encoder = self._encoder, None
+        try:
             encoder.close()
-            self._part.replace(self.path)
+            _check_whole(self._part, self.path, self.frames)
+            with writing(self.path):
+                self._part.replace(self.path)
+        except BaseException:
+            with suppress(OSError):
+                self._part.unlink(missing_ok=True)
+            raise
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -90,7 +105,30 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        with suppress(ImageError) if error is not None else nullcontext():  # the first error is the one to tell
+            self.close()
+
+
+def _check_whole(part: Path, path: Path, frames: int) -> None:
+    """Open the finished file: it must have all frames, and the last one must be readable.
+
+    OpenCV's encoders report no error, and a player finds neither the index nor the end of a file that was cut short.
+
+    Raises:
+        ImageError: it is not whole.
+    """
+    with silent():
+        video = cv2.VideoCapture(str(part))
+        try:
+            found = round(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
+            video.set(cv2.CAP_PROP_POS_FRAMES, frames - 1)
+            whole = found == frames and video.read()[0]
+        finally:
+            video.release()
+    if not whole:
+        raise ImageError(
+            f"the video of {frames} frames could not be written whole", place=path, remedy="Free some space."
+        )
 
 
 def _open(path: Path, fps: float, width: int, height: int) -> _Encoder:
@@ -166,7 +204,9 @@ class _OpenCV:
         return _OpenCV(writer, name) if writer.isOpened() else None
 
     def write(self, image: _Image) -> None:
-        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        with silent():  # of a full disk it prints a warning for each frame, and raises nothing
+            self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:
-        self._writer.release()
+        with silent():
+            self._writer.release()

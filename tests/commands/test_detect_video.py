@@ -213,7 +213,10 @@ def test_the_drawn_video_of_a_camera_keeps_time(weights, tmp_path, monkeypatch):
     camera = FakeCamera(12)
     camera.grab = functools.partial(_slow_grab, camera)
     camera.retrieve = lambda: (True, np.zeros((48, 64, 3), np.uint8))
-    monkeypatch.setattr("ssd.images.video_reader.cv2.VideoCapture", lambda _: camera)
+    real = cv2.VideoCapture  # looks at the drawn file
+    monkeypatch.setattr(
+        "ssd.images.video_reader.cv2.VideoCapture", lambda source: camera if source == 0 else real(source)
+    )
     out = tmp_path / "out"
     assert run(weights, "0", "--output", out) == 0
     seconds = read_rows(out)[-2]["seconds"]

@@ -7,16 +7,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from ssd.errors import ImageError, SSDError
+from ssd.images import video_writer
 from ssd.images.drawing import write_image
+from ssd.images.video_reader import silent
+from ssd.images.video_writer import VideoWriter
 from ssd.inference.bulk.journal import Done
 from ssd.inference.bulk.results import Results
 from ssd.inference.bulk.sources import find_images
 from ssd.system.temporary_folder import temporary_folder
-from tests.commands.small_detector import save_small_weights
+from tests.commands.small_detector import read_rows, save_small_weights
 from tests.reliability.nursery import Nursery
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)
@@ -131,3 +135,71 @@ def test_a_folder_of_the_users_own_is_not_taken_for_a_leftover(tmp_path):
     with temporary_folder(tmp_path, ".export-"):
         pass
     assert sorted(tmp_path.iterdir()) == before
+
+
+# Room for the first frames of the drawn video, and for its journal.
+LITTLE_ROOM = """
+from ssd.images import video_writer
+video_writer._ffmpeg_writes_h264 = lambda: False
+video_writer._OPENCV = video_writer._OPENCV[{}:]
+limit_file_size(0.008)
+"""
+
+
+@pytest.mark.parametrize("encoder", [1, 2])  # VP9 and MPEG-4; not every OpenCV has H.264
+def test_a_drawn_video_for_which_the_disk_has_no_room_is_an_error_and_is_not_done(nursery, tmp_path, encoder):
+    weights = save_small_weights(tmp_path / "small.safetensors")
+    clip, out = _write_noise(tmp_path / "clip.avi"), tmp_path / "out"
+    words = ("--weights", str(weights), "--quiet", "--max-detections", "1", str(clip), "--output", str(out))
+    (ended,) = nursery.run("detect", *words, "--score-threshold", "0.9", first=LITTLE_ROOM.format(encoder))
+    assert ended.code == 2, ended.err
+    assert "Traceback" not in ended.err
+    assert "WARN" not in ended.err
+    assert f"{out / 'clip.mp4'}: " in ended.err
+    assert not any("frames" in row for row in read_rows(out))
+    assert {path.name for path in out.iterdir()} <= {"detections.jsonl", "options.json"}
+
+
+def test_a_video_that_lost_its_end_is_not_given_its_name(tmp_path, monkeypatch):
+    """The encoder says nothing of it, as OpenCV's does."""
+    real = video_writer._OpenCV.close
+
+    def close(encoder):
+        real(encoder)
+        (part,) = tmp_path.glob(".a.part.mp4")
+        os.truncate(part, part.stat().st_size - 100)
+
+    monkeypatch.setattr(video_writer, "_ffmpeg_writes_h264", lambda: False)
+    monkeypatch.setattr(video_writer._OpenCV, "close", close)
+    (tmp_path / "a.mp4").write_bytes(b"an older one")
+    with pytest.raises(ImageError, match="the video of 3 frames could not be written whole"):
+        _write_video(tmp_path / "a.mp4", 3)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+    assert (tmp_path / "a.mp4").read_bytes() == b"an older one"
+
+
+def test_a_full_disk_is_noticed_while_a_video_is_written(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(video_writer, "_LOOK_EVERY", 2)
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(SSDError, match=r"a\.mp4: no space left"):
+        _write_video(tmp_path / "a.mp4", 3)
+    assert not any(path.name.startswith(".probe-") for path in tmp_path.iterdir())
+
+
+def _write_noise(path: Path) -> Path:
+    """A video that no encoder makes small."""
+    with silent():
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (160, 120))
+    for image in np.random.default_rng(0).integers(0, 255, (12, 120, 160, 3), np.uint8):
+        writer.write(image)
+    writer.release()
+    return path
+
+
+def _write_video(path: Path, frames: int) -> None:
+    with VideoWriter(path, 25.0) as writer:
+        for _ in range(frames):
+            writer.write(np.zeros((48, 64, 3), np.uint8))

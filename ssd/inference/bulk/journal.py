@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ssd.errors import ArgumentError
+from ssd.system.files import write_atomic, writing
 
 JOURNAL = "detections.jsonl"
 OPTIONS = "options.json"
@@ -83,12 +84,13 @@ def take_up(folder: Path, options: Row) -> Done:
             done.add(row["path"])
             names |= {Path(name).with_suffix("").name for name in row.get("files", ())}
     cleaned = journal.with_name(f".{JOURNAL}.cleaned")
-    with cleaned.open("w", encoding="utf-8") as kept:
-        for row in read_rows(journal):
-            if row["path"] in done and "error" not in row:
-                tally.count(row)
-                write_row(kept, row)
-    cleaned.replace(journal)
+    with writing(journal):
+        with cleaned.open("w", encoding="utf-8") as kept:
+            for row in read_rows(journal):
+                if row["path"] in done and "error" not in row:
+                    tally.count(row)
+                    write_row(kept, row)
+        cleaned.replace(journal)
     return Done(frozenset(done), frozenset(names), tally)
 
 
@@ -99,7 +101,7 @@ def write_row(file: TextIO, row: Row) -> None:
 
 def write_options(folder: Path, options: Row) -> None:
     """Remember what the lines were made with."""
-    (folder / OPTIONS).write_text(json.dumps(options, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_atomic(folder / OPTIONS, (json.dumps(options, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _compare(path: Path, options: Row) -> None:

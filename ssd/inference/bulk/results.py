@@ -20,7 +20,7 @@ from ssd.images.drawing import write_image
 from ssd.inference.bulk.coco_ids import CocoIds
 from ssd.inference.bulk.journal import JOURNAL, Done, Row, read_rows, write_row
 from ssd.inference.bulk.sources import SUFFIXES, Source
-from ssd.system.files import write_atomic
+from ssd.system.files import open_atomic, write_atomic, writing
 
 if TYPE_CHECKING:
     from ssd.inference.detections import Detections
@@ -62,7 +62,8 @@ class Results:
 
     def close(self) -> None:
         """Close the journal."""
-        self._lines.close()
+        with writing(self.folder / JOURNAL):
+            self._lines.close()
 
     def draw(self, source: Source, found: "Detections", frame: int | None = None) -> list[str]:
         """Write the drawn image (not of a video's frame) and the labels with their image; return the files' names.
@@ -116,7 +117,8 @@ class Results:
         tqdm.write(f"error: {error}", file=sys.stderr)  # above the progress bar
 
     def _write(self, row: Row) -> None:
-        write_row(self._lines, row)
+        with writing(self.folder / JOURNAL):
+            write_row(self._lines, row)
         self.tally.count(row)
 
     def write_coco(self, ids: CocoIds) -> int:
@@ -124,7 +126,7 @@ class Results:
         from ssd.inference.detections import Detections
 
         unknown, separator = 0, "["
-        with (self.folder / "coco.json").open("w", encoding="utf-8") as file:
+        with open_atomic(self.folder / "coco.json") as file:
             for row in read_rows(self.folder / JOURNAL):
                 if "detections" not in row:
                     continue
@@ -134,7 +136,7 @@ class Results:
                     continue
                 for item in Detections.from_dict(row, self.class_names).to_coco(image_id, ids.categories):
                     if item["category_id"] >= 0:
-                        file.write(f"{separator}\n{json.dumps(item)}")
+                        file.write(f"{separator}\n{json.dumps(item)}".encode())
                         separator = ","
-            file.write("[]\n" if separator == "[" else "\n]\n")
+            file.write(b"[]\n" if separator == "[" else b"\n]\n")
         return unknown

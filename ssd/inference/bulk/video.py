@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -65,20 +66,18 @@ def _search(
     options: dict[str, Any],
     show: "Callable[[Source, Detections], None]",
 ) -> None:
-    drawing = _Drawing(results, source, video)
     count = 0
-    try:
-        for frame, found in _detect(detector, frames, batch_size, options):
-            results.draw(source, found, frame.index)
-            drawing.write(found, frame.seconds)
-            results.add_frame(source, found, frame.index, frame.seconds)
-            show(source, found)
-            count += 1
-    except KeyboardInterrupt:
-        if not video.live:
-            raise
-    finally:
-        drawing.close()
+    with _Drawing(results, source, video) as drawing:
+        try:
+            for frame, found in _detect(detector, frames, batch_size, options):
+                results.draw(source, found, frame.index)
+                drawing.write(found, frame.seconds)
+                results.add_frame(source, found, frame.index, frame.seconds)
+                show(source, found)
+                count += 1
+        except KeyboardInterrupt:
+            if not video.live:
+                raise
     results.add_video(source, count, drawing.files)
 
 
@@ -125,11 +124,16 @@ class _Drawing:
             for _ in range(min(max(1, due - self._writer.frames), _LONGEST_STILL)):
                 self._writer.write(image)
 
-    def close(self) -> None:
+    def __enter__(self) -> "_Drawing":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Finish the file, and say so where its encoding is not the best."""
         if self._writer is not None:
             from ssd.images.video_writer import NOTES
 
-            self._writer.close()
+            self._writer.__exit__(kind, error, trace)
             if self._writer.codec in NOTES:
                 tqdm.write(f"{self._writer.path}: {NOTES[self._writer.codec]}")
