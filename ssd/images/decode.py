@@ -6,9 +6,11 @@ returns nothing for a truncated file, and it applies the EXIF orientation, drops
 """
 
 import io
+import logging
 import re
 import stat
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -17,8 +19,11 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from torch import Tensor, bfloat16
 
-from ssd.errors import ImageDecodeError, ImageError
+from ssd.errors import ImageDecodeError, ImageError, printable
+from ssd.images import kinds
 from ssd.system.files import read_regular
+
+_log = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 100_000_000
@@ -71,6 +76,7 @@ def decode_shrunk(
         kind = f"{header.format} of {width}x{height} pixels, mode {header.mode}"
         end = _end_of_png(data) if header.format == "PNG" else len(data)
         shrink = shrink if header.format in ("JPEG", "MPO") else 1
+        pages = kinds.count_pages(data)
     if width * height > max_pixels:
         remedy = f"The limit is {max_pixels:,} pixels; make the image smaller."
         raise ImageDecodeError(f"is too large: {width}x{height} pixels", place=place, remedy=remedy)
@@ -86,7 +92,15 @@ def decode_shrunk(
             )
         problem = f"cannot be decoded: {kind}, truncated, damaged or of an unsupported kind"
         raise ImageDecodeError(problem, place=place, remedy="Replace or remove it.")
+    if pages > 1:
+        _say_pages(place, pages)
     return np.asarray(image), shrink
+
+
+@lru_cache(maxsize=10_000)
+def _say_pages(place: str, pages: int) -> None:
+    """Say that only the first page is read, once for each file."""
+    _log.warning("%s: has %d pages or frames; only the first is read", printable(place), pages)
 
 
 def _lacks_its_end(data: bytes) -> bool:
@@ -190,7 +204,10 @@ def _open_header(file: io.BytesIO | io.BufferedReader, place: str) -> Image.Imag
         raise ImageDecodeError(f"is too large: {error}", place=place, remedy="Make the image smaller.") from None
     except Exception as error:  # a damaged header makes PIL's parsers raise nearly anything
         file.seek(0)
-        text = file.read(64).lstrip().lower()
+        start = file.read(64)
+        if kinds.is_heif(start):
+            raise ImageDecodeError("is HEIF, which is not read", place=place, remedy=f"{kinds.CONVERT}.") from None
+        text = start.lstrip().lower()
         reason = "is text or HTML, not an image" if text.startswith((b"<", b"{")) else "is not an image"
         remedy = f"Known formats: {', '.join(FORMATS)}."
         raise ImageDecodeError(f"{reason} ({type(error).__name__})", place=place, remedy=remedy) from None

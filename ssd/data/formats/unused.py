@@ -8,6 +8,7 @@ from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem
 from ssd.data.formats.registry import FOLDER_FORMATS, find_format
 from ssd.errors import SSDError
+from ssd.images import kinds
 
 # What lies beside data everywhere and says nothing of it.
 _HARMLESS = (
@@ -79,6 +80,8 @@ def _note(what: str, place: str, paths: list[Path], top: Path) -> Problem:
         suffixes = Counter(path.suffix.lower() or "(no suffix)" for path in paths).most_common()
         listed = ", ".join(f"{number} {suffix}" for suffix, number in suffixes[:5])
         text = f"{count} file{many} of kinds that are not read ({listed}); the first: {first}"
+        if any(path.suffix.lower() in kinds.NOT_READ for path in paths):
+            text += f". {kinds.CONVERT}"
     return Problem(place if place != "." else top.name, what, text, "note")
 
 

@@ -282,7 +282,7 @@ def _has_pair_below(folder: Path) -> bool:
 
 def _lists(folder: Path) -> dict[str, Path]:
     for place in (folder / "ImageSets" / "Main", folder / "ImageSets"):
-        found = {path.stem: path for path in sorted(place.glob("*.txt")) if not _is_class_list(path)}
+        found = {path.stem: path for path in sorted(place.glob("[!.]*.txt")) if not _is_class_list(path)}
         if found:
             return found
     return {}

@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,12 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from ssd.errors import ArgumentError
+from ssd.errors import ArgumentError, printable
+from ssd.images import kinds
 
-SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+_log = logging.getLogger(__name__)
+
+SUFFIXES = set(kinds.SUFFIXES)
 VIDEO_SUFFIXES = {
     ".mp4",
     ".m4v",
@@ -77,8 +81,11 @@ def _live(name: str) -> list[Source]:
 
 def _files(name: str, suffixes: set[str], wanted: str, recursive: bool) -> list[Source]:
     path = Path(name)
+    unread: list[Path] = []
     if path.is_dir():
-        top, matches = path, _with_suffix(path.rglob("*") if recursive else path.iterdir(), suffixes)
+        inside = list(path.rglob("*") if recursive else path.iterdir())
+        top, matches = path, _with_suffix(inside, suffixes)
+        unread = _with_suffix(inside, set(kinds.NOT_READ))
     elif path.exists():
         top, matches = path.parent, [path]
     elif glob.has_magic(name):
@@ -86,6 +93,11 @@ def _files(name: str, suffixes: set[str], wanted: str, recursive: bool) -> list[
         matches = _with_suffix(map(Path, glob.iglob(name, recursive=True)), suffixes)  # noqa: PTH207 - a Path cannot glob from the root
     else:
         raise ArgumentError("no such file or folder", place=name, remedy="Check the path.")
+    if unread:
+        problem = f"{len(unread)} of its files are of kinds that are not read; the first: {unread[0].name}"
+        if not matches:
+            raise ArgumentError(f"no {wanted} found; {problem}", place=name, remedy=f"{kinds.CONVERT}.")
+        _log.warning("%s: %s. %s.", name, printable(problem), kinds.CONVERT)
     if not matches:
         below = next(iter(_with_suffix(path.rglob("*"), suffixes)), None) if path.is_dir() else None
         remedy = f"Did you mean {below.parent}?" if below else f"Known suffixes: {', '.join(sorted(suffixes))}."
@@ -108,7 +120,7 @@ def _fixed_part(pattern: Path) -> Path:
 def _of_file(path: Path, key: str) -> Source:
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return Source(str(path), "video", key, ".mp4")
-    drawable = path.suffix.lower() in SUFFIXES - {".gif", ".jfif"}
+    drawable = path.suffix.lower() in SUFFIXES - {".gif", ".jfif", ".jpe"}
     return Source(str(path), "image", key, path.suffix if drawable else ".png")
 
 
