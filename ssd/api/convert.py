@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from ssd.errors import ArgumentError, CheckpointError
+from ssd.errors import ArgumentError, CheckpointError, printable
 from ssd.images.decode import load_image
 from ssd.inference.detector import Detector
 from ssd.inference.load import load
@@ -37,7 +37,7 @@ class Conversion:
         settings = self.checkpoint.settings
         boxes, preprocessing, names = settings.boxes, settings.preprocessing, settings.class_names
         count = sum(grid * grid * each for grid, each in zip(boxes.grids, boxes_per_cell(boxes), strict=True))
-        shown = ", ".join(names) if len(names) <= 8 else f"{', '.join(names[:5])} ... {names[-1]}"
+        shown = printable(", ".join(names) if len(names) <= 8 else f"{', '.join(names[:5])} ... {names[-1]}")
         numbers = ", ".join(f"{value:.6g}" for value in preprocessing.mean)
         spread = (
             ""

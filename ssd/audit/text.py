@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ssd.errors import printable
 from ssd.report.blocks import number
 from ssd.report.text_table import aligned
 
@@ -36,8 +37,8 @@ def as_text(report: "Report", verdict: "Readiness", *, show: int) -> str:
     if report.fit is not None:
         parts.append(_fit(report.fit))
     if verdict.cautions:
-        parts.append("\n".join(["worth a look", *(f"  {caution}" for caution in verdict.cautions)]))
-    parts.append(f"verdict: {verdict.line}.")
+        parts.append("\n".join(["worth a look", *(f"  {printable(caution)}" for caution in verdict.cautions)]))
+    parts.append(f"verdict: {printable(verdict.line)}.")
     return "\n\n".join(parts)
 
 
@@ -61,11 +62,11 @@ def as_dict(report: "Report", verdict: "Readiness") -> dict[str, Any]:
 def _opening(report: "Report") -> str:
     names = ", ".join(f"{split.name} {split.images} images" for split in report.splits)
     unions = [f"; {name} holds the same images and is not checked again" for name in report.opened.unions]
-    return f"{report.folder}: {names}{''.join(unions)}"
+    return printable(f"{report.folder}: {names}{''.join(unions)}")
 
 
 def _split(split: "SplitReport", show: int, *, first: bool) -> Iterator[str]:
-    yield f"== {split.name}: {split.images} images, {split.objects} objects"
+    yield printable(f"== {split.name}: {split.images} images, {split.objects} objects")
     if split.problems:
         yield _problems(split, show)
     if split.empty:
@@ -81,7 +82,7 @@ def _split(split: "SplitReport", show: int, *, first: bool) -> Iterator[str]:
 
 
 def _problems(split: "SplitReport", show: int) -> str:
-    lines = [f"problems of {split.name}: {len(split.problems)}"]
+    lines = [printable(f"problems of {split.name}: {len(split.problems)}")]
     for (kind, fate), texts in split.by_kind().items():
         lines += [f"  {kind}: {len(texts)} ({fate})", *_shown(texts, show)]
     return "\n".join(lines)
@@ -89,7 +90,7 @@ def _problems(split: "SplitReport", show: int) -> str:
 
 def _shown(lines: Sequence[str], show: int) -> list[str]:
     more = [f"    ... and {len(lines) - show} more"] if len(lines) > show else []
-    return [*(f"    {line}" for line in lines[:show]), *more]
+    return [*(f"    {printable(line)}" for line in lines[:show]), *more]
 
 
 def _classes(report: "Report") -> str:

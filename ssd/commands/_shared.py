@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import logging
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import ParamSpec
 
-from ssd.errors import ArgumentError, SSDError, at_least
+from ssd.errors import ArgumentError, SSDError, at_least, printable
 from ssd.system.files import NO_SPACE
 
 P = ParamSpec("P")
@@ -45,7 +46,7 @@ def guarded(command: Callable[P, int]) -> Callable[P, int]:
         except KeyboardInterrupt as stop:  # a note says how to go on
             asked = isinstance(stop, Terminated)
             said = getattr(stop, "__notes__", ["ended by SIGTERM" if asked else "interrupted"])
-            print("\n".join(said), file=sys.stderr)
+            print("\n".join(map(printable, said)), file=sys.stderr)
             return TERMINATED if asked else INTERRUPTED
         except BrokenPipeError:
             if not _reader_left():  # another pipe broke, a data worker's say
@@ -55,7 +56,7 @@ def guarded(command: Callable[P, int]) -> Callable[P, int]:
             if error.errno not in NO_SPACE:
                 raise
             remedy = "Free some space or choose another folder; finished files are unharmed."
-            print(f"error: {error.filename or 'the disk'}: no space left. {remedy}", file=sys.stderr)
+            print(f"error: {printable(str(error.filename or 'the disk'))}: no space left. {remedy}", file=sys.stderr)
             return USER_ERROR
 
     return run
@@ -96,6 +97,20 @@ def _reader_left() -> bool:
         os.close(nowhere)
         return True
     return False
+
+
+class _Formatter(logging.Formatter):
+    """A message is one line: names of files and classes in it come from strangers."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return printable(super().formatMessage(record))
+
+
+def show_log() -> None:
+    """Show what the package logs on stderr, unless whoever calls the command has set up logging."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:

@@ -2,14 +2,13 @@
 
 import argparse
 import json
-import logging
 import os
 import re
 import sys
 from pathlib import Path
 
-from ssd.commands._shared import add_force, check_numbers, guarded
-from ssd.errors import ArgumentError, MissingExtraError
+from ssd.commands._shared import add_force, check_numbers, guarded, show_log
+from ssd.errors import ArgumentError, MissingExtraError, printable
 from ssd.system.files import refuse_existing, write_atomic
 
 EPILOG = """examples:
@@ -59,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     check_numbers(args, show=0, workers=1)
     folder, overrides = _split_words(args.words, args.data)
     refuse_existing(args.json, force=args.force)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    show_log()
 
     from ssd.api.check_data import check_data  # brings torch, so only now
 
@@ -79,9 +78,12 @@ def main(argv: list[str] | None = None) -> int:
     if args.json != "-":
         print(check.to_text(args.show))
     if args.preview is not None:
-        print(f"augmented images: {check.preview}" if check.preview else "no image can be drawn", file=sys.stderr)
+        print(
+            printable(f"augmented images: {check.preview}") if check.preview else "no image can be drawn",
+            file=sys.stderr,
+        )
     if args.report is not None:
-        print(f"report: {args.report}", file=sys.stderr)
+        print(printable(f"report: {args.report}"), file=sys.stderr)
     if args.json is not None:
         _write_json(json.dumps(check.to_dict(), indent=2, allow_nan=False), args.json)
     return int(not check.ready)
@@ -113,4 +115,4 @@ def _write_json(text: str, place: str) -> None:
         print(text)
         return
     write_atomic(place, text.encode())
-    print(f"figures: {place}")
+    print(printable(f"figures: {place}"))

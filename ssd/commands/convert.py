@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ssd.commands._shared import add_force, guarded
+from ssd.errors import printable
 
 EPILOG = """examples:
   ssd convert ssd300_mAP_77.43_v2.pth voc.safetensors                       amdegroot/ssd.pytorch
@@ -47,5 +48,5 @@ def main(argv: list[str] | None = None) -> int:
     )
     print(result.to_text())
     print(f"  compared       the same {result.detections} detections before and after")
-    print(f"{result.path}: {result.path.stat().st_size / 1e6:.1f} MB")
+    print(printable(f"{result.path}: {result.path.stat().st_size / 1e6:.1f} MB"))
     return 0

@@ -16,6 +16,7 @@ EPILOG = """examples:
   ssd demo                          the runs in runs/, newest first, and SSD300 trained on COCO
   ssd demo runs/bccd model.onnx     these, and the same
   ssd demo --port 8080 --browser    opens the page, too
+  ssd demo --host 0.0.0.0 --allow-host gpu.lan   for others, who call this machine gpu.lan
 
 The page is for this machine alone unless --host says otherwise; whoever reaches it can use it. Images stay
 on this machine, are deleted after ten minutes and when the program ends, and nothing is fetched from
@@ -33,6 +34,8 @@ def parser() -> argparse.ArgumentParser:
     text = "weights files or runs' folders to choose from; default: the runs in runs/"
     p.add_argument("weights", nargs="*", metavar="WEIGHTS", help=text)
     p.add_argument("--host", default="127.0.0.1", help="address to listen at, default %(default)s: this machine alone")
+    text = "another name of this machine that browsers use for the page, as of a proxy; repeatable"
+    p.add_argument("--allow-host", action="append", default=[], metavar="NAME", help=text)
     p.add_argument("--port", type=int, help="default: the first that is free from 7860 on")
     p.add_argument("--max-upload", type=int, default=20, metavar="MB", help="largest image file, default %(default)s")
     p.add_argument("--browser", action="store_true", help="open the page in the browser")
@@ -53,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     with serving(
         args.weights,
         host=args.host,
+        allow_hosts=args.allow_host,
         port=args.port,
         max_upload=args.max_upload,
         browser=args.browser,

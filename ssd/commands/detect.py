@@ -1,12 +1,11 @@
 """`detect SOURCE ...`: images, folders, videos, cameras in; drawn images and videos, JSON lines, COCO, YOLO out."""
 
 import argparse
-import logging
 import sys
 from typing import Any
 
-from ssd.commands._shared import USER_ERROR, check_numbers, guarded
-from ssd.errors import ArgumentError
+from ssd.commands._shared import USER_ERROR, check_numbers, guarded, show_log
+from ssd.errors import ArgumentError, printable
 
 EPILOG = """examples:
   ssd detect street.jpg                                    SSD300 trained on COCO, fetched once
@@ -71,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     check_numbers(args, batch_size=1, every=1, max_frames=1)
     tiles = None if args.tiles is None else _tiles(args.tiles)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    show_log()
 
     from ssd.inference.bulk.detect_files import detect_files  # brings torch, so only now
     from ssd.inference.bulk.window import open_window
@@ -102,8 +101,8 @@ def main(argv: list[str] | None = None) -> int:
         progress=not args.quiet,
     )
     if result.without_id:
-        print(f"{result.without_id} images are not in {args.coco_ids} and not in coco.json", file=sys.stderr)
-    print(result)
+        print(printable(f"{result.without_id} images are not in {args.coco_ids} and not in coco.json"), file=sys.stderr)
+    print(printable(str(result)))
     if result.tally.failed:
         print(f"error: {result.tally.failed} failed, see above.", file=sys.stderr)
     return USER_ERROR if result.tally.failed else 0

@@ -1,11 +1,11 @@
 """`eval [WEIGHTS] --coco / --voc`: figures on the run's validation set, or on the data that is named."""
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
-from ssd.commands._shared import add_force, check_numbers, guarded
+from ssd.commands._shared import add_force, check_numbers, guarded, show_log
+from ssd.errors import printable
 
 EPILOG = """examples:
   ssd eval --coco                                     the newest run on its own validation set
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     """Evaluate; the exit code is 2 for a mistake of the user's."""
     args = parser().parse_args(argv)
     check_numbers(args, batch_size=1, workers=0, draw=0)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    show_log()
     from ssd.system import distributed  # brings torch, so only now
 
     with distributed.process_group(distributed.local_device(args.device)):
@@ -113,12 +113,13 @@ def _run(args: argparse.Namespace, *, first: bool) -> int:
         return 0
     assert result.figures_file is not None
     print(result.to_text())
-    print(f"figures: {result.figures_file}")
+    print(printable(f"figures: {result.figures_file}"))
     if args.draw:
         from ssd.evaluation.page.drawn_images import draw_images
 
         folder = result.figures_file.with_name(f"{result.figures_file.stem}-images")
-        print(f"{draw_images(result.detector, result.dataset, args.draw, folder)} drawn images: {folder}")
+        count = draw_images(result.detector, result.dataset, args.draw, folder)
+        print(printable(f"{count} drawn images: {folder}"))
     if result.report is not None:
-        print(f"report: {result.report}")
+        print(printable(f"report: {result.report}"))
     return 0

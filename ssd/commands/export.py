@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from ssd.commands._shared import add_force, check_numbers, guarded
-from ssd.errors import ArgumentError
+from ssd.errors import ArgumentError, printable
 
 NOT_DONE = 1
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}  # and their suffixes
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 
     if args.int8:
         args.precision = "int8"
-    print(f"exporting {args.weights} to {args.format}, {args.precision}", flush=True)
+    print(printable(f"exporting {args.weights} to {args.format}, {args.precision}"), flush=True)
     result = export(
         args.weights,
         args.out or args.format,
@@ -92,10 +92,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     print(result.check.as_text())
     if result.accepted:
-        print(f"done: {result.path} ({result.size / 1e6:.1f} MB), report: {result.report}")
+        print(printable(f"done: {result.path} ({result.size / 1e6:.1f} MB), report: {result.report}"))
         return 0
-    print(f"NOT DONE: {'; '.join(result.failures)}", file=sys.stderr)
-    print(f"what was exported is kept as {result.path}, report: {result.report}", file=sys.stderr)
+    print(printable(f"NOT DONE: {'; '.join(result.failures)}"), file=sys.stderr)
+    print(printable(f"what was exported is kept as {result.path}, report: {result.report}"), file=sys.stderr)
     return NOT_DONE
 
 

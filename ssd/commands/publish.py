@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ssd.commands._shared import guarded
-from ssd.errors import ArgumentError
+from ssd.errors import ArgumentError, printable
 
 EPILOG = """examples:
   ssd publish runs/cells hf://me/cells --out preview        write what would be uploaded into preview/, upload nothing
@@ -45,5 +45,5 @@ def main(argv: list[str] | None = None) -> int:
         raise ArgumentError("is there already", place=args.out, remedy="Name a new or empty folder.")
     args.out.mkdir(parents=True, exist_ok=True)
     prepare(args.source, args.out, args.address, license=args.license)
-    print(f"{args.out}: what would be uploaded to {args.address}; read {args.out / CARD} first")
+    print(printable(f"{args.out}: what would be uploaded to {args.address}; read {args.out / CARD} first"))
     return 0

@@ -2,11 +2,10 @@
 
 import argparse
 import dataclasses
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssd.commands._shared import add_force, guarded
+from ssd.commands._shared import add_force, guarded, show_log
 from ssd.system.files import refuse_existing
 
 if TYPE_CHECKING:
@@ -47,12 +46,12 @@ def main(argv: list[str] | None = None) -> int:
     args = _parse(argv)
     refuse_existing(args.preview, force=args.force)
     config = load_config(args.words, args.data, args.name, args.resume)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    show_log()
     if args.preview:
         from ssd.experiment.data import preview
 
         preview(config, Path(args.preview))
-        print(f"augmented images: {args.preview}")
+        print(printable(f"augmented images: {args.preview}"))
         return 0
     from ssd.system.malloc import keep_freed_memory
     from ssd.training.trainer import train
@@ -86,10 +85,10 @@ def _print_files(folder: "RunFolder") -> None:
     """Name the files that the run has written."""
     from ssd.training.page import PAGE
 
-    print(f"run: {folder.path}")
-    print(f"weights: {folder.weights or 'none, since nothing was evaluated'}")
+    print(printable(f"run: {folder.path}"))
+    print(printable(f"weights: {folder.weights or 'none, since nothing was evaluated'}"))
     if (folder.path / PAGE).is_file():
-        print(f"report: {folder.path / PAGE}")
+        print(printable(f"report: {folder.path / PAGE}"))
 
 
 def load_config(

@@ -1,34 +1,16 @@
-"""The demo's page in Gradio: it fetches nothing from elsewhere, reports to nobody and keeps no image.
-
-The browser is held to that by a content security policy: whatever Gradio's pages refer to, only this server is asked.
-"""
+"""The demo's page in Gradio: it fetches nothing from elsewhere, reports to nobody and keeps no image."""
 
 import tempfile
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssd.demo.own_origin import OwnOrigin, own_names
 from ssd.demo.search import Answer, Search
 from ssd.errors import ArgumentError, SSDError
 from ssd.system.optional import load_extra
 
 _COLUMNS = ("name", "score", "x1", "y1", "x2", "y2")
-_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",  # Gradio's own are inline
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
-        "media-src 'self' blob:",
-        "font-src 'self' data:",
-        "worker-src 'self' blob:",
-        "connect-src 'self' data: blob:",
-        "frame-ancestors 'self'",
-        "form-action 'self'",
-    )
-)
-
-Message = MutableMapping[str, Any]
 
 
 def build_page(search: Search, folder: Path, kept_seconds: float) -> Any:
@@ -116,13 +98,18 @@ def _nothing(gr: Any, summary: str = "") -> list[Any]:
     return [None, summary, [], gr.DownloadButton(value=None, interactive=False)]
 
 
-def serve(page: Any, host: str, port: int | None, max_megabytes: int, *, browser: bool) -> str:
+def serve(
+    page: Any, host: str, port: int | None, max_megabytes: int, *, browser: bool, allow_hosts: Sequence[str] = ()
+) -> str:
     """Start the server in the background and return the page's address.
+
+    Browsers may ask for it as this machine, as `host`, and as `allow_hosts`.
 
     Raises:
         ArgumentError: the address cannot be listened at.
     """
     gr = load_extra("gradio", "demo")
+    middleware = [(OwnOrigin, (own_names(host, allow_hosts),), {})]
     try:
         _, address, _ = page.launch(
             server_name=host,
@@ -140,25 +127,9 @@ def serve(page: Any, host: str, port: int | None, max_megabytes: int, *, browser
             mcp_server=False,
             state_session_capacity=50,
             theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-            app_kwargs={"middleware": [(_OnlyThisServer, (), {})], "docs_url": None, "redoc_url": None},
+            app_kwargs={"middleware": middleware, "docs_url": None, "redoc_url": None},
         )
     except OSError as error:
         problem = f"cannot be listened at ({error})"
         raise ArgumentError(problem, place=f"{host}:{port or 7860}", remedy="Name another with --port.") from None
     return str(address)
-
-
-class _OnlyThisServer:
-    """Puts the policy on every answer (ASGI)."""
-
-    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Message, receive: Any, send: Callable[[Message], Awaitable[None]]) -> None:
-        async def send_with_policy(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = [(b"content-security-policy", _POLICY.encode()), (b"referrer-policy", b"no-referrer")]
-                message["headers"] = [*message.get("headers", []), *headers]
-            await send(message)
-
-        await self.app(scope, receive, send_with_policy)

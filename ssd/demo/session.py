@@ -38,6 +38,7 @@ def serving(
     weights: Sequence[str] = (),
     *,
     host: str = "127.0.0.1",
+    allow_hosts: Sequence[str] = (),
     port: int | None = None,
     max_upload: int = 20,
     browser: bool = False,
@@ -47,7 +48,8 @@ def serving(
 ) -> Iterator[Session]:
     """Serve the page while the block runs: `weights` to choose from, then the runs in runs/, then the default weights.
 
-    `max_upload` is the largest image file, in MB. Afterwards the images are gone and the environment is as before.
+    Browsers may ask for it as this machine, as `host` and as `allow_hosts`. `max_upload` is the largest
+    image file, in MB. Afterwards the images are gone and the environment is as before.
 
     Raises:
         ArgumentError: a number out of its range, or a port that cannot be had.
@@ -64,7 +66,7 @@ def serving(
         search = Search(choices, device=device, precision=precision, backend=backend)
         search.load(choices[0])  # a mistake is better seen here than on the page
         page = build_page(search, folder, KEPT_SECONDS)
-        address = serve(page, host, port, max_upload, browser=browser)
+        address = serve(page, host, port, max_upload, browser=browser, allow_hosts=allow_hosts)
         stack.callback(page.close, verbose=False)
         yield Session(address, folder)
 

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from ssd.errors import printable
 from ssd.report.blocks import number
 from ssd.report.text_table import aligned
 
@@ -28,14 +29,14 @@ def as_text(evaluation: "Evaluation", dataset: "Dataset", weights: str) -> str:
     """Tables of classes and of mistakes, the figures over all classes, and the data they were measured on."""
     figures = {name: evaluation.by_metric[name] for name in _SUMMARIES if name in evaluation.by_metric}
     parts = [
-        f"{weights} on {dataset.name}, split {dataset.split}: {evaluation.images} images",
+        printable(f"{weights} on {dataset.name}, split {dataset.split}: {evaluation.images} images"),
         figure_table(figures),
         "\n".join(summary_line(name, values) for name, values in figures.items()),
         error_table(evaluation.by_metric["errors"]),
         f"{evaluation.images_per_second:.1f} images/s, {evaluation.seconds:.1f} s",
     ]
     if evaluation.classes.missing:
-        parts.append(f"unknown to the detector, so AP 0: {', '.join(evaluation.classes.missing)}")
+        parts.append(printable(f"unknown to the detector, so AP 0: {', '.join(evaluation.classes.missing)}"))
     if evaluation.dropped:
         parts.append(f"{evaluation.dropped} detections of classes that the data does not have were dropped")
     return "\n\n".join(parts)

@@ -2,9 +2,15 @@
 
 from collections.abc import Sequence
 
+from ssd.errors import printable
+
 
 def aligned(rows: Sequence[Sequence[str]], *, left: int = 1, ruled: bool = False) -> str:
-    """Pad cells to columns, the first `left` of them to the left; `ruled` draws a line under the first row."""
+    """Pad cells to columns, the first `left` of them to the left; `ruled` draws a line under the first row.
+
+    Names in cells are shown escaped.
+    """
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
