@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssd.commands._shared import add_force, guarded, show_log
+from ssd.errors import printable
 from ssd.system.files import refuse_existing
 
 if TYPE_CHECKING:

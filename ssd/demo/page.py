@@ -89,7 +89,7 @@ def _parts(gr: Any, answer: Answer, threshold: float, folder: Path) -> list[Any]
     ]
     # A folder of its own: the file is called as the image is, and two people may have an image of one name.
     path = Path(tempfile.mkdtemp(dir=folder)) / f"{Path(answer.name).stem}.json"
-    path.write_text(answer.json(threshold), encoding="utf-8")
+    path.write_text(answer.json(threshold), encoding="utf-8", errors="backslashreplace")
     button = gr.DownloadButton(value=str(path), interactive=True)
     return [answer.drawn(threshold), answer.summary(threshold), rows, button]
 
@@ -109,7 +109,7 @@ def serve(
         ArgumentError: the address cannot be listened at.
     """
     gr = load_extra("gradio", "demo")
-    middleware = [(OwnOrigin, (own_names(host, allow_hosts),), {})]
+    middleware: list[Any] = [(OwnOrigin, (own_names(host, allow_hosts),), {})]
     try:
         _, address, _ = page.launch(
             server_name=host,

@@ -1,6 +1,7 @@
 """Files that are whole or not there: written beside their place, forced to disk, then renamed."""
 
 import errno
+import hashlib
 import logging
 import os
 import re
@@ -22,7 +23,8 @@ log = logging.getLogger(__name__)
 # A full disk, a file-size limit and a quota reach the user as the same thing.
 NO_SPACE = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _PROBE_BYTES = 4096
-_LEFTOVER = re.compile(r"\..+\.tmp-(\d{1,7})")
+_LONG_NAME = 200  # bytes
+_LEFTOVER = re.compile(r"\..+\.tmp-(\d{1,7})", re.DOTALL)
 
 
 def write_atomic(path: str | Path, *chunks: bytes | bytearray | memoryview) -> None:
@@ -44,7 +46,7 @@ def open_atomic(path: str | Path, size: int = 0) -> Iterator[BinaryIO]:
         SSDError: no space left, or the folder cannot be written; nothing is left behind.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = _beside(path, f"tmp-{os.getpid()}")
     try:
         with writing(path, size):
             with temporary.open("wb") as file:
@@ -140,7 +142,7 @@ def alone(path: str | Path) -> Iterator[None]:
         SSDError: the lock cannot be made, because the folder cannot be written.
     """
     path = Path(path)
-    lock = path.with_name(f".{path.name}.lock")
+    lock = _beside(path, "lock")
     if sys.platform == "win32":  # no such lock there, and no ranks to wait for
         yield
         return
@@ -179,6 +181,14 @@ def _is_still(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """A hidden name beside `path`; of a long one it has the start and a hash, for file systems allow 255 bytes."""
+    name = path.name
+    if len(os.fsencode(name)) > _LONG_NAME:
+        name = f"{name[:20]}-{hashlib.blake2b(os.fsencode(name), digest_size=8).hexdigest()}"
+    return path.with_name(f".{name}.{ending}")
 
 
 def clean_leftovers(folder: str | Path) -> tuple[Path, ...]:

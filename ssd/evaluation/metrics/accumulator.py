@@ -92,7 +92,8 @@ def annotation_hash(records: Sequence[Record], class_names: Sequence[str]) -> st
     """A digest of the annotations as 16 hex digits, independent of the folder of the images."""
     digest = hashlib.sha256("\0".join(class_names).encode())
     for record in records:
-        digest.update(f"\0{record.image_id}\0{record.width}x{record.height}\0{len(record.labels)}\0".encode())
+        facts = f"\0{record.image_id}\0{record.width}x{record.height}\0{len(record.labels)}\0"
+        digest.update(facts.encode("utf-8", "surrogatepass"))  # an id may be a file's name, which may be any bytes
         digest.update(record.boxes.astype("<f4").tobytes() + record.labels.astype("<i8").tobytes())
         digest.update(record.difficult.tobytes() + record.crowd.tobytes() + record.areas.astype("<f4").tobytes())
     return digest.hexdigest()[:16]

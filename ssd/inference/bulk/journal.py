@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from ssd.errors import ArgumentError
 from ssd.system.files import write_atomic, writing
@@ -85,13 +85,18 @@ def take_up(folder: Path, options: Row) -> Done:
             names |= {Path(name).with_suffix("").name for name in row.get("files", ())}
     cleaned = journal.with_name(f".{JOURNAL}.cleaned")
     with writing(journal):
-        with cleaned.open("w", encoding="utf-8") as kept:
+        with open_journal(cleaned, "w") as kept:
             for row in read_rows(journal):
                 if row["path"] in done and "error" not in row:
                     tally.count(row)
                     write_row(kept, row)
         cleaned.replace(journal)
     return Done(frozenset(done), frozenset(names), tally)
+
+
+def open_journal(path: Path, mode: Literal["a", "w"] = "a") -> TextIO:
+    """Open a file of JSON for `write_row`; bytes of file names that are no UTF-8 become JSON's own escapes."""
+    return path.open(mode, encoding="utf-8", errors="backslashreplace")
 
 
 def write_row(file: TextIO, row: Row) -> None:
@@ -101,7 +106,8 @@ def write_row(file: TextIO, row: Row) -> None:
 
 def write_options(folder: Path, options: Row) -> None:
     """Remember what the lines were made with."""
-    write_atomic(folder / OPTIONS, (json.dumps(options, indent=2, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(options, indent=2, ensure_ascii=False) + "\n"
+    write_atomic(folder / OPTIONS, text.encode(errors="backslashreplace"))
 
 
 def _compare(path: Path, options: Row) -> None:

@@ -18,7 +18,7 @@ from ssd.errors import ArgumentError, ImageError, printable
 from ssd.images.decode import read_image_bytes
 from ssd.images.drawing import write_image
 from ssd.inference.bulk.coco_ids import CocoIds
-from ssd.inference.bulk.journal import JOURNAL, Done, Row, read_rows, write_row
+from ssd.inference.bulk.journal import JOURNAL, Done, Row, open_journal, read_rows, write_row
 from ssd.inference.bulk.sources import SUFFIXES, Source
 from ssd.system.files import open_atomic, write_atomic, writing
 
@@ -48,7 +48,7 @@ class Results:
     ) -> None:
         self.folder, self.formats, self.class_names, self.names = folder, formats, tuple(class_names), names
         self.tally = dataclasses.replace(done.tally)
-        self._lines: TextIO = (folder / JOURNAL).open("a", encoding="utf-8")
+        self._lines: TextIO = open_journal(folder / JOURNAL)
         if "yolo" in formats:
             self._start_yolo()
 

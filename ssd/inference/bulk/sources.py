@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import logging
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ VIDEO_SUFFIXES = {
     ".mts",
     ".3gp",
 }
+
+_LONGEST_NAME = 255  # bytes, on most file systems
+_ROOM_FOR_NUMBER = 240
 
 Kind = Literal["image", "video", "live"]
 
@@ -150,6 +154,13 @@ def _hash(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")
 
 
+def _shortened(stem: str, most: int) -> str:
+    """As many letters as fit into `most` bytes."""
+    while len(os.fsencode(stem)) > most:
+        stem = stem[:-1]
+    return stem
+
+
 def output_names(sources: Sequence[Source], taken: Iterable[str] = ()) -> dict[str, str]:
     """A name without suffix for what is written about each source, by address: its own, numbered where that is taken.
 
@@ -159,9 +170,9 @@ def output_names(sources: Sequence[Source], taken: Iterable[str] = ()) -> dict[s
     names = {}
     for source in sources:
         stem = Path(source.key).stem if source.kind != "live" else source.key
-        name, number = stem, 2
+        name, number = _shortened(stem, _LONGEST_NAME - max(len(source.suffix), len(".txt"))), 2
         while name.lower() in used:
-            name, number = f"{stem}-{number}", number + 1
+            name, number = f"{_shortened(stem, _ROOM_FOR_NUMBER)}-{number}", number + 1
         used.add(name.lower())
         names[source.address] = name
     return names
