@@ -14,7 +14,7 @@ _WELL_REACHED = 0.9  # a recall below it is worth a look
 _BETTER = 0.03  # and so are other default boxes that reach so many more
 _REMEDIES = {
     "undecodable": "replace or remove those images (data.bad_images=skip passes over a few in training)",
-    "size_differs": "correct the sizes in the annotations, or turn the images upright",
+    "size_differs": "annotate images of another size again; where only EXIF turns them, exiftool -Orientation= IMAGES",
     "one_based": "subtract 1 from every class id",
     "fractions": "write the boxes in pixels",
     "corners": "write sizes in place of the second corner",

@@ -65,7 +65,7 @@ def check_size(record: Record, width: int, height: int) -> None:
             turned = header.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
         if turned:
             problem += "; it was annotated before EXIF rotation"
-            remedy = "Turn the images upright with the tool that annotated them, or annotate again."
+            remedy = "Its boxes are those of the stored image: remove the tag, exiftool -Orientation= IMAGES."
     raise AnnotationError(problem, place=record.path, remedy=remedy)
 
 

@@ -6,12 +6,13 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ssd.commands.check_data import main
 from ssd.data.dataset import open_dataset, scan
 from ssd.data.formats.other_tools import name_tool
 from ssd.data.formats.registry import default_split, recognise, splits
-from ssd.errors import DatasetError
+from ssd.errors import AnnotationError, DatasetError
 from tests.data.made import write_text, xml, xml_object
 from tests.field.folders import BOX, ROW, coco, coco_images, image, voc_pair, yolo_pair
 
@@ -105,6 +106,32 @@ def test_labels_beside_images_in_splits_in_any_case(tmp_path):
     assert boxes(tmp_path, "Train") == {f"im{number}.jpg": [pytest.approx(BOX, abs=1e-4)] for number in range(3)}
 
 
+@pytest.mark.parametrize(("images", "labels"), [("{}_images", "{}_labels"), ("img {}", "txt-labels-{}")])
+def test_yolo_in_folders_named_after_split_and_part(tmp_path, images, labels):
+    for name in ("train", "val"):
+        yolo_pair(tmp_path / labels.format(name), tmp_path / images.format(name), 3)
+    write_text(tmp_path / "classes.txt", "cat\n")
+    assert recognise(tmp_path) == "yolo"
+    assert splits(tmp_path) == ("train", "val")
+    for name in ("train", "val"):
+        assert boxes(tmp_path, name) == {f"im{number}.jpg": [pytest.approx(BOX, abs=1e-4)] for number in range(3)}
+
+
+def test_voc_in_folders_named_after_split_and_part_keeps_its_test_images_apart(tmp_path):
+    for name, count in (("train", 3), ("test", 2)):
+        voc_pair(tmp_path / f"{name}_xml", tmp_path / f"{name}_img", count)
+    assert splits(tmp_path) == ("test", "train")
+    assert [default_split(tmp_path, "auto", which) for which in ("train", "val")] == ["train", "test"]
+    assert boxes(tmp_path, "test") == {"im0.jpg": [BOX], "im1.jpg": [BOX]}
+
+
+def test_coco_json_of_any_name_in_each_split(tmp_path):
+    for name in ("train", "Val"):
+        write_text(tmp_path / name / f"{name}_cells.json", coco(coco_images(tmp_path / name / "imgs", 2)))
+    assert splits(tmp_path) == ("Val", "train")
+    assert boxes(tmp_path, "Val") == {"im0.jpg": [BOX], "im1.jpg": [BOX]}
+
+
 # Labels in a folder with more in its name, lists of images, other scripts, line ends of Windows
 
 
@@ -177,6 +204,56 @@ def test_text_formats_are_named_wherever_they_lie(tmp_path, tool):
     with pytest.raises(DatasetError) as caught:
         recognise(tmp_path)
     assert f"holds {name}, which is {tool}'s own format" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("cat 0.175 0.4 0.25 0.5", "which is YOLO with names for numbers. Write each class as its number"),
+        ("red cat 0.175 0.4 0.25 1", "which is YOLO with names for numbers. Write each class as its number"),
+        ("0,0.175,0.4,0.25,0.5", "which is YOLO with commas. Write spaces between the numbers."),
+        ("0; 0.175; .4; 0.25; 0.5", "which is YOLO with commas. Write spaces between the numbers."),
+    ],
+)
+def test_yolo_rows_with_a_detail_of_their_own_are_named(tmp_path, row, said):
+    image(tmp_path / "images" / "im0.jpg")
+    write_text(tmp_path / "labels" / "im0.txt", f"{row}\n{row}\n")
+    with pytest.raises(DatasetError) as caught:
+        recognise(tmp_path)
+    assert f"holds labels/im0.txt, {said}" in str(caught.value)
+
+
+def test_a_score_after_the_box_is_named(tmp_path):
+    yolo_pair(tmp_path / "labels", tmp_path / "images", 1)
+    write_text(tmp_path / "labels" / "im0.txt", ROW.replace("\n", " 0.98\n"))
+    (problem,) = [problem for problem in scan(tmp_path, "all")[1] if problem.kind == "no_box"]
+    assert "looks like a score of predictions" in problem.message
+
+
+def test_images_alone_and_archives_are_said(tmp_path):
+    image(tmp_path / "DCIM" / "100APPLE" / "a.JPG")
+    write_text(tmp_path / "README.md", "holiday")
+    with pytest.raises(DatasetError, match=r"holds 1 images and no annotations\. Draw boxes"):
+        recognise(tmp_path)
+    archive = write_text(tmp_path / "set.zip", "PK")
+    with pytest.raises(DatasetError, match=r"is an archive, not a folder\. Unpack it"):
+        recognise(archive)
+
+
+def test_the_advice_for_boxes_of_the_stored_image_makes_them_right(tmp_path):
+    """Removing the tag, as exiftool does, gives the image for which the boxes were drawn."""
+    path = tmp_path / "JPEGImages" / "a.jpg"
+    path.parent.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(path, exif=exif)
+    text = xml(xml_object(box=(3, 4, 13, 14)), filename="a.jpg", size=(40, 20))
+    write_text(tmp_path / "Annotations" / "a.xml", text)
+    with pytest.raises(AnnotationError, match="exiftool -Orientation= IMAGES"):
+        open_dataset(tmp_path, "all").load(0)
+    Image.new("RGB", (40, 20)).save(path)
+    assert open_dataset(tmp_path, "all").load(0).image.shape[:2] == (20, 40)
+    assert boxes(tmp_path) == {"a.jpg": [BOX]}
 
 
 @pytest.mark.parametrize("text", ["cat\ndog\n", ROW, "images/a.jpg\n", "see chapter 1 2 3 4\nand more\n", ""])

@@ -119,6 +119,8 @@ def _in_each_split(folder: Path) -> dict[str, Path]:
             for path in sorted(place.glob("*.json"))
             if path.name in _SINGLE or path.stem in (place.name, "train", "val", "test")
         ]
+        if not files and folders.is_split(place.name):  # under any name
+            files = [path for path in sorted(place.glob("*.json")) if _is_coco(path)]
         if len(files) == 1 and _is_coco(files[0]):
             found[place.name] = files[0]
     return found
@@ -145,7 +147,11 @@ def _is_coco(path: Path) -> bool:
 
 def _finder(folder: Path, annotations: Path, split: str, entries: Iterable[ImageEntry]) -> folders.ImageFinder:
     """Looks into the usual folders, first into the one that has one of the first images."""
-    usual = [folder / split, folder / "images" / split, folder / split / "images", folder / split / "data"]
+    usual = [
+        folder / split,
+        folder / "images" / split,
+        *folders.named_subfolders(folder / split, folders.IMAGE_FOLDERS),
+    ]
     usual += [*folders.named_subfolders(folder, folders.IMAGE_FOLDERS), annotations.parent, folder]
     candidates = [path for path in dict.fromkeys(usual) if path.is_dir()]
     names = [entry.file_name.replace("\\", "/") for entry, _ in zip(entries, range(20), strict=False)]

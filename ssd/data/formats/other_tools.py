@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ _START = 2 * 2**20  # bytes of each
 _AS_COCO = "Export as COCO (object detection), Pascal VOC or YOLO"
 _CONVERT = "Write it as COCO with the script in docs/recipes.md, 'Boxes in a table or in text files'."
 _NUMBER = r"-?\d+(\.\d+)?([eE][-+]?\d+)?"
+_FRACTION = r"[01]?\.\d+|[01]"
 _ROWS = (  # what each row of a text file is, and whose it is
     (rf"[A-Za-z]\w*( {_NUMBER}){{14,15}}", "KITTI"),
     (rf"({_NUMBER} ){{8}}\S+ [0-2]", "DOTA (rotated boxes)"),
@@ -31,6 +32,10 @@ class Tool:
     name: str
     found: str
     remedy: str
+    own: bool = True  # whether it is the tool's own format, or one that is read but for a detail
+
+    def __str__(self) -> str:
+        return f"{self.found}, which is {self.name}" + ("'s own format" if self.own else "")
 
 
 def name_tool(folder: Path, *, deep: bool = False) -> Tool | None:
@@ -47,7 +52,7 @@ def name_tool(folder: Path, *, deep: bool = False) -> Tool | None:
         looked[kind] += 1
         tool = _KINDS[kind[1]](path)
         if tool is not None:
-            return Tool(tool.name, folders.relative(path, folder), tool.remedy)
+            return replace(tool, found=folders.relative(path, folder))
     return None
 
 
@@ -56,7 +61,7 @@ def name_tool_of_xml(folder: Path) -> Tool | None:
     found = [path for path in folders.walk(folder) if path.suffix.lower() == ".xml"][:_FEW]
     tools = [_xml(path) for path in found]
     first = tools[0] if tools and all(tools) else None
-    return None if first is None else Tool(first.name, folders.relative(found[0], folder), first.remedy)
+    return None if first is None else replace(first, found=folders.relative(found[0], folder))
 
 
 def _json(path: Path) -> Tool | None:
@@ -134,6 +139,11 @@ def _csv(path: Path) -> Tool | None:
 
 def _text(path: Path) -> Tool | None:
     lines = [line.strip() for line in (_start(path) or "")[:20_000].splitlines() if line.strip()][:_FEW]
+    if lines and all(re.fullmatch(rf"\D.*?([\s,]+({_FRACTION})){{4}}", line) for line in lines):
+        remedy = "Write each class as its number, from 0 on, and the names into classes.txt, a name a line."
+        return Tool("YOLO with names for numbers", "", remedy, own=False)
+    if lines and all(re.fullmatch(rf"\d+(\s*[,;]\s*({_FRACTION})){{4}}", line) for line in lines):
+        return Tool("YOLO with commas", "", "Write spaces between the numbers.", own=False)
     name = next((name for row, name in _ROWS if lines and all(re.fullmatch(row, line) for line in lines)), None)
     return None if name is None else Tool(name, "", _CONVERT)
 

@@ -141,6 +141,18 @@ def annotation_folders(folder: Path, names: Sequence[str] = ANNOTATION_FOLDERS) 
     return worded if len(worded) == 1 else []
 
 
+def split_pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """Images and annotations by split in folders named after both, as `train_images` beside `train_labels`."""
+    kinds = {word.lower(): 0 for word in IMAGE_FOLDERS} | {word.lower(): 1 for word in ANNOTATION_FOLDERS}
+    found: dict[str, dict[int, Path]] = {}
+    for path in subfolders(folder):
+        words = re.split(r"[\W_]+", path.name.lower())
+        names, parts = [word for word in words if is_split(word)], {kinds[word] for word in words if word in kinds}
+        if len(names) == len(parts) == 1:
+            found.setdefault(names[0], {}).setdefault(parts.pop(), path)
+    return {name: (pair[0], pair[1]) for name, pair in found.items() if len(pair) == 2}
+
+
 def is_split(name: str) -> bool:
     """Whether a folder's or a file's name is a split's, in any case and with or without a year."""
     return re.fullmatch(rf"({'|'.join(SPLITS)})[-_]?\d*", name.lower()) is not None

@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,13 @@ _LOOKED_FOR = (
     "VOC: Annotations/*.xml; COCO: annotations/*.json or */_annotations.coco.json; "
     "YOLO: data.yaml, or images/ and labels/"
 )
+_LABEL = (
+    "Draw boxes with a tool as CVAT or Label Studio, and export COCO, Pascal VOC or YOLO; "
+    "to run a detector on them: ssd detect {root}"
+)
+_ANNOTATIONS = (".xml", ".json", ".txt", ".csv", ".tsv", ".yaml", ".yml", ".mat", ".jsonl", ".xlsx", ".parquet")
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+_SEARCHED = 20_000  # files whose names are looked at
 _PAIRS = (
     *((train, val) for val in ("val", "valid", "validation") for train in ("train", "training")),
     ("trainval", "test"),
@@ -57,7 +65,18 @@ def recognise(folder: str | Path) -> str:
     remedy = _remedy(better, root)
     if better is None and (tool := name_tool(root, deep=True)) is not None:
         raise _own_format(tool, root)
+    if better is None and (images := _count_images(root)) and not _has_annotations(root):
+        raise DatasetError(f"holds {images:,} images and no annotations", place=root, remedy=_LABEL.format(root=root))
     raise DatasetError(f"is not a data set of a known format; there is: {there}", place=root, remedy=remedy)
+
+
+def _count_images(root: Path) -> int:
+    return sum(map(folders.is_image, islice(folders.walk(root), _SEARCHED)))
+
+
+def _has_annotations(root: Path) -> bool:
+    """Whether some file may hold annotations: what is no image, and no page or list of any folder."""
+    return any(path.suffix.lower() in _ANNOTATIONS for path in islice(folders.walk(root), _SEARCHED))
 
 
 def _remedy(better: Path | None, root: Path) -> str:
@@ -71,7 +90,7 @@ def _remedy(better: Path | None, root: Path) -> str:
 
 
 def _own_format(tool: Tool, root: Path) -> DatasetError:
-    return DatasetError(f"holds {tool.found}, which is {tool.name}'s own format", place=root, remedy=tool.remedy)
+    return DatasetError(f"holds {tool}", place=root, remedy=tool.remedy)
 
 
 def find_format(folder: str | Path | None, format: str) -> tuple[Path, str]:
@@ -203,6 +222,8 @@ def _existing(folder: Path) -> Path:
         return folder
     kind = "is a file, not a folder" if folder.exists() else "no such data folder"
     remedy = f"Pass its folder: --data {folder.parent}" if folder.exists() else "Check data.folder or --data."
+    if folder.is_file() and folder.suffix.lower() in _ARCHIVES:
+        kind, remedy = "is an archive, not a folder", "Unpack it, and pass the folder that it makes."
     raise DatasetError(kind, place=folder, remedy=remedy)
 
 

@@ -243,6 +243,13 @@ def _parts(folder: Path) -> dict[str, _Part]:
             return {"": whole}
         images = {path.name.lower(): path for path in folders.subfolders(whole.images)}
         return {name: _Part(path, images.get(name.lower(), whole.images), deep=True) for name, path in inner.items()}
+    beside = {
+        name: _Part(annotations, images, deep=True)
+        for name, (images, annotations) in folders.split_pairs(folder).items()
+        if _has_xml(annotations, deep=True)
+    }
+    if beside:
+        return beside
     for place in (folder, *folders.named_subfolders(folder, folders.IMAGE_FOLDERS)):
         subs = folders.subfolders(place)
         pairs = {path.name: pair for path in subs if (pair := _pair(path)) is not None}

@@ -33,6 +33,8 @@ def looks_like(folder: Path) -> bool:
     subs = folders.subfolders(folder)
     if any(_are_rows(place) for top in (folder, *subs) for place in folders.annotation_folders(top, LABELS)):
         return True
+    if any(_are_rows(labels) for _, labels in folders.split_pairs(folder).values()):
+        return True
     images = [*folders.named_subfolders(folder, folders.IMAGE_FOLDERS), *(sub for sub in subs if "obj_" in sub.name)]
     splits = [sub for sub in subs if folders.is_split(sub.name)]
     if any(_has_labels_beside(place) for place in [*images, *splits]):

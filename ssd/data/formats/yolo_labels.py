@@ -26,6 +26,7 @@ class LabelFinder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._inner: dict[Path, list[Path]] = {}
+        self._pairs = folders.split_pairs(root)
         texts = [path for path in folders.walk(root) if path.suffix.lower() == ".txt"] if root.is_dir() else []
         self.files = {path.as_posix().lower(): path for path in texts}
 
@@ -49,8 +50,13 @@ class LabelFinder:
             for place in reversed(places)
             for folder in self._label_folders(self.root.joinpath(*parts[:place]))
         ]
+        beside = [
+            labels / image.relative_to(images)
+            for images, labels in self._pairs.values()
+            if image.is_relative_to(images)
+        ]
         tops = self._label_folders(self.root)
-        return [*swapped, *(top.joinpath(*parts) for top in tops), *(top / image.name for top in tops)]
+        return [*swapped, *beside, *(top.joinpath(*parts) for top in tops), *(top / image.name for top in tops)]
 
     def _label_folders(self, folder: Path) -> list[Path]:
         """The folders of labels in a folder, `labels` first; each folder is listed once."""
@@ -84,6 +90,7 @@ def read_row(
     elif len(values) >= 6 and len(values) % 2 == 0:
         corners = (min(values[0::2]), min(values[1::2]), max(values[0::2]), max(values[1::2]))
     else:
-        return "no_box", f"has {1 + len(values)} numbers, not 5 (a box) or an odd 7 and more (a polygon)"
+        score = "; the sixth looks like a score of predictions: remove it" if len(values) == 5 else ""
+        return "no_box", f"has {1 + len(values)} numbers, not 5 (a box) or an odd 7 and more (a polygon){score}"
     left, top, right, bottom = corners
     return RawObject(number, names[int(label)], (left * width, top * height, right * width, bottom * height))

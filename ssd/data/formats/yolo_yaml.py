@@ -55,7 +55,10 @@ class YoloFolder:
             if (match := _DARKNET.fullmatch(sub.name)) and any(folders.list_images(sub))
         }
         beside = {sub.name: [sub.name] for sub in subs if folders.is_split(sub.name) and any(folders.list_images(sub))}
-        return inner or outer or darknet or beside
+        pairs = {
+            name: [folders.relative(images, self.root)] for name, (images, _) in folders.split_pairs(self.root).items()
+        }
+        return inner or outer or darknet or beside or pairs
 
     def find(self, value: str) -> tuple[Path, bool]:
         """The place of that name, and whether it was found only by the end of its path.
