@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 REACH = 1024
-"""Image sides: boxes that reach further are cut there to be compared. No decoded side is over 66."""
+"""Largest coordinate, in image sides, at which boxes are clipped for comparisons; no decoded side exceeds 66."""
 
 
 def to_cxcywh(boxes: Float[Tensor, "*rest 4"]) -> Float[Tensor, "*rest 4"]:

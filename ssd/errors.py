@@ -1,4 +1,4 @@
-"""The one family of errors a user can meet: each says where, what, and what to do.
+"""The errors for users: each names the place, the problem and a remedy.
 
 A message reads `place: problem. remedy`. Commands print it as one line and exit with code 2.
 """
@@ -10,7 +10,7 @@ from typing import Any
 def printable(text: str) -> str:
     """Text for a terminal: control characters and bytes that are no UTF-8 are shown as escapes.
 
-    Names of files and classes come from strangers; one could clear the screen or forge a line of its own.
+    Names of files and classes are untrusted: control characters could clear the screen or forge a line.
     """
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 

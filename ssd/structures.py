@@ -1,4 +1,4 @@
-"""What passes from module to module: samples and targets in, predictions and detections out.
+"""The data structures that modules exchange: samples, targets, predictions and detections.
 
 Letters in shapes: B images, K default boxes, N objects of one image, C classes with background first,
 D detections kept, S input side. Boxes are `xyxy`; a name ends in `_cxcywh` where they are not.
@@ -38,7 +38,7 @@ class Sample:
     crowd: Bool[np.ndarray, "N"]
     path: str
     image_id: int | str
-    shrink: int = 1  # the boxes are pixels of an image so many times as large: it was decoded at a reduced size
+    shrink: int = 1  # the image was decoded at 1/shrink of the size in which the boxes are pixels
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the network says about every default box; the same in training and in evaluation."""
+    """The network's outputs for every default box; the same in training and in evaluation."""
 
     offsets: Float[Tensor, "B K 4"]
     logits: Float[Tensor, "B K C"]  # column 0 is background
@@ -96,7 +96,7 @@ class ImageDetections:
         return len(self.scores)
 
     def subset(self, rows: Bool[np.ndarray, "D"] | Int[np.ndarray, "_"]) -> "ImageDetections":
-        """Some of them, by a mask or by their numbers."""
+        """Select detections by a mask or by indices."""
         return ImageDetections(self.boxes[rows], self.scores[rows], self.labels[rows])
 
     def in_pixels(self, height: int, width: int) -> "ImageDetections":
@@ -111,7 +111,7 @@ class BatchDetections:
 
     boxes: Float[Tensor, "B D 4"]  # fractions of the image
     scores: Float[Tensor, "B D"]
-    labels: Int[Tensor, "B D"]  # from 0, background gone
+    labels: Int[Tensor, "B D"]  # from 0, without background
     counts: Int[Tensor, "B"]
 
     def to_images(self) -> list[ImageDetections]:

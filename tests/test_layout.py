@@ -7,7 +7,7 @@ from tests import layout
 # Name -> what all modules of that name are.
 ONE_MEANING = {
     "check_data": "the check of a data folder: function and command",
-    "convert": "weights in another form: function, command, and the network that OpenVINO runs",
+    "convert": "weights in another format: function and command",
     "evaluate": "an evaluation: function, and what it calls",
     "export": "an export: function, command, and what they call",
     "train": "a training: function and command",

@@ -1,4 +1,4 @@
-"""Numbers that mean something else than the format says: fractions for pixels, corners for sizes."""
+"""Annotations in a wrong unit or form: fractions in place of pixels, corners in place of sizes."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ from jaxtyping import Float
 
 from ssd.data.formats.annotations import Problem, RawImage, RawObject, RawSplit
 
-_FEW = 4  # objects below which corners are not told from sizes
-_SHARE = 0.1  # of boxes beyond the edge that make sizes look like corners
+_FEW = 4  # with fewer objects corners are not told from sizes
+_SHARE = 0.1  # least share of boxes beyond the edge for which sizes look like corners
 
 
 def find_misread(raw: RawSplit) -> list[Problem]:
-    """What all boxes of a split together say about how they were written, as problems that stop an opening."""
+    """Problems with the unit or form of the boxes of a split, found from all of them together."""
     pairs = [(image, item) for image in raw.images for item in image.objects if not item.crowd]
     pairs = [(image, item) for image, item in pairs if np.isfinite(item.box).all()]
     if not pairs:

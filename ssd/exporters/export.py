@@ -1,9 +1,9 @@
-"""A network and its settings -> a file that holds the whole way from images to detections.
+"""Exports a network with its settings to a file that computes detections from images.
 
     export(network, settings, Path("model.onnx"), "onnx")
 
-Preprocessing, suppression and the choice of the best detections are in the graph, the batch is dynamic, and the
-settings travel in the file: `ssd.load` makes a detector of it.
+The graph includes preprocessing, suppression and the selection of the best detections; the batch is dynamic, and the
+file contains the settings: `ssd.load` makes a detector of it.
 """
 
 import copy
@@ -37,9 +37,9 @@ def export(
     `calibration`: a few hundred images, uint8 RGB of any size, like those the detector will see.
 
     Raises:
-        ArgumentError: an unknown format, or a precision that it does not have.
-        MissingExtraError: the engine's package is not installed.
-        ExportError: the engine refuses the network.
+        ArgumentError: an unknown format, or a precision that it does not support.
+        MissingExtraError: the package of the format is not installed.
+        ExportError: the exporter refuses the network.
         SSDError: the file cannot be written.
     """
     check(format, precision)
@@ -61,7 +61,7 @@ def export(
 
 
 def check(format: str, precision: str) -> None:
-    """Raise `ArgumentError` unless that format exists in that precision."""
+    """Raise `ArgumentError` unless the format supports the precision."""
     if format not in SUFFIXES:
         raise ArgumentError(f"{format!r} is unknown", place="format", remedy=f"Choose from {', '.join(SUFFIXES)}.")
     if precision not in PRECISIONS[format]:

@@ -1,11 +1,11 @@
-"""What an exported graph computes, as PyTorch modules: uint8 images in, boxes, scores, labels and counts out.
+"""The exported graph as PyTorch modules: from uint8 images to boxes, scores, labels and counts.
 
-    Prepared   images -> offsets, logits          resize (where the weights want floats), normalise, network
+    Prepared   images -> offsets, logits          resize (where it is in floats), normalise, network
     Decoded    offsets, logits -> boxes, scores
     Chosen     boxes, scores -> detections          suppression, the best of each image
-    Voted      detections -> detections             box voting, where the settings ask for it
+    Voted      detections -> detections             box voting, where the settings turn it on
 
-The suppression is the one step that engines do in ways of their own; it is an operator that each exporter translates.
+Suppression is an operator that each exporter replaces by that of its runtime.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ OUTPUTS = ("boxes", "scores", "labels", "counts")
 
 
 class DetectionGraph(nn.Module):
-    """All of it, for engines that take a PyTorch program whole."""
+    """The whole graph, for runtimes that take a complete PyTorch program."""
 
     def __init__(self, network: nn.Module, settings: Settings, suppress: Suppression | None = None) -> None:
         super().__init__()
@@ -44,10 +44,10 @@ class DetectionGraph(nn.Module):
 
 
 class Prepared(nn.Module):
-    """The network with what comes before it.
+    """The network with its preprocessing.
 
-    Weights that were trained on 8-bit resized images want them of the network's size: that resize is arithmetic of
-    OpenCV's or PIL's own. For those that want floats (torchvision) any size will do, and the graph resizes.
+    Weights trained on images resized in 8 bits need images of the network's size, since the arithmetic of that resize
+    is specific to OpenCV or PIL. For a resize in floats (torchvision) the graph takes any size and resizes itself.
     """
 
     mean: Tensor
@@ -72,7 +72,7 @@ class Prepared(nn.Module):
 
 
 class Decoded(nn.Module):
-    """From predictions to a box for each default box and a score for each class."""
+    """Decodes predictions to a box for each default box and a score for each class."""
 
     default_boxes: Tensor
 
@@ -85,7 +85,7 @@ class Decoded(nn.Module):
     def forward(
         self, offsets: Float[Tensor, "B K 4"], logits: Float[Tensor, "B K C"]
     ) -> tuple[Float[Tensor, "B K 4"], Float[Tensor, "B foreground K"]]:
-        """Boxes as fractions, and scores class by class, background gone."""
+        """Boxes as fractions of the image, and scores per class without background."""
         boxes = decode(offsets, self.default_boxes, self.variances)
         return boxes.clamp(0, 1) if self.clip_first else boxes, logits.softmax(dim=-1)[..., 1:].transpose(1, 2)
 
@@ -101,7 +101,7 @@ class Chosen(nn.Module):
     def forward(
         self, boxes: Float[Tensor, "B K 4"], scores: Float[Tensor, "B foreground K"]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Rows from `counts[b]` on are padding: zeros."""
+        """The detections; rows from `counts[b]` on are zeros."""
         rules, count, all_scores = self.rules, boxes.shape[1], scores
         scores = torch.where(scores > rules.score_threshold, scores, 0.0)
         if rules.top_k < count:
@@ -117,7 +117,7 @@ class Chosen(nn.Module):
 
 
 class Voted(nn.Module):
-    """Detections at the mean of the boxes around them; see `multibox.voting`."""
+    """Box voting; see `multibox.voting`."""
 
     def __init__(self, rules: Postprocessing) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Voted(nn.Module):
         boxes: Float[Tensor, "B K 4"],
         scores: Float[Tensor, "B foreground K"],
     ) -> Float[Tensor, "B D 4"]:
-        """The boxes of detections, from those of all default boxes and all scores."""
+        """Average the boxes of the detections with those of all default boxes, weighted by their scores."""
         count = boxes.shape[1]
         votes, pairs = scores.flatten(1).topk(min(VOTERS, scores[0].numel()), dim=1)
         voters = boxes.gather(1, (pairs % count)[..., None].expand(-1, -1, 4))
@@ -139,9 +139,9 @@ class Voted(nn.Module):
 
 
 def resize(images: UInt8[Tensor, "B H W 3"], side: int) -> Float[Tensor, "B {side} {side} 3"]:
-    """Bilinear without a filter, in floats: what `F.interpolate` does, reading only the pixels that count.
+    """Resize bilinearly in floats without a filter, like `F.interpolate`.
 
-    Four pixels weigh in on each result; the rest of a large image is never turned into floats.
+    Only the four pixels for each result are converted to floats, not the whole of a large image.
     """
     top, bottom, down = _neighbours(images.shape[1], side)
     left, right, across = _neighbours(images.shape[2], side)
@@ -156,7 +156,7 @@ def resize(images: UInt8[Tensor, "B H W 3"], side: int) -> Float[Tensor, "B {sid
 
 def _neighbours(length: int | torch.SymInt, side: int) -> tuple[Int[Tensor, "S"], Int[Tensor, "S"], Float[Tensor, "S"]]:
     """For each of `side` results the pixels before and after it among `length`, and the weight of the latter."""
-    # Whole numbers: an engine that computes in bf16 must not round a coordinate. In units of 1 / (2 x side) of a pixel.
+    # Coordinates are whole numbers of 1 / (2 x side) of a pixel, so that a runtime in bf16 does not round them.
     odd: Tensor = 2 * torch.arange(side) + 1
     place: Tensor = (odd * length - side).clamp(min=0)  # type: ignore[union-attr]  # a Tensor, whatever `length` is
     before = place // (2 * side)
@@ -165,16 +165,16 @@ def _neighbours(length: int | torch.SymInt, side: int) -> tuple[Int[Tensor, "S"]
 
 
 def best_of_each_class(scores: Float[Tensor, "B foreground K"], count: int) -> Float[Tensor, "B foreground K"]:
-    """Set all but the `count` best of each class to 0; only looked for where a class has more than that above 0."""
+    """Set all but the `count` best scores of each class to 0; skipped if no class has more than that above 0."""
     crowded = ((scores > 0).sum(dim=-1) > count).any()
 
-    @no_type_check  # the exporter reads this function's own code, which a checking wrapper would hide
+    @no_type_check  # the exporter reads the source of this function, which a type-checking wrapper would hide
     def limited(scores: Tensor) -> Tensor:
         return torch.where(scores >= scores.topk(count, dim=-1).values[..., -1:], scores, 0.0)
 
     if not torch.compiler.is_exporting():
         return limited(scores) if bool(crowded) else scores
-    # One row a class: `torch.cond` compares the strides of its branches, which an axis of size 1 leaves open.
+    # One row per class: `torch.cond` compares the strides of its branches, which an axis of size 1 leaves undefined.
     best: Tensor = torch.cond(crowded, limited, torch.clone, (scores.flatten(0, 1),))
     return best.view(scores.shape)
 
@@ -194,7 +194,7 @@ def _(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
 
 def suppress_by_torchvision(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """The same with torchvision's operator: all images and classes side by side on one plane, too far apart to meet.
+    """`suppress` with torchvision's operator: boxes are shifted by image and class, so that these never overlap.
 
     Double precision, for the reason that `multibox.postprocess.suppress` gives.
     """
@@ -206,8 +206,8 @@ def suppress_by_torchvision(boxes: Tensor, scores: Tensor, iou_threshold: float)
     corner = torch.stack([label, image, label, image], dim=1) * (2 * REACH)
     chosen = boxes.flatten(0, 1).index_select(0, image * count + pairs % count)
     plane = chosen.double().clamp(-REACH, REACH) + corner
-    # Two that nothing meets are always kept and cut off at the end: torchvision tells `torch.export` that two at least
-    # are left, and a program recorded so refuses an image where nothing was found.
+    # Two extra boxes without overlap are always kept and then cut off: torchvision tells `torch.export` that at least
+    # two boxes are left, and without them the exported program refuses an image without detections.
     apart = torch.tensor([[-9.0, -9.0, -8.0, -8.0], [-7.0, -7.0, -6.0, -6.0]], dtype=torch.float64) * REACH
     numbers = torch.cat([flat.index_select(0, pairs), flat.new_zeros(2)]).double()
     best = nms(torch.cat([plane, apart]), numbers, iou_threshold)

@@ -1,4 +1,4 @@
-"""What a graph of given settings takes, and what its file says about who made it."""
+"""Example inputs of a graph, and the versions recorded in its file."""
 
 import dataclasses
 
@@ -9,16 +9,16 @@ from ssd.settings import Settings
 
 
 def example(settings: Settings) -> torch.Tensor:
-    """Two black images, as a graph of these settings takes them."""
+    """Two black images in the input format of a graph with these settings."""
     side = Facts(settings).side or settings.network.input_size + 20
     return torch.zeros(2, side, side, 3, dtype=torch.uint8)
 
 
 def free_sides(settings: Settings) -> tuple[int, ...]:
-    """The dimensions of the images that may have any size."""
+    """The dimensions of the images that are dynamic."""
     return () if Facts(settings).side else (1, 2)
 
 
 def with_version(facts: Facts, **versions: str) -> Facts:
-    """Note what else had a hand in it."""
+    """Add the versions of the packages that were used."""
     return dataclasses.replace(facts, versions=facts.versions | versions)

@@ -1,4 +1,4 @@
-"""8 bits: ranges of all activations measured on real images, by nncf."""
+"""Quantisation to 8 bits by nncf, with activation ranges measured on real images."""
 
 import warnings
 from collections.abc import Iterable
@@ -10,12 +10,12 @@ from ssd.errors import ArgumentError
 from ssd.inference.runtime.facts import Facts, stack
 from ssd.system.optional import load_extra
 
-# More images change the ranges no further; nncf's own default.
+# The default of nncf; more images do not change the ranges.
 CALIBRATION_IMAGES = 300
 
 
 def quantise(model: Any, images: Iterable[np.ndarray], facts: Facts) -> tuple[Any, str]:
-    """The network in 8 bits, and nncf's version; what comes after the network (boxes, scores) stays in fp32.
+    """Quantise the network and return it with nncf's version; decoding (boxes, scores) stays in fp32.
 
     `images` are uint8 RGB of any size.
 

@@ -13,7 +13,7 @@ from torch import nn
 from ssd.errors import ExportError
 from ssd.exporters.graph import OUTPUTS, DetectionGraph
 from ssd.exporters.inputs import example, free_sides, with_version
-from ssd.inference.runtime.checksum import OPEN, seal
+from ssd.inference.runtime.checksum import PLACEHOLDER, add_checksum
 from ssd.inference.runtime.facts import Facts
 from ssd.inference.runtime.program import record
 from ssd.system.files import write_atomic
@@ -23,7 +23,7 @@ _OPSET = 18
 
 
 def write_onnx(network: nn.Module, facts: Facts, path: Path) -> Facts:
-    """Write one self-contained `.onnx`; the facts are its metadata.
+    """Write one self-contained `.onnx` with the facts as its metadata.
 
     Raises:
         MissingExtraError: onnx or onnxscript is not installed.
@@ -50,20 +50,20 @@ def write_onnx(network: nn.Module, facts: Facts, path: Path) -> Facts:
     assert exported is not None  # None is what the old exporter returns
     model = exported.model_proto
     names = "\n".join(settings.class_names)
-    onnx.helper.set_model_props(model, {"ssd": facts.to_text(), "class_names": names, "digest": OPEN})
-    write_atomic(path, seal(model.SerializeToString()))
+    onnx.helper.set_model_props(model, {"ssd": facts.to_text(), "class_names": names, "digest": PLACEHOLDER})
+    write_atomic(path, add_checksum(model.SerializeToString()))
     return facts
 
 
 def _suppression(onnxscript: Any) -> Callable[..., Any]:
-    """`ssd::suppress` in ONNX's words."""
+    """The ONNX function that replaces `ssd::suppress`."""
     op = onnxscript.opset18
 
     def suppress(boxes: Any, scores: Any, iou_threshold: float) -> Any:
         everything = op.Constant(value_ints=[2**31 - 1])
         overlap = op.Constant(value_floats=[iou_threshold])
         above = op.Constant(value_floats=[0.0])  # scores below the threshold are 0 already
-        # Rows of (image, class, box). Corners are said to be y before x; to an overlap that is all the same.
+        # Rows of (image, class, box). ONNX documents y before x in corners, which does not matter for overlaps.
         kept = op.NonMaxSuppression(boxes, scores, everything, overlap, above)
         nothing = op.Mul(scores, op.Constant(value_float=0.0))
         return op.ScatterND(nothing, kept, op.GatherND(scores, kept))
@@ -73,7 +73,7 @@ def _suppression(onnxscript: Any) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Without the exporter's progress report and its notices to authors of exporters."""
+    """Silence the exporter's progress report and its notices to developers."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

@@ -11,14 +11,14 @@ from torch import nn
 from ssd.exporters.graph import OUTPUTS, Decoded, Prepared, Voted
 from ssd.exporters.inputs import example, free_sides, with_version
 from ssd.inference.runtime import ir
-from ssd.inference.runtime.convert import convert
 from ssd.inference.runtime.facts import Facts
+from ssd.inference.runtime.openvino_conversion import convert
 from ssd.settings import Postprocessing, Settings
 from ssd.system.optional import load_extra
 
 
 def write_openvino(network: nn.Module, facts: Facts, path: Path, calibration: Iterable[np.ndarray] | None) -> Facts:
-    """Write an `.xml` and its `.bin`; the facts stand in the `.xml`.
+    """Write an `.xml`, which includes the facts, and its `.bin`.
 
     Raises:
         MissingExtraError: OpenVINO, or nncf for 8 bits, is not installed.
@@ -41,7 +41,7 @@ def write_openvino(network: nn.Module, facts: Facts, path: Path, calibration: It
 
 
 def _with_detections(model: Any, facts: Facts) -> Any:
-    """Join the network, the decoding and the choice to one graph with our names for what goes in and out."""
+    """Join network, decoding and suppression to one graph, and name its inputs and outputs."""
     openvino, settings = load_extra("openvino", "openvino"), facts.settings
     columns = settings.num_classes + 1
     decoded = Decoded(settings.boxes, settings.postprocessing)
@@ -62,7 +62,7 @@ def _with_detections(model: Any, facts: Facts) -> Any:
 
 
 def _choose(boxes: Any, scores: Any, rules: Postprocessing) -> list[Any]:
-    """Suppression and the best of each image at a fixed shape; `modules.Chosen` in OpenVINO's words, boxes uncut."""
+    """`graph.Chosen` with OpenVINO's operators, without clipping of the boxes."""
     op = load_extra("openvino.opset13", "openvino")
     kept = op.multiclass_nms(
         boxes,
@@ -74,13 +74,13 @@ def _choose(boxes: Any, scores: Any, rules: Postprocessing) -> list[Any]:
         nms_top_k=rules.top_k,
         keep_top_k=rules.max_detections,
     )
-    # Rows of (label, score, x1, y1, x2, y2), those of one image after those of the other; then how many each has.
+    # Rows of (label, score, x1, y1, x2, y2), image after image; then the number of rows of each image.
     rows, counts = kept.output(0), kept.output(2)
     zero, last = np.int64(0), np.int64(-1)
     place = op.constant(np.arange(rules.max_detections)[None])
     each = op.unsqueeze(counts, last)
     first = op.subtract(op.unsqueeze(op.cumsum(counts, zero), last), each)
-    # Padding reads a row of zeros behind all others.
+    # Padding rows read a row of zeros at the end.
     behind = op.gather(op.shape_of(rows), zero, zero)
     index = op.select(op.less(place, each), op.add(first, place), behind)
     chosen = op.gather(op.concat([rows, op.constant(np.zeros((1, 6), np.float32))], 0), index, zero)
@@ -94,7 +94,7 @@ def _choose(boxes: Any, scores: Any, rules: Postprocessing) -> list[Any]:
 
 
 def _vote(outputs: list[Any], boxes: Any, scores: Any, settings: Settings) -> Any:
-    """The detections' boxes, moved by those around them."""
+    """Box voting with OpenVINO's operators."""
     places, count = settings.postprocessing.max_detections, boxes.get_partial_shape()[1].get_length()
     voting = convert(
         Voted(settings.postprocessing),
@@ -107,7 +107,7 @@ def _vote(outputs: list[Any], boxes: Any, scores: Any, settings: Settings) -> An
 
 
 def _halve_weights(model: Any) -> None:
-    """Store the convolutions' weights in bf16, which is what they are computed in there."""
+    """Store the weights of convolutions in bf16, in which OpenVINO computes them."""
     openvino, op = load_extra("openvino", "openvino"), load_extra("openvino.opset13", "openvino")
     for node in model.get_ops():
         if node.get_type_name() == "Convolution":

@@ -1,8 +1,7 @@
-"""How far an exported graph's detections are from those of the weights it was made of, on real images.
+"""Compares the detections of an exported graph with those of its weights, on real images.
 
-Every detection has a twin on the other side, of its class and nearly in its place, or is lost (gained, if it is the
-graph's). Weak ones may fall to either side of a limit: one that scores next to the threshold, or to the last of a full
-image, is no loss.
+Every detection has a counterpart of its class in nearly the same place, or it is lost (gained, if it is the graph's). A
+detection with a score near the threshold, or near the last one of a full image, does not count as lost or gained.
 """
 
 import dataclasses
@@ -15,19 +14,19 @@ from ssd.boxes import iou_of_arrays
 from ssd.errors import ArgumentError
 from ssd.inference.detections import Detections
 
-_SAME_PLACE = 0.5  # overlap from which two boxes of a class are one detection; suppression leaves no second at 0.45
-_NEXT_TO = 0.05  # of a score: so near to a limit at most may a detection fall to its other side
+_SAME_PLACE = 0.5  # least IoU of counterparts; suppression at 0.45 leaves no second one
+_NEXT_TO = 0.05  # relative distance from a limit within which a detection may be missing
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What counts as the same. Boxes are compared in pixels of the network's input, so image size does not matter."""
+    """The accepted differences. Boxes are in pixels of the network's input, so the image size does not matter."""
 
-    box: float  # largest difference of a side's place, in those pixels
+    box: float  # largest difference of a box coordinate, in those pixels
     score: float  # largest difference of a score
     missing: float  # share of detections that may be lost or gained
-    least_score: float  # detections that score less on both sides are not looked at
-    ap: float  # largest fall of AP, where there are annotations
+    least_score: float  # detections with lower scores on both sides are ignored
+    ap: float  # largest fall of AP, if there are annotations
 
     def changed(self, text: str) -> "Tolerance":
         """Apply one `name=value`.
@@ -47,9 +46,9 @@ class Tolerance:
         return dataclasses.replace(self, **{name: number})
 
 
-# In 16 and 8 bits weak detections move a lot and hurt nobody: what is drawn is compared, and AP tells of the rest. What
-# BCCD's 72 test images showed, with SSD300 trained on it: fp32 4e-5 px and 2e-7, bf16 10 px and 0.02, int8 17 px and
-# 0.3, none of them anything lost or gained.
+# In 16 and 8 bits weak detections move a lot without harm: only strong ones are compared, and AP covers the rest. On
+# BCCD's 72 test images, with SSD300 trained on it, the differences were 4e-5 px and 2e-7 in fp32, 10 px and 0.02 in
+# bf16, 17 px and 0.3 in int8; nothing was lost or gained.
 TOLERANCES = {
     "fp32": Tolerance(box=0.1, score=0.001, missing=0.001, least_score=0.0, ap=0.001),
     "bf16": Tolerance(box=20.0, score=0.1, missing=0.02, least_score=0.5, ap=0.005),
@@ -59,17 +58,17 @@ TOLERANCES = {
 
 @dataclass(frozen=True)
 class Parity:
-    """The worst of all images compared."""
+    """The largest differences over the compared images."""
 
     images: int = 0
-    compared: int = 0  # detections of either side that were looked for on the other
+    compared: int = 0  # detections of either side that were compared
     box: float = 0.0
     score: float = 0.0
     lost: int = 0
     gained: int = 0
 
     def plus(self, other: "Parity") -> "Parity":
-        """The worst of both."""
+        """The larger of both differences."""
         return Parity(
             self.images + other.images,
             self.compared + other.compared,
@@ -80,7 +79,7 @@ class Parity:
         )
 
     def failures(self, tolerance: Tolerance) -> list[str]:
-        """What is beyond the tolerance, in words; empty when all is well."""
+        """Descriptions of the differences beyond the tolerance; empty if there are none."""
         missing = self.lost + self.gained
         found = []
         if self.compared == 0:
@@ -97,9 +96,9 @@ class Parity:
 def compare(
     before: Detections, after: Detections, tolerance: Tolerance, *, input_size: int, score_threshold: float, full: int
 ) -> Parity:
-    """Compare one image's detections by the weights and by the graph.
+    """Compare the detections of one image by the weights and by the graph.
 
-    Both sides kept scores above `score_threshold`, and `full` detections at most.
+    Both have scores above `score_threshold`, and at most `full` detections.
     """
     height, width = before.image_size
     to_input = np.array([input_size / width, input_size / height] * 2, np.float32)
@@ -116,12 +115,12 @@ def compare(
 
 
 def _twins(some: Detections, others: Detections) -> tuple[Bool[np.ndarray, "N"], Detections]:
-    """Which of `some` have a twin among `others`, and these twins."""
+    """Which of `some` have a counterpart among `others`, and these counterparts."""
     overlaps = iou_of_arrays(some.boxes, others.boxes) * (some.labels[:, None] == others.labels)
     has = overlaps.max(axis=1, initial=0.0) >= _SAME_PLACE
     return has, others[overlaps[has].argmax(axis=1)] if has.any() else others[:0]
 
 
 def _limit(others: Detections, score_threshold: float, full: int) -> float:
-    """The score from which the other side has kept everything."""
+    """The score above which the other side has kept every detection."""
     return float(others.scores[-1]) if len(others) >= full else score_threshold

@@ -1,4 +1,4 @@
-"""A program of `torch.export`, as PyTorch's own tools take it (AOTInductor, ExecuTorch)."""
+"""Export as a `torch.export` program, for PyTorch's own tools (AOTInductor, ExecuTorch)."""
 
 import io
 from pathlib import Path
@@ -14,7 +14,7 @@ from ssd.system.files import write_atomic
 
 
 def write_pt2(network: nn.Module, facts: Facts, path: Path) -> Facts:
-    """Write a `.pt2` whose only operator beyond PyTorch's is torchvision's `nms`."""
+    """Write a `.pt2`; its only operator from outside PyTorch is torchvision's `nms`."""
     import torchvision
 
     facts = with_version(facts, torchvision=torchvision.__version__)

@@ -1,4 +1,4 @@
-"""On which images an export is measured and checked: those that are named, the run's own, or drawn ones."""
+"""The images for calibration and parity of an export: named ones, the run's own, or synthetic ones."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,11 +28,11 @@ class Images:
         return len(self.paths) if self.dataset is None else len(self.dataset)
 
     def load(self, index: int) -> np.ndarray:
-        """Decode one: uint8 RGB."""
+        """Decode one image to uint8 RGB."""
         return load_image(self.paths[index]) if self.dataset is None else self.dataset.load(index).image
 
     def spread(self, limit: int | None) -> list[int]:
-        """At most `limit` places, evenly spread: neighbours in a folder are often alike."""
+        """At most `limit` indices, evenly spread, since neighbours in a folder are often alike."""
         count = len(self) if limit is None else min(limit, len(self))
         places: list[int] = np.linspace(0, len(self) - 1, count).round().astype(int).tolist()
         return places
@@ -43,7 +43,7 @@ class Images:
 
 
 def open_images(named: str, which: Literal["train", "val"], split: str | None = None) -> Images:
-    """A data set's split (`which` one is usual, or the one named), or the images of a folder, glob or file.
+    """The `split` of a data set (by default its usual `which` split), or the images of a folder, glob or file.
 
     Raises:
         DatasetError: a data set without such a split.
@@ -61,7 +61,7 @@ def open_images(named: str, which: Literal["train", "val"], split: str | None = 
 
 
 def own_images(weights: str) -> Images:
-    """The validation images of the run that these weights come from; drawn ones where that is not known."""
+    """The validation images of the run of these weights; synthetic ones if the run is unknown."""
     from ssd.experiment import config_file
     from ssd.experiment import data as experiment_data
 
@@ -71,7 +71,7 @@ def own_images(weights: str) -> Images:
         settings = config_file.load(beside)
         try:
             dataset = experiment_data.open_split(settings, "val")
-        except DatasetError:  # moved since
+        except DatasetError:  # the data set was moved
             pass
         else:
             return Images(f"{dataset.name}, split {dataset.split}", dataset=dataset)

@@ -1,4 +1,4 @@
-"""The parity report of an export: the graph beside the weights it was made of, image by image."""
+"""The parity report of an export: detections of the graph and of its weights, image by image."""
 
 import dataclasses
 import json
@@ -26,12 +26,12 @@ from ssd.structures import ImageDetections
 from ssd.system.environment import environment
 from ssd.system.files import write_atomic
 
-_AT_ONCE = 4  # images: the batch is dynamic, and the last one smaller
+_AT_ONCE = 4  # images per batch; the last batch may be smaller, since the batch is dynamic
 
 
 @dataclass(frozen=True)
 class Check:
-    """What came out."""
+    """The result of the comparison."""
 
     parity: Parity
     tolerance: Tolerance
@@ -42,7 +42,7 @@ class Check:
 
     @property
     def failures(self) -> list[str]:
-        """What is beyond the tolerance."""
+        """Descriptions of the differences beyond the tolerance."""
         failures = self.parity.failures(self.tolerance)
         if self.ap is not None and not self.ap[0] - self.ap[1] <= self.tolerance.ap:
             failures.append(f"AP falls by {self.ap[0] - self.ap[1]:.4f}, {self.tolerance.ap:g} allowed")
@@ -54,7 +54,7 @@ class Check:
         return not self.failures
 
     def as_text(self) -> str:
-        """A table, with what was compared above it."""
+        """The compared files and images, and a table of the differences."""
         parity, tolerance = self.parity, self.tolerance
         rows = [
             ["", "found", "allowed"],
@@ -79,7 +79,7 @@ class Check:
         return "\n".join([*head, "", aligned(rows), ""])
 
     def write(self, exported: Path, weights: str, format: str) -> Path:
-        """Write all of it as JSON beside the exported file."""
+        """Write the report as JSON beside the exported file."""
         path = exported.with_name(f"{exported.name}.parity.json")
         facts: dict[str, Any] = {
             "export": str(exported),
@@ -107,9 +107,9 @@ def check(
     tolerance: Tolerance,
     precision: str,
 ) -> Check:
-    """Detect in the images with both, and compare; AP too where precision is lost and annotations are at hand."""
+    """Detect in the images with both and compare; also compare AP in lower precision if there are annotations."""
     before = Detector(NetworkPipeline(network, settings, device="cpu", precision="fp32", backend="torch"))
-    after = load(exported, device="cpu", precision=precision, trust=True)  # it was written a moment ago
+    after = load(exported, device="cpu", precision=precision, trust=True)  # trusted, since this process wrote it
     rules = settings.postprocessing
     places = samples.spread(limit)
     metrics = _Ap.make(settings, samples, places) if precision != "fp32" else None
@@ -141,7 +141,7 @@ def check(
 
 @dataclass(frozen=True)
 class _Ap:
-    """COCO's AP of both sides on the same images."""
+    """COCO's AP of weights and graph on the same images."""
 
     samples: Images
     classes: ClassMap
@@ -150,7 +150,7 @@ class _Ap:
 
     @staticmethod
     def make(settings: Settings, samples: Images, places: list[int]) -> "_Ap | None":
-        """None where there are no annotations, or of other classes alone."""
+        """The metric, or None without annotations of the detector's classes."""
         data = samples.dataset
         if data is None or samples.drawn:
             return None
@@ -163,7 +163,7 @@ class _Ap:
         return _Ap(samples, classes, *metrics)
 
     def update(self, index: int, before: Detections, after: Detections) -> None:
-        """Take one image's detections."""
+        """Add the detections of one image."""
         assert self.samples.dataset is not None
         image_id = self.samples.dataset.records[index].image_id
         for metric, found in ((self.before, before), (self.after, after)):

@@ -1,1 +1,1 @@
-"""From an image to its detections. Needs no training code."""
+"""Detection in images, without any training code."""

@@ -1,4 +1,4 @@
-"""Detections in the forms that other programs read: COCO results, YOLO text, supervision, pandas, an HTML table."""
+"""Conversion of detections for other programs: COCO results, YOLO text, supervision, pandas, an HTML table."""
 
 import html
 from collections.abc import Sequence

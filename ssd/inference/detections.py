@@ -1,4 +1,4 @@
-"""What a detector found in one image: arrays to compute with, and ways to draw, cut, save and hand them on."""
+"""The detections of one image: arrays, and methods to draw, crop, save and convert them."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from ssd.errors import ArgumentError, ImageDecodeError, ImageError
 from ssd.inference import converters
 
 READABLE_SCORE = 0.5
-"""Where drawing begins unless the caller has chosen a threshold: below it an image fills with guesses."""
+"""Score from which detections are drawn by default, since there are many false ones below it."""
 
 
 _Image = UInt8[np.ndarray, "H W 3"]
@@ -100,10 +100,10 @@ class Detections:
         """Return the image (RGB) with the boxes scoring `min_score` or more drawn on it.
 
         Without `min_score`: all of them if a threshold was chosen when detecting or filtering, else those from 0.5 on.
-        Without `image` it is drawn on the image that was searched; another one, of the same size, may be given.
+        Without `image` the original image is drawn on; another one of the same size may be given.
 
         Raises:
-            ImageError: the image is not at hand, or has another size by now.
+            ImageError: the image is not available, or its size has changed.
         """
         from ssd.images import drawing
 
@@ -114,7 +114,7 @@ class Detections:
         )
 
     def save(self, path: str | Path, *, min_score: float | None = None) -> Path:
-        """Write `plot()` to a file whose suffix says the format; the image itself is never overwritten.
+        """Write `plot()` to a file in the format of its suffix; the original image is never overwritten.
 
         Raises:
             ImageError: `path` is the image itself, has no known suffix, or cannot be written.
@@ -130,10 +130,10 @@ class Detections:
     def crop(self, image: _Image | None = None) -> list[UInt8[np.ndarray, "_ _ 3"]]:
         """Cut every detection out of the image: one RGB array each, at least one pixel wide and high.
 
-        Without `image` out of the image that was searched; another one, of the same size, may be given.
+        Without `image` the crops are of the original image; another one of the same size may be given.
 
         Raises:
-            ImageError: the image is not at hand, or has another size by now.
+            ImageError: the image is not available, or its size has changed.
         """
         image = self._image(image)
         height, width = self.image_size
@@ -181,9 +181,9 @@ class Detections:
 
     @staticmethod
     def from_dict(raw: Mapping[str, Any], class_names: Sequence[str] | None = None) -> "Detections":
-        """Read back what `to_dict` gave, a line of `detections.jsonl` for one: the same boxes, scores and labels.
+        """Detections from the result of `to_dict`, such as a line of `detections.jsonl`.
 
-        `class_names` are the detector's. Without them the names that occur are known, and the others are `class_0`, ...
+        `class_names` are the detector's. Without them only names that occur are known; the others are `class_0`, ...
 
         Raises:
             ArgumentError: a key is missing, or a value of the wrong kind.
@@ -224,9 +224,9 @@ class Detections:
         )
 
     def to_yolo(self, *, scores: bool = False) -> str:
-        """One line a detection: label, centre x, centre y, width, height as fractions of the image.
+        """One line per detection: label, centre x, centre y, width, height as fractions of the image.
 
-        That is what YOLO folders are labelled with; `scores` adds the score as a sixth number.
+        This is the label format of YOLO folders; `scores` adds the score as a sixth number.
         """
         return converters.yolo_text(
             self.boxes, self.scores, self.labels, image_size=self.image_size, with_scores=scores
@@ -247,7 +247,7 @@ class Detections:
         return f"<{len(self)} detections in {place} ({width}x{height}){': ' + best if len(self) else ''}>"
 
     def _repr_png_(self) -> bytes | None:
-        """Show the drawn image in a notebook, no larger than a screen; None where there is no image (any more)."""
+        """Show the drawn image in a notebook, no larger than a screen; None if the image is not available."""
         from ssd.images import drawing
 
         try:
@@ -256,7 +256,7 @@ class Detections:
             return None
 
     def _repr_html_(self) -> str | None:
-        """Show a table in a notebook; None, so that the image is shown, where there is one."""
+        """Show a table in a notebook; None if there is an image, which is then shown."""
         if self.source is not None:
             return None
         caption = repr(self)[1:-1].split(": ")[0]

@@ -1,4 +1,4 @@
-"""A detector: images in, the objects in them out."""
+"""The detector: finds objects in images."""
 
 import functools
 import os
@@ -27,10 +27,10 @@ _Search = Callable[[Sequence[Image]], Iterable[ImageDetections]]
 
 
 class Detector:
-    """Weights with all it takes to use them: preprocessing, default boxes, thresholds, class names.
+    """Weights with their preprocessing, default boxes, thresholds and class names.
 
-    `preprocess`, `predict` and `postprocess` are the three steps, done by the pipeline; `detect`, `detect_batch` and
-    `detect_stream` take them in one go, and calling the detector is `detect`. It can be pickled and copied, not forked.
+    `preprocess`, `predict` and `postprocess` are the three steps of the pipeline; `detect`, `detect_batch` and
+    `detect_stream` do all three, and calling the detector is `detect`. It can be pickled and copied, but not forked.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -54,17 +54,17 @@ class Detector:
 
     @property
     def backend(self) -> str:
-        """Who computes: torch, openvino or onnx."""
+        """The runtime: torch, openvino, onnx or pt2."""
         return self.pipeline.backend
 
     @property
     def precision(self) -> str:
-        """What the layers compute in: fp32, bf16, fp16 or int8."""
+        """The precision of the layers: fp32, bf16, fp16 or int8."""
         return self.pipeline.precision
 
     @property
     def device(self) -> str:
-        """Where it is computed: cpu, cuda, cuda:1."""
+        """The device of the network: cpu, cuda, cuda:1."""
         return self.pipeline.device
 
     @functools.cached_property
@@ -81,10 +81,10 @@ class Detector:
         max_detections: int | None = None,
         box_voting: float | None = None,
     ) -> Postprocessing:
-        """The weights' own numbers of the post-processing, with others in place of those that are given.
+        """The settings of the post-processing, with the given numbers in place of the weights' own.
 
         Raises:
-            ArgumentError: a number out of its range, or one that an exported graph cannot keep to.
+            ArgumentError: a number is out of its range, or an exported graph cannot change it.
         """
         rules = self.settings.postprocessing.changed(
             score_threshold=score_threshold,
@@ -97,7 +97,7 @@ class Detector:
         return rules
 
     def preprocess(self, images: Sequence[Image]) -> Any:
-        """Bring images (uint8 RGB, any sizes) to the form that `predict` takes: (B, 3, S, S) floats for a network."""
+        """Convert images (uint8 RGB, any sizes) to the input of `predict`: (B, 3, S, S) floats for a network."""
         self._check_process()
         return self.pipeline.preprocess(images)
 
@@ -107,10 +107,10 @@ class Detector:
         return self.pipeline.predict(inputs)
 
     def postprocess(self, predictions: Any, rules: Postprocessing | None = None) -> BatchDetections:
-        """Choose the detections, boxes as fractions of each image; without `rules` by the weights' own.
+        """Select the detections, with boxes as fractions of each image, by `rules` or by the weights' own.
 
         Raises:
-            ArgumentError: rules that an exported graph cannot keep to.
+            ArgumentError: an exported graph cannot apply these rules.
             CheckpointError: the predictions are not finite.
         """
         self._check_process()
@@ -131,8 +131,8 @@ class Detector:
     ) -> Detections:
         """Find the objects in one image: a path, bytes, a PIL image or an array (uint8 RGB, or BGR with `bgr`).
 
-        Without `score_threshold` you get all that the weights' own settings keep, which is meant for evaluation: many
-        guesses from 0.01 on. `plot` and `save` then draw those from 0.5 on; with a threshold of yours they draw all.
+        Without `score_threshold` the threshold is that of the weights, mostly 0.01, which is meant for evaluation and
+        keeps many false detections. `plot` and `save` then draw those from 0.5 on; with a threshold they draw all.
 
         `box_voting` averages each detection with its neighbours, weighted by a Gaussian of 1 - IoU with this sigma
         (0.05 is what training by default writes into the weights); 0 turns it off. See `ssd.multibox.voting`.
@@ -204,7 +204,7 @@ class Detector:
         tile_overlap: float = 0.2,
         bgr: bool = False,
     ) -> Iterator[Detections]:
-        """Like `detect_batch`, for more images than fit into memory: they are asked for one batch at a time."""
+        """Like `detect_batch`, for more images than fit into memory: they are read one batch at a time."""
         self._check_process()
         at_least(1, batch_size=batch_size)
         rules = self.rules(
@@ -215,7 +215,7 @@ class Detector:
         )
         search: _Search = functools.partial(self._search, rules)
         if tiles is not None:
-            tiling.windows(1, 1, tiles, tile_overlap, self.input_size)  # wrong numbers are named before the first image
+            tiling.windows(1, 1, tiles, tile_overlap, self.input_size)  # checks the arguments before the first image
             search = functools.partial(self._search_tiles, rules, tiles, tile_overlap, batch_size)
         draw_from = READABLE_SCORE if score_threshold is None else 0.0
         return self._stream(_each(images), batch_size, search, draw_from, bgr)
@@ -247,7 +247,7 @@ class Detector:
                 )
 
     def _check_process(self) -> None:
-        """Raise in a forked process, where the threads that compute are gone and waiting for them never ends."""
+        """Raise an error in a forked process, which lacks the compute threads and would wait for them forever."""
         if os.getpid() != self._process:
             problem = f"was loaded in process {self._process} and does not work in its fork {os.getpid()}"
             remedy = "Start processes by multiprocessing.get_context('spawn'), and load it there or hand it over."
@@ -267,10 +267,10 @@ class Detector:
 
 
 def _each(images: Iterable[object]) -> Iterator[object]:
-    """Go through many images; one image alone is a mistake, whose letters, bytes or rows would be searched.
+    """Yield the images; a single image is an error, since its characters, bytes or rows would be taken for images.
 
     Raises:
-        ArgumentError: it is one image, or nothing that holds images.
+        ArgumentError: the argument is a single image, or not iterable.
     """
     if isinstance(images, str | Path | bytes | bytearray | memoryview | PILImage.Image) or _is_one_array(images):
         what = f"{images!r}"[:80] if isinstance(images, str | Path) else f"a {type(images).__name__}"
@@ -282,7 +282,7 @@ def _each(images: Iterable[object]) -> Iterator[object]:
 
 
 def _is_one_array(images: object) -> bool:
-    """Numbers of less than four dimensions; B x H x W x 3 are many images."""
+    """Whether it is an array of less than four dimensions; B x H x W x 3 are many images."""
     if isinstance(images, np.ndarray):
         return images.dtype.kind not in "OUS" and images.ndim < 4
     return isinstance(images, Tensor) and images.ndim < 4

@@ -1,4 +1,4 @@
-"""A detector of a weights file or an exported graph, and one-liners with the default weights."""
+"""Loads a detector from a weights file or an exported graph; functions that use the default weights."""
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,15 +31,15 @@ def load(
     backend: str = "auto",
     trust: bool = False,
 ) -> Detector:
-    """Make a detector of a weights file: ours, one of the known ports' checkpoints, or a run's folder (its best).
+    """Load a detector from a weights file of this package, a known port's checkpoint, or a run's folder (its best).
 
     `hf://owner/name[@revision][/file]` is a weights file in a Hugging Face repository, fetched once. An exported graph
     (`.onnx`, `.xml`, `.pt2`) gives a detector too, with preprocessing and suppression as exported.
 
     "coco", the default, is SSD300 with VGG16 trained on COCO, published by torchvision and fetched once.
-    `class_names` names the classes of a checkpoint that does not say, or gives them other names. `backend="auto"` is
-    OpenVINO on a CPU where it is installed and the network is large, else PyTorch. `trust` allows a `.pt2`: loading
-    one can run code.
+    `class_names` names the classes of a checkpoint without names, or replaces its names. `backend="auto"` is OpenVINO
+    on a CPU where it is installed and the network is large, else PyTorch. `trust` allows a `.pt2`, since loading one
+    can run code.
 
     Raises:
         CheckpointError: missing, damaged, of an unknown kind, or for another number of classes.
@@ -139,7 +139,7 @@ def detect_stream(
     tile_overlap: float = 0.2,
     bgr: bool = False,
 ) -> Iterator[Detections]:
-    """Like `detect_batch`, for more images than fit into memory: they are asked for one batch at a time."""
+    """Like `detect_batch`, for more images than fit into memory: they are read one batch at a time."""
     return default_detector().detect_stream(
         images,
         batch_size,

@@ -1,4 +1,4 @@
-"""Functions whose unknown keyword arguments are answered with the nearest known one."""
+"""A decorator: the error for an unknown keyword argument names the nearest known one."""
 
 import difflib
 import functools
@@ -11,7 +11,7 @@ from ssd.errors import UnknownOptionError
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
-# What other packages call it.
+# Names of the same options in other packages.
 _OTHER_NAMES = {
     "threshold": "score_threshold",
     "thresh": "score_threshold",
@@ -37,7 +37,7 @@ _OTHER_NAMES = {
 
 
 def named_options(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Raise `UnknownOptionError` for a keyword that the function does not have; the signature stays."""
+    """Raise `UnknownOptionError` for unknown keywords of a function; its signature stays."""
     known = [name for name in inspect.signature(function).parameters if name != "self"]
 
     @functools.wraps(function)

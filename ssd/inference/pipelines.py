@@ -1,4 +1,4 @@
-"""From images to detections in three steps: by a network's weights, or by an exported graph."""
+"""The three steps from images to detections, with a network or with an exported graph."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ Image = UInt8[np.ndarray, "_ _ 3"]
 
 @runtime_checkable
 class Pipeline(Protocol):
-    """The three steps of a detector; what passes between them is the pipeline's own affair."""
+    """The three steps of a detector; the values between them may have any type."""
 
     settings: Settings
     backend: str
@@ -31,16 +31,16 @@ class Pipeline(Protocol):
     device: str
 
     def preprocess(self, images: Sequence[Image]) -> Any:
-        """Bring images (uint8 RGB, any sizes) to the form that `predict` takes."""
+        """Convert images (uint8 RGB, any sizes) to the input of `predict`."""
 
     def predict(self, inputs: Any) -> Any:
         """Run the network."""
 
     def postprocess(self, predictions: Any, rules: Postprocessing) -> BatchDetections:
-        """Choose the detections."""
+        """Select the detections."""
 
     def check_rules(self, rules: Postprocessing) -> None:
-        """Raise `ArgumentError` for a number that this pipeline cannot keep to."""
+        """Raise `ArgumentError` for rules that this pipeline cannot apply."""
 
 
 class NetworkPipeline:

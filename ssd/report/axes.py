@@ -1,4 +1,4 @@
-"""The axes of a chart: round numbers, and the way from values to pixels."""
+"""The axes of a chart: round numbers, and the conversion of values to pixels."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,13 +8,13 @@ from markupsafe import Markup
 
 Number = int | float
 WIDTH, HEIGHT = 440.0, 270.0
-LETTER = 6.6  # pixels, the mean width of a digit of the labels
+LETTER = 6.6  # mean width of a digit in the labels, in pixels
 _TOP, _RIGHT, _BOTTOM = 12.0, 14.0, 44.0
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What one side shows: from `low` to `high`, with its label."""
+    """The range of an axis from `low` to `high`, and its label."""
 
     low: Number
     high: Number
@@ -34,7 +34,7 @@ class Axis:
 
 
 def axis_over(values: Iterable[Number], label: str) -> Axis:
-    """An axis from 0, or from the least value below it, that ends on a round number above all values; NaN is none."""
+    """An axis from 0, or from the least negative value, to a round number above all values; NaN is ignored."""
     known = [value for value in values if math.isfinite(value)]
     low, high = min([0.0, *known]), max([0.0, *known])
     if high == low:
@@ -44,27 +44,27 @@ def axis_over(values: Iterable[Number], label: str) -> Axis:
 
 
 def short(value: Number) -> str:
-    """A number for an axis, as short as can be."""
+    """The shortest form of a number for an axis."""
     return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}"
 
 
 class Frame:
-    """Two axes on the canvas, and what is drawn between them."""
+    """Two axes on the canvas, and the drawing between them."""
 
     def __init__(self, x: Axis, y: Axis) -> None:
         self.x, self.y = x, y
         self.left = 30.0 + LETTER * max((len(short(tick)) for tick in y.ticks()), default=1)
 
     def across(self, value: Number) -> float:
-        """From the x axis to pixels."""
+        """The pixel of a value of the x axis."""
         return self.left + (value - self.x.low) / (self.x.high - self.x.low) * (WIDTH - _RIGHT - self.left)
 
     def up(self, value: Number) -> float:
-        """From the y axis to pixels."""
+        """The pixel of a value of the y axis."""
         return HEIGHT - _BOTTOM - (value - self.y.low) / (self.y.high - self.y.low) * (HEIGHT - _BOTTOM - _TOP)
 
     def grid(self) -> Markup:
-        """Horizontal lines with their numbers, and what both axes show."""
+        """Horizontal lines with their numbers, and the labels of both axes."""
         right, middle = WIDTH - _RIGHT, (HEIGHT - _BOTTOM + _TOP) / 2
         path = Markup('<path class="grid" d="M{:.1f} {:.1f}H{:.1f}"/>')
         lines = [
@@ -76,23 +76,23 @@ class Frame:
         return Markup("").join([*lines, *labels])
 
     def x_labels(self, places: Sequence[tuple[Number, str]]) -> Markup:
-        """The words below the axis, every second or third of them where there is no room for all."""
+        """The labels below the axis; only every second or third where there is no space for all."""
         needed = sum(LETTER * (len(text) + 1.5) for _, text in places)
         every = max(1, math.ceil(needed / (WIDTH - _RIGHT - self.left)))
         shown = places[::every]
         return Markup("").join(_text(self.across(place), HEIGHT - _BOTTOM + 17, text) for place, text in shown)
 
     def segment(self, x1: Number, y1: Number, x2: Number, y2: Number, style: str, text: str) -> Markup:
-        """A straight line, and what a pointer resting on it is told."""
+        """A straight line with a tooltip."""
         ends = (self.across(x1), self.up(y1), self.across(x2), self.up(y2))
         return Markup('<path class="{}" d="M{:.1f} {:.1f}L{:.1f} {:.1f}">{}</path>').format(style, *ends, tip(text))
 
     def word(self, place: float, text: str) -> Markup:
-        """A word just above the x axis."""
+        """A label just above the x axis."""
         return _text(self.across(place), HEIGHT - _BOTTOM - 5, text, "mid value")
 
     def svg(self, title: str, parts: Iterable[Markup]) -> Markup:
-        """Everything drawn, with a name for who cannot see it."""
+        """The finished drawing, with a title for screen readers."""
         base = Markup('<path class="axis" d="M{:.1f} {:.1f}H{:.1f}"/>').format(
             self.left, HEIGHT - _BOTTOM, WIDTH - _RIGHT
         )
@@ -106,5 +106,5 @@ def _text(x: float, y: float, text: str, style: str = "mid") -> Markup:
 
 
 def tip(text: str) -> Markup:
-    """What a pointer resting on something is told."""
+    """A tooltip."""
     return Markup("<title>{}</title>").format(text) if text else Markup("")

@@ -1,6 +1,6 @@
-"""What a page is made of: plain facts, without a word of HTML except the drawings.
+"""The blocks of a page as plain data, without HTML except in the drawings.
 
-Every string may come from a stranger's file (a class name, a path); the template escapes all of them.
+Every string may come from an untrusted file (a class name, a path); the template escapes all of them.
 """
 
 import base64
@@ -36,7 +36,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a heading; the first column is words, the others are figures unless `words` says how many are not."""
+    """Rows under a heading; the first `words` columns are text, the others figures."""
 
     kind: ClassVar[str] = "table"
     head: Sequence[str]
@@ -44,8 +44,8 @@ class Table:
     title: str = ""
     note: str = ""
     words: int = 1  # leading columns set to the left
-    total: bool = False  # the last row sums up the others
-    half: bool = False  # narrow enough to stand beside another block
+    total: bool = False  # whether the last row is the sum or mean of the others
+    half: bool = False  # whether it is narrow enough for another block beside it
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Image:
-    """A JPEG or PNG, written into the page."""
+    """A JPEG or PNG inside the page."""
 
     data: bytes
     caption: str
@@ -69,7 +69,7 @@ class Image:
 
     @property
     def source(self) -> str:
-        """The image as a data address, which needs no file beside the page."""
+        """The image as a data URL."""
         kind = "png" if self.data.startswith(b"\x89PNG") else "jpeg"
         return f"data:image/{kind};base64,{base64.b64encode(self.data).decode()}"
 
@@ -96,7 +96,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Lines:
-    """A list of lines, such as problems; the first `shown` of them, and how many more there are."""
+    """A list of lines, such as problems: the first `shown` ones and the number of others."""
 
     kind: ClassVar[str] = "lines"
     lines: Sequence[str]
@@ -106,7 +106,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class Source:
-    """Text to copy, in letters of one width."""
+    """Text to copy, in a monospaced font."""
 
     kind: ClassVar[str] = "source"
     text: str
@@ -118,7 +118,7 @@ Block = Text | Table | Chart | Gallery | Facts | Lines | Source
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a sentence on how to read what follows, and the blocks."""
+    """A heading, an introductory sentence, and blocks."""
 
     anchor: str
     title: str
@@ -128,7 +128,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Tile:
-    """One figure large enough to be read across a room."""
+    """One figure in large type."""
 
     label: str
     value: str
@@ -145,11 +145,11 @@ class Page:
     tiles: Sequence[Tile] = ()
     verdict: Text | None = None
     links: Sequence[tuple[str, str]] = field(default_factory=tuple)  # (text, file beside this one)
-    made: str = ""  # by what, when
+    made: str = ""  # program, version and time
 
 
 def number(value: float | int | None, digits: int = 3) -> str:
-    """A figure with that many decimals; `n/a` where there is none, be it None or NaN."""
+    """A figure with so many decimals; `n/a` for None and NaN."""
     return MISSING if value is None or value != value else f"{value:.{digits}f}"
 
 

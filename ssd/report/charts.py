@@ -1,7 +1,7 @@
-"""Line and bar charts as SVG inside the page: its style sheet gives colours and letters, so they follow light and dark.
+"""Line and bar charts as SVG inside the page; colours and fonts come from its style sheet, for light and dark mode.
 
-Drawn here and not by matplotlib because a run writes its page at every evaluation: milliseconds and a few kilobytes,
-where importing matplotlib alone takes a second.
+They do not use matplotlib, because a run writes its page at every evaluation: a chart takes milliseconds and a few
+kilobytes, while importing matplotlib alone takes a second.
 """
 
 import math
@@ -13,9 +13,9 @@ from markupsafe import Markup
 from ssd.report.axes import LETTER, Axis, Frame, Number, axis_over, short, tip
 from ssd.report.blocks import MISSING, Chart
 
-COLORS = 8  # of the style sheet
-_FEW = 30  # points that are drawn as dots, too
-_LABELLED_BARS = 20  # bars that have room for their figure
+COLORS = 8  # number of colours in the style sheet
+_FEW = 30  # up to so many points are also drawn as dots
+_LABELLED_BARS = 20  # up to so many bars have their figure above them
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def line_chart(
     marks: Sequence[tuple[Number, str]] = (),
     note: str = "",
 ) -> Chart:
-    """Lines over a common axis; `marks` are places on it that deserve a line and a word."""
+    """Draw lines over a common axis; `marks` are positions on it with a vertical line and a label."""
     if isinstance(x, str):
         x = axis_over((value for one in series for value in one.x), x)
     if isinstance(y, str):
@@ -64,9 +64,9 @@ def bar_chart(
     note: str = "",
     digits: int = 2,
 ) -> Chart:
-    """Bars side by side in one slot for each label; with one label more than bars, labels stand between the slots.
+    """Draw bars side by side in a slot for each label; with one label more than slots, labels are between the slots.
 
-    `marks` are places in slots from the left. What is None has no bar.
+    `marks` are positions in slots from the left. None has no bar.
     """
     slots = max(map(len, series.values()))
     between = len(labels) == slots + 1
@@ -88,7 +88,7 @@ def bar_chart(
 
 
 def _line(frame: Frame, series: Series) -> Markup:
-    """One path that is lifted at gaps; few points are dots, too, so that a lone one is seen."""
+    """One path with gaps at NaN; few points are also drawn as dots, so that a single one is visible."""
     points = [
         (frame.across(x), frame.up(y)) if math.isfinite(y) else None for x, y in zip(series.x, series.y, strict=True)
     ]

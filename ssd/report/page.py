@@ -1,7 +1,7 @@
-"""From a page's facts to one HTML file that needs nothing else: no script, no network, no file beside it.
+"""Renders a page as one HTML file without scripts, network access or other files.
 
-The page forbids itself everything but its own styles and the images written into it (Content-Security-Policy), so a
-class name that is a script stays a word even where escaping failed.
+Its Content-Security-Policy allows only its own styles and the images inside it, so a class name that is a script does
+not run even if escaping failed.
 """
 
 import datetime
@@ -24,7 +24,7 @@ def render(page: Page) -> str:
 
 
 def write_page(page: Page, path: str | Path) -> Path:
-    """Write the page; killed at any moment, an older page stays as it was.
+    """Write the page atomically.
 
     Raises:
         SSDError: the file cannot be written.
@@ -34,13 +34,13 @@ def write_page(page: Page, path: str | Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ArgumentError(f"cannot be made ({error.strerror})", place=path.parent, remedy="Name another.") from None
-    # A class name may hold half of a surrogate pair (JSON allows it), which UTF-8 does not.
+    # A class name may have half of a surrogate pair, which JSON allows but UTF-8 does not.
     write_atomic(path, render(page).encode("utf-8", errors="replace"))
     return path
 
 
 def made_by(version: str) -> str:
-    """What a page says at its foot."""
+    """The footer of a page."""
     now = datetime.datetime.now().astimezone()
     return f"ssd {version}, {now:%Y-%m-%d %H:%M %Z}"
 

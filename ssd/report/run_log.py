@@ -1,7 +1,7 @@
-"""The rows a run leaves behind: JSON lines and CSV always, TensorBoard when it is installed.
+"""The logs of a run: JSON lines and CSV, and TensorBoard if it is installed.
 
-A resumed run goes on where its state was saved: rows after that step are cut, none before it is lost. Lines that cannot
-be read are dropped with a warning; a damaged log never stops a run.
+A resumed run keeps the rows up to its saved step and cuts later ones. Unreadable lines are dropped with a warning; a
+damaged log never stops a run.
 """
 
 import csv
@@ -32,13 +32,13 @@ class RunLog:
         rows, damaged = _read(self.lines)
         if damaged:
             log.warning("%s: left out what cannot be read: %s", self.lines, _named(damaged))
-        # A step is logged once; where it stands twice, the later row is of the run that went on.
+        # A step is logged once; if it occurs twice, the later row is from the resumed run.
         self.rows = list({row["step"]: row for row in rows if row["step"] <= resume_step}.values())
         if self.lines.exists() or self.table.exists():
             self._rewrite()
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append one row; it must hold `step`."""
+        """Append one row, which must have `step`."""
         self.rows.append(dict(row))
         if not set(row) <= set(self.columns):
             self._rewrite()
@@ -63,16 +63,16 @@ class RunLog:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a `.jsonl` file; lines that cannot be read, as a kill leaves them, are left out."""
+    """Rows of a `.jsonl` file; unreadable lines, such as those of a killed run, are left out."""
     return _read(path)[0]
 
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
-    """The rows that can be read, and the numbers of the lines that cannot, from 1."""
+    """The readable rows, and the numbers of the unreadable lines, from 1."""
     rows, damaged = [], []
     try:
         content = path.read_bytes()
-    except OSError:  # not there, a folder, or not ours to read
+    except OSError:  # missing, a folder, or not readable
         return [], []
     for number, line in enumerate(content.splitlines(), start=1):
         row = _row(line)
@@ -84,7 +84,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
-    """One row: a flat object of finite numbers and text with a whole, positive `step`. None for anything else."""
+    """One row: a flat object of finite numbers and text with a positive whole `step`; None for anything else."""
     try:
         row = json.loads(line.decode("utf-8"), parse_constant=_refuse)
     except (ValueError, RecursionError):  # not UTF-8, not JSON, NaN or infinite, nested without end
@@ -102,7 +102,7 @@ def _refuse(constant: str) -> None:
 
 
 def _move_aside(path: Path) -> None:
-    """Keep what stands in the place of a log and is no file, a folder say, under another name."""
+    """Rename a folder or other non-file at the path of a log."""
     if path.exists() and not path.is_file():
         aside, number = path.with_name(f"{path.name}.aside"), 2
         while aside.exists():
@@ -119,7 +119,7 @@ def _named(lines: list[int]) -> str:
 def tensorboard_writer(folder: Path, *, resume_step: int = 0) -> Any:
     """A TensorBoard writer for this run, or None where TensorBoard is not installed (extra `tensorboard`).
 
-    Of a resumed run what comes after `resume_step` is hidden.
+    In a resumed run rows after `resume_step` are hidden.
     """
     if importlib.util.find_spec("tensorboard") is None:
         return None

@@ -1,4 +1,4 @@
-"""Columns of text under each other, for a terminal."""
+"""Aligned columns of text for a terminal."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from ssd.errors import printable
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: int = 1, ruled: bool = False) -> str:
-    """Pad cells to columns, the first `left` of them to the left; `ruled` draws a line under the first row.
+    """Pad cells to columns; the first `left` columns are left-aligned; `ruled` draws a line under the first row.
 
     Names in cells are shown escaped.
     """

@@ -1,4 +1,4 @@
-"""The numbers that COCO results go by: of images and of classes."""
+"""Image and category ids of COCO results."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class CocoIds:
 
 
 def own_ids(class_names: Sequence[str]) -> CocoIds:
-    """Without an annotation file: COCO's own category ids where all classes are COCO's, else 1, 2, ..."""
+    """The ids without an annotation file: COCO's category ids if all classes are COCO's, else 1, 2, ..."""
     from ssd.weights.ports.class_names import coco_by_id
 
     official = {name: number for number, name in enumerate(coco_by_id(), start=1)}

@@ -1,4 +1,4 @@
-"""`detect_files`: images, folders, videos and cameras in, a folder of results out; it can go on where it stopped."""
+"""`detect_files`: detects in images, folders, videos and cameras, writes a folder of results, and can resume."""
 
 import logging
 import time
@@ -28,11 +28,11 @@ Show = Callable[[Source, Detections], None]
 
 @dataclass(frozen=True)
 class BulkResult:
-    """What was searched and found, and the folder that holds it."""
+    """The counts of a bulk detection, and its folder."""
 
     folder: Path
     tally: Tally  # of everything in the folder
-    before: Tally  # of that, what an interrupted search had done already
+    before: Tally  # the part of it from before a resume
     seconds: float
     without_id: int = 0  # images that are not in coco.json, because the annotation file does not have them
 
@@ -77,15 +77,15 @@ def detect_files(
     """Find the objects in files, folders, globs, videos, cameras (a number) and streams (an address).
 
     `output` is a new or empty folder, by default the next of runs/detect/1, 2, ...; `format` lists with commas what is
-    written into it: images, jsonl (always), yolo, coco, whose image ids are those of the annotation file `coco_ids`.
+    written into it: images, jsonl (always), yolo, coco (with the image ids of the annotation file `coco_ids`).
     Without `score_threshold` detections from 0.5 on are kept. `every` and `max_frames` thin out videos; `shard="2/8"`
-    takes the second of eight shares. `resume` goes on in a folder where a search was interrupted. What cannot be read
-    is counted in `tally.failed` and named in the folder's detections.jsonl; the others go on.
+    takes the second of eight shares. `resume` continues in the folder of an interrupted call. Unreadable sources are
+    counted in `tally.failed` and named in the folder's detections.jsonl.
 
     Raises:
-        ArgumentError: an option out of its range, sources that are not there, or a folder with other files.
+        ArgumentError: an option is out of its range, a source is missing, or the folder has other files.
         CheckpointError: the weights cannot be used.
-        KeyboardInterrupt: with a note that says how to go on.
+        KeyboardInterrupt: with a note on how to resume.
     """
     formats = parse_formats(format)
     at_least(1, batch_size=batch_size, every=every, max_frames=max_frames)
@@ -101,7 +101,7 @@ def detect_files(
     named = repr(weights) if isinstance(weights, Detector) else str(weights)
     if not isinstance(weights, Detector):
         weights = load(weights, device=device, precision=precision, backend=backend)
-    weights.detect_batch([], **options)  # wrong numbers make no folder
+    weights.detect_batch([], **options)  # checks the options before a folder is made
     names = weights.class_names
     ids = own_ids(names) if coco_ids is None else ids_of_file(Path(coco_ids), names)
     inputs = [source.path for source in everything if source.kind != "live"]
@@ -133,7 +133,7 @@ def detect_files(
 
 @dataclass(frozen=True)
 class _Search:
-    """What every source is searched with."""
+    """The detector and options for all sources."""
 
     detector: Detector
     results: Results
@@ -143,7 +143,7 @@ class _Search:
     progress: bool
 
     def images(self, sources: Sequence[Source], before: int) -> None:
-        """Search images, batch by batch; `before` of all sources are done already."""
+        """Detect in images, batch by batch; `before` of all sources are done already."""
         searched = detect_images(self.detector, sources, self.results, self.batch_size, self.options, self.show)
         quiet = None if self.progress else True  # None: no bar where nobody watches
         total = before + len(sources)
@@ -152,7 +152,7 @@ class _Search:
             pass
 
     def video(self, source: Source, every: int, max_frames: int | None) -> None:
-        """Search a video, camera or stream to its end."""
+        """Detect in a video, camera or stream to its end."""
         detect_video(
             self.detector, source, self.results, self.batch_size, self.options, self.show,
             every=every, max_frames=max_frames, quiet=not self.progress,
@@ -160,7 +160,7 @@ class _Search:
 
 
 def _chosen(sources: list[Source], shard: str | None, *, resume: bool) -> list[Source]:
-    """This machine's share; what is live is always there and can be neither divided nor taken up again."""
+    """The sources of this shard; cameras and streams can be neither divided nor resumed."""
     live = [source.address for source in sources if source.kind == "live"]
     for option, given, verb in (("--shard", shard, "divided"), ("--resume", resume, "taken up again")):
         if live and given:
@@ -170,7 +170,7 @@ def _chosen(sources: list[Source], shard: str | None, *, resume: bool) -> list[S
 
 
 def _named(output: str | Path | None, shard: str | None) -> Path | None:
-    """The folder that was named; a share has its own below it."""
+    """The given folder, or for a shard its own folder below it."""
     named = None if output is None else Path(output)
     if shard is None:
         return named

@@ -1,4 +1,4 @@
-"""Images, batch by batch: decoded and drawn in threads while the network computes."""
+"""Detection in image files, batch by batch; threads decode and draw while the network computes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ def detect_images(
     options: dict[str, Any],
     show: "Callable[[Source, Detections], None]",
 ) -> Iterator[Source]:
-    """Search, write and yield each; memory holds two batches. An image that cannot be read is written down as such."""
+    """Detect in each image, write and yield the result. Unreadable images are recorded. Memory holds two batches."""
     batches = [sources[start : start + batch_size] for start in range(0, len(sources), batch_size)]
     with ThreadPoolExecutor() as pool:
         decoded = pool.map(_decode, batches[0] if batches else [])

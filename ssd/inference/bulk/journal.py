@@ -1,8 +1,8 @@
-"""`detections.jsonl`: a line for each image, written when all else about it is on disk; the place to go on from.
+"""`detections.jsonl`: one line per image, written after its other files, so that an interrupted detection can resume.
 
-An image has path, width, height, detections and, where any were written, files; one that failed has path and error. A
-video has a line like an image's for each frame, with frame and seconds, and at last a line with path and frames. A
-killed process leaves half a line, or a video without its last one: both are cut off when the work is taken up again.
+An image has path, width, height, detections and, if any were written, files; a failed one has path and error. A video
+has such a line for each frame, with frame and seconds, and a last line with path and frames. A killed process leaves
+half a line, or a video without its last line: both are cut off at a resume.
 """
 
 import json
@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Tally:
-    """What has been searched, counted."""
+    """Counts of images, videos, detections and failures."""
 
     images: int = 0
     videos: int = 0
@@ -31,7 +31,7 @@ class Tally:
     failed: int = 0
 
     def count(self, row: Row) -> None:
-        """Count what one line stands for."""
+        """Count one line."""
         self.failed += "error" in row
         self.frames += "frame" in row
         self.videos += "frames" in row
@@ -41,7 +41,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Done:
-    """What an earlier process has finished."""
+    """The finished sources of an earlier process."""
 
     paths: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()  # of the files it wrote, without folder and suffix
@@ -49,7 +49,7 @@ class Done:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The whole lines, one at a time: a journal may be larger than memory."""
+    """Yield the complete rows one at a time, since a journal may be larger than memory."""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             row = _parse(line)
@@ -58,7 +58,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def _parse(line: str) -> Row | None:
-    """A line as it was written; None for the half of one."""
+    """The row of a line; None for an incomplete one."""
     if not line.endswith("\n"):
         return None
     try:
@@ -69,7 +69,7 @@ def _parse(line: str) -> Row | None:
 
 
 def take_up(folder: Path, options: Row) -> Done:
-    """Clean the journal in `folder` of what was not finished or failed, and say what was finished.
+    """Remove unfinished and failed sources from the journal in `folder`, and return the finished ones.
 
     Raises:
         ArgumentError: it was made with other options.
@@ -100,12 +100,12 @@ def open_journal(path: Path, mode: Literal["a", "w"] = "a") -> TextIO:
 
 
 def write_row(file: TextIO, row: Row) -> None:
-    """One line, handed to the system at once, so that a killed process loses no earlier one."""
+    """Write one line and flush it, so that a killed process loses no earlier line."""
     print(json.dumps(row, ensure_ascii=False, allow_nan=False), file=file, flush=True)
 
 
 def write_options(folder: Path, options: Row) -> None:
-    """Remember what the lines were made with."""
+    """Store the options of the detection, for the comparison at a resume."""
     text = json.dumps(options, indent=2, ensure_ascii=False) + "\n"
     write_atomic(folder / OPTIONS, text.encode(errors="backslashreplace"))
 

@@ -1,4 +1,4 @@
-"""The folder a command writes its results into: new, the next number, or one to go on in. Never the user's own."""
+"""The folder for results: new, the next number, or that of an interrupted detection; never one with other files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +13,10 @@ def output_folder(
 ) -> Path:
     """Make the folder for results: the one named, or the next free number in runs/detect.
 
-    With `resume` the one named or the newest number, if it is there; it must hold a file named `journal`, or nothing.
+    With `resume` it is the named one or the newest number, if it exists; it must contain a file `journal`, or nothing.
 
     Raises:
-        ArgumentError: it holds files already (without `force`), or the images themselves (always).
+        ArgumentError: the folder has files (without `force`), or contains the images themselves (always).
     """
     if named is None:
         newest = _newest() if resume else None
@@ -56,7 +56,7 @@ def _next_number(parent: Path) -> Path:
         folder = parent / str(number)
         try:
             folder.mkdir()
-        except FileExistsError:  # another process took it meanwhile
+        except FileExistsError:  # another process has made it
             number += 1
         else:
             return folder

@@ -1,4 +1,4 @@
-"""What detect leaves in its folder: the journal, drawn images and videos, a YOLO data set, COCO results.
+"""The results of a bulk detection: the journal, drawn images and videos, a YOLO data set, COCO results.
 
 The data set has `images/` (copies, and the frames of videos), `labels/`, `classes.txt` and `data.yaml`, so that the
 folder can be corrected and trained on.
@@ -41,7 +41,7 @@ def parse_formats(text: str) -> frozenset[str]:
 
 
 class Results:
-    """Puts outcomes on disk and counts them. `draw` may be called from several threads, the rest from one."""
+    """Writes results and counts them. `draw` may be called from several threads, the other methods from one."""
 
     def __init__(
         self, folder: Path, formats: frozenset[str], class_names: Sequence[str], names: Mapping[str, str], done: Done
@@ -80,7 +80,7 @@ class Results:
         return files
 
     def _write_labelled(self, source: Source, found: "Detections", name: str) -> list[str]:
-        """Write an image as it is, or a frame, and its labels."""
+        """Write a copy of an image, or a frame, and its labels."""
         copied = source.kind == "image" and source.path.suffix.lower() in SUFFIXES
         suffix = source.path.suffix if copied else ".png" if source.kind == "image" else ".jpg"
         image, labels = f"images/{name}{suffix}", f"labels/{name}.txt"
@@ -95,7 +95,7 @@ class Results:
         return [image, labels]
 
     def add_image(self, source: Source, outcome: "Detections | ImageError", files: Sequence[str] = ()) -> None:
-        """Write an image's line; with it the image is done."""
+        """Write the line of an image, which marks it as done."""
         if isinstance(outcome, ImageError):
             self.add_failure(source, outcome)
             return
@@ -108,11 +108,11 @@ class Results:
         self._write(place | {key: value for key, value in found.to_dict().items() if key != "path"})
 
     def add_video(self, source: Source, frames: int, files: Sequence[str]) -> None:
-        """Write a video's last line; with it the video is done."""
+        """Write the last line of a video, which marks it as done."""
         self._write({"path": source.address, "frames": frames, **({"files": list(files)} if files else {})})
 
     def add_failure(self, source: Source, error: ImageError) -> None:
-        """Write, and say, that a source could not be searched to its end."""
+        """Write and print that a source could not be read to its end."""
         self._write({"path": source.address, "error": str(error)})
         tqdm.write(f"error: {error}", file=sys.stderr)  # above the progress bar
 
@@ -122,7 +122,7 @@ class Results:
         self.tally.count(row)
 
     def write_coco(self, ids: CocoIds) -> int:
-        """Write `coco.json` out of the journal, row by row; return how many images have no id and are left out."""
+        """Write `coco.json` from the journal, row by row; return how many images without an id are left out."""
         from ssd.inference.detections import Detections
 
         unknown, separator = 0, "["

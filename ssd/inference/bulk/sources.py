@@ -1,4 +1,4 @@
-"""Which images and videos a command line names, which of them are this machine's share, and where results go."""
+"""The sources of a command line: images and videos, their division into shards, and the names of their results."""
 
 import glob
 import hashlib
@@ -45,8 +45,8 @@ class Source:
 
     address: str  # a path, the number of a camera, or the address of a stream
     kind: Kind
-    key: str  # its place below the folder or glob that was named: the same on every machine that mounts it
-    suffix: str  # of what is drawn of it: its own where it can be written, else .png; .mp4 for a video
+    key: str  # its path below the given folder or glob: the same on every machine that mounts it
+    suffix: str  # of its drawing: its own where it can be written, else .png; .mp4 for a video
 
     @property
     def path(self) -> Path:
@@ -55,10 +55,10 @@ class Source:
 
 
 def find_sources(named: Sequence[str], *, recursive: bool = False) -> list[Source]:
-    """What was named, what folders and globs hold: each once, in order of name within a folder or glob.
+    """The named sources and those in folders and globs: each once, in order of name within a folder or glob.
 
     Raises:
-        ArgumentError: it is not there, or holds neither image nor video.
+        ArgumentError: a source does not exist, or contains neither image nor video.
     """
     found: dict[str, Source] = {}
     for name in named:
@@ -68,7 +68,7 @@ def find_sources(named: Sequence[str], *, recursive: bool = False) -> list[Sourc
 
 
 def find_images(named: Sequence[str], *, recursive: bool = False) -> list[Path]:
-    """The same for images alone."""
+    """Like `find_sources`, for images only."""
     found = (_files(name, SUFFIXES, "image", recursive) for name in named)
     return list(dict.fromkeys(source.path for sources in found for source in sources))
 
@@ -110,7 +110,7 @@ def _files(name: str, suffixes: set[str], wanted: str, recursive: bool) -> list[
 
 
 def _with_suffix(paths: Iterable[Path], suffixes: set[str]) -> list[Path]:
-    """Files of these kinds; `._name` is what macOS notes about another file."""
+    """Files with these suffixes, without the `._name` files of macOS, which are metadata of other files."""
     return sorted(
         path for path in paths if path.suffix.lower() in suffixes and not path.name.startswith("._") and path.is_file()
     )
@@ -142,10 +142,10 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def share(sources: Sequence[Source], number: int, count: int) -> list[Source]:
-    """Those of `sources` that machine `number` of `count` searches (from 1).
+    """The sources of shard `number` (from 1) of `count`.
 
-    A file's share depends on its name below what was named, and on `count`: not on the other files, the order, or where
-    a machine mounts the folder. Every file is in one share; shares differ in size by chance.
+    The shard of a file depends only on its `key` and on `count`: not on the other files, the order, or the place where
+    a machine mounts the folder. Every file is in one shard; shards differ in size by chance.
     """
     return [source for source in sources if _hash(source.key) % count == number - 1]
 
@@ -162,9 +162,9 @@ def _shortened(stem: str, most: int) -> str:
 
 
 def output_names(sources: Sequence[Source], taken: Iterable[str] = ()) -> dict[str, str]:
-    """A name without suffix for what is written about each source, by address: its own, numbered where that is taken.
+    """Names without suffix for the results of each source, by address: its own, numbered where that is taken.
 
-    No two are alike, also where upper and lower case are the same, and none is in `taken`.
+    Names are unique even where upper and lower case are the same, and none is in `taken`.
     """
     used = {name.lower() for name in taken}
     names = {}

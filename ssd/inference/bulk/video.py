@@ -1,4 +1,4 @@
-"""A video, a camera or a stream, frame by frame: nothing of it is kept but what goes to disk."""
+"""Detection in a video, camera or stream, frame by frame, without keeping frames in memory."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -32,9 +32,9 @@ def detect_video(
     max_frames: int | None = None,
     quiet: bool = False,
 ) -> None:
-    """Search one to its end; Ctrl-C is the end of a camera or stream, and an interruption of a file.
+    """Detect in one source to its end; Ctrl-C ends a camera or stream, and interrupts a file.
 
-    One that cannot be opened, or breaks off, is written down as failed, with the frames that came before.
+    A source that cannot be opened, or breaks off, is recorded as failed, with the frames before that.
     """
     from ssd.images.video_reader import VideoReader
 
@@ -84,7 +84,7 @@ def _search(
 def _detect(
     detector: "Detector", frames: "Iterator[Frame]", batch_size: int, options: dict[str, Any]
 ) -> "Iterator[tuple[Frame, Detections]]":
-    """Each frame with its detections; where the video breaks off, the frames before are searched first."""
+    """Yield each frame with its detections; the frames before a break are finished first."""
     waiting: deque[Frame] = deque()
     broken: list[ImageError] = []
 
@@ -103,7 +103,7 @@ def _detect(
 
 
 class _Drawing:
-    """The drawn video. Frames of a live source are repeated so that it keeps time, however slow the search is."""
+    """The drawn video. Frames of a live source are repeated to keep time, however slow the detection is."""
 
     def __init__(self, results: Results, source: Source, video: "VideoReader") -> None:
         from ssd.images.video_writer import VideoWriter
@@ -130,7 +130,7 @@ class _Drawing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Finish the file, and say so where its encoding is not the best."""
+        """Finish the file, and warn if its encoding is not the best."""
         if self._writer is not None:
             from ssd.images.video_writer import NOTES
 

@@ -1,4 +1,4 @@
-"""A window that shows what is found while it is found."""
+"""A window that shows detections as they are made."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ _END = {ord("q"), 27}
 def open_window() -> "Callable[[Source, Detections], None]":
     """A function that shows one source's detections: an image until a key is pressed, a frame until the next.
 
-    q, Esc or closing the window ends the search as Ctrl-C does.
+    q, Esc or closing the window ends the detection like Ctrl-C.
 
     Raises:
         ArgumentError: there is no display, or this OpenCV has no windows.

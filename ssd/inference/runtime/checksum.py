@@ -1,6 +1,6 @@
-"""A file that carries the SHA-256 of itself, so that a flipped byte in it is an error and not a wrong detection.
+"""A checksum inside an exported file, so that a flipped byte is an error and not a wrong detection.
 
-The digest is that of the file with zeros in the digest's place.
+It is the SHA-256 of the file with zeros in place of the digest.
 """
 
 import hashlib
@@ -9,25 +9,25 @@ from pathlib import Path
 
 from ssd.errors import CheckpointError
 
-OPEN = "sha256:" + "0" * 64
-"""To be written somewhere into the file, once, and then replaced by `seal`."""
-_SEAL = re.compile(rb"sha256:[0-9a-f]{64}")
+PLACEHOLDER = "sha256:" + "0" * 64
+"""Text that a file must contain exactly once, for `add_checksum` to replace."""
+_CHECKSUM = re.compile(rb"sha256:[0-9a-f]{64}")
 
 
-def seal(data: bytes) -> bytes:
-    """Put the digest in its place."""
-    assert data.count(OPEN.encode()) == 1
-    return data.replace(OPEN.encode(), f"sha256:{hashlib.sha256(data).hexdigest()}".encode())
+def add_checksum(data: bytes) -> bytes:
+    """Replace the placeholder by the checksum."""
+    assert data.count(PLACEHOLDER.encode()) == 1
+    return data.replace(PLACEHOLDER.encode(), f"sha256:{hashlib.sha256(data).hexdigest()}".encode())
 
 
-def check_seal(path: Path) -> None:
-    """Raise `CheckpointError` if the file has a seal and is not what was sealed; one without a seal is not ours."""
+def check_checksum(path: Path) -> None:
+    """Raise `CheckpointError` if the file's checksum does not match; a file without one is from another program."""
     data = path.read_bytes()
-    found = _SEAL.search(data)
+    found = _CHECKSUM.search(data)
     if found is None:
         return
     sha = hashlib.sha256(data[: found.start()])
-    sha.update(OPEN.encode())
+    sha.update(PLACEHOLDER.encode())
     sha.update(memoryview(data)[found.end() :])
     if found.group() != f"sha256:{sha.hexdigest()}".encode():
         remedy = "Copy it again, or export again; what other tools make of an export is loaded by those tools."

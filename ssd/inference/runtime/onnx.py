@@ -8,7 +8,7 @@ import torch
 from jaxtyping import UInt8
 
 from ssd.errors import CheckpointError
-from ssd.inference.runtime.checksum import check_seal
+from ssd.inference.runtime.checksum import check_checksum
 from ssd.inference.runtime.facts import Facts, as_found, refuse_device, refuse_precision
 from ssd.structures import BatchDetections
 from ssd.system.optional import load_extra
@@ -22,7 +22,7 @@ class OnnxGraph:
     def __init__(self, path: Path, device: str = "auto", precision: str = "auto") -> None:
         refuse_precision(precision, ("auto", "fp32"), path)
         engine = load_extra("onnxruntime", "onnx")
-        check_seal(path)
+        check_checksum(path)
         on_cuda = "CUDAExecutionProvider" in engine.get_available_providers()
         refuse_device(device, ("auto", "cpu", "cuda") if on_cuda else ("auto", "cpu"), "ONNX Runtime")
         self.device = "cuda" if on_cuda and device != "cpu" else "cpu"

@@ -1,4 +1,4 @@
-"""Who computes: PyTorch or OpenVINO from weights (images in, predictions out), or an exported graph.
+"""Runtimes: PyTorch or OpenVINO for weights (from images to predictions), or one for an exported graph.
 
 A `Runtime` is a network; what comes before and after is PyTorch and OpenCV. An exported `Graph` (see `graph.py`) holds
 preprocessing and post-processing too.

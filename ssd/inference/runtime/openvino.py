@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssd.errors import CheckpointError
-from ssd.inference.runtime.convert import converted
+from ssd.inference.runtime.openvino_conversion import converted
 from ssd.structures import Predictions
 from ssd.system.optional import load_extra
 

@@ -14,7 +14,7 @@ _LARGEST_BATCH = 4096
 
 
 class RawOutputs(nn.Module):
-    """A network whose predictions come as the plain tuple `(offsets, logits)`, which is all that engines know."""
+    """A network that returns the plain tuple `(offsets, logits)`, since other runtimes know no dataclasses."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

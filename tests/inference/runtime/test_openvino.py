@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import ssd.inference.runtime.convert as convert
+import ssd.inference.runtime.openvino_conversion as convert
 from ssd.errors import ArgumentError, MissingExtraError
 from ssd.inference.runtime import ir
 from ssd.inference.runtime.open import Runtime, choose_backend, open_runtime

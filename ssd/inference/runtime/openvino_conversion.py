@@ -1,8 +1,8 @@
-"""A network converted for OpenVINO, once: the result is kept in the cache folder.
+"""Conversion of networks to OpenVINO, with the results kept in the cache folder.
 
-Conversion goes through `torch.export` and takes several seconds, reading a kept one a tenth of one. The name of a kept
-file is a digest of the weights, the code that computes them and the versions of the libraries: if any of these changes
-it is converted anew.
+Conversion through `torch.export` takes several seconds, reading from the cache a tenth of a second. The name of a
+cached file is a digest of the weights, the network's code and the versions of the libraries, so that a change of any of
+these converts the network again.
 """
 
 import copy
@@ -39,11 +39,11 @@ def converted(network: nn.Module, input_size: int) -> Any:
     if path.is_file():
         try:
             model = ir.read(path)
-            os.utime(path)  # used: the last to be thrown away
+            os.utime(path)  # marks it as used, since `_prune` keeps the files used last
             return model
         except (CheckpointError, OSError) as error:
             log.warning("%s; converting again", error)
-    # A warning, since nobody likes to wait without knowing for what, and few programs show less than that.
+    # A warning explains the wait; most programs show no messages of lower levels.
     log.warning("converting the network for OpenVINO: some seconds, once; kept in %s", folder)
     model = convert(RawOutputs(copy.deepcopy(network).float()), torch.zeros(2, 3, input_size, input_size))
     try:
@@ -60,12 +60,12 @@ def convert(module: nn.Module, *examples: torch.Tensor, free: tuple[int, ...] = 
     openvino = load_extra("openvino", "openvino")
     program = record(module, *examples, free=free)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # OpenVINO's converter calls names that PyTorch has deprecated
+        warnings.simplefilter("ignore")  # OpenVINO's converter uses deprecated names of PyTorch
         return openvino.convert_model(program)
 
 
 def _key(network: nn.Module, input_size: int, version: str) -> str:
-    """Digest of all that the converted network depends on."""
+    """Digest of everything that affects the converted network."""
     sha = hashlib.sha256(f"{version} {torch.__version__} {input_size} {network}".encode())
     for name, tensor in network.state_dict().items():
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -77,7 +77,7 @@ def _key(network: nn.Module, input_size: int, version: str) -> str:
 
 
 def _prune(folder: Path) -> None:
-    """Delete all but the last used."""
+    """Delete all but the `_KEPT` files that were used last."""
     for path in sorted(folder.glob("*.xml"), key=lambda path: path.stat().st_mtime, reverse=True)[_KEPT:]:
         for part in (path, path.with_suffix(".bin")):
             part.unlink(missing_ok=True)
