@@ -1,1 +1,1 @@
-"""The web page: drop an image, see the boxes."""
+"""A web page that detects objects in an uploaded image."""

@@ -1,4 +1,4 @@
-"""The demo's page in Gradio: it fetches nothing from elsewhere, reports to nobody and keeps no image."""
+"""The demo's page in Gradio, without requests to other servers, telemetry or permanent copies of images."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -14,8 +14,9 @@ _COLUMNS = ("name", "score", "x1", "y1", "x2", "y2")
 
 
 def build_page(search: Search, folder: Path, kept_seconds: float) -> Any:
-    """The page, a `gradio.Blocks`; files to download are written into `folder`, and answers forgotten after
-    `kept_seconds`.
+    """Build the page, a `gradio.Blocks`.
+
+    Files to download are written into `folder`, and answers are deleted after `kept_seconds`.
 
     Raises:
         MissingExtraError: Gradio is not installed.
@@ -30,9 +31,9 @@ def build_page(search: Search, folder: Path, kept_seconds: float) -> Any:
         with gr.Row():
             sources = ["upload", "webcam", "clipboard"]
             image = gr.Image(type="filepath", sources=sources, label="Image", buttons=[], elem_id="image")
-            image.preprocess = _uploaded  # Gradio would decode it, by other rules than ours, and encode it again
+            image.preprocess = _uploaded  # Gradio would decode the image by different rules and encode it again
             with gr.Column():
-                buttons = ["download", "fullscreen"]  # and not Gradio's third, which shares with a web site
+                buttons = ["download", "fullscreen"]  # without Gradio's button that shares with a web site
                 drawn = gr.Image(format="jpeg", show_label=False, interactive=False, buttons=buttons, elem_id="drawn")
                 summary = gr.Markdown(elem_id="summary")
         table = gr.Dataframe(
@@ -83,11 +84,11 @@ def _showing(gr: Any, folder: Path) -> Callable[..., list[Any]]:
 
 
 def _parts(gr: Any, answer: Answer, threshold: float, folder: Path) -> list[Any]:
-    """What the page shows of an answer: the drawn image, the summary, the table, the file to download."""
+    """The parts of the page for an answer: the drawn image, the summary, the table, the file to download."""
     rows = [
         [item.name, round(item.score, 3), *(round(side, 1) for side in item.box)] for item in answer.above(threshold)
     ]
-    # A folder of its own: the file is called as the image is, and two people may have an image of one name.
+    # Each answer has its own folder, since the file is named after the image and names may repeat.
     path = Path(tempfile.mkdtemp(dir=folder)) / f"{Path(answer.name).stem}.json"
     path.write_text(answer.json(threshold), encoding="utf-8", errors="backslashreplace")
     button = gr.DownloadButton(value=str(path), interactive=True)
@@ -106,7 +107,7 @@ def serve(
     Browsers may ask for it as this machine, as `host`, and as `allow_hosts`.
 
     Raises:
-        ArgumentError: the address cannot be listened at.
+        ArgumentError: the server cannot listen at the address.
     """
     gr = load_extra("gradio", "demo")
     middleware: list[Any] = [(OwnOrigin, (own_names(host, allow_hosts),), {})]

@@ -1,4 +1,4 @@
-"""Behind the demo's page: weights are loaded, an image is searched, and the answer is kept for the slider."""
+"""Detection for the demo's page: loads weights, detects in an image, and keeps the answer for the slider."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ _SHOWN_SIDE = 1600  # pixels of the longer side on the page
 
 @dataclass(frozen=True)
 class Answer:
-    """One image's detections, all of them, and a copy of the image small enough for the page."""
+    """All detections of one image, and a copy of the image small enough for the page."""
 
     found: Detections  # in pixels of the image, without the image
     name: str
@@ -37,7 +37,7 @@ class Answer:
         return self.found.filter(min_score=threshold)
 
     def drawn(self, threshold: float) -> UInt8[np.ndarray, "H W 3"]:
-        """The image, as large as the page shows it, with the boxes above `threshold`."""
+        """The image at the size of the page, with the boxes above `threshold`."""
         height, width = self.shown.shape[:2]
         factor = np.array([width, height] * 2, np.float32) / np.array(self.found.image_size[::-1] * 2, np.float32)
         boxes = (self.found.boxes * factor).astype(np.float32)
@@ -49,7 +49,7 @@ class Answer:
         return dataclasses.replace(self.above(threshold), source=Path(self.name)).to_json(indent=2)
 
     def summary(self, threshold: float) -> str:
-        """One line: how many, how long it took, and who searched."""
+        """One line with the number of detections, the time, and the device, precision and runtime."""
         height, width = self.found.image_size
         count = len(self.above(threshold))
         return (
@@ -59,7 +59,7 @@ class Answer:
 
 
 class Search:
-    """The detectors of the page, loaded when they are first chosen; the one used last stays in memory."""
+    """The detectors of the page, loaded on first use; only the last one stays in memory."""
 
     def __init__(self, choices: Sequence[str], *, device: str, precision: str, backend: str) -> None:
         self.choices = tuple(choices)
@@ -71,25 +71,23 @@ class Search:
         """The detector of one of the choices.
 
         Raises:
-            ArgumentError: not one of the choices: a page may ask for anything.
+            ArgumentError: the weights are not among the choices.
         """
         if weights not in self.choices:
             raise ArgumentError("is not one of the choices", place=repr(weights))
         with self._lock:
             if self._loaded is None or self._loaded[0] != weights:
-                self._loaded = None  # before the next takes its memory
+                self._loaded = None  # frees its memory before the next is loaded
                 detector = self._load(weights)
-                detector.detect(
-                    np.zeros((64, 64, 3), np.uint8)
-                )  # the first search takes longer; not on the page's clock
+                detector.detect(np.zeros((64, 64, 3), np.uint8))  # the first detection takes longer, and is not timed
                 self._loaded = (weights, detector)
             return self._loaded[1]
 
     def find(self, path: Path, weights: str) -> Answer:
-        """Search an image file.
+        """Detect in an image file.
 
         Raises:
-            SSDError: it is no image, or the weights cannot be used.
+            SSDError: the file is no image, or the weights cannot be used.
         """
         detector = self.load(weights)
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The demo's page while it is served: its settings of the environment, its temporary files, and their end."""
+"""A session of the demo: its environment variables and temporary files, and their removal at the end."""
 
 import os
 import tempfile
@@ -13,7 +13,7 @@ from ssd.demo.search import Search
 from ssd.errors import CheckpointError, at_least
 from ssd.system.optional import load_extra
 
-KEPT_SECONDS = 600.0  # for which an image is kept: as long as somebody may look at it
+KEPT_SECONDS = 600.0  # an image is deleted after so long
 _NO_REMOTE = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_RUN_HISTORY": "False",
@@ -26,10 +26,10 @@ class Session:
     """A page that is being served."""
 
     address: str
-    folder: Path  # of the images that were uploaded and drawn
+    folder: Path  # for uploaded and drawn images
 
     def sweep(self) -> None:
-        """Delete what nobody looks at any more."""
+        """Delete expired images."""
         sweep(self.folder, KEPT_SECONDS)
 
 
@@ -46,15 +46,15 @@ def serving(
     precision: str = "auto",
     backend: str = "auto",
 ) -> Iterator[Session]:
-    """Serve the page while the block runs: `weights` to choose from, then the runs in runs/, then the default weights.
+    """Serve the page inside a `with` block, with the choices `weights`, the runs in runs/, and the default weights.
 
-    Browsers may ask for it as this machine, as `host` and as `allow_hosts`. `max_upload` is the largest
-    image file, in MB. Afterwards the images are gone and the environment is as before.
-
-    Raises:
-        ArgumentError: a number out of its range, or a port that cannot be had.
-        CheckpointError: weights that are not there or cannot be used.
-        MissingExtraError: Gradio is not installed.
+            Browsers may ask for it as this machine, as `host` and as `allow_hosts`. `max_upload` is the largest
+        image file, in MB. Afterwards the images are gone and the environment is as before.
+    
+        Raises:
+            ArgumentError: a number is out of its range, or the port is not available.
+            CheckpointError: weights are missing or cannot be used.
+            MissingExtraError: Gradio is not installed.
     """
     at_least(1, max_upload=max_upload)
     choices = list_weights(weights)
@@ -72,7 +72,7 @@ def serving(
 
 
 def list_weights(named: Sequence[str], runs: Path = Path("runs")) -> list[str]:
-    """What the page offers: what was named, else the runs, newest first; and then the default weights.
+    """The choices of the page: `named`, else the runs, newest first; then the default weights.
 
     Raises:
         CheckpointError: one that was named is not there.

@@ -54,7 +54,7 @@ class Detector:
 
     @property
     def backend(self) -> str:
-        """The runtime: torch, openvino, onnx or pt2."""
+        """The runtime: torch, openvino or onnx."""
         return self.pipeline.backend
 
     @property

@@ -1,1 +1,1 @@
-"""What networks are made of and what they cost."""
+"""Layers, parameters and multiply-adds of networks."""

@@ -1,4 +1,4 @@
-"""Networks from the road to SSD that are no backbone for it: to be counted and drawn, not trained here.
+"""Classic networks for the summary that are not backbones of SSD.
 
 Each is built from plain layers in the order in which they run, with the sizes of its paper.
 """
@@ -32,9 +32,9 @@ def lenet(num_classes: int = 10, channels: int = 1) -> nn.Sequential:
 
 
 def network_in_network(num_classes: int = 1000, channels: int = 3) -> nn.Sequential:
-    """Network in Network (Lin, Chen, Yan 2013): each convolution is followed by two of 1x1, and nothing is dense.
+    """Network in Network (Lin, Chen, Yan 2013): each convolution is followed by two of 1x1, without dense layers.
 
-    The ImageNet sizes that its authors published; the last map of each class is averaged to its score.
+    It has the ImageNet sizes that its authors published; the score of a class is the mean of its last feature map.
     """
     blocks = ((96, 11, 4, 0), (256, 5, 1, 2), (384, 3, 1, 1), (1024, 3, 1, 1))
     layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -58,7 +58,7 @@ def network_in_network(num_classes: int = 1000, channels: int = 3) -> nn.Sequent
 def vgg11_lrn(num_classes: int = 1000, channels: int = 3) -> nn.Sequential:
     """VGG's configuration A-LRN: A with local response normalisation after its first layer (table 1 of its paper).
 
-    It was tried once, did not help, and the deeper configurations go without (section 4.1).
+    It did not help, so the deeper configurations do without it (section 4.1).
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for name, layer in vgg.classifier("vgg11", num_classes=num_classes, channels=channels).named_children():
@@ -71,11 +71,11 @@ def vgg11_lrn(num_classes: int = 1000, channels: int = 3) -> nn.Sequential:
 class YOLOv1(nn.Module):
     """You Only Look Once (Redmon et al. 2016), figure 3: 24 convolutions, two dense layers, 7 x 7 cells at 448 pixels.
 
-    Each cell says `boxes_per_cell` boxes (x, y, w, h, confidence) and one distribution over classes: 98 boxes, where
-    SSD300 has 8732. The dense layers are tied to the input size; at others the grid is the last map's.
+    Each cell predicts `boxes_per_cell` boxes (x, y, w, h, confidence) and one distribution over classes: 98 boxes,
+    where SSD300 has 8732. The dense layers depend on the input size, which determines the grid.
     """
 
-    # Kernel and channels of each convolution; M halves, and a stride stands third.
+    # Kernel, channels and, if not 1, stride of each convolution; M is a max pooling.
     LAYERS: tuple[str | tuple[int, ...], ...] = (
         *((7, 64, 2), "M", (3, 192), "M"),
         *((1, 128), (3, 256), (1, 256), (3, 512), "M"),
@@ -112,6 +112,6 @@ class YOLOv1(nn.Module):
         self.layers = nn.Sequential(layers)
 
     def forward(self, images: Float[Tensor, "B _ S S"]) -> Float[Tensor, "B _ _ _"]:
-        """What each cell says: its boxes one after the other, then its classes."""
+        """The predictions of each cell: its boxes one after the other, then its classes."""
         flat: Tensor = self.layers(images)
         return flat.view(len(images), self.grid, self.grid, -1)

@@ -14,18 +14,18 @@ from ssd.summary.plot import draw
 
 @dataclass(frozen=True)
 class Comparison:
-    """Networks, what each consists of, and milliseconds of one image (None: not timed)."""
+    """Networks, their layers, and milliseconds per image (None: not timed)."""
 
     networks: tuple[Network, ...]
     surveys: tuple[Survey, ...]
     latencies: tuple[float | None, ...]
 
     def to_text(self) -> str:
-        """A table with one line a network."""
+        """A table with one line per network."""
         return tables.comparison(self.networks, self.surveys, self.latencies)
 
     def to_dict(self) -> list[dict[str, Any]]:
-        """The same in plain JSON types."""
+        """The table in plain JSON types."""
         rows = zip(self.networks, self.surveys, self.latencies, strict=True)
         return [tables.to_json(network, survey) | {"latency_ms": ms} for network, survey, ms in rows]
 
@@ -47,10 +47,10 @@ def compare(
     channels: int | None = None,
     repeat: int = 5,
 ) -> Comparison:
-    """Count the networks of these names and time `repeat` forward passes of each, in turn; 0: no timing.
+    """Survey the networks of these names, and time `repeat` forward passes of each, in turn; 0: no timing.
 
     Raises:
-        SSDError: no such network or weights, or a size or number of channels that it does not take.
+        SSDError: no such network or weights, or an unsupported size or number of channels.
     """
     at_least(0, repeat=repeat)
     networks = tuple(find(name, size=size, classes=classes, channels=channels) for name in names)

@@ -1,4 +1,4 @@
-"""The figures by which the documents tell the story from VGG to SSD, each beside what is counted here."""
+"""Published figures on the design of VGG, GoogLeNet and SSD, with the numbers counted here."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ssd.summary.layers import Survey, survey
 
 @dataclass(frozen=True)
 class Figure:
-    """One claim: what it is about, what the documents say, what is counted, and the counted numbers themselves."""
+    """One claim: its subject, the documents' figure, the counted figure, and the counted numbers."""
 
     what: str
     documents: str
@@ -22,17 +22,17 @@ class Figure:
 
 
 def figures() -> list[Figure]:
-    """Every claim of the documents, counted on the layers and networks it speaks of."""
+    """All claims, counted on their layers and networks."""
     return [figure for group in GROUPS.values() for figure in group()]
 
 
 def to_json(found: Sequence[Figure]) -> list[dict[str, Any]]:
-    """Plain JSON types."""
+    """The figures in plain JSON types."""
     return [{"what": f.what, "documents": f.documents, "counted": f.counted, "numbers": f.numbers} for f in found]
 
 
 def _bottlenecks() -> list[Figure]:
-    """A 1x1 convolution first, so that the large one sees few channels."""
+    """Bottlenecks: a 1x1 convolution first, so that the large one has few input channels."""
     plain, narrow = _count((512, 64, 5)), _count((512, 24, 1), (24, 64, 5))
     wide, slim = _count((128, 256, 5), side=100), _count((128, 32, 1), (32, 256, 5), side=100)
     dear, cheap = _count((192, 32, 5), side=28), _count((192, 16, 1), (16, 32, 5), side=28)
@@ -47,7 +47,7 @@ def _bottlenecks() -> list[Figure]:
 
 
 def _factors() -> list[Figure]:
-    """Large windows taken apart into small ones."""
+    """Factorised convolutions: small kernels in place of a large one."""
     five, threes = _count((64, 64, 5)), _count((64, 64, 3), (64, 64, 3))
     square, strips = _count((64, 64, 3)), _count((64, 64, (1, 3)), (64, 64, (3, 1)))
     return [
@@ -86,7 +86,7 @@ def _rivals() -> list[Figure]:
 
 
 def _count(*layers: tuple[int, int, int | tuple[int, int]], side: int = 1) -> Survey:
-    """Convolutions without biases one after the other, on a map that keeps its side."""
+    """Survey consecutive convolutions without biases on a feature map of constant side."""
     with torch.device("meta"):
         network = nn.Sequential(*(nn.Conv2d(i, o, k, padding="same", bias=False) for i, o, k in layers))
     return survey(network, (1, layers[0][0], side, side))
@@ -105,7 +105,7 @@ def _saving(what: str, documents: str, before: Survey, after: Survey) -> Figure:
     return Figure(what, documents, f"{100 * saved:.1f} %", (saved,))
 
 
-# What the story is told by, in its order.
+# All groups of figures, in order.
 GROUPS: dict[str, Callable[[], list[Figure]]] = {
     "bottlenecks": _bottlenecks,
     "factors": _factors,

@@ -1,6 +1,6 @@
-"""What a network is made of, layer by layer: shapes, parameters, multiply-adds, receptive fields. Nothing is computed.
+"""The layers of a network: shapes, parameters, multiply-adds, receptive fields.
 
-The network runs once on the meta device, where tensors have shapes and no numbers, so that any size takes milliseconds.
+The network runs once on the meta device, where tensors have shapes but no data, so that any size takes milliseconds.
 """
 
 import math
@@ -19,7 +19,7 @@ _aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Field:
-    """What one cell of a feature map looks at."""
+    """The receptive field of one cell of a feature map."""
 
     size: float | int = 1  # side of the receptive field, in pixels of the image
     stride: float | int = 1  # pixels between neighbouring cells
@@ -33,7 +33,7 @@ class Row:
     kind: str
     shape: tuple[int, ...]  # of its output
     parameters: int
-    multiply_adds: int  # of convolutions and matrix products; what is added up or normalised costs little beside them
+    multiply_adds: int  # of convolutions and matrix products; sums and normalisations cost little in comparison
     field: Field
 
 
@@ -46,15 +46,15 @@ class Survey:
 
     @property
     def multiply_adds(self) -> int:
-        """Of one forward pass."""
+        """Multiply-adds of one forward pass."""
         return sum(row.multiply_adds for row in self.rows)
 
 
 def survey(network: nn.Module, shape: Sequence[int] = (1, 3, 224, 224)) -> Survey:
-    """Run `network`, which lies on the meta device, on an input of this shape.
+    """Run `network`, which must be on the meta device, on an input of this shape.
 
-    A layer that runs twice has two rows, and its parameters in the first. Multiply-adds of a module that computes
-    something between its children (attention) stand in a row of its own.
+    A layer that runs twice has two rows, with its parameters in the first. Multiply-adds of a module outside its
+    children (attention) have a row of their own.
     """
     watch = _Watch({module: name for name, module in network.named_modules()})
     hooks = []
@@ -74,7 +74,7 @@ def survey(network: nn.Module, shape: Sequence[int] = (1, 3, 224, 224)) -> Surve
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operation: counts it for the module that is running, and follows the receptive field through it."""
+    """Counts every operation for the running module, and computes its receptive field."""
 
     def __init__(self, names: dict[nn.Module, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -82,7 +82,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.rows: list[Row] = []
         self.running: list[int] = []  # multiply-adds so far of each module that has been entered
         self.counted: set[nn.Module] = set()
-        # The tensor is kept with its field: a number of a tensor that is gone would be given to another one.
+        # The tensor is kept with its field, since the id of a deleted tensor may be reused.
         self.fields: dict[int, tuple[Tensor, Field]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -112,7 +112,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _through(operation: Any, args: Sequence[Any], out: Tensor, field: Field) -> Field:
-    """The field behind an operation: what slides widens it by its window, what strides spreads it."""
+    """The receptive field after an operation, from its window and its stride."""
     if operation is _aten.convolution:
         weight, stride, dilation = args[1], args[3], args[5]
         return _slid(field, dilation[0] * (max(weight.shape[2:], default=1) - 1), stride[0])

@@ -1,4 +1,4 @@
-"""From a name to a network that can be counted and timed: detectors, classifiers, and what came before them."""
+"""Networks by name, for the survey and the timing: detectors, classifiers and classic networks."""
 
 import statistics
 import time
@@ -22,7 +22,7 @@ from ssd.weights.native import is_ours, load_weights
 from ssd.weights.resolve import read_weights
 
 _DETECTOR = "ssd-"
-# Name -> (how to build it from classes and channels, input size, classes, channels).
+# Name -> (function of classes and channels, input size, classes, channels).
 _HISTORY: dict[str, tuple[Callable[..., nn.Module], int, int, int]] = {
     "lenet": (classics.lenet, 28, 10, 1),
     "nin": (classics.network_in_network, 224, 1000, 3),
@@ -33,26 +33,26 @@ _HISTORY: dict[str, tuple[Callable[..., nn.Module], int, int, int]] = {
 
 @dataclass(frozen=True)
 class Network:
-    """A network by name at one input size, and what is known of it without counting."""
+    """A network by name at one input size, with published and measured figures."""
 
     name: str
     build: Callable[[], nn.Module]
     size: int
     channels: int = 3
-    boxes: int | None = None  # how many a detector says
-    published: int | None = None  # parameters, as the library that keeps it says
+    boxes: int | None = None  # number of boxes that a detector predicts
+    published: int | None = None  # parameters, according to its library
     measured: Mapping[str, float] = field(default_factory=dict)  # AP, AP50 and images per second of its training run
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of one image."""
+        """The input shape of one image."""
         return (1, self.channels, self.size, self.size)
 
     def survey(self) -> Survey:
-        """Count it.
+        """Survey its layers.
 
         Raises:
-            ArgumentError: it cannot take images of this size.
+            ArgumentError: the network does not support this input size.
         """
         with torch.device("meta"):
             network = self.build().to("meta")
@@ -65,10 +65,10 @@ class Network:
 
 
 def find(name: str, *, size: int | None = None, classes: int | None = None, channels: int | None = None) -> Network:
-    """The network of this name; what is None is as it was published.
+    """The network of this name; None means the published value.
 
     Raises:
-        SSDError: no such network or weights, or a size or number of channels that it does not take.
+        SSDError: no such network or weights, or an unsupported size or number of channels.
     """
     for place, value in (("--size", size), ("--classes", classes), ("--channels", channels)):
         if value is not None and value < 1:
@@ -85,9 +85,9 @@ def find(name: str, *, size: int | None = None, classes: int | None = None, chan
 
 
 def latencies(networks: Sequence[Network], repeat: int) -> list[float | None]:
-    """Milliseconds of one image on this machine's CPU in fp32, the median of `repeat` passes taken in turn.
+    """Milliseconds per image on this machine's CPU in fp32, as the median of `repeat` passes.
 
-    Taken in turn, a machine that is busy for a moment is busy for all of them.
+    The networks take turns, so that a busy moment of the machine affects all of them.
     """
     if repeat < 1:
         return [None] * len(networks)
@@ -137,7 +137,7 @@ def _detector(name: str, size: int | None, classes: int | None) -> Network:
 
 
 def _measured(path: Path) -> dict[str, float]:
-    """What a run of ours wrote beside and into its weights; nothing for the weights of others."""
+    """The figures that a run of this package stored with its weights; empty for other weights."""
     weights = path / "best.safetensors" if path.is_dir() else path
     if not is_ours(weights):
         return {}
@@ -149,7 +149,7 @@ def _measured(path: Path) -> dict[str, float]:
 
 
 def count_boxes(settings: Settings) -> int:
-    """How many default boxes are tiled."""
+    """Number of default boxes."""
     pairs = zip(settings.boxes.grids, boxes_per_cell(settings.boxes), strict=True)
     return sum(grid**2 * each for grid, each in pairs)
 
@@ -166,7 +166,7 @@ def _of_library(name: str, size: int | None, classes: int | None, channels: int 
 
     if channels not in (None, 3):
         raise ArgumentError(f"{channels}: {name} takes RGB", place="--channels", remedy="Leave it out, or take a VGG.")
-    # Their auxiliary heads train and go; torchvision counts GoogLeNet without them, and Inception v3 with its one.
+    # Auxiliary heads are for training; torchvision counts GoogLeNet without them, but Inception v3 with its one.
     options = {"aux_logits": False, "init_weights": False} if backbones.TORCHVISION[real].auxiliary else {}
     usual_size = get_model_weights(real).IMAGENET1K_V1.transforms().crop_size[0]
     build = partial(get_model, real, num_classes=classes or 1000, **options)

@@ -1,4 +1,4 @@
-"""Accuracy against latency, one point a trained detector."""
+"""A plot of accuracy against latency, with one point per trained detector."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +9,11 @@ from ssd.system.optional import load_extra
 
 
 def draw(networks: Sequence[Network], latencies: Sequence[float | None], path: str | Path) -> None:
-    """Write the plot; networks that no run has evaluated are left out.
+    """Write the plot; networks without an evaluation are left out.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        ArgumentError: no network has both figures, or the file's ending is not an image's.
+        ArgumentError: no network has both figures, or the file's suffix is not that of an image.
     """
     pairs = zip(networks, latencies, strict=True)
     points = [(n.name, ms, n.measured["AP"]) for n, ms in pairs if ms is not None and "AP" in n.measured]

@@ -1,4 +1,4 @@
-"""What `summary` prints: aligned columns, thousands with commas."""
+"""The tables of `ssd summary`: aligned columns, thousands with commas."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,12 +10,12 @@ from ssd.summary.figures import Figure
 from ssd.summary.layers import Row, Survey
 from ssd.summary.networks import Network
 
-# Layers that neither weigh anything nor change the shape: listed on request.
+# Layers without parameters that keep the shape: listed on request.
 _SILENT = ("ReLU", "LeakyReLU", "Sigmoid", "Dropout", "Identity", "Hardswish", "ReLU6", "SiLU", "Hardsigmoid")
 
 
 def layer_table(network: Network, survey: Survey, *, everything: bool = False) -> str:
-    """One line a layer, and the sums."""
+    """One line per layer, and the sums."""
     head = ["layer", "kind", "output", "parameters", "multiply-adds", "field", "stride"]
     shown = [row for row in survey.rows if everything or row.kind not in _SILENT]
     body = [_layer(row) for row in shown]
@@ -28,7 +28,7 @@ def layer_table(network: Network, survey: Survey, *, everything: bool = False) -
 
 
 def comparison(networks: Sequence[Network], surveys: Sequence[Survey], latencies: Sequence[float | None]) -> str:
-    """One line a network."""
+    """One line per network."""
     columns = {
         "network": [network.name for network in networks],
         "input": [str(network.size) for network in networks],
@@ -54,13 +54,13 @@ def comparison(networks: Sequence[Network], surveys: Sequence[Survey], latencies
 
 
 def figures_table(figures: Sequence[Figure]) -> str:
-    """One line a claim."""
+    """One line per claim."""
     head = ["what", "documents", "counted"]
     return aligned([head, *([f.what, f.documents, f.counted] for f in figures)], ruled=True)
 
 
 def to_json(network: Network, survey: Survey, *, rows: bool = False) -> dict[str, Any]:
-    """The same as plain JSON types."""
+    """A network and its survey in plain JSON types."""
     facts: dict[str, Any] = {
         "name": network.name,
         "input": list(network.shape),
