@@ -1,1 +1,1 @@
-"""Command lines: arguments in, one library call, what is printed."""
+"""Command lines: each parses arguments, calls one library function, and prints."""

@@ -1,4 +1,4 @@
-"""What every command does the same way. Nothing heavy is imported here."""
+"""Functions that all commands share, without slow imports."""
 
 import argparse
 import functools
@@ -20,7 +20,7 @@ P = ParamSpec("P")
 USER_ERROR = 2
 INTERRUPTED = 130
 TERMINATED = 143
-READER_LEFT = 141  # what a shell says of a program that SIGPIPE ends
+READER_LEFT = 141  # exit code in a shell of a program that SIGPIPE ended
 
 
 class Terminated(KeyboardInterrupt):
@@ -28,11 +28,9 @@ class Terminated(KeyboardInterrupt):
 
 
 def guarded(command: Callable[P, int]) -> Callable[P, int]:
-    """Turn a user's mistake into `error: ...` and exit code 2, a reader that left into 141.
+    """Turn a user's mistake into `error: ...` and exit code 2, and a closed output pipe into 141.
 
-    Ctrl-C becomes 130 and SIGTERM 143, after unfinished files are removed.
-
-    Other exceptions are bugs, and show.
+    Ctrl-C becomes 130 and SIGTERM 143, after unfinished files are removed. Other exceptions are bugs and pass through.
     """
 
     @functools.wraps(command)
@@ -43,13 +41,13 @@ def guarded(command: Callable[P, int]) -> Callable[P, int]:
         except SSDError as error:
             print(f"error: {error}", file=sys.stderr)
             return USER_ERROR
-        except KeyboardInterrupt as stop:  # a note says how to go on
+        except KeyboardInterrupt as stop:  # its note says how to continue
             asked = isinstance(stop, Terminated)
             said = getattr(stop, "__notes__", ["ended by SIGTERM" if asked else "interrupted"])
             print("\n".join(map(printable, said)), file=sys.stderr)
             return TERMINATED if asked else INTERRUPTED
         except BrokenPipeError:
-            if not _reader_left():  # another pipe broke, a data worker's say
+            if not _reader_left():  # another pipe broke, such as that of a data worker
                 raise
             return READER_LEFT
         except OSError as error:
@@ -66,7 +64,7 @@ def guarded(command: Callable[P, int]) -> Callable[P, int]:
 def _sigterm_raises() -> Iterator[None]:
     """Raise `Terminated` on SIGTERM, so that unfinished files are removed; a second one ends the process at once.
 
-    A handler that is set already stays, and so do signals in a thread other than the main one.
+    An existing handler stays, and outside the main thread signals are left alone.
     """
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
@@ -76,7 +74,7 @@ def _sigterm_raises() -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if os.getpid() != process:  # a process forked from the command ends as it would have without it
+        if os.getpid() != process:  # a forked process ends as it would without this handler
             signal.raise_signal(signal.SIGTERM)
         raise Terminated
 
@@ -88,7 +86,7 @@ def _sigterm_raises() -> Iterator[None]:
 
 
 def _reader_left() -> bool:
-    """Whether nobody reads what is printed any more, as after `| head -1`; the rest then goes nowhere, quietly."""
+    """Whether the output pipe was closed, as after `| head -1`; further output is then discarded."""
     try:
         print(flush=True)
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""`benchmark`: every claim about speed, side by side with torchvision, in one run."""
+"""`benchmark`: time and memory compared with torchvision, in one run."""
 
 import argparse
 import functools
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Measure; the exit code is 1 when two sides that should agree do not, 2 for a mistake of the user's."""
+    """Measure; the exit code is 1 if results disagree, 2 for a user's mistake."""
     args = parser().parse_args(argv)
     check_numbers(args, pairs=1)
     if args.json is not None and not args.json.parent.is_dir():

@@ -1,4 +1,4 @@
-"""`check-data DATA`: everything that is wrong with a data set at once, and what the default boxes reach in it."""
+"""`check-data DATA`: all problems of a data set, and the objects that the default boxes reach."""
 
 import argparse
 import json
@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Check; the exit code is 1 where training would stop, 2 for a mistake of the user's."""
+    """Check; the exit code is 1 if training would stop, 2 for a user's mistake."""
     args = parser().parse_intermixed_args(argv)
     check_numbers(args, show=0, workers=1)
     folder, overrides = _split_words(args.words, args.data)
@@ -99,7 +99,7 @@ def _split_words(words: list[str], data: str | None) -> tuple[str | None, list[s
 
 
 def _can_look_deep() -> bool:
-    """Whether the strict decoder is installed; the rest of the check is worth having without it."""
+    """Whether the strict decoder is installed; the other checks do not need it."""
     from ssd.audit.decoding import strict_decoder
 
     try:

@@ -1,4 +1,4 @@
-"""`convert IN OUT.safetensors`: anybody's checkpoint becomes a weights file of this package."""
+"""`convert IN OUT.safetensors`: converts a checkpoint of another project to a weights file of this package."""
 
 import argparse
 from pathlib import Path
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Convert, and say what was recognised."""
+    """Convert, and print the recognised format."""
     args = parser().parse_args(argv)
 
     from ssd.api.convert import convert  # brings torch, so only now

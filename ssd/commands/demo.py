@@ -1,4 +1,4 @@
-"""`demo [WEIGHTS ...]`: a web page on this machine; drop an image, see the boxes."""
+"""`demo [WEIGHTS ...]`: a web page on this machine that detects objects in uploaded images."""
 
 import argparse
 import ipaddress
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Serve the page until Ctrl-C; the exit code is 0 then, 2 for a mistake of the user's."""
+    """Serve the page until Ctrl-C; the exit code is then 0, and 2 for a user's mistake."""
     args = parser().parse_args(argv)
     check_numbers(args, max_upload=1)
 
@@ -79,8 +79,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def _wait(session: "Session") -> None:
-    """Until Ctrl-C or SIGTERM; meanwhile files that are no longer needed go."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # else nothing would be cleaned up
+    """Wait for Ctrl-C or SIGTERM, and delete expired files meanwhile."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # otherwise nothing would be cleaned up
     try:
         while not threading.Event().wait(timeout=60):
             session.sweep()

@@ -1,4 +1,4 @@
-"""`detect SOURCE ...`: images, folders, videos, cameras in; drawn images and videos, JSON lines, COCO, YOLO out."""
+"""`detect SOURCE ...`: detects in images, folders, videos and cameras; writes drawings, JSON lines, COCO and YOLO."""
 
 import argparse
 import sys
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Detect; the exit code is 2 for a mistake of the user's and when something could not be read, 130 after Ctrl-C."""
+    """Detect; the exit code is 2 for a user's mistake or an unreadable source, 130 after Ctrl-C."""
     args = parser().parse_args(argv)
     check_numbers(args, batch_size=1, every=1, max_frames=1)
     tiles = None if args.tiles is None else _tiles(args.tiles)
@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _tiles(text: str) -> Any:
-    """`2`, `2x3` or `auto` as `Detector.detect` takes it."""
+    """Convert `2`, `2x3` or `auto` to the `tiles` of `Detector.detect`."""
     if text == "auto":
         return text
     words = text.lower().split("x")

@@ -1,4 +1,4 @@
-"""`doctor`: what this machine and this installation have, what is wrong with them, and the command that mends it."""
+"""`doctor`: examines the machine and the installation, and prints problems with the commands that fix them."""
 
 import argparse
 import dataclasses
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Examine; the exit code is 1 where something is broken, 2 for a mistake of the user's."""
+    """Examine; the exit code is 1 if something is broken, 2 for a user's mistake."""
     args = parser().parse_args(argv)
     findings = list(examine())
     broken = [finding for finding in findings if finding.state == "problem"]

@@ -1,4 +1,4 @@
-"""`eval [WEIGHTS] --coco / --voc`: figures on the run's validation set, or on the data that is named."""
+"""`eval [WEIGHTS] --coco / --voc`: evaluates weights on the run's validation set or on other data."""
 
 import argparse
 import sys
@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Evaluate; the exit code is 2 for a mistake of the user's."""
+    """Evaluate; the exit code is 2 for a user's mistake."""
     args = parser().parse_args(argv)
     check_numbers(args, batch_size=1, workers=0, draw=0)
     show_log()

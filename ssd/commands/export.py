@@ -1,4 +1,4 @@
-"""`export WEIGHTS --format ...`: a graph for other engines, given its name only when it detects the same."""
+"""`export WEIGHTS --format ...`: exports a detector for other runtimes, and checks that it detects the same."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from ssd.commands._shared import add_force, check_numbers, guarded
 from ssd.errors import ArgumentError, printable
 
 NOT_DONE = 1
-FORMATS = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}  # and their suffixes
+FORMATS = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}  # format -> suffix
 
 EPILOG = """examples:
   ssd export runs/bccd --format onnx
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Export and check; the exit code is 1 when the graph detects something else, 2 for a mistake of the user's."""
+    """Export and check; the exit code is 1 if the graph's detections differ, 2 for a user's mistake."""
     args = parser().parse_args(argv)
     check_numbers(args, limit=1)
     suffix = FORMATS[args.format]

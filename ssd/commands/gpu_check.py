@@ -1,4 +1,4 @@
-"""`gpu-check`: a CUDA device beside the CPU, correct and fast, in at most eight minutes."""
+"""`gpu-check`: compares a CUDA device with the CPU and measures its speed, in at most eight minutes."""
 
 import argparse
 import os
@@ -26,11 +26,11 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Run; 1 if a section failed, 2 for a mistake of the user's."""
+    """Run the check; the exit code is 1 if a section failed, 2 for a user's mistake."""
     deadline = time.monotonic()
     args = parser().parse_args(argv)
     deadline += args.seconds
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for deterministic products; read at the first of them
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for deterministic products; read at the first one
 
     import torch
 

@@ -9,7 +9,7 @@ from ssd.commands._shared import guarded
 from ssd.errors import SSDError
 from ssd.system.python_environment import is_missing_package, other_python
 
-# Name -> what it does; each is a module of this folder with `main(argv) -> exit code`.
+# Name -> description; each is a module of this folder with `main(argv) -> exit code`.
 COMMANDS = {
     "train": "train on your images, or on images the program draws",
     "eval": "evaluate weights by the COCO or the VOC rules",
@@ -29,7 +29,7 @@ COMMANDS = {
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Hand the arguments to the command that the first one names, and see what it prints to its reader."""
+    """Run the command that the first argument names, and flush its output."""
     try:
         code = _run(argv)
     except SystemExit:  # argparse's, after --help
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         if not is_missing_package(error):
             raise
         raise SSDError(f"{error.name} is not installed for {sys.executable}", remedy=other_python()) from None
-    print(end="", flush=True)  # here, where a reader that left is handled; not in the interpreter's last moments
+    print(end="", flush=True)  # a closed pipe is handled here, but not at the interpreter's exit
     return code
 
 
@@ -62,7 +62,7 @@ def _run(argv: list[str] | None) -> int:
 
 
 def all_parsers() -> argparse.ArgumentParser:
-    """One parser of all commands, for what looks at them as a whole; running one loads that one alone."""
+    """One parser of all commands, for shell completion; a command itself loads only its own."""
     parser = argparse.ArgumentParser(prog="ssd ssd")
     commands = parser.add_subparsers(metavar="COMMAND")
     for name, summary in COMMANDS.items():

@@ -1,4 +1,4 @@
-"""`publish RUN hf://owner/name`: a run's best weights and a model card into a Hugging Face repository."""
+"""`publish RUN hf://owner/name`: uploads a run's best weights and a model card to a Hugging Face repository."""
 
 import argparse
 from pathlib import Path
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Upload, or with --out only write."""
+    """Upload, or with --out write the files locally."""
     args = parser().parse_args(argv)
 
     from ssd.weights.publish import CARD, prepare, publish  # brings torch, so only now

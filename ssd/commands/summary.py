@@ -1,4 +1,4 @@
-"""`summary [MODEL] [--size S] [--compare MODEL ...] [--figures] [--json]`: what networks are made of, and cost."""
+"""`summary [MODEL] [--size S] [--compare MODEL ...] [--figures] [--json]`: layers and costs of networks."""
 
 import argparse
 import json
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Print the table; 2 for a mistake of the user's."""
+    """Print the table; the exit code is 2 for a user's mistake."""
     args = parser().parse_args(argv)
     check_numbers(args, repeat=0)
     from ssd.summary import figures, networks, tables

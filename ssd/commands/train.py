@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Train; the exit code is 143 or 130 after SIGTERM or SIGINT, 2 for a mistake of the user's."""
+    """Train; the exit code is 143 or 130 after SIGTERM or SIGINT, 2 for a user's mistake."""
     args = _parse(argv)
     refuse_existing(args.preview, force=args.force)
     config = load_config(args.words, args.data, args.name, args.resume)
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    """The arguments; an option of another code that is a config key here is answered with that key."""
+    """Parse the arguments; the error for an option of other SSD code names the config key here."""
     from ssd.errors import ArgumentError
     from ssd.experiment.key_types import dotted_keys
 
@@ -95,7 +95,7 @@ def _print_files(folder: "RunFolder") -> None:
 def load_config(
     words: list[str], data: str | None = None, name: str | None = None, resume: str | None = None
 ) -> "Config":
-    """The config file among `words`, or else the run's that is resumed, the defaults or the demo; overrides on top."""
+    """The config file among `words`, or that of the resumed run, the defaults or the demo's, with overrides applied."""
     from ssd.experiment.training_config import Override, training_config
 
     changes: list[Override] = [word for word in words if "=" in word]
@@ -105,7 +105,7 @@ def load_config(
 
 
 def _config_file(words: list[str]) -> str | None:
-    """The one word that is no override."""
+    """The one word that is not an override."""
     from ssd.errors import ConfigError
     from ssd.experiment.config import Config
 

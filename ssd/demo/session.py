@@ -62,9 +62,9 @@ def serving(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ssd-demo-")))
         stack.callback(_restore, dict(os.environ))
         os.environ.update(_NO_REMOTE | {"GRADIO_TEMP_DIR": str(folder), "NO_PROXY": _without_proxy(host)})
-        load_extra("gradio", "demo")  # takes seconds; without it there is nothing to load weights for
+        load_extra("gradio", "demo")  # fails before the weights are loaded
         search = Search(choices, device=device, precision=precision, backend=backend)
-        search.load(choices[0])  # a mistake is better seen here than on the page
+        search.load(choices[0])  # reports a mistake here and not on the page
         page = build_page(search, folder, KEPT_SECONDS)
         address = serve(page, host, port, max_upload, browser=browser, allow_hosts=allow_hosts)
         stack.callback(page.close, verbose=False)
