@@ -48,13 +48,13 @@ def serving(
 ) -> Iterator[Session]:
     """Serve the page inside a `with` block, with the choices `weights`, the runs in runs/, and the default weights.
 
-            Browsers may ask for it as this machine, as `host` and as `allow_hosts`. `max_upload` is the largest
-        image file, in MB. Afterwards the images are gone and the environment is as before.
-    
-        Raises:
-            ArgumentError: a number is out of its range, or the port is not available.
-            CheckpointError: weights are missing or cannot be used.
-            MissingExtraError: Gradio is not installed.
+    Browsers may ask for it as this machine, as `host` and as `allow_hosts`. `max_upload` is the largest image file, in
+    MB. At the end images are deleted and the environment is restored.
+
+    Raises:
+        ArgumentError: a number is out of its range, or the port is not available.
+        CheckpointError: weights are missing or cannot be used.
+        MissingExtraError: Gradio is not installed.
     """
     at_least(1, max_upload=max_upload)
     choices = list_weights(weights)
