@@ -107,14 +107,20 @@ class Results:
         place = {"path": source.address, "frame": frame, "seconds": round(seconds, 3)}
         self._write(place | {key: value for key, value in found.to_dict().items() if key != "path"})
 
-    def add_video(self, source: Source, frames: int, files: Sequence[str]) -> None:
-        """Write the last line of a video, which marks it as done."""
-        self._write({"path": source.address, "frames": frames, **({"files": list(files)} if files else {})})
+    def add_video(self, source: Source, frames: int, files: Sequence[str], error: ImageError | None = None) -> None:
+        """Write the last line of a video, which marks it as done.
+
+        `error` says why a stream ended too early.
+        """
+        row: Row = {"path": source.address, "frames": frames, **({"files": list(files)} if files else {})}
+        self._write(row if error is None else row | {"error": str(error)})
+        if error is not None:
+            _say(error)
 
     def add_failure(self, source: Source, error: ImageError) -> None:
         """Write and print that a source could not be read to its end."""
         self._write({"path": source.address, "error": str(error)})
-        tqdm.write(f"error: {error}", file=sys.stderr)  # above the progress bar
+        _say(error)
 
     def _write(self, row: Row) -> None:
         with writing(self.folder / JOURNAL):
@@ -140,3 +146,7 @@ class Results:
                         separator = ","
             file.write(b"[]\n" if separator == "[" else b"\n]\n")
         return unknown
+
+
+def _say(error: ImageError) -> None:
+    tqdm.write(f"error: {error}", file=sys.stderr)  # above the progress bar

@@ -34,7 +34,8 @@ def detect_video(
 ) -> None:
     """Detect in one source to its end; Ctrl-C ends a camera or stream, and interrupts a file.
 
-    A source that cannot be opened, or breaks off, is recorded as failed, with the frames before that.
+    A source that cannot be opened, or breaks off, is recorded as failed, with the frames before that. So is a camera or
+    stream that ends by itself before `max_frames`.
     """
     from ssd.images.video_reader import VideoReader
 
@@ -47,7 +48,17 @@ def detect_video(
             with tqdm(
                 frames, total=count, unit="frame", desc=source.key, disable=quiet or None, dynamic_ncols=True
             ) as bar:
-                _search(detector, source, video, iter(bar), results, 1 if video.live else batch_size, options, show)
+                _search(
+                    detector,
+                    source,
+                    video,
+                    iter(bar),
+                    results,
+                    1 if video.live else batch_size,
+                    options,
+                    show,
+                    max_frames,
+                )
     except ImageError as error:
         results.add_failure(source, error)
 
@@ -65,8 +76,10 @@ def _search(
     batch_size: int,
     options: dict[str, Any],
     show: "Callable[[Source, Detections], None]",
+    max_frames: int | None,
 ) -> None:
     count = 0
+    ended = video.live and source.kind == "live"  # by itself; a file without a number of frames has an end of its own
     with _Drawing(results, source, video) as drawing:
         try:
             for frame, found in _detect(detector, frames, batch_size, options):
@@ -78,7 +91,13 @@ def _search(
         except KeyboardInterrupt:
             if not video.live:
                 raise
-    results.add_video(source, count, drawing.files)
+            ended = False
+    error = None
+    if ended and (max_frames is None or count < max_frames):
+        frame_word = "frame" if count == 1 else "frames"
+        remedy = "Check the camera or the connection; --max-frames or Ctrl-C ends a search as planned."
+        error = ImageError(f"ended by itself after {count} {frame_word}", place=video.name, remedy=remedy)
+    results.add_video(source, count, drawing.files, error)
 
 
 def _detect(
