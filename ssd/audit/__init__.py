@@ -1,1 +1,1 @@
-"""The dataset doctor: what is wrong with a data set, and what the default boxes can and cannot reach in it."""
+"""The check of a data set: its problems, and the objects that the default boxes reach."""

@@ -1,4 +1,4 @@
-"""Which default boxes are compared: the tables at 300 and 512 pixels, and those of the config."""
+"""The sets of default boxes to compare: the tables at 300 and 512 pixels, and those of the config."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ _INPUTS = (300, 512)
 
 @dataclass(frozen=True)
 class BoxPreset:
-    """One set of default boxes, and the config values that ask for it."""
+    """One set of default boxes, and its config values."""
 
     name: str
     values: str

@@ -1,7 +1,7 @@
-"""Every image of a split really decoded, in threads: what cannot be read, and which files are the same.
+"""Decodes every image of a split in threads, to find unreadable images and files with equal content.
 
-The usual decoder accepts a JPEG with damaged bytes in its middle, and part of the image is grey; a strict one,
-simplejpeg, refuses it.
+The usual decoder accepts a JPEG with damaged bytes in its middle and leaves a part of the image grey; the strict
+decoder simplejpeg refuses it.
 """
 
 import hashlib
@@ -28,10 +28,10 @@ StrictDecoder = Callable[[bytes], None]
 
 @dataclass(frozen=True)
 class Seen:
-    """One image, once it was read: the SHA-256 of its file, and what is wrong with it."""
+    """One image that was read: the SHA-256 of its file, and its problems."""
 
     path: str  # relative to the data folder
-    digest: str | None  # None where it cannot be used
+    digest: str | None  # None if it cannot be read
     problem: Problem | None
 
 
@@ -100,6 +100,6 @@ def _look(record: Record, *, dataset: Dataset, strict: StrictDecoder | None) -> 
         try:
             strict(data)
         except ValueError as error:
-            # Training reads it all the same, grey part and all.
+            # Training accepts the image with its grey part.
             problem = Problem(path, "damaged", f"is damaged inside ({error})", "note", image=record.path)
     return Seen(path, hashlib.sha256(data).hexdigest(), problem)

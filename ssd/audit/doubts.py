@@ -1,4 +1,4 @@
-"""What stops no training and may still spoil it: small validation sets, look-alike names, boxes beyond the edge."""
+"""Warnings that do not stop training: small validation sets, similar class names, boxes beyond the edge."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from ssd.audit.report import Report, SplitReport
 from ssd.data.dataset import shared_images
 
-_FEW_IMAGES = 10  # a validation set of fewer gives figures that say little
+_FEW_IMAGES = 10  # figures of a smaller validation set have little meaning
 _CLIPPED = 0.2  # share of an image set's boxes beyond the edge that hints at a wrong convention
 _MAX_DETECTIONS, _MAX_DETS = 200, 100  # of post-processing, and of COCO's figures
 _COMPARED = 500  # class names; more are not compared in pairs
 
 
 def about_validation(report: Report) -> Iterator[str]:
-    """Whether the figures of the validation set will mean anything; what the verdict itself says."""
+    """Warnings that the figures of the validation set will have little meaning, for the last line of the report."""
     train, val = report.opened.named(report.opened.train), report.opened.named(report.opened.val)
     if train is None or val is None:
         return
@@ -33,7 +33,7 @@ def about_validation(report: Report) -> Iterator[str]:
 
 
 def about_numbers(report: Report) -> Iterator[str]:
-    """Class names that look alike, shares of clipped boxes, crowded images."""
+    """Warnings about similar class names, clipped boxes and images with many objects."""
     if not report.splits:
         return
     for one, other in look_alikes([row.name for row in report.splits[0].classes]):
@@ -47,7 +47,7 @@ def about_numbers(report: Report) -> Iterator[str]:
 
 
 def look_alikes(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of names that differ in case or signs alone, or, from five letters on, by one slip of a finger."""
+    """Pairs of names that differ in case or punctuation only, or, from five letters on, by one typing error."""
     plain = [re.sub(r"[\W_]+", "", name.casefold()) for name in names]
     found = []
     by_plain: dict[str, str] = {}
@@ -63,7 +63,7 @@ def look_alikes(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _one_slip(one: str, other: str) -> bool:
-    """Whether one letter was left out, added, changed or swapped with its neighbour; digits are never a slip."""
+    """Whether one letter was left out, added, changed or swapped with its neighbour; digits never count."""
     if min(len(one), len(other)) < 5 or abs(len(one) - len(other)) > 1:
         return False
     if re.findall(r"\d+", one) != re.findall(r"\d+", other):

@@ -1,9 +1,9 @@
-"""Default boxes fitted to a data set: the sizes and aspect ratios of every level, and nothing else of SSD's structure.
+"""Fits the sizes and aspect ratios of the default boxes of every level to a data set.
 
-Levels, cells and the number of boxes in a cell stay, so the network keeps its shape and its speed. As in the paper, a
-level's larger square reaches for the next level's size. The search walks from the better of the two tables and from
-the quantiles of the object sizes, one number at a time, as long as the training objects are reached better. They are
-measured as annotated; training also crops and shrinks images, so a fit that gains little is not worth having.
+Levels, cells and the number of boxes in a cell stay, so the network keeps its shape and its speed. As in the paper, the
+larger square of a level depends on the next level's size. The search starts from the better of the two tables and from
+the quantiles of the object sizes, and changes one number at a time as long as that reaches the training objects better.
+Objects have their annotated sizes; training also crops and shrinks images, so a small gain is not worth a fit.
 """
 
 import dataclasses
@@ -28,20 +28,20 @@ _SAMPLE = 3000  # objects
 
 @dataclass(frozen=True)
 class Shapes:
-    """What is fitted: one size more than there are levels, as fractions of the image, and each level's ratios."""
+    """The fitted numbers: one size more than there are levels, as fractions of the image, and each level's ratios."""
 
     sizes: tuple[float, ...]
     ratios: tuple[tuple[float, ...], ...]
 
     def settings(self, base: BoxSettings) -> BoxSettings:
-        """The same levels with these boxes."""
+        """The settings `base` with these boxes."""
         pixels = [size * base.input_size for size in self.sizes]
         return dataclasses.replace(
             base, min_sizes=tuple(pixels[:-1]), max_sizes=tuple(pixels[1:]), aspect_ratios=self.ratios
         )
 
     def config(self) -> dict[str, list[float] | list[list[float]]]:
-        """The keys of `model` in a config that say the same."""
+        """The equivalent keys of `model` in a config."""
         return {
             "min_sizes": list(self.sizes[:-1]),
             "max_sizes": list(self.sizes[1:]),
@@ -74,7 +74,7 @@ def fit(boxes: Float[Tensor, "N 4"], *starts: BoxSettings) -> Shapes:
 
 
 def _scorer(boxes: Float[Tensor, "N 4"], base: BoxSettings) -> Callable[[Shapes], float]:
-    """Share of boxes with a best overlap of 0.5, plus the mean best overlap, which still tells where that is flat."""
+    """Share of boxes with a best IoU of 0.5 or more, plus the mean best IoU, which changes where the share does not."""
 
     @cache  # a step changes one level or two
     def overlaps(level: int, small: float, large: float, ratios: tuple[float, ...]) -> Tensor:
@@ -113,7 +113,7 @@ def _quantiles(boxes: Float[Tensor, "N 4"], count: int) -> tuple[float, ...]:
 
 
 def _changes(shapes: Shapes) -> list[Callable[[Shapes], Iterator[Shapes]]]:
-    """What a round tries, one number at a time: the sizes from fine to coarse, then the ratios."""
+    """The changes of one round, one number at a time: the sizes from fine to coarse, then the ratios."""
     ratios = [(level, place) for level, own in enumerate(shapes.ratios) for place in range(len(own))]
     return [
         *(partial(_resized, place=place) for place in range(len(shapes.sizes))),

@@ -1,4 +1,4 @@
-"""One line that says whether training could start, and lines for what is worth a look; each with its remedy."""
+"""Whether training could start, as one line, and warnings; each with its remedy."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -40,15 +40,15 @@ _NAMED = 10  # classes without objects that are named
 
 @dataclass(frozen=True)
 class Readiness:
-    """What to do."""
+    """The conclusion of the check."""
 
     stops: bool  # whether training, or evaluation on one of the splits, would stop
     line: str
-    cautions: tuple[str, ...]  # what stops nothing and may still spoil the result
+    cautions: tuple[str, ...]  # warnings about problems that do not stop training
 
 
 def judge(report: Report) -> Readiness:
-    """Weigh a report."""
+    """Draw the conclusion from a report."""
     folder = report.opened.problems
     stopping = [split for split in report.splits if split.stopping]
     grave = tuple(about_validation(report))
@@ -112,7 +112,7 @@ def _about_training(split: SplitReport, report: Report) -> Iterator[str]:
 
 
 def _better_boxes(split: SplitReport, report: Report) -> list[str]:
-    """The table that reaches most among those of the same levels, which costs nothing, and among all."""
+    """The table that reaches most objects among those with the same levels, which costs no speed, and among all."""
     own, *others = report.choices
     recall = {choice.name: split.reach[choice.name].recall or 0.0 for choice in report.choices}
     same_levels = [choice for choice in others if choice.boxes.grids == own.boxes.grids]

@@ -1,8 +1,8 @@
-"""What the default boxes can and cannot reach: the best overlap of every object, by its size.
+"""The reach of the default boxes: the best IoU of every object, by its size.
 
-An object whose best default box overlaps it by less than 0.5 is matched to that one box alone (section 2.2), which has
-to learn a long way; objects of the same image that want the same default box get another one. Both are known before
-the first step of training. Crowd regions are never matched and not counted.
+An object with a best IoU below 0.5 is matched to that one default box alone (section 2.2), whose offsets are then
+large; of objects with the same best default box all but one get another box. Both are known before training. Crowd
+regions are never matched and not counted.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from ssd.multibox.matcher import match
 from ssd.settings import BoxSettings, LossRules
 from ssd.structures import Record, Targets
 
-_MATCHED_IMAGES = 500  # enough for a share; the matcher overlaps everything with everything
+_MATCHED_IMAGES = 500  # enough for a share, since the matcher computes all overlaps
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Bucket:
     """The objects of one size."""
 
     objects: int
-    recall: float | None  # share whose best overlap is 0.5 or more; None without objects
-    mean: float | None  # of the best overlaps
+    recall: float | None  # share with a best IoU of 0.5 or more; None without objects
+    mean: float | None  # of the best IoUs
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Hard:
 
 @dataclass(frozen=True)
 class MissedBestBox:
-    """Objects that do not get their best default box, because another object of the image does."""
+    """Objects that are not matched to their best default box, because another object of the image is."""
 
     count: int
-    objects: int  # among how many that was counted
+    objects: int  # number of objects that were examined
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Reach:
 
     default_boxes: int
     buckets: Mapping[str, Bucket]  # all, small, medium, large
-    unreached: int  # objects with a best overlap below 0.5
+    unreached: int  # objects with a best IoU below 0.5
     overlaps: Float[Tensor, "N"]
 
     @property
     def recall(self) -> float | None:
-        """The share of all objects that is reached."""
+        """The share of all objects with a best IoU of 0.5 or more."""
         return self.buckets["all"].recall
 
 
@@ -115,7 +115,7 @@ def count_missed_best_box(dataset: Dataset, settings: BoxSettings) -> MissedBest
     for record in dataset.records[:: -(-len(dataset) // _MATCHED_IMAGES) or 1]:
         here = int((~record.crowd).sum())
         objects += here
-        if here > 1:  # a lone object always gets its best
+        if here > 1:  # a single object always gets its best box
             count += int(match(tiled, _targets(record), LossRules(match_iou=REACHED)).missed_best_box)
     return MissedBestBox(count, objects)
 

@@ -1,4 +1,4 @@
-"""The whole examination of a data folder, and the verdict."""
+"""The complete check of a data folder, as a report."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ FITTED = "fitted"
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What was found in one split."""
+    """The results of one split."""
 
     name: str
     images: int
@@ -38,11 +38,11 @@ class SplitReport:
 
     @property
     def objects(self) -> int:
-        """How many objects, crowd regions apart."""
+        """Number of objects without crowd regions."""
         return sum(row.objects for row in self.classes)
 
     def fate(self, problem: Problem) -> str:
-        """What becomes of a problem: it `stops` training or evaluation, or is left out, or just noted."""
+        """The effect of a problem: it `stops` training or evaluation, is left out, or is only noted."""
         value = self.forgiven.get(problem.kind) or self.forgiven.get(problem.level)
         return "noted" if problem.level == "note" else f"left out by {value}" if value else "stops"
 
@@ -61,7 +61,7 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class Fit:
-    """Default boxes fitted to the training split, with what they and the others reach on it and on another split."""
+    """Default boxes fitted to the training split, and the reach of these and the others on it and on another split."""
 
     shapes: Shapes
     splits: tuple[str, ...]  # the one fitted to, then the one held out, if there is one
@@ -69,12 +69,12 @@ class Fit:
 
     @property
     def best_table(self) -> str:
-        """The best of the others, on the split that was held out."""
+        """The best table on the held-out split."""
         return max((name for name in self.reached if name != FITTED), key=self._recall)
 
     @property
     def held_out_gain(self) -> float | None:
-        """How much larger a share of the held-out objects is reached than by the best table; None without any."""
+        """Gain in the share of reached held-out objects over the best table; None without held-out objects."""
         objects = len(self.splits) > 1 and self.reached[FITTED][1].objects
         return self._recall(FITTED) - self._recall(self.best_table) if objects else None
 
@@ -84,7 +84,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything found in a folder."""
+    """The results of a data folder."""
 
     folder: str
     opened: Opened
@@ -102,7 +102,7 @@ class Report:
         return opened.dataset
 
     def copied(self) -> list[str]:
-        """The images that are there more than once: a line each."""
+        """One line for each image that occurs more than once."""
         return [
             ("in several splits: " if copies.leaks else "in one split: ")
             + " = ".join(f"{split}/{path}" for split, path in copies.places)
@@ -134,7 +134,7 @@ def examine(
     opened = open_splits(folder, reading, only)
     choices = box_presets(own_boxes)
     seen = [(split, see(split.dataset, strict=strict, workers=workers, progress=progress)) for split in opened.splits]
-    # The split that is trained on meets every set of default boxes, the others only the one that would be used.
+    # The training split is measured with every set of default boxes, the others only with the config's.
     reports = [
         _report(
             split,
@@ -186,7 +186,7 @@ def _report(split: Split, seen: Sequence[Seen], choices: Sequence[BoxPreset], fo
 
 
 def _fit(datasets: Sequence[Dataset], choices: Sequence[BoxPreset]) -> Fit | None:
-    """Fit to the first split, and hold the second against it."""
+    """Fit to the first split, and evaluate on the second."""
     parts = [(dataset.split, gather(dataset).boxes) for dataset in datasets[:2]]
     if not parts or not len(parts[0][1]):
         return None

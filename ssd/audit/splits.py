@@ -1,7 +1,7 @@
-"""Every split of a data folder opened without stopping, with the list of what is wrong in each.
+"""Opens every split of a data folder, and collects the problems of each.
 
-What would stop `open_dataset` becomes a `Problem` here: a file that cannot be parsed, a split without images, no
-split to validate on. Only a folder that is not there, or is no data set, still raises.
+Errors of `open_dataset` become a `Problem` here: a file that cannot be parsed, a split without images, no validation
+split. Only a folder that does not exist, or is no data set, raises an error.
 """
 
 from collections.abc import Sequence
@@ -36,11 +36,11 @@ class Opened:
     """The splits of a folder, the training split first where there is one."""
 
     splits: tuple[Split, ...]
-    unions: tuple[str, ...]  # splits not checked again: others make them up, as train and val make up trainval
+    unions: tuple[str, ...]  # splits that are not checked, as unions of others: trainval is train and val
     problems: tuple[Problem, ...]  # of the folder as a whole
     train: str | None
     val: str | None
-    unused: tuple[Problem, ...] = ()  # what lies in the folder and belongs to no split
+    unused: tuple[Problem, ...] = ()  # files of the folder that belong to no split
 
     def named(self, name: str | None) -> Split | None:
         """The split of that name, if it was checked."""
@@ -49,7 +49,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Reading:
-    """How annotations are read: what `data.*` of a config says about it."""
+    """How annotations are read, from `data.*` of a config."""
 
     format: str = "auto"
     classes: Sequence[str] | None = None
@@ -97,7 +97,7 @@ def _choose(
     there: Sequence[str],
     problems: list[Problem],
 ) -> str | None:
-    """The split that training would take for one side, or a problem and None."""
+    """The split that training would use for training or validation, or a problem and None."""
     named = reading.train if which == "train" else reading.val
     if named is not None and named in there:
         return named
@@ -124,7 +124,7 @@ def _open(
             allow_outside=reading.allow_outside,
             val_fraction=reading.val_fraction,
         )
-    except DatasetError as error:  # the folder and the split are there: what is wrong is inside
+    except DatasetError as error:  # the folder and the split exist, so the problem is inside
         dataset = Dataset((), (), (), str(folder or reading.format), name)
         return Split(
             dataset, (Problem(error.place or name, "unreadable", f"{error.problem}. {error.remedy}".strip(), "file"),)

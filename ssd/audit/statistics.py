@@ -1,4 +1,4 @@
-"""What is in a split: classes, images without objects, the sizes of objects as the network will see them."""
+"""Statistics of a split: classes, images without objects, object sizes at the network's input."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class ObjectSizes:
-    """Sizes of a split's objects: by COCO's limits in the image, and once the image is resized to the input."""
+    """Sizes of a split's objects: by COCO's limits in the image, and at the network's input."""
 
     buckets: dict[str, int]  # small, medium, large, by the area in the image
     input_size: int

@@ -1,4 +1,4 @@
-"""What the `check-data` command prints, and what it writes."""
+"""A report as text and as plain JSON types."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ _WORTH = 0.02  # of held-out objects: what a fit has to reach more than the best
 
 
 def as_text(report: "Report", verdict: "Readiness", *, show: int) -> str:
-    """A section for every split, then what concerns all of them; the verdict is the last line."""
+    """A section for every split, then one for all of them; the last line is the conclusion."""
     parts = [_opening(report)]
     if report.opened.problems:
         parts.append("\n".join(["problems of the folder", *_shown(list(map(str, report.opened.problems)), show)]))
@@ -43,7 +43,7 @@ def as_text(report: "Report", verdict: "Readiness", *, show: int) -> str:
 
 
 def as_dict(report: "Report", verdict: "Readiness") -> dict[str, Any]:
-    """All of it in plain JSON types, every list whole."""
+    """The report in plain JSON types, with complete lists."""
     return {
         "data": report.folder,
         "verdict": {"stops": verdict.stops, "line": verdict.line, "worth_a_look": list(verdict.cautions)},
@@ -94,7 +94,7 @@ def _shown(lines: Sequence[str], show: int) -> list[str]:
 
 
 def _classes(report: "Report") -> str:
-    """What occurs of every class, the splits side by side; difficult and crowd where there are any."""
+    """Counts of every class, the splits side by side; difficult and crowd objects if there are any."""
     columns = [
         (split, kind)
         for split in report.splits
@@ -163,12 +163,12 @@ def _fit(fit: "Fit") -> str:
 
 
 def fit_is_worth_it(fit: "Fit") -> bool:
-    """Whether the fitted boxes are advised: they reach clearly more than the tables of what they were not fitted to."""
+    """Whether the fitted boxes are recommended: they reach clearly more held-out objects than the tables."""
     return fit.held_out_gain is not None and fit.held_out_gain >= _WORTH
 
 
 def fit_worth(fit: "Fit") -> list[str]:
-    """What the fit gains on objects that it was not fitted to, and which default boxes to take: a line each."""
+    """Lines on the gain of the fit on held-out objects, and on the recommended default boxes."""
     from ssd.audit.report import FITTED
 
     own, held_out = next(iter(fit.reached)), fit.held_out_gain is not None
@@ -196,7 +196,7 @@ def fit_worth(fit: "Fit") -> list[str]:
 
 
 def _in_config(name: str) -> str:
-    """What asks for these default boxes: `SSD300 coco` is a table's."""
+    """The config values of these default boxes; `SSD300 coco` is that of a table."""
     return f"model.box_table={name.split()[-1]}" if name.startswith("SSD") else "the config's own default boxes"
 
 
@@ -216,7 +216,7 @@ def _split_dict(split: "SplitReport") -> dict[str, Any]:
 
 
 def _problem_dict(problem: "Problem") -> dict[str, Any]:
-    """A problem without its image: `path` says where to look."""
+    """A problem as plain JSON types, with the path of its image."""
     return {key: value for key, value in dataclasses.asdict(problem).items() if key != "image"}
 
 

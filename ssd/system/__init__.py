@@ -1,1 +1,1 @@
-"""The machine: devices, files, downloads, processes. Knows nothing of detection."""
+"""The machine: devices, files, downloads, processes; independent of detection."""

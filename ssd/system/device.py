@@ -1,4 +1,4 @@
-"""Where the network computes."""
+"""Devices, and the precisions in which they compute."""
 
 from typing import Literal
 
@@ -31,7 +31,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The format to compute in: `auto` is bf16 where CPU or GPU have instructions for it, fp16 on older GPUs.
+    """The dtype of the network: `auto` is bf16 on CPUs and GPUs with instructions for it, fp16 on older GPUs.
 
     Raises:
         ConfigError: a name that is none of auto, fp32, bf16, fp16; or fp16 on a CPU.
@@ -53,7 +53,7 @@ def cpu_has_bf16() -> bool:
 
 
 def cpu_features() -> dict[str, bool]:
-    """Instruction sets that decide speed, as PyTorch sees them."""
+    """Instruction sets that matter for speed, as PyTorch detects them."""
     names = {"avx2": "_is_avx2_supported", "avx512": "_is_avx512_supported", "vnni": "_is_vnni_supported"}
     names |= {"avx512_bf16": "_is_avx512_bf16_supported", "amx": "_is_amx_tile_supported"}
     return {feature: _cpu_flag(name) for feature, name in names.items()}
@@ -66,9 +66,9 @@ def _cpu_flag(name: str) -> bool:
 
 
 def on_cpu(tensor: Tensor) -> bool:
-    """Whether looking at the tensor's numbers costs nothing, so that work can depend on them.
+    """Whether the tensor is on the CPU, where the work can depend on its values.
 
-    On any other device the host would wait; there, shapes are fixed beforehand and every number is computed. Both ways
-    give the same result, which tests prove on the CPU by answering no.
+    On other devices the host would have to wait for the values, so shapes are fixed and every number is computed. Both
+    ways give the same result; tests check that on the CPU by patching this function to return False.
     """
     return tensor.device.type == "cpu"

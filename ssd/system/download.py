@@ -1,4 +1,4 @@
-"""Fetch one file whole, or say why not: resumed where it stopped, checked against a published checksum.
+"""Downloads a file, resumed after an interruption and checked against a published checksum.
 
 The bytes collect in `<name>.part` beside the target and are renamed only once they are what was promised, so a
 finished file is never half a file, and one that is already there is never replaced. Processes that want the same

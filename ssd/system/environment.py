@@ -1,4 +1,4 @@
-"""Versions and machine, for whoever wants to repeat a result."""
+"""Versions and machine, for reproducing a result."""
 
 import platform
 import subprocess
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine, for whoever wants to repeat a run."""
+    """Versions and machine, for reproducing a run."""
     packages = ("ssd-vgg", "torch", "torchvision", "numpy", "albumentations", "opencv-python", "pycocotools")
     versions = {}
     for package in packages:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, forced to disk, then renamed."""
+"""Atomic files: written beside their place, flushed to disk, then renamed."""
 
 import errno
 import hashlib
@@ -153,12 +153,12 @@ def alone(path: str | Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)  # before letting go: who waits sees that its file is gone, and asks again
+        lock.unlink(missing_ok=True)  # before unlocking: waiting processes see that the file is gone, and retry
         os.close(descriptor)
 
 
 def _lock(lock: Path, path: Path) -> int:
-    """Wait until the lock is ours, and still the one that others would ask for."""
+    """Wait for the lock, and retry if its file was replaced meanwhile."""
     told = False
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)

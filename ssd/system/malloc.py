@@ -1,4 +1,4 @@
-"""What the C library does with memory that was freed."""
+"""A setting of the C library for freed memory."""
 
 import ctypes
 import os

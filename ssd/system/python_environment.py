@@ -1,4 +1,4 @@
-"""Where this Python lacks a package: what to run instead. Only the standard library is imported here."""
+"""A remedy for a Python without the required packages; only the standard library is imported here."""
 
 import sys
 from pathlib import Path

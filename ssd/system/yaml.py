@@ -1,7 +1,6 @@
-"""YAML from strangers: plain values, no aliases, no depths, no megabytes.
+"""A YAML reader for untrusted files: plain values without aliases, of limited depth and size.
 
-An alias makes one line stand for another; nine lines of them stand for a billion words, which any later printing or
-checking would spell out. Neither a config nor a list of class names needs them.
+Nine lines of nested aliases can stand for a billion words. Neither a config nor a list of class names needs aliases.
 """
 
 import reprlib
@@ -16,7 +15,7 @@ _MAX_DEPTH = 30
 
 
 def parse_yaml(text: str, place: object, error: type[SSDError], *, loader: "type[_PlainLoader] | None" = None) -> Any:
-    """The value that `text` stands for.
+    """Parse `text`.
 
     Raises:
         error: not YAML, or too large, or with aliases or depths that no honest file has; names the line.
@@ -32,7 +31,7 @@ def parse_yaml(text: str, place: object, error: type[SSDError], *, loader: "type
 
 
 class Unquoted(str):
-    """A YAML value that stood without quotes and is still text: the reader's type decides what it means."""
+    """An unquoted YAML value as text, which is converted later to the type of its key."""
 
     __slots__ = ()
 
@@ -47,12 +46,12 @@ def parse_yaml_text(text: str, place: object, error: type[SSDError]) -> Any:
 
 
 def shown(value: object) -> str:
-    """The value as messages show it, cut where it is long."""
+    """The value for a message, shortened if it is long."""
     return _SHORT.repr(value)
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Refuses what lets a short text become a long one."""
+    """Refuses aliases, deep nesting and other ways in which a short text becomes a large value."""
 
     depth = 0
 

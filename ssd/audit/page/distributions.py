@@ -1,4 +1,4 @@
-"""What is in a data set: classes, objects in an image, their sizes and shapes beside the default boxes'."""
+"""Charts of a data set: classes, objects per image, and object sizes and shapes beside those of default boxes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +17,7 @@ _OBJECTS = (1, 2, 3, 5, 9, 17, 33, 65)  # lower bounds of bins of objects in an 
 
 
 def class_section(report: Report) -> Section:
-    """What occurs of every class, the splits side by side."""
+    """Counts of every class, the splits side by side."""
     splits = report.splits
     known = {(split.name, row.name): row for split in splits for row in split.classes}
     rows: list[Row] = []
@@ -52,7 +52,7 @@ def _range(low: int, high: int) -> str:
 
 
 def size_section(report: Report) -> Section:
-    """How large the objects are and of which shape at the network's input, beside the default boxes."""
+    """Sizes and aspect ratios of the objects at the network's input, beside those of the default boxes."""
     own = report.choices[0].boxes
     sides = {split.name: _sides(report.dataset(split), own.input_size) for split in report.splits}
     sides = {name: values for name, values in sides.items() if len(values)}

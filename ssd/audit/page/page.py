@@ -1,4 +1,4 @@
-"""The data check's page: what is in a data set, what is wrong with it, what the default boxes reach."""
+"""The page of the data check: contents of a data set, its problems, and the reach of the default boxes."""
 
 import itertools
 from collections.abc import Callable, Sequence

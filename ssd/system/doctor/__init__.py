@@ -1,1 +1,1 @@
-"""What is installed, what is broken, and the command that mends it."""
+"""Checks of the installation and the machine, with the commands that fix problems."""

@@ -1,4 +1,4 @@
-"""What the `doctor` looks at. Every check works where what it looks at is missing or broken: it then says so."""
+"""The checks of `doctor`. Every check also works if its subject is missing or broken, and reports that."""
 
 import importlib
 import os
@@ -21,7 +21,7 @@ _SMALL_SHM = 256 * 2**20  # a few batches of two workers
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: how it is, and the command that mends it where it is wrong."""
+    """The result of one check, and the command that fixes a problem."""
 
     what: str
     state: Literal["ok", "note", "problem"]
@@ -30,7 +30,7 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Every check, from the ground up."""
+    """Run every check, from Python upwards."""
     yield python()
     yield from requirements()
     yield opencv_wheels()
