@@ -1,4 +1,4 @@
-"""Published weights, fetched once into a folder of this package's own."""
+"""Downloads published weights once, into this package's cache folder."""
 
 import hashlib
 import re

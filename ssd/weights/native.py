@@ -1,7 +1,6 @@
-"""What is kept of a run: weights that anyone can use, and the state from which training goes on.
+"""This package's weights files: safetensors with settings, and a SHA-256 of the contents.
 
-Both files carry a SHA-256 of their contents, so that a flipped byte is an error and not a slightly wrong network.
-Neither executes anything when loaded.
+With the digest a flipped byte is an error and not a slightly wrong network. Loading executes nothing.
 """
 
 import hashlib
@@ -27,13 +26,13 @@ _VERSION = 1
 def save_weights(
     path: str | Path, state_dict: Mapping[str, Tensor], settings: Settings, *, extra: Mapping[str, Any] | None = None
 ) -> None:
-    """Write weights and settings as safetensors; `extra` is anything JSON can carry: config, figures, versions.
+    """Write weights and settings as safetensors; `extra` is any JSON content: config, figures, versions.
 
     Raises:
-        CheckpointError: `extra` holds what JSON cannot carry (NaN included).
-        SSDError: no space left; the old file is unharmed.
+        CheckpointError: `extra` has values that JSON lacks (such as NaN).
+        SSDError: no space left; an old file is kept.
     """
-    # Copies: safetensors refuses tensors that share memory or are strided.
+    # Tensors are copied, because safetensors refuses shared memory and strides.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()}
     facts = {"version": _VERSION, "settings": settings.to_dict(), "extra": dict(extra or {})}
     try:
@@ -45,10 +44,10 @@ def save_weights(
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Tensor], Settings, dict[str, Any]]:
-    """Read a file of `save_weights` back: weights, settings, extra.
+    """Read a file that `save_weights` wrote: weights, settings, extra.
 
     Raises:
-        CheckpointError: not such a file, of a newer version, or its bytes are not those that were written.
+        CheckpointError: the file is of another kind, of a newer version, or damaged.
     """
     data = read_file(path)
     facts = _facts(data)
@@ -89,12 +88,12 @@ def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
 
 
 def _canonical(value: Any) -> str:
-    """One spelling for equal values."""
+    """The same text for equal values."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def _facts(data: bytes) -> dict[str, Any] | None:
-    """What `save_weights` put into a safetensors header; None where there is nothing of the kind."""
+    """The facts of `save_weights` in a safetensors header; None if there are none."""
     length = int.from_bytes(data[:8], "little")
     try:
         header = json.loads(data[8 : 8 + length])
@@ -119,5 +118,5 @@ def read_file(path: str | Path) -> bytes:
 
 
 def damaged(path: str | Path, how: str) -> CheckpointError:
-    """The error for a file whose bytes are not those that were written."""
+    """The error for a damaged file."""
     return CheckpointError(f"is damaged: {how}", place=path, remedy="Copy it again, or use another one.")

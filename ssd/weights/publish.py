@@ -1,6 +1,6 @@
-"""A trained detector as other people get it: weights, a model card, and both in a Hugging Face repository.
+"""Publishes a trained detector: weights and a model card, in a Hugging Face repository.
 
-What is published tells nothing of the machine it was trained on: folders in the config shrink to their last name.
+The published config has no paths of the training machine: folders are cut to their last name.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from ssd.weights.native import load_weights, save_weights
 
 CARD = "README.md"
 
-# Figures of a validation row worth a line of the card, with their meaning.
+# Figures of a validation row that are on the card, with their meaning.
 _FIGURES = {
     "AP": "mean over IoU 0.50 to 0.95",
     "AP50": "IoU 0.50",
@@ -33,13 +33,13 @@ _PATHS = (("data", "folder"), ("model", "weights"), ("model", "backbone_weights"
 
 
 def publish(source: str | Path, address: str, *, private: bool = False, license: str | None = None) -> str:
-    """Put a run's best weights (or a weights file) and a model card into `hf://owner/name`; the page's address.
+    """Upload a run's best weights (or a weights file) and a model card to `hf://owner/name`; returns the page's URL.
 
-    A repository that is not there is made, `private` if asked for. `ssd.load(address)` then gives the detector.
+    A missing repository is made, as a private one if `private`. `ssd.load(address)` then loads the detector.
 
     Raises:
-        ArgumentError: no such kind of address.
-        CheckpointError: not a whole weights file of this package.
+        ArgumentError: the address has another form.
+        CheckpointError: the source is no undamaged weights file of this package.
         DownloadError: not logged in, not allowed, or no network.
         MissingExtraError: huggingface_hub is not installed.
     """

@@ -1,4 +1,4 @@
-"""A detector's weights, whoever wrote them and wherever they are: ours, or one of the known ports'."""
+"""Finds and reads a detector's weights: files of this package or of the known ports, local or remote."""
 
 import dataclasses
 import logging
@@ -41,9 +41,9 @@ def read_weights(source: str | Path, class_names: Sequence[str] | None = None) -
 def recognise(
     source: str | Path, class_names: Sequence[str] | None = None, box_table: BoxTable | None = None
 ) -> ConvertedCheckpoint:
-    """Like `read_weights`, and says which code's file it was; our own count as `ssd-vgg`.
+    """Like `read_weights`, and returns the name of the file's format; this package's own is `ssd-vgg`.
 
-    `box_table` names the default boxes of a port's checkpoint that cannot tell them.
+    `box_table` names the default boxes of a port's checkpoint that does not contain them.
     """
     path = find_weights(source)
     if not is_ours(path):
@@ -62,7 +62,7 @@ def recognise(
 
 
 def find_weights(source: str | Path) -> Path:
-    """The file that `source` stands for, fetched if need be.
+    """The file of `source`, downloaded if necessary.
 
     Raises:
         CheckpointError: there is no such file.
@@ -84,7 +84,7 @@ def find_weights(source: str | Path) -> Path:
 
 
 def _of_run(folder: Path) -> Path:
-    """The best weights of a run, else its last ones, with a word on it; the folder itself where there are none."""
+    """The best weights of a run, else its last ones, with a log message; the folder itself if there are none."""
     best, last = folder / "best.safetensors", folder / "last.safetensors"
     if best.is_file() or not last.is_file():
         return best if best.is_file() else folder

@@ -1,4 +1,4 @@
-"""Starting a network from another one's weights: what fits is copied, class by name, and the rest is named."""
+"""Starts a network from the weights of another: copies tensors that fit, and classes by name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Transfer:
-    """A state dict ready to load, and where each part of it came from."""
+    """A state dict ready to load, and the origin of its tensors."""
 
     state: dict[str, Tensor]
     copied: frozenset[str]  # tensors taken over, class heads included where any class was found
@@ -26,8 +26,7 @@ def copy_what_fits(
 ) -> Transfer:
     """Copy tensors of equal name and shape; rows of the class heads by class name, background always.
 
-    A class the source does not know keeps its initial rows, whatever its number: equal counts of other classes are
-    other classes.
+    A class that the source lacks keeps its initial rows, also if both have the same number of classes.
     """
     state: dict[str, Tensor] = {}
     copied = set()

@@ -1,7 +1,7 @@
-"""A `.caffemodel` without Caffe: the few fields of its protocol buffer that hold names, blobs and default boxes.
+"""Reads a `.caffemodel` without Caffe: the fields of its protocol buffer with names, blobs and default boxes.
 
-Field numbers are those of `caffe.proto` in weiliu89/caffe, branch ssd. Only lengths that the file really has are
-believed, so that a damaged or hostile one is an error and nothing worse.
+Field numbers are those of `caffe.proto` in weiliu89/caffe, branch ssd. Lengths are checked against the file, so that a
+damaged or malicious one is only an error.
 """
 
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Arrays of a NumPy archive, without pickles and without believing sizes that the file does not have."""
+"""Reads the arrays of a NumPy archive, without pickles, and with their sizes checked against the file."""
 
 import io
 import zipfile
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from ssd.errors import CheckpointError
 
-# SSD512 with its optimizer is half of this; what unpacks to more is something else.
+# SSD512 with its optimizer has half of this; a larger archive is no weights file.
 LARGEST = 2 << 30
 _LONGEST_HEADER = 10_000
 
 
 def is_npz(path: Path) -> bool:
-    """Whether this is a zip of arrays; Chainer writes them without the ending."""
+    """Whether this is a zip of arrays; Chainer writes them without the suffix."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -26,7 +26,7 @@ def is_npz(path: Path) -> bool:
 
 
 def check_unpacked_size(path: Path) -> None:
-    """Refuse a zip that unpacks to more than any weights file holds, before anything is unpacked.
+    """Refuse a zip that unpacks to more than any weights file, before unpacking it.
 
     Raises:
         ValueError: it unpacks to more than 2 GiB.

@@ -1,4 +1,4 @@
-"""Named tensors from any weights file, without executing anything it holds."""
+"""Reads named tensors from any weights file, without executing any of its content."""
 
 import argparse
 import re
@@ -15,7 +15,7 @@ from ssd.errors import CheckpointError
 from ssd.weights.files.caffemodel import read_caffemodel
 from ssd.weights.files.npz import check_unpacked_size, is_npz, read_npz
 
-# Under which key training scripts keep the network, next to optimizers and counters.
+# Keys under which training scripts store the network, next to optimizers and counters.
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "net", "network")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 _REMEDY = "Is it a weights file, copied whole?"
@@ -33,7 +33,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Like `read_tensors`, with what lies in the file beside the network: plain values such as mmdetection's `meta`."""
+    """Like `read_tensors`, with the plain values that the file has beside the network, such as mmdetection's `meta`."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError("no such file", place=path)
@@ -69,7 +69,7 @@ def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
 
 
 def _check_whole(name: str, tensor: Tensor, path: Path) -> None:
-    """Refuse tensors that claim more numbers than they hold: a stride of 0 makes a terabyte of one number."""
+    """Refuse tensors with more elements than stored numbers: with a stride of 0 one number becomes a terabyte."""
     plain = tensor.layout is torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
     if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise CheckpointError(
@@ -78,7 +78,7 @@ def _check_whole(name: str, tensor: Tensor, path: Path) -> None:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """Read what a safetensors file says about itself; nothing for any other file."""
+    """Read the metadata of a safetensors file; empty for any other file."""
     if Path(path).suffix.lower() != ".safetensors":
         return {}
     try:
@@ -102,9 +102,9 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
 
 
 def _check_zip(path: Path) -> None:
-    """Refuse what takes more memory when unpacked than a network does, and programs.
+    """Refuse programs, and archives that need more memory when unpacked than a network.
 
-    PyTorch reads tensors from where they lie; a compressed entry is unpacked whole first.
+    PyTorch reads uncompressed tensors in place, but unpacks a compressed entry whole.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -140,7 +140,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 
 
 def _unwrap(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Find the network in a checkpoint that keeps it next to other things."""
+    """Find the network in a checkpoint with other content."""
     for key in _WRAPPERS:
         inner = raw.get(key)
         if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):

@@ -1,4 +1,4 @@
-"""The ImageNet start of a backbone of torchvision's or timm's: what they publish, or a file in their naming."""
+"""ImageNet weights of torchvision and timm backbones: published ones, or a file with their names."""
 
 import re
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ _FROM_MINUS_1_TO_1 = ("googlenet", "inception_v3")
 def library_backbone_state(
     source: str | Path, target: Mapping[str, Tensor], *, name: str, library: Literal["torchvision", "timm"]
 ) -> ImageNetStart:
-    """Read the start of a backbone: "imagenet" for what its library publishes, or a file of a network of this kind.
+    """Read the starting weights of a backbone: "imagenet" for its library's, or a file of such a network.
 
-    `target` is the state dict of the network to start; its `backbone.*` says which tensors are wanted. A file's
-    metadata says how images are scaled, else it is as the library does.
+    `target` is the state dict of the network to start; its `backbone.*` are the required tensors. Images are scaled
+    by the file's metadata, else by the library's rule.
 
     Raises:
         CheckpointError: the file is damaged, or of another network.
-        ConfigError: the library publishes nothing for it.
+        ConfigError: the library publishes no weights for it.
         DownloadError: no network and no copy.
         MissingExtraError: timm is not installed.
     """
@@ -50,7 +50,7 @@ def library_backbone_state(
 def _torchvision_weights(name: str) -> Any:
     from torchvision.models import get_model_weights  # slow to import
 
-    # The first release: what detectors are usually started from, and every network has one.
+    # The first release is the usual start of detectors, and every network has one.
     return get_model_weights(name).IMAGENET1K_V1
 
 
@@ -85,7 +85,7 @@ def _from_timm(name: str) -> Mapping[str, Tensor]:
 
 
 def _pick(tensors: Mapping[str, Tensor], target: Mapping[str, Tensor], name: str, place: object) -> dict[str, Tensor]:
-    """Every tensor of `target`'s backbone that the file has; one that lacks a weight is of another network."""
+    """The tensors of `target`'s backbone from the file; a file that lacks a weight is of another network."""
     given = {_key(theirs): tensor for theirs, tensor in tensors.items()}
     state = {}
     for ours, tensor in target.items():
@@ -106,9 +106,9 @@ def _pick(tensors: Mapping[str, Tensor], target: Mapping[str, Tensor], name: str
 
 
 def _key(name: str) -> str:
-    """One spelling for a tensor in a whole network and in what is cut out of it.
+    """A common name for a tensor in a whole network and in the backbone cut out of it.
 
-    Cutting takes `features.` away, and timm writes `stages_0` for `stages.0`.
+    The backbone has no `features.`, and timm writes `stages_0` for `stages.0`.
     """
     name = name.removeprefix("backbone.").removeprefix("network.").removeprefix("model.")
     # torchvision's first DenseNets say `norm.1` for `norm1`, and its own loader renames them too.

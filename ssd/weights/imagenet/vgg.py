@@ -1,6 +1,6 @@
-"""The ImageNet start of the backbone: VGG's convolutions, and its fc6 and fc7 made into conv6 and conv7.
+"""ImageNet weights of the VGG backbone: its convolutions, and fc6 and fc7 converted to conv6 and conv7.
 
-A network's first layer fits one way of scaling images. Each source brings its own, and it goes on with the weights.
+The weights depend on how images are scaled. Each source has its own scaling, which is stored with the weights.
 """
 
 import json
@@ -17,7 +17,7 @@ from ssd.weights.fetch import fetch
 from ssd.weights.files.tensors import read_metadata, read_tensors
 from ssd.weights.ports.layout import convolution_shapes, convolutions
 
-# torchvision's own training: images divided by their spread.
+# torchvision's own training: images divided by their standard deviation.
 TORCHVISION = Preprocessing()
 # The original release, and what SSD's ports made of it: the mean is subtracted and nothing else.
 MEAN_ONLY = Preprocessing(mean=(123.68, 116.779, 103.939), std=(1.0, 1.0, 1.0))
@@ -33,7 +33,7 @@ _FULLY_CONNECTED = (("classifier.0", "classifier.3"), ("pre_logits.fc1", "pre_lo
 
 @dataclass(frozen=True)
 class ImageNetStart:
-    """Weights for the backbone under our names, how to scale images for them, and the layers they leave out."""
+    """Weights for the backbone under this package's names, their image scaling, and the layers they lack."""
 
     state: dict[str, Tensor]
     preprocessing: Preprocessing
@@ -52,10 +52,10 @@ def vgg16_backbone_state(
 
     `source` is "imagenet" (torchvision's VGG, whole), "imagenet_features" (torchvision's copy of the original
     convolutions, without fc6 and fc7) or a file: torchvision's or timm's VGG, its convolutions alone, the
-    `vgg16_reducedfc.pth` of SSD's ports, or our own names. fc6 and fc7 are thinned out if `atrous`, and whole if not.
+    `vgg16_reducedfc.pth` of SSD's ports, or this package's names. fc6 and fc7 are subsampled if `atrous`.
 
-    `preprocessing` overrides what the file implies: its metadata first; without any, a file with fc6 and fc7 or with
-    BatchNorm is torchvision's and convolutions alone are the original's.
+    `preprocessing` overrides that of the file: its metadata, or without any torchvision's for a file with fc6 and fc7
+    or with BatchNorm, and the original's for convolutions alone.
 
     Raises:
         CheckpointError: not a VGG, or not the one asked for.
@@ -100,7 +100,7 @@ def _find(source: str, backbone: str) -> Path:
 def _translate(
     tensors: dict[str, Tensor], backbone: str, atrous: bool, path: Path
 ) -> tuple[Preprocessing, dict[str, Tensor]]:
-    """How images are scaled if nothing else says so, and the state under our names."""
+    """The default image scaling, and the state under this package's names."""
     kind, _, norm = backbone.partition("_")
     tensors = {name.removeprefix("backbone."): value for name, value in tensors.items()}
     if "conv1_1.weight" in tensors:
@@ -120,7 +120,7 @@ def _translate(
 
 
 def _from_reduced(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`vgg16_reducedfc.pth`: fc6 and fc7 are thinned out already and stand in the same list."""
+    """`vgg16_reducedfc.pth`: fc6 and fc7 are subsampled already and are in the same list."""
     places = {f"conv{name}": place for name, place in convolutions().items()} | {"conv6": 31, "conv7": 33}
     parts = [(name, place, part) for name, place in places.items() for part in ("weight", "bias")]
     return {f"backbone.{name}.{part}": tensors[f"{at}.{part}"] for name, at, part in parts if f"{at}.{part}" in tensors}
@@ -141,7 +141,7 @@ def _from_torchvision(
         for part in _NORM_PARTS:
             if (value := tensors.get(f"features.{place + 1}.{part}")) is not None:
                 state[f"backbone.norm{name}.{part}"] = value
-        # Ours has no bias before a BatchNorm: taking it from the mean that is subtracted gives the same output.
+        # Convolutions before a BatchNorm have no bias here: subtracting it from the running mean gives the same output.
         state[f"backbone.norm{name}.running_mean"] = state[f"backbone.norm{name}.running_mean"] - bias
     fc = _from_fc(tensors, path, atrous=atrous, with_bias=not norm)
     return (TORCHVISION if fc or norm else MEAN_ONLY), state | fc
@@ -173,7 +173,7 @@ def _from_fc(tensors: Mapping[str, Tensor], path: Path, *, atrous: bool, with_bi
 
 
 def stated_preprocessing(path: Path) -> Preprocessing | None:
-    """What a safetensors file says in its metadata: our own header, or `input`.
+    """The preprocessing in the metadata of a safetensors file: this package's header, or `input`.
 
     `input` reads "RGB, 0..255, minus (m, m, m)", perhaps followed by ", divided by (s, s, s)".
     """

@@ -1,7 +1,7 @@
-"""Heads of other codes turned into ours: rows of their convolutions in our order of boxes, offsets and classes.
+"""Reorders the rows of other implementations' heads to this package's order of boxes, offsets and classes.
 
-A head's output channels go default box by default box here; inside a box come four offsets, or one logit a class with
-background first. Ports that count otherwise are read by moving rows, once, so that nothing remains to be done later.
+Output channels of a head are ordered by default box here; each box has four offsets, or one logit per class with
+background first. Rows of ports with another order are moved once, when the checkpoint is read.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ Change = Callable[[Tensor], Tensor]
 def rearrange(
     state: dict[str, Tensor], boxes: BoxSettings, head: Literal["boxes", "classes"], change: Change
 ) -> dict[str, Tensor]:
-    """Apply `change` to every level's rows of one head; all other tensors stay. Shapes were checked before."""
+    """Apply `change` to the rows of one head on every level; other tensors stay. Shapes were checked before."""
     out = dict(state)
     for level, ratios in enumerate(boxes.aspect_ratios):
         for part in ("weight", "bias"):

@@ -1,4 +1,4 @@
-"""What the layers of SSD with VGG16 are called and shaped here; foreign names are mapped onto these."""
+"""Names and shapes of the layers of SSD with VGG16, to which foreign names are mapped."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class ConvertedCheckpoint:
 
 @dataclass(frozen=True)
 class Hints:
-    """What is known of a checkpoint besides its tensors: its file, what the caller says, and what lies in the file."""
+    """Facts about a checkpoint besides its tensors: its file, the caller's arguments, and other values in the file."""
 
     place: object
     class_names: Sequence[str] | None = None
@@ -40,7 +40,7 @@ class Hints:
 
 @dataclass(frozen=True)
 class Port:
-    """One code whose checkpoints can be read: its name, its keys in words, and the two questions it answers."""
+    """An implementation with readable checkpoints: its name, a description of its keys, and two functions."""
 
     name: str
     keys: str
@@ -77,7 +77,7 @@ def rename(state: Mapping[str, Tensor], names: Mapping[str, str], place: object,
     """Give every tensor our name; the two sets of names must match exactly.
 
     Raises:
-        CheckpointError: names what is lacking or left over.
+        CheckpointError: names the missing or surplus tensors.
     """
     lacking = [name for name in names if name not in state]
     left = [name for name in state if name not in names]

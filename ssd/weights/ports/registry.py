@@ -1,4 +1,4 @@
-"""Checkpoints of other codes: which one it is, and what it becomes here."""
+"""Recognises and converts checkpoints of other SSD implementations."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
