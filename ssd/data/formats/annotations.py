@@ -1,4 +1,4 @@
-"""What the readers hand over: annotations as the files have them, not yet trusted.
+"""The result of the readers: annotations as in the files, not yet checked.
 
 A reader turns a folder into a `RawSplit`; `records.py` checks every object of it and makes `Record`s.
 """
@@ -15,7 +15,7 @@ Level = Literal["file", "object", "note"]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a data set.
+    """One problem of a data set.
 
     `file` problems always stop the opening, `object` problems only under `bad_objects=error`; a `note` was mended
     (a box cut at the image's edge) or left aside, and is worth knowing.
@@ -38,7 +38,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class RawObject:
-    """One object as its file states it; the box is xyxy pixels and may be anything."""
+    """One object as in its file; the box is xyxy in pixels and not checked."""
 
     index: int
     name: str
@@ -50,7 +50,7 @@ class RawObject:
 
 @dataclass(frozen=True, slots=True)
 class RawImage:
-    """One image as its annotation states it."""
+    """One image as in its annotation."""
 
     path: str
     image_id: int | str

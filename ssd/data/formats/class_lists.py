@@ -1,4 +1,4 @@
-"""Lists of class names beside the data: a name a line, or names with commas between them."""
+"""Lists of class names beside the data: one name per line, or names separated by commas."""
 
 from pathlib import Path
 
@@ -22,5 +22,5 @@ def read_class_list(path: Path) -> tuple[str, ...]:
 
 
 def is_background(name: str) -> bool:
-    """Whether it is the class that some lists have for everything else; the network brings its own."""
+    """Whether it is the background class of a list; the network adds its own."""
     return name.strip(" _-").lower() == "background"

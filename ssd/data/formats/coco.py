@@ -1,4 +1,4 @@
-"""COCO folders: one JSON file a split.
+"""COCO folders: one JSON file per split.
 
 The files are `annotations/instances_<split>.json`, Roboflow's `<split>/_annotations.coco.json`, several JSON files at
 the top, or one JSON file in each split's folder. A single file that names no split is divided by the program. Images
@@ -127,7 +127,7 @@ def _in_each_split(folder: Path) -> dict[str, Path]:
 
 
 def _is_coco(path: Path) -> bool:
-    """Whether it may be COCO's: it has its lists, or is broken and cannot be told."""
+    """Whether it may be a COCO file: it has COCO's lists, or cannot be parsed."""
     try:
         if not path.is_file():
             return False

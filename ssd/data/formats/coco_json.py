@@ -1,4 +1,4 @@
-"""One COCO annotation file: JSON from strangers -> images, classes and objects, and what is wrong with them."""
+"""Reads one COCO annotation file: images, classes and objects, and their problems."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ class ImageEntry:
 
 @dataclass
 class Content:
-    """What one file says, with the problems met; `categories` is in the order of the ids."""
+    """The content of one file, with its problems; `categories` is in the order of the ids."""
 
     source: str
     images: dict[int, ImageEntry] = field(default_factory=dict)
@@ -220,7 +220,7 @@ def _entries(entries: list[Any], what: str, content: Content) -> Iterator[tuple[
 
 
 def _as_whole(value: object) -> object:
-    """The number as a whole one where some tool wrote 1.0 for 1; anything else as it is."""
+    """The number as an int where a tool wrote 1.0 for 1; anything else unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -1,4 +1,4 @@
-"""Folders without splits divided by the program, the same way every time."""
+"""Divides folders without splits, always in the same way."""
 
 import hashlib
 from collections import defaultdict
@@ -71,7 +71,7 @@ def _groups(images: Mapping[str, Path | None]) -> dict[str, str]:
 
 
 def _alike(images: Mapping[str, Path | None], names: list[str], size: int) -> list[str]:
-    """Those whose first and last bytes another one has too."""
+    """The files with the same first and last bytes as another one."""
     ends: dict[bytes, list[str]] = defaultdict(list)
     for name in names:
         ends[_ends(images[name], size)].append(name)

@@ -1,4 +1,4 @@
-"""Data sets known by name: where they are, what their files must hash to, and how they are put together.
+"""Named data sets: their addresses, checksums and folders.
 
 `voc07+12` trains on VOC2007 trainval and VOC2012 trainval and validates on VOC2007 test, as the paper's main table
 does; `coco2017` trains on train2017 and validates on val2017. Only the archives that a split needs are fetched.
@@ -76,7 +76,7 @@ def home(name: str) -> Path:
 
 
 def read(name: str, folder: Path, split: str, *, offset: Offset = "1", allow_outside: bool = False) -> RawSplit:
-    """Fetch what the split needs and is not there yet, and read its annotations.
+    """Download the missing files of a split, and read its annotations.
 
     Raises:
         DownloadError: an archive is missing and cannot be fetched; the message says which one to put where.

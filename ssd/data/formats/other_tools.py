@@ -1,4 +1,4 @@
-"""Formats of annotation tools that are not read: known by name, with what to export instead."""
+"""Unsupported formats of annotation tools, recognised to suggest an export that is supported."""
 
 import json
 import re
@@ -17,7 +17,7 @@ _AS_COCO = "Export as COCO (object detection), Pascal VOC or YOLO"
 _CONVERT = "Write it as COCO with the script in docs/recipes.md, 'Boxes in a table or in text files'."
 _NUMBER = r"-?\d+(\.\d+)?([eE][-+]?\d+)?"
 _FRACTION = r"[01]?\.\d+|[01]"
-_ROWS = (  # what each row of a text file is, and whose it is
+_ROWS = (  # patterns of rows in text files, and their tools
     (rf"[A-Za-z]\w*( {_NUMBER}){{14,15}}", "KITTI"),
     (rf"({_NUMBER} ){{8}}\S+ [0-2]", "DOTA (rotated boxes)"),
     (rf"\D.*( {_NUMBER}){{4}}", "the OIDv4 toolkit"),
@@ -27,7 +27,7 @@ _ROWS = (  # what each row of a text file is, and whose it is
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool's own format: whose it is, what was found, and what to do."""
+    """An unsupported format: its tool, the files found, and a remedy."""
 
     name: str
     found: str

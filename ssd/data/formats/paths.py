@@ -1,4 +1,4 @@
-"""Finding images and reading small files in folders that strangers made. Nothing here writes."""
+"""Finds images and reads small files in untrusted folders, without writing."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from ssd.errors import AnnotationError, DatasetError
 from ssd.images import kinds
 
 IMAGE_SUFFIXES = kinds.SUFFIXES
-MAX_TEXT_BYTES = 10 * 2**20  # no honest annotation of one image is larger
+MAX_TEXT_BYTES = 10 * 2**20  # larger than any real annotation of one image
 MAX_FILES = 5_000_000
 IMAGE_FOLDERS = ("JPEGImages", "images", "image", "imgs", "img", "pictures", "pics", "photos", "data")
 ANNOTATION_FOLDERS = ("Annotations", "annotation", "annots", "annot", "labels", "label", "xmls", "xml", "bboxes")
@@ -125,7 +125,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def named_subfolders(folder: Path, names: Sequence[str]) -> list[Path]:
-    """The sub-folders that bear one of the names, in any case of letters, in the order of `names`."""
+    """The sub-folders with these names, in any case of letters, in the order of `names`."""
     order = {name.lower(): place for place, name in enumerate(names)}
     found = [path for path in subfolders(folder) if path.name.lower() in order]
     return sorted(found, key=lambda path: (order[path.name.lower()], path.name not in names))

@@ -1,4 +1,4 @@
-"""Which format a folder has, which splits, and the reader for it."""
+"""Recognises the format and the splits of a folder, and chooses its reader."""
 
 import difflib
 import re
@@ -19,7 +19,7 @@ from ssd.data.formats.voc import Offset
 from ssd.errors import AnnotationError, DatasetError
 
 FOLDER_FORMATS = {"voc": voc, "coco": coco, "yolo": yolo}
-DIVIDED = ("train", "val", "all")  # what is offered where the folder names no splits
+DIVIDED = ("train", "val", "all")  # the splits of a folder without splits
 PARTS = ("train-part", "val-part")  # and beside a split that has only itself
 _LOOKED_FOR = (
     "VOC: Annotations/*.xml; COCO: annotations/*.json or */_annotations.coco.json; "

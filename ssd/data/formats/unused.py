@@ -1,4 +1,4 @@
-"""What lies in a data folder and is used by no split: said by kind and count, with the first of each."""
+"""Files in a data folder that no split uses, by kind and count, with the first of each."""
 
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -10,7 +10,7 @@ from ssd.data.formats.registry import FOLDER_FORMATS, find_format
 from ssd.errors import SSDError
 from ssd.images import kinds
 
-# What lies beside data everywhere and says nothing of it.
+# Common files beside data that are not worth a note.
 _HARMLESS = (
     ".md",
     ".rst",
@@ -58,7 +58,7 @@ def find_unused(folder: str | Path | None, format: str = "auto") -> list[Problem
 
 
 def describe(unused: list[Problem]) -> str:
-    """All of it in one line."""
+    """All notes on one line."""
     return "; ".join(f"{problem.path}: {problem.message}" for problem in unused)
 
 

@@ -1,4 +1,4 @@
-"""Pascal VOC folders: one XML file an image.
+"""Pascal VOC folders: one XML file per image.
 
 A folder holds annotations and images: in sub-folders under the usual names in any case (`Annotations`, `annots`, ...,
 `JPEGImages`, `images`, ...), searched with all folders below them, or side by side. Splits are the lists in
@@ -35,7 +35,7 @@ _DEPTH = 4  # ... so many folders down at most, as in 2024/05/03
 
 @dataclass(frozen=True)
 class _Part:
-    """Where the annotations of some images are, and the images."""
+    """The places of some images and of their annotations."""
 
     annotations: Path
     images: Path
@@ -129,7 +129,7 @@ class _Reader:
         self.finder = folders.ImageFinder(folder, [self.part.images])
 
     def names(self, split: str | None, division: Division | None) -> tuple[list[str], list[Problem]]:
-        """The names of the split's images, and what is wrong with them as a whole."""
+        """The names of the split's images, and problems of the whole list."""
         problems: list[Problem] = []
         if self.list_file is not None:
             names = [line for line in folders.read_lines(self.list_file) if line]

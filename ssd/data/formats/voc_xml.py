@@ -1,4 +1,4 @@
-"""One VOC annotation: XML from strangers -> objects, or what is wrong with them."""
+"""Reads one VOC annotation: objects, or their problems."""
 
 import math
 from pathlib import Path
@@ -16,14 +16,14 @@ _ROTATED = ("cx", "cy", "w", "h", "angle")
 
 
 def parse(path: Path) -> Element:
-    """Parse one XML file without following anything that it may declare.
+    """Parse one XML file without resolving entities or references.
 
     Raises:
         AnnotationError: missing, over 10 MB, not XML, an unknown encoding, a document type, or another tool's schema.
     """
     content = folders.read_bytes(path)
     try:
-        # A document type is where entity bombs and outside references come from; no annotation tool writes one.
+        # A document type can declare entity bombs and external references; no annotation tool writes one.
         root: Element = fromstring(content, forbid_dtd=True)
     except DefusedXmlException:
         raise AnnotationError("declares a document type or entities, refused for safety", place=path) from None
@@ -48,7 +48,7 @@ def read_size_tag(root: Element) -> tuple[int, int]:
 
 
 def read_objects(root: Element, source: str) -> tuple[list[RawObject], list[Problem]]:
-    """Every `<object>` in its order, and what is wrong with those that cannot be read."""
+    """Every `<object>` in order, and the problems of unreadable ones."""
     objects: list[RawObject] = []
     problems: list[Problem] = []
     for number, element in enumerate(root.iter("object"), start=1):

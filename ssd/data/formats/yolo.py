@@ -1,4 +1,4 @@
-"""YOLO folders: one text file an image, `class x y width height` as fractions of it.
+"""YOLO folders: one text file per image, `class x y width height` as fractions of it.
 
 `data.yaml` names the classes and where each split's images are (a folder, several, or a list file). Without it
 `train.txt` and such lists, `images/<split>` or `<split>/images` are the splits, and `classes.txt` or `obj.names`
@@ -116,7 +116,7 @@ def used_files(folder: Path) -> set[Path]:
 
 
 class _Reader:
-    """Reads images and their labels; what is wrong is added to `problems`."""
+    """Reads images and their labels; adds their problems to `problems`."""
 
     def __init__(
         self,
@@ -203,7 +203,7 @@ def _listed(file: Path, root: Path, problems: list[Problem]) -> list[Path]:
 
 
 def _numbered(source: YoloFolder, labels: LabelFinder, problems: list[Problem]) -> tuple[str, ...]:
-    """Names for classes that nothing names: class_0 and so on, up to the largest number in any label file."""
+    """Names for classes without names: class_0 and so on, up to the largest number in any label file."""
     largest = -1
     for path in sorted(labels.files.values()):
         try:

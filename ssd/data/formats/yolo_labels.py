@@ -1,4 +1,4 @@
-"""YOLO's label files: which belongs to an image, and what its rows say."""
+"""YOLO's label files: finds the one of an image, and parses its rows."""
 
 import math
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ class LabelFinder:
 def read_row(
     line: str, number: int, names: Sequence[str], width: int, height: int, keypoints: int
 ) -> RawObject | tuple[str, str]:
-    """One row as an object, or what is wrong with it as (kind, message).
+    """One row as an object, or its problem as (kind, message).
 
     Five numbers are a class and a box; with `keypoints` more, a pose whose box comes first; an odd seven and more, a
     polygon.

@@ -1,4 +1,4 @@
-"""Where a YOLO folder says what is in it: `data.yaml`, or darknet's lists, or the names of its sub-folders."""
+"""The description of a YOLO folder: `data.yaml`, darknet's lists, or the names of its sub-folders."""
 
 import re
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ class YoloFolder:
         return tail, True
 
     def class_names(self) -> tuple[str, ...] | None:
-        """The names of the classes from class 0 on; None where nothing names them.
+        """The names of the classes from class 0 on; None if there are none.
 
         Raises:
             DatasetError: they are no list of words, or one comes twice.
