@@ -21,7 +21,7 @@ from ssd.experiment import config_file as configs
 from ssd.experiment import data as experiment_data
 from ssd.experiment.config import Config
 from ssd.experiment.starting_settings import starting_settings
-from ssd.system.files import refuse_existing
+from ssd.system.files import check_writable, refuse_existing
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,6 +101,7 @@ def check_data(
     if report is not None and Path(report).suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"{str(report)!r} is not an .html file", place="report", remedy="Name an .html file.")
     refuse_existing(preview, report, force=force)
+    check_writable(preview, report)
     strict = strict_decoder() if deep else None
     config = _config(folder, overrides, drop_bad_objects=drop_bad_objects)
     data = config.data

@@ -16,7 +16,7 @@ from ssd.inference.load import load
 from ssd.inference.pipelines import NetworkPipeline
 from ssd.model.factory import from_settings
 from ssd.multibox.default_boxes import boxes_per_cell
-from ssd.system.files import refuse_existing
+from ssd.system.files import check_writable, refuse_existing
 from ssd.weights.native import load_weights, save_weights
 from ssd.weights.ports.class_names import read_names
 from ssd.weights.ports.layout import ConvertedCheckpoint
@@ -105,6 +105,7 @@ def _check_out(out: Path, source: str | Path, *, force: bool) -> None:
     if out.exists() and Path(source).exists() and out.samefile(source):
         raise ArgumentError("is IN itself", place=out, remedy="Name another file; yours is never changed.")
     refuse_existing(out, force=force)
+    check_writable(out)
 
 
 def _write(path: Path, source: Path, found: "ConvertedCheckpoint") -> None:

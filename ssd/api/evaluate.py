@@ -1,6 +1,7 @@
 """`evaluate`: the figures of a detector on a data set, by the COCO or the VOC rules."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from ssd.experiment.data import open_split
 from ssd.inference.detector import Detector
 from ssd.inference.load import load
 from ssd.system import distributed
-from ssd.system.files import refuse_existing, write_atomic
+from ssd.system.files import check_writable, refuse_existing, write_atomic
 
 MetricName = Literal["coco", "voc"]
 METRICS: tuple[MetricName, ...] = ("coco", "voc")
@@ -119,6 +120,9 @@ def evaluate(
             data = open_split(config, "val")
         if not isinstance(weights, Detector):
             weights = load(name, device=str(target), precision=precision, backend=backend)
+        places = _places(figures, report, functools.partial(figures_path, chosen, name, config, data))
+        if first:
+            check_writable(*places)
         rules = weights.rules(score_threshold=score_threshold, box_voting=box_voting)
         metrics = _metrics(chosen, data, coco_backend, everything=report is not None)
         evaluation = evaluate_detector(
@@ -135,8 +139,8 @@ def evaluate(
     if not first:
         return result
     if results is not None:
+        Path(results).parent.mkdir(parents=True, exist_ok=True)
         metrics["coco"].write_results(results)
-    places = _places(figures, report, lambda: figures_path(chosen, name, config, result.dataset))
     return _write(result, metrics, *places)
 
 
@@ -158,7 +162,9 @@ def _check(
         raise ArgumentError(
             f"{str(figures)!r} is for the figures, as JSON", place="figures", remedy="Name a .json file."
         )
-    refuse_existing(*(path for path in (figures, results, report) if path != BESIDE_WEIGHTS), force=force)
+    named = [path for path in (figures, results, report) if path != BESIDE_WEIGHTS]
+    refuse_existing(*named, force=force)
+    check_writable(*named)
 
 
 def _is_page(path: str | Path | None) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ssd.benchmark.stage_names import MEMORY, STAGES
 from ssd.commands._shared import add_force, check_numbers, guarded
 from ssd.errors import SSDError
-from ssd.system.files import refuse_existing
+from ssd.system.files import check_writable, refuse_existing, write_atomic
 
 EPILOG = """Ours and torchvision's take turns, each in a process of its own; each pair gives a ratio, and the table
 shows medians and the middle half of the ratios. Before anything is timed both sides get the same weights and the
@@ -53,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.json is not None and not args.json.parent.is_dir():
         raise SSDError("its folder does not exist", place=args.json, remedy="Make it first.")
     refuse_existing(args.json, force=args.force)
+    check_writable(args.json)
 
     from ssd.benchmark import runner  # brings torch, so only now
     from ssd.benchmark.fixtures import prepared
@@ -70,6 +71,6 @@ def main(argv: list[str] | None = None) -> int:
             show=functools.partial(print, flush=True),
         )
     if args.json is not None:
-        args.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_atomic(args.json, (json.dumps(facts, indent=2) + "\n").encode())
         print(f"written: {args.json}")
     return 1 if facts["failed"] else 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ssd.commands._shared import add_force, check_numbers, guarded, show_log
 from ssd.errors import ArgumentError, MissingExtraError, printable
-from ssd.system.files import refuse_existing, write_atomic
+from ssd.system.files import check_writable, refuse_existing, write_atomic
 
 EPILOG = """examples:
   ssd check-data my_images                         every split: annotations, images, copies, classes, sizes
@@ -58,6 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     check_numbers(args, show=0, workers=1)
     folder, overrides = _split_words(args.words, args.data)
     refuse_existing(args.json, force=args.force)
+    check_writable(args.json)
+    if args.json is not None and not Path(args.json).parent.is_dir():
+        raise ArgumentError("its folder does not exist", place=args.json, remedy="Make it first.")
     show_log()
 
     from ssd.api.check_data import check_data  # brings torch, so only now

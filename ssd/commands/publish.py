@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ssd.commands._shared import guarded
 from ssd.errors import ArgumentError, printable
+from ssd.system.files import check_writable
 
 EPILOG = """examples:
   ssd publish runs/cells hf://me/cells --out preview        write what would be uploaded into preview/, upload nothing
@@ -43,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise ArgumentError("is there already", place=args.out, remedy="Name a new or empty folder.")
+    check_writable(args.out / CARD)
     args.out.mkdir(parents=True, exist_ok=True)
     prepare(args.source, args.out, args.address, license=args.license)
     print(printable(f"{args.out}: what would be uploaded to {args.address}; read {args.out / CARD} first"))

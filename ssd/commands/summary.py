@@ -4,6 +4,7 @@ import argparse
 import json
 
 from ssd.commands._shared import check_numbers, guarded
+from ssd.system.files import check_writable
 
 EPILOG = """models:
   ssd-vgg16 ssd-resnet50 ...       the detector with that backbone (any name that model.backbone takes)
@@ -58,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         text = tables.layer_table(network, survey, everything=args.all)
         _show(tables.to_json(network, survey, rows=True), text, as_json=args.json)
         return 0
+    check_writable(args.plot)
     comparison = compare(args.compare, **options, repeat=args.repeat)
     if args.plot:
         comparison.plot(args.plot)

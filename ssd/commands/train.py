@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ssd.commands._shared import add_force, guarded, show_log
 from ssd.errors import printable
-from ssd.system.files import refuse_existing
+from ssd.system.files import check_writable, refuse_existing
 
 if TYPE_CHECKING:
     from ssd.experiment.config import Config
@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     """Train; the exit code is 143 or 130 after SIGTERM or SIGINT, 2 for a user's mistake."""
     args = _parse(argv)
     refuse_existing(args.preview, force=args.force)
+    check_writable(args.preview)
     config = load_config(args.words, args.data, args.name, args.resume)
     show_log()
     if args.preview:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssd.system.files import write_atomic
+from ssd.system.files import write_atomic, writing
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +38,18 @@ class RunLog:
             self._rewrite()
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append one row, which must have `step`."""
+        """Append one row, which must have `step`.
+
+        Raises:
+            SSDError: the run's folder is gone or cannot be written, or there is no space left.
+        """
         self.rows.append(dict(row))
         if not set(row) <= set(self.columns):
             self._rewrite()
         else:
-            with self.lines.open("a", encoding="utf-8") as file:
+            with writing(self.lines), self.lines.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row, allow_nan=False) + "\n")
-            with self.table.open("a", encoding="utf-8", newline="") as file:
+            with writing(self.table), self.table.open("a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, self.columns, restval="").writerow(row)
         if self.tensorboard is not None:
             for key, value in row.items():

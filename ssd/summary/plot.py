@@ -1,10 +1,12 @@
 """A plot of accuracy against latency, with one point per trained detector."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from ssd.errors import ArgumentError
 from ssd.summary.networks import Network
+from ssd.system.files import write_atomic
 from ssd.system.optional import load_extra
 
 
@@ -14,6 +16,7 @@ def draw(networks: Sequence[Network], latencies: Sequence[float | None], path: s
     Raises:
         MissingExtraError: matplotlib is not installed.
         ArgumentError: no network has both figures, or the file's suffix is not that of an image.
+        SSDError: the file cannot be written.
     """
     pairs = zip(networks, latencies, strict=True)
     points = [(n.name, ms, n.measured["AP"]) for n, ms in pairs if ms is not None and "AP" in n.measured]
@@ -36,4 +39,6 @@ def draw(networks: Sequence[Network], latencies: Sequence[float | None], path: s
     axes.margins(0.2)
     axes.set(xlabel="latency of one image, ms (CPU, fp32)", ylabel="AP (COCO)", xlim=(0, None), ylim=(0, None))
     axes.grid(alpha=0.3)
-    figure.savefig(path)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=Path(path).suffix.removeprefix("."))
+    write_atomic(path, drawn.getbuffer())

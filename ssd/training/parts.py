@@ -30,7 +30,7 @@ from ssd.training.announcements import counted
 from ssd.training.optim import MOMENTUM, AveragedNetwork, Schedule, parameter_groups
 from ssd.training.plan import Plan
 from ssd.training.preconditions import check_batch_norm, check_text
-from ssd.training.run_folder import RunFolder, find_state, new_run, resumed_run
+from ssd.training.run_folder import RunFolder, check_folder, find_state, new_run, resumed_run
 from ssd.training.state import TrainState, fingerprint
 from ssd.training.step import TrainStep, network_input
 
@@ -93,6 +93,8 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
     check_text(configs.to_dict(config))
     with contextlib.ExitStack() as cleanup:
         resumed, saved = _resumed(cleanup, config, resume)
+        if distributed.rank() == 0:
+            check_folder(resumed, config.output, config.name)
         train_set, val_set, new_metric = _data(config)
         start = starting.start(config, train_set.class_names)
         loader = experiment_data.train_loader(config, train_set, start.settings, pin_memory=device.type == "cuda")

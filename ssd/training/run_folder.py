@@ -16,7 +16,7 @@ from typing import Any
 from ssd.errors import ArgumentError, CheckpointError, ConfigError
 from ssd.experiment.training_config import CONFIG, run_of
 from ssd.system.environment import environment
-from ssd.system.files import clean_leftovers, write_atomic
+from ssd.system.files import check_writable, clean_leftovers, write_atomic
 from ssd.system.yaml import parse_yaml
 from ssd.training.checkpoints import load_state, newest_whole, prune, save_state
 from ssd.training.run_lock import LOCK, RunLock, lock_folder, owner_of
@@ -88,6 +88,16 @@ def _newest(folder: Path) -> Path:
     if found is None:
         raise CheckpointError("holds no saved state", place=folder, remedy="Name a folder of a run, or a state-*.pt.")
     return found
+
+
+def check_folder(resumed: RunFolder | None, output: str | Path, name: str) -> None:
+    """Fail before the data are read if the folder of a resumed or a new run cannot be written.
+
+    Raises:
+        ConfigError: `name` is no name for a folder.
+        SSDError: nothing can be written there, or no space is left.
+    """
+    check_writable(_folder(output, name) if resumed is None else resumed.path / CONFIG)
 
 
 @contextlib.contextmanager

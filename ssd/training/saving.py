@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ssd.errors import NonFiniteLossError
+from ssd.errors import NonFiniteLossError, SSDError
 from ssd.report.page import made_by
 from ssd.system import distributed
 from ssd.system.version import __version__
@@ -49,5 +49,7 @@ def update_page(folder: RunFolder) -> None:
     """Update the run's page; a failure there must not stop the run."""
     try:
         write_training_page(folder.path, made_by(__version__))
+    except SSDError as error:
+        log.warning("the page of the run could not be written: %s", error)
     except Exception:
         log.warning("the page of the run could not be written", exc_info=True)

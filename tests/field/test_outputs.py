@@ -1,6 +1,7 @@
 """What is written is whole or not there, and names are written as one line (rule 8)."""
 
 import errno
+import importlib
 import os
 import signal
 import time
@@ -19,9 +20,11 @@ from ssd.images.video_writer import VideoWriter
 from ssd.inference.bulk.journal import Done
 from ssd.inference.bulk.results import Results
 from ssd.inference.bulk.sources import find_images
+from ssd.system.files import check_writable, open_atomic
 from ssd.system.temporary_folder import temporary_folder
 from tests.commands.small_detector import read_rows, save_small_weights
 from tests.reliability.nursery import Nursery
+from tests.training.runs import TINY
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 
@@ -135,6 +138,105 @@ def test_a_folder_of_the_users_own_is_not_taken_for_a_leftover(tmp_path):
     with temporary_folder(tmp_path, ".export-"):
         pass
     assert sorted(tmp_path.iterdir()) == before
+
+
+REMOVE_FOLDER = """
+import pathlib, shutil
+from ssd.training import loss_monitor
+real = loss_monitor.LossMonitor.add
+def add(self, step, *rest):
+    if step == {}:
+        shutil.rmtree({!r})
+    return real(self, step, *rest)
+loss_monitor.LossMonitor.add = add
+"""
+
+
+@pytest.mark.parametrize("log_every", [1, 100])  # the next thing written is a row, or the state
+def test_a_run_whose_folder_is_removed_ends_with_one_line(nursery, tmp_path, log_every):
+    run = tmp_path / "tiny"
+    words = (*TINY, f"output={tmp_path}", "name=tiny", f"train.log_every={log_every}", "--quiet")
+    (ended,) = nursery.run("train", *words, first=REMOVE_FOLDER.format(2, str(run)))
+    assert ended.code == 2, ended.err
+    assert "Traceback" not in ended.err
+    assert ended.err.splitlines()[-1].startswith(f"error: {run}/")
+    assert "cannot be written (No such file or directory)" in ended.err.splitlines()[-1]
+    assert not run.exists()
+
+
+def _never(*args: object, **options: object) -> None:
+    raise AssertionError("the work was begun")
+
+
+def _places(folder: Path) -> dict[str, Path]:
+    """Folders in which nothing can be written, also by root: a file, below a file, and the system's own."""
+    (folder / "file").touch()
+    return {"a file": folder / "file", "below a file": folder / "file" / "below", "not the user's": Path("/proc")}
+
+
+COMMANDS = {  # which take {0} as the folder of a result, and what must not be called for them
+    "export": (["{weights}", "--format", "onnx", "--out", "{0}/a.onnx"], "ssd.api.export.load_network"),
+    "eval": (["{weights}", "--format", "shapes", "--output", "{0}/a.json"], "ssd.api.evaluate.load"),
+    "eval --results": (["{weights}", "--format", "shapes", "--results", "{0}/a.json"], "ssd.api.evaluate.load"),
+    "eval --report": (["{weights}", "--format", "shapes", "--report", "{0}/a.html"], "ssd.api.evaluate.load"),
+    "check-data": (["{images}", "--report", "{0}/a.html"], "ssd.api.check_data.examine"),
+    "check-data --json": (["{images}", "--json", "{0}/a.json"], "ssd.api.check_data.examine"),
+    "check-data --preview": (["{images}", "--preview", "{0}/a.png"], "ssd.api.check_data.examine"),
+    "train": ([*TINY, "output={0}"], "ssd.experiment.data.open_split"),
+    "train --preview": ([*TINY, "--preview", "{0}/a.png"], "ssd.experiment.data.open_split"),
+    "detect": (
+        ["{images}", "--weights", "{weights}", "--output", "{0}/out"],
+        "ssd.inference.bulk.detect_files.Results",
+    ),
+    "summary": (["--compare", "{weights}", "--plot", "{0}/a.svg"], "ssd.summary.compare.compare"),
+}
+
+
+@pytest.mark.parametrize("kind", ["a file", "below a file", "not the user's"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_result_that_cannot_be_written_is_said_before_the_work(
+    exported, tmp_path, monkeypatch, capsys, command, kind
+):
+    words, work = COMMANDS[command]
+    place = _places(tmp_path)[kind]
+    filled = [word.format(place, weights=exported / "small.safetensors", images=exported) for word in words]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(work, _never)
+    before = sorted(tmp_path.rglob("*"))
+    main = importlib.import_module(f"ssd.commands.{command.partition(' ')[0].replace('-', '_')}").main
+    assert main(filled) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"error: {place}")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_what_the_system_says_of_the_place_is_in_the_line_and_nothing_is_left(tmp_path, monkeypatch, code):
+    def full(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("os.fsync", full)
+    said = "no space left" if code == errno.ENOSPC else os.strerror(code)
+    with pytest.raises(SSDError, match=said):
+        check_writable(tmp_path / "not" / "yet" / "there.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_file_needs_no_place():
+    check_writable(None, "-", "")
+
+
+def test_a_file_that_is_written_in_parts_is_whole_or_not_there(tmp_path):
+    (tmp_path / "a.json").write_text("old")
+
+    def write() -> None:
+        with open_atomic(tmp_path / "a.json") as file:
+            file.write(b"[1,")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
 # Room for the first frames of the drawn video, and for its journal.

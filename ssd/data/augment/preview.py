@@ -11,6 +11,7 @@ from ssd.data.loading.batches import Source, Transform, load_checked
 from ssd.errors import DatasetError
 from ssd.images.drawing import class_color, draw_boxes
 from ssd.structures import Sample
+from ssd.system.files import write_atomic
 
 _GAP = 4  # white pixels between images
 _CROWD_COLOR = (160, 160, 160)
@@ -25,7 +26,7 @@ def preview(
     assert done, "a uint8 image can always be encoded as PNG"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data.tobytes())
+    write_atomic(path, data.tobytes())
     return path
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssd.errors import ArgumentError
+from ssd.system.files import check_writable
 
 NUMBERED = Path("runs") / "detect"
 
@@ -17,10 +18,12 @@ def output_folder(
 
     Raises:
         ArgumentError: the folder has files (without `force`), or contains the images themselves (always).
+        SSDError: it cannot be written, or has no space left.
     """
     if named is None:
         newest = _newest() if resume else None
         if newest is None:
+            check_writable(NUMBERED / "any")
             return _next_number(NUMBERED)
         named = newest
     if named.exists() and not named.is_dir():
@@ -29,6 +32,7 @@ def output_folder(
     if any(path.parent.resolve() in own for path in inputs):
         raise ArgumentError("holds the images themselves", place=named, remedy="Name another folder.")
     _check_contents(named, force, journal, resume)
+    check_writable(named / "any")
     _make(named)
     return named
 
