@@ -26,7 +26,7 @@ from ssd.system.files import check_writable, refuse_existing
 
 @dataclass(frozen=True, repr=False)
 class DataCheck:
-    """What was found in a data set; `print(check.to_text())` shows all of it."""
+    """The results of a data check; `print(check.to_text())` shows them."""
 
     report: Report
     readiness: Readiness
@@ -48,7 +48,7 @@ class DataCheck:
         return as_dict(self.report, self.readiness)
 
     def to_text(self, show: int = 10) -> str:
-        """A section for every split with at most `show` lines of each list; the verdict is the last line."""
+        """A section for every split with at most `show` lines of each list; the last line is the conclusion."""
         return as_text(self.report, self.readiness, show=show)
 
     def write_report(self, path: str | Path) -> None:

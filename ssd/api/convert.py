@@ -25,7 +25,7 @@ from ssd.weights.resolve import OURS, find_weights, recognise
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was recognised and written."""
+    """The recognised format and the written file."""
 
     source: Path
     path: Path
@@ -33,7 +33,7 @@ class Conversion:
     detections: int  # which are the same before and after
 
     def to_text(self) -> str:
-        """What was recognised, in the lines a user would check."""
+        """The recognised format, in a few lines for the user to check."""
         settings = self.checkpoint.settings
         boxes, preprocessing, names = settings.boxes, settings.preprocessing, settings.class_names
         count = sum(grid * grid * each for grid, each in zip(boxes.grids, boxes_per_cell(boxes), strict=True))

@@ -39,7 +39,7 @@ class ExportResult:
 
     @property
     def failures(self) -> list[str]:
-        """What is beyond the tolerance."""
+        """Descriptions of the differences beyond the tolerance."""
         return self.check.failures
 
     @property

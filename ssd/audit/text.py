@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _WORTH = 0.02  # of held-out objects: what a fit has to reach more than the best table
 
 
-def as_text(report: "Report", verdict: "Readiness", *, show: int) -> str:
+def as_text(report: "Report", readiness: "Readiness", *, show: int) -> str:
     """A section for every split, then one for all of them; the last line is the conclusion."""
     parts = [_opening(report)]
     if report.opened.problems:
@@ -36,17 +36,17 @@ def as_text(report: "Report", verdict: "Readiness", *, show: int) -> str:
         parts.append("\n".join(lines))
     if report.fit is not None:
         parts.append(_fit(report.fit))
-    if verdict.cautions:
-        parts.append("\n".join(["worth a look", *(f"  {printable(caution)}" for caution in verdict.cautions)]))
-    parts.append(f"verdict: {printable(verdict.line)}.")
+    if readiness.cautions:
+        parts.append("\n".join(["worth a look", *(f"  {printable(caution)}" for caution in readiness.cautions)]))
+    parts.append(f"verdict: {printable(readiness.line)}.")
     return "\n\n".join(parts)
 
 
-def as_dict(report: "Report", verdict: "Readiness") -> dict[str, Any]:
+def as_dict(report: "Report", readiness: "Readiness") -> dict[str, Any]:
     """The report in plain JSON types, with complete lists."""
     return {
         "data": report.folder,
-        "verdict": {"stops": verdict.stops, "line": verdict.line, "worth_a_look": list(verdict.cautions)},
+        "verdict": {"stops": readiness.stops, "line": readiness.line, "worth_a_look": list(readiness.cautions)},
         "problems": [_problem_dict(problem) for problem in report.opened.problems],
         "unused": [_problem_dict(problem) for problem in report.opened.unused],
         "splits": {split.name: _split_dict(split) for split in report.splits},

@@ -114,7 +114,7 @@ def search(
 
 
 def merge(plan: Sequence[Window], found: Sequence[ImageDetections], rules: Postprocessing) -> ImageDetections:
-    """What was found in the windows as one image's detections, in fractions of the first window, the whole image.
+    """Merge the detections of the windows, as fractions of the first window, which is the whole image.
 
     Boxes cut by a tile's border go where a neighbour or a larger box has the whole object; the others meet in the
     suppression that follows every search.

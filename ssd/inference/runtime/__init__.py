@@ -1,1 +1,1 @@
-"""What runs a network or an exported graph: PyTorch, OpenVINO, ONNX Runtime."""
+"""Runtimes of networks and exported graphs: PyTorch, OpenVINO, ONNX Runtime."""

@@ -24,7 +24,7 @@ _NOT_OURS = "Export one: ssd export WEIGHTS --format onnx"
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of an exported graph: written by the export, as text within the file.
+    """Facts about an exported graph, which the export writes as text into the file.
 
     `settings.postprocessing` is what happens inside the graph. `precision`: fp32, bf16 (the numbers are stored in 16
     bits) or int8 (computed in 8 bits).

@@ -70,7 +70,7 @@ def open_runtime(
 
 
 def choose_backend(network: nn.Module, *, device: str = "auto", backend: str = "auto") -> str:
-    """What `auto` means for a network loaded from a file: OpenVINO on the CPU where it is installed, else PyTorch.
+    """The `auto` backend of a network from a file: OpenVINO on the CPU where it is installed, else PyTorch.
 
     On two cores with AVX512-BF16 OpenVINO computes SSD300-VGG16 1.5 times as fast in fp32 and twice as fast in bf16.
     Networks of less than five million parameters stay with PyTorch. `$SSD_BACKEND` overrules `auto`.

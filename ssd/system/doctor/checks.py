@@ -162,7 +162,7 @@ def folders() -> Iterator[Finding]:
 
 
 def _opencv_remedy(reason: str) -> str:
-    """What to do about an import that failed for want of a system library, as in slim containers and on servers."""
+    """The remedy for an import that failed without a system library, as in slim containers and on servers."""
     if "libGL" in reason or "libxcb" in reason or "libgthread" in reason or "libSM" in reason:
         headless = installed(_OPENCV[1])
         pinned = f"{_OPENCV[1]}{f'=={headless}' if headless else ''}"

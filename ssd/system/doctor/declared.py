@@ -1,4 +1,4 @@
-"""What the package declares to require, and what of it is there; works where nothing of it is installed."""
+"""The declared requirements of the package, and their installed versions; works without any of them."""
 
 import re
 import tomllib
