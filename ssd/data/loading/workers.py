@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from ssd.data.loading.batches import TrainBatches, WorkerResult
+from ssd.data.loading.limits import IN_MAIN_PROCESS, check_limits, explain_death, explain_silence
 from ssd.data.loading.main_guard import check_main_guard
 from ssd.errors import DataWorkerError
 
@@ -25,7 +26,6 @@ Key = TypeVar("Key")
 _TURN = 5.0  # seconds between two checks for dead workers
 _SUSPENDED = 2  # a turn so many times longer than that included a suspension
 _PREFETCH = 4  # batches ready per worker; as 8-bit images they are small
-_REMEDY = "Set data.workers=0 to load in the main process."
 _TROUBLE = (RuntimeError, OSError, EOFError)  # raised by torch and multiprocessing when a worker is gone
 _LAST_SECONDS = 60  # a worker ends so long after its first SIGTERM
 
@@ -72,6 +72,7 @@ class Workers:
         turn = min(_TURN, timeout) if timeout > 0 else _TURN
         if workers > 0:
             check_main_guard()
+            check_limits(workers)
             settings = {"num_workers": workers, "timeout": turn, "multiprocessing_context": _context()}
             settings |= {"persistent_workers": True, "prefetch_factor": _PREFETCH, "worker_init_fn": _start_worker}
         # Without its own generator the loader would draw from the global one, and a resumed run would differ.
@@ -118,7 +119,8 @@ class Workers:
         try:
             deliveries = iter(self._loader)
         except _TROUBLE as error:
-            raise DataWorkerError(f"data workers could not be started ({error})", remedy=_REMEDY) from error
+            problem = f"data workers could not be started ({error})"
+            raise DataWorkerError(problem, remedy=IN_MAIN_PROCESS) from error
         self._processes += [child for child in multiprocessing.active_children() if child not in others]
         return deliveries
 
@@ -137,14 +139,12 @@ class Workers:
                 if not self._processes:
                     raise
                 if "timed out" not in str(error):
-                    problem = f"a data worker died, perhaps for want of memory or of space in /dev/shm ({error})"
-                    raise DataWorkerError(problem, remedy=_REMEDY) from error
+                    codes = [process.exitcode for process in self._processes]
+                    raise explain_death(str(error), codes, len(codes)) from error
                 turn = time.monotonic() - began
                 waited += turn if turn < _SUSPENDED * self._turn + 1 else 0.0
                 if 0 < self._timeout <= waited:
-                    problem = f"no batch arrived within {self._timeout:g} seconds"
-                    remedy = f"Raise data.timeout if the disk is slow. {_REMEDY}"
-                    raise DataWorkerError(problem, place="data workers", remedy=remedy) from error
+                    raise explain_silence(self._timeout, len(self._processes)) from error
 
 
 def _unchanged(delivery: Any) -> Any:
