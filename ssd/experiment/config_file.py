@@ -4,7 +4,6 @@ Unquoted text is converted to the type of its key: `name: 2024` is a string, `tr
 """
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ssd.errors import ConfigError
 from ssd.experiment.config import Config
-from ssd.experiment.key_types import converted, described, is_text, key_type, known_keys
+from ssd.experiment.key_types import converted, described, is_text, key_type, known_keys, nearest_key
 from ssd.experiment.retired_keys import without_retired
 from ssd.system.yaml import Unquoted, parse_yaml_text, shown
 
@@ -162,10 +161,7 @@ def _explained(error: ValidationError, values: dict[str, Any], place: str) -> Co
     keys = _key_of(first["loc"])
     dotted = ".".join(keys)
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = known_keys(keys[:-1])
-        close = difflib.get_close_matches(keys[-1], known, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}."
-        return ConfigError(f"unknown key {dotted!r}", place=place, remedy=hint)
+        return ConfigError(f"unknown key {dotted!r}", place=place, remedy=nearest_key(keys))
     others = len({tuple(_key_of(found["loc"])) for found in error.errors()}) - 1
     value: Any = values
     for key in keys:

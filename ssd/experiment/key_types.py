@@ -1,6 +1,7 @@
 """The types of the config keys: their descriptions in words, and the conversion of unquoted text."""
 
 import dataclasses
+import difflib
 import types
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -34,6 +35,14 @@ def dotted_keys() -> list[str]:
         inner = known_keys([key])
         keys += [f"{key}.{name}" for name in inner] or [key]
     return keys
+
+
+def nearest_key(keys: list[str]) -> str:
+    """The key of that name in another group, else the one most alike in its own, else all of that group."""
+    known = known_keys(keys[:-1])
+    elsewhere = [key for key in dotted_keys() if key.rpartition(".")[2] == keys[-1]]
+    close = elsewhere or difflib.get_close_matches(keys[-1], known, n=1)
+    return f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known keys: {', '.join(known)}."
 
 
 def is_text(kind: Any) -> bool:

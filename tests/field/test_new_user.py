@@ -12,7 +12,9 @@ from ssd.commands.check_data import main
 from ssd.data.dataset import open_dataset, scan
 from ssd.data.formats.other_tools import name_tool
 from ssd.data.formats.registry import default_split, recognise, splits
-from ssd.errors import AnnotationError, DatasetError
+from ssd.errors import AnnotationError, ArgumentError, ConfigError, DatasetError
+from ssd.experiment.config_file import load
+from ssd.inference.bulk.sources import find_sources
 from tests.data.made import write_text, xml, xml_object
 from tests.field.folders import BOX, ROW, coco, coco_images, image, voc_pair, yolo_pair
 
@@ -297,3 +299,73 @@ def test_the_recipe_reads_kitti(tmp_path, monkeypatch):
     recipe(tmp_path, "kitti", monkeypatch)
     assert json.loads((tmp_path / "annotations" / "instances_all.json").read_text())["categories"][0]["name"] == "Car"
     assert boxes(tmp_path) == {"000000.png": [BOX]}
+
+
+# Encodings
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_files_of_windows_are_read(tmp_path, encoding):
+    image(tmp_path / "images" / "im0.jpg")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "im0.txt").write_bytes(ROW.replace("\n", "\r\n").encode(encoding))
+    (tmp_path / "classes.txt").write_bytes("größe\r\n红细胞\r\n".encode(encoding))
+    assert open_dataset(tmp_path, "all").class_names == ("größe", "红细胞")
+    assert boxes(tmp_path) == {"im0.jpg": [pytest.approx(BOX, abs=1e-4)]}
+
+
+def test_other_encodings_are_answered_with_how_to_save(tmp_path):
+    yolo_pair(tmp_path / "yolo" / "labels", tmp_path / "yolo" / "images", 1)
+    (tmp_path / "yolo" / "classes.txt").write_bytes("红细胞\n".encode("gbk"))
+    with pytest.raises(
+        AnnotationError, match=r"classes\.txt: is not UTF-8 text .*\. Save it as UTF-8 in a text editor\."
+    ):
+        open_dataset(tmp_path / "yolo", "all")
+    image(tmp_path / "voc" / "JPEGImages" / "a.jpg")
+    (tmp_path / "voc" / "Annotations").mkdir()
+    text = xml(xml_object("größe", box=(3, 4, 13, 14)), filename="a.jpg")
+    (tmp_path / "voc" / "Annotations" / "a.xml").write_bytes(text.encode("cp1252"))
+    with pytest.raises(AnnotationError, match=r"is not valid XML .*\. Save it as UTF-8 in a text editor"):
+        open_dataset(tmp_path / "voc", "all")
+
+
+def test_what_is_wrong_in_data_yaml_is_answered_with_what_to_write(tmp_path):
+    yolo_pair(tmp_path / "labels" / "train", tmp_path / "images" / "train", 8)
+    file = write_text(tmp_path / "data.yaml", "train: images/train\nval: images/val\nnames: cat, dog\n")
+    with pytest.raises(DatasetError, match=r"names is 'cat, dog'\. .*: names: \[cat, dog\]\."):
+        open_dataset(tmp_path, "train")
+    write_text(file, "train: images/train\nval: images/val\nnames: [cat, dog]\n")
+    with pytest.raises(DatasetError, match=r"or delete its line: a single split is divided\."):
+        open_dataset(tmp_path, "val")
+    write_text(file, "train: images/train\nnames: [cat, dog]\n")
+    parts = [set(boxes(tmp_path, default_split(tmp_path, "auto", which))) for which in ("train", "val")]
+    assert not parts[0] & parts[1]
+    assert len(parts[0] | parts[1]) == 8
+
+
+# A key without its group, photographs in many folders
+
+
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("epochs=1", "'train.epochs'"),
+        ("train.lr=0.1", "'optim.lr'"),
+        ("model.batch_size=2", "'train.batch_size'"),
+        ("width=0.5", "'model.width'"),
+        ("train.epoch=1", "'epochs'"),
+    ],
+)
+def test_a_key_under_another_group_is_answered_with_its_own(override, meant):
+    with pytest.raises(ConfigError, match=rf"unknown key .*\. Did you mean {re.escape(meant)}\?"):
+        load(overrides=[override])
+
+
+def test_photographs_in_many_folders_are_found_as_advised(tmp_path):
+    for number in range(3):
+        image(tmp_path / "2024" / f"0{number}" / "a.JPG")
+    with pytest.raises(
+        ArgumentError, match=r"Did you mean .*/2024/00\? There are 3 such folders .*: --recursive looks"
+    ):
+        find_sources([str(tmp_path)])
+    assert len(find_sources([str(tmp_path)], recursive=True)) == 3

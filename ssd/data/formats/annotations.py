@@ -92,4 +92,7 @@ def rotated_box(x: float, y: float, width: float, height: float, angle: float) -
 def unreadable(path: str, error: SSDError) -> Problem:
     """The problem of a file that could not be read; an image's error keeps the image's path."""
     about_another = error.place is not None and not error.place.endswith(path)
-    return Problem(path, "unreadable", f"{error.place}: {error.problem}" if about_another else error.problem, "file")
+    message = f"{error.place}: {error.problem}" if about_another else error.problem
+    if error.remedy:
+        message = f"{message.rstrip('.')}. {error.remedy.rstrip('.')}"
+    return Problem(path, "unreadable", message, "file")

@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -76,15 +77,17 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """The text of a small UTF-8 file; a byte-order mark is skipped.
+    """The text of a small file in UTF-8, or in UTF-16 with a byte-order mark, as Windows PowerShell writes it.
 
     Raises:
-        AnnotationError: as `read_bytes`, or it is not UTF-8.
+        AnnotationError: as `read_bytes`, or it is neither.
     """
+    content = read_bytes(path)
     try:
-        return read_bytes(path).decode("utf-8-sig")
+        return content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise AnnotationError(f"is not UTF-8 text ({error.reason} at byte {error.start})", place=path) from None
+        problem = f"is not UTF-8 text ({error.reason} at byte {error.start})"
+        raise AnnotationError(problem, place=path, remedy="Save it as UTF-8 in a text editor.") from None
 
 
 def read_lines(path: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Reads one VOC annotation: objects, or their problems."""
 
 import math
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
@@ -28,7 +29,7 @@ def parse(path: Path) -> Element:
     except DefusedXmlException:
         raise AnnotationError("declares a document type or entities, refused for safety", place=path) from None
     except ParseError as error:
-        raise AnnotationError(f"is not valid XML ({error})", place=path) from None
+        raise AnnotationError(f"is not valid XML ({error})", place=path, remedy=_encoding_remedy(content)) from None
     except (ValueError, LookupError) as error:
         raise AnnotationError(f"has an encoding that cannot be read ({error})", place=path) from None
     if root.tag.lower() != "annotation":
@@ -36,6 +37,17 @@ def parse(path: Path) -> Element:
         remedy = "Export as Pascal VOC, or move it out of the data folder."
         raise AnnotationError(problem, place=path, remedy=remedy)
     return root
+
+
+def _encoding_remedy(content: bytes) -> str:
+    """What helps where the text has bytes that are not those of the encoding it declares, or of UTF-8."""
+    if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        return ""
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return "Save it as UTF-8 in a text editor, without another encoding in its first line."
+    return ""
 
 
 def read_size_tag(root: Element) -> tuple[int, int]:

@@ -77,7 +77,10 @@ class YoloFolder:
         tail = folders.find_tail([self.root], written)
         if tail is None:
             looked = ", ".join(dict.fromkeys(map(str, tried)))
-            remedy = f"Looked for {looked}, and for the end of that path in {self.root}."
+            remedy = (
+                f"Looked for {looked}, and for the end of that path in {self.root}. "
+                "Correct it, or delete its line: a single split is divided."
+            )
             raise DatasetError(f"names {value!r}, which is not there", place=self.yaml or self.root, remedy=remedy)
         return tail, True
 
@@ -118,7 +121,7 @@ class YoloFolder:
             if set(numbered) == set(range(len(given))):
                 given = [numbered[number] for number in range(len(given))]
         if not isinstance(given, list) or not given:
-            remedy = "List the class names, from class 0 on."
+            remedy = "List the class names, from class 0 on: names: [cat, dog]."
             raise DatasetError(f"names is {shown(given)}", place=self.yaml, remedy=remedy)
         if not all(isinstance(name, str) for name in given):
             remedy = "A name is a word, not a list."

@@ -103,8 +103,13 @@ def _files(name: str, suffixes: set[str], wanted: str, recursive: bool) -> list[
             raise ArgumentError(f"no {wanted} found; {problem}", place=name, remedy=f"{kinds.CONVERT}.")
         _log.warning("%s: %s. %s.", name, printable(problem), kinds.CONVERT)
     if not matches:
-        below = next(iter(_with_suffix(path.rglob("*"), suffixes)), None) if path.is_dir() else None
-        remedy = f"Did you mean {below.parent}?" if below else f"Known suffixes: {', '.join(sorted(suffixes))}."
+        below = {found.parent for found in _with_suffix(path.rglob("*"), suffixes)} if path.is_dir() else set()
+        remedy = f"Known suffixes: {', '.join(sorted(suffixes))}."
+        if below:
+            many = (
+                f" There are {len(below)} such folders below it: --recursive looks into all." if len(below) > 1 else ""
+            )
+            remedy = f"Did you mean {min(below)}?{many}"
         raise ArgumentError(f"no {wanted} found", place=name, remedy=remedy)
     return [_of_file(match, match.relative_to(top).as_posix()) for match in matches]
 
