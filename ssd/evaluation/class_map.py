@@ -14,6 +14,8 @@ from ssd.errors import EvaluationError
 from ssd.structures import Sample, Targets
 
 _log = logging.getLogger(__name__)
+_LISTED = 10  # names in a message; the rest are counted
+_COMPARED = 1000  # names that are compared with a missing one
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,10 @@ def match_classes(detector_names: Sequence[str], data_names: Sequence[str]) -> C
     Raises:
         EvaluationError: no class is in both.
     """
-    missing = tuple(name for name in data_names if name not in detector_names)
-    unused = tuple(name for name in detector_names if name not in data_names)
+    known = {name: label for label, name in enumerate(detector_names)}
+    wanted = {name: label for label, name in enumerate(data_names)}
+    missing = tuple(name for name in data_names if name not in known)
+    unused = tuple(name for name in detector_names if name not in wanted)
     if len(missing) == len(data_names):
         problem = f"the detector knows {_listed(detector_names)}; the data has {_listed(data_names)}"
         remedy = f"Name the classes alike in both.{_advice(missing, unused)}"
@@ -43,8 +47,8 @@ def match_classes(detector_names: Sequence[str], data_names: Sequence[str]) -> C
         _log.warning("the detector does not know %s: their AP is 0.%s", _listed(missing), advice)
     if unused:
         _log.info("the data does not have %s: their detections are dropped", _listed(unused))
-    to_data = [data_names.index(name) if name in data_names else -1 for name in detector_names]
-    to_detector = [detector_names.index(name) if name in detector_names else -1 for name in data_names]
+    to_data = [wanted.get(name, -1) for name in detector_names]
+    to_detector = [known.get(name, -1) for name in data_names]
     return ClassMap(np.array(to_data), np.array(to_detector), missing, unused)
 
 
@@ -63,15 +67,15 @@ def make_targets(samples: Sequence[Sample], classes: ClassMap) -> Targets:
 
 def _advice(missing: Sequence[str], unused: Sequence[str]) -> str:
     """Which class of the detector may be meant by one that it lacks, as a sentence; empty if none is near."""
-    by_form = {name.casefold(): name for name in reversed(unused)}
+    by_form = {name.casefold(): name for name in reversed(unused[:_COMPARED])}
     pairs = []
-    for name in missing:
+    for name in missing[:_LISTED]:
         near = difflib.get_close_matches(name.casefold(), by_form, n=1, cutoff=0.75)
         if near:
             pairs.append(f"{by_form[near[0]]!r} for {name!r}")
     return f" Names are compared letter by letter; did you mean {_listed(pairs)}?" if pairs else ""
 
 
-def _listed(names: Sequence[str], limit: int = 10) -> str:
+def _listed(names: Sequence[str], limit: int = _LISTED) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

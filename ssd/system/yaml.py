@@ -10,7 +10,7 @@ import yaml
 
 from ssd.errors import SSDError
 
-_MAX_CHARACTERS = 500_000  # PyYAML reads about 100,000 a second
+_MAX_CHARACTERS = 200_000  # PyYAML reads about 100,000 a second
 _MAX_DEPTH = 30
 
 

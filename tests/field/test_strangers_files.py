@@ -1,5 +1,6 @@
 """Files that strangers hand over: refused in one line before time or memory is spent on them (section C)."""
 
+import json
 import os
 import resource
 import socket
@@ -10,10 +11,13 @@ import zipfile
 import pytest
 import torch
 
-from ssd.errors import CheckpointError, ImageDecodeError, SSDError
+from ssd.data.dataset import scan
+from ssd.errors import AnnotationError, CheckpointError, ImageDecodeError, SSDError
+from ssd.evaluation.class_map import match_classes
 from ssd.images.decode import load_image, read_size
 from ssd.weights.files.tensors import read_checkpoint, read_tensors
 from ssd.weights.native import is_ours
+from tests.data.made import coco_content, coco_folder, write_image, write_text
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +97,86 @@ def test_a_deeply_nested_safetensors_header_is_no_weights_file(tmp_path, depth):
     assert not is_ours(path)
     with pytest.raises(SSDError):
         read_checkpoint(path)
+
+
+def scan_coco(folder, text):
+    """How many images and objects a COCO file gives, and the kinds of its problems."""
+    coco_folder(folder, coco_content())
+    (folder / "annotations" / "instances_train.json").write_text(text)
+    dataset, problems = scan(folder, "train", format="coco")
+    return len(dataset.records), sum(len(record.boxes) for record in dataset.records), {p.kind for p in problems}
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "objects", "kind"),
+    [
+        ("annotations", "id", 2, None),
+        ("annotations", "image_id", 1, "no_image"),
+        ("annotations", "category_id", 1, "unknown_class"),
+        ("annotations", "area", 2, None),
+        ("annotations", "bbox", 1, "no_box"),
+        ("categories", "id", 1, "unknown_class"),
+        ("images", "id", 1, "no_image"),
+        ("images", "width", 2, None),
+    ],
+)
+def test_numbers_of_400_digits_in_coco_are_a_problem_with_a_name(tmp_path, part, key, objects, kind):
+    content = coco_content()
+    content[part][0][key] = "HERE"
+    images, found, kinds = scan_coco(tmp_path, json.dumps(content).replace('"HERE"', "1" + 399 * "0"))
+    assert images == 2
+    assert found == objects
+    assert kind is None or kind in kinds
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", "null", "1", "[[]]"])
+def test_a_supercategory_of_another_type_is_none(tmp_path, value):
+    content = coco_content()
+    content["categories"][0]["supercategory"] = "HERE"
+    assert scan_coco(tmp_path, json.dumps(content).replace('"HERE"', value)) == (2, 2, set())
+
+
+@pytest.mark.parametrize("depth", [10_000, 100_000])
+@pytest.mark.parametrize("key", ["segmentation", "bbox", "attributes"])
+def test_deeply_nested_coco_is_no_valid_json(tmp_path, depth, key):
+    content = coco_content()
+    content["annotations"][0][key] = "HERE"
+    with pytest.raises(AnnotationError, match="is not valid JSON"):
+        scan_coco(tmp_path, json.dumps(content).replace('"HERE"', "[" * depth + "]" * depth))
+
+
+def test_a_hundred_thousand_categories_are_read_in_time(tmp_path):
+    content = coco_content()
+    content["categories"] += [{"id": 100 + number, "name": f"class {number}"} for number in range(100_000)]
+    assert scan_coco(tmp_path, json.dumps(content)) == (2, 2, set())
+
+
+@pytest.mark.parametrize("known", [2, 20_000])
+def test_a_hundred_thousand_classes_are_paired_in_time(known):
+    data = tuple(f"class {number}" for number in range(100_000))
+    classes = match_classes(("class 7", *(f"other {number}" for number in range(known))), data)
+    assert classes.to_data.tolist() == [7, *[-1] * known]
+    assert len(classes.missing) == 99_999
+
+
+@pytest.mark.parametrize("key", ["nc: {}", "kpt_shape: [{}, 3]", "path: {}"])
+def test_numbers_of_400_digits_in_a_data_yaml_do_no_harm(tmp_path, key):
+    lines = ["names: [cat, dog]", "train: images/train", key.format("1" + 399 * "0"), ""]
+    write_text(tmp_path / "data.yaml", "\n".join(lines))
+    write_image(tmp_path / "images" / "train" / "a.jpg")
+    write_text(tmp_path / "labels" / "train" / "a.txt", "0 0.5 0.5 0.25 0.5\n")
+    dataset, _ = scan(tmp_path, "train")
+    assert dataset.records[0].boxes.tolist() == [[15.0, 5.0, 25.0, 15.0]]
+
+
+def test_a_list_of_thousands_of_names_is_parsed_once(tmp_path):
+    names = [f"c{number}" for number in range(5_000)]
+    write_text(tmp_path / "data.yaml", f"names: [{', '.join(names)}]\ntrain: images/train\n")
+    write_image(tmp_path / "images" / "train" / "a.jpg")
+    write_text(tmp_path / "labels" / "train" / "a.txt", "4999 0.5 0.5 0.25 0.5\n")
+    dataset, _ = scan(tmp_path, "train")
+    assert dataset.class_names == tuple(names)
+    assert dataset.records[0].labels.tolist() == [4999]
 
 
 @pytest.mark.parametrize("read", [load_image, read_size])

@@ -1,15 +1,18 @@
 """Gives changed inputs to the readers, as a program of its own: without the checks that tests put into signatures.
 
 `python -m tests.reliability.fuzz TARGET ... --examples N` prints a line of JSON for each target: how often it was
-accepted, and how often refused with which error. The first input that is answered otherwise ends it with a traceback,
-a crash with the signal's own exit code.
+accepted, and how often refused with which error. The first input that is answered otherwise, or takes more than 2 s of
+CPU time or 1 GB of memory, ends it with a traceback, a crash with the signal's own exit code.
 """
 
 import argparse
+import contextlib
 import faulthandler
 import json
 import logging
 import random
+import resource
+import signal
 import sys
 import tempfile
 import time
@@ -29,7 +32,8 @@ from ssd.images.decode import as_image
 from tests.reliability.mutation import KINDS, edits, mutate
 from tests.reliability.targets import TARGETS, fresh
 
-SECONDS = 5.0  # of the processor; a busy machine is no fault of an input. Who waits forever meets the caller's limit
+SECONDS = 2.0  # of CPU time for one input; what waits for ever meets the caller's limit
+MEMORY = 10**9  # bytes of address space for all inputs together, beyond what the program has before the first
 QUIET: dict[str, Any] = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 
 IMAGES = arrays.arrays(
@@ -47,6 +51,7 @@ OBJECTS = st.one_of(
 def answer(call: Any, data: Any, seen: "Counter[str]") -> None:
     """Give one input, and count how it was answered; anything but a result or an error of ours passes through."""
     start = time.process_time()
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         call(data)
     except SSDError as error:
@@ -55,12 +60,29 @@ def answer(call: Any, data: Any, seen: "Counter[str]") -> None:
             raise
     else:
         seen["accepted"] += 1
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
     assert time.process_time() - start < SECONDS
+
+
+def limit() -> None:
+    """Let an input that takes too long fail where it is, and memory beyond the limit be a MemoryError."""
+
+    def stop(*_: object) -> None:
+        raise AssertionError(f"more than {SECONDS} s of CPU time for one input")
+
+    signal.signal(signal.SIGPROF, stop)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, hard))
 
 
 def fuzz_files(target: str, folder: Path, wanted: int) -> "Counter[str]":
     """Give changed seeds to a target: up to a thousand from hypothesis, which shrinks what fails, the rest drawn."""
     seeds, call = fresh(target, folder)
+    with contextlib.suppress(SSDError):
+        call(seeds[0])  # imports what it needs; that is no input's time
+    limit()
     examples = min(wanted, 1000)
     seen: Counter[str] = Counter()
 
@@ -93,6 +115,8 @@ def fuzz_arrays(examples: int) -> "Counter[str]":
         assert image.dtype == np.uint8
         assert image.ndim == 3
         assert image.shape[2] == 3
+
+    limit()
 
     @settings(max_examples=examples, derandomize=examples < 1000, **QUIET)
     @given(st.one_of(IMAGES, ZEROS, OBJECTS))

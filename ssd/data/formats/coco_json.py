@@ -12,6 +12,7 @@ from ssd.data.formats.annotations import Level, Problem, RawObject, rotated_box
 from ssd.errors import AnnotationError
 
 log = logging.getLogger(__name__)
+_LONGEST_SIDE = 10**9  # pixels; what is more would not fit a float
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _read_images(entries: list[Any], content: Content) -> None:
             width, height = _as_whole(entry.get("width")), _as_whole(entry.get("height"))
             if not (_is_whole(width) and _is_whole(height) and min(width, height) > 0):
                 width = height = 0
-            content.images[key] = ImageEntry(name, width, height)
+            content.images[key] = ImageEntry(name, min(width, _LONGEST_SIDE), min(height, _LONGEST_SIDE))
 
 
 def _read_categories(entries: list[Any], content: Content) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -165,16 +166,22 @@ def image_lists(folder: Path) -> dict[str, Path]:
     return {name: path for name in _SPLITS if _is_image_list(path := folder / f"{name}.txt")}
 
 
+@lru_cache(maxsize=8)
+def _parse(text: str, path: Path) -> Any:
+    """The value of a YAML file, which several steps of opening a folder ask for; it is not to be changed."""
+    return parse_yaml_text(text, path, AnnotationError)
+
+
 def _counts(path: Path, *, broken: bool) -> bool:
     try:
-        content = parse_yaml_text(folders.read_text(path), path, AnnotationError)
+        content = _parse(folders.read_text(path), path)
     except AnnotationError:
         return broken
     return bool(_KEYS & {key for key in content if isinstance(key, str)}) if isinstance(content, dict) else broken
 
 
 def _load(path: Path) -> dict[str, Any]:
-    content = parse_yaml_text(folders.read_text(path), path, AnnotationError)
+    content = _parse(folders.read_text(path), path)
     if not isinstance(content, dict):
         raise AnnotationError(f"holds {type(content).__name__}, not `names:`, `train:` and `val:`", place=path)
     return content
