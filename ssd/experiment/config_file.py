@@ -174,6 +174,8 @@ def _remedy(error: Any, dotted: str) -> str:
     kind = key_type(dotted.split("."))
     if dataclasses.is_dataclass(kind):
         return f"It is a group: write {dotted}.key=value."
+    if error["type"] == "string_unicode":
+        return "It is not valid Unicode: use another name."
     return f"It {error['ctx']['error']}." if error["type"] == "value_error" else f"Use {described(kind)}."
 
 

@@ -20,7 +20,8 @@ def check_text(values: Mapping[str, Any]) -> None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise ConfigError(f"{text!a} is not valid Unicode", place=key, remedy="Rename it.") from None
+            remedy = "Rename it; for a folder, a link with another name will do (ln -s FOLDER LINK)."
+            raise ConfigError(f"{text!a} is not valid Unicode", place=key, remedy=remedy) from None
 
 
 def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
