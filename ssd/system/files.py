@@ -129,7 +129,7 @@ def read_regular(path: str | Path, most: int) -> bytes:
             raise ValueError("it is not a regular file")
         if status.st_size > most:
             raise ValueError(f"it has {status.st_size:,} bytes, more than {most:,}")
-        return file.read(most)
+        return file.read(status.st_size)  # a larger number would take that much memory first
 
 
 @contextmanager
