@@ -9,12 +9,14 @@ import pytest
 from PIL import Image
 
 from ssd.commands.check_data import main
+from ssd.commands.detect import main as detect
 from ssd.data.dataset import open_dataset, scan
 from ssd.data.formats.other_tools import name_tool
 from ssd.data.formats.registry import default_split, recognise, splits
 from ssd.errors import AnnotationError, ArgumentError, ConfigError, DatasetError
 from ssd.experiment.config_file import load
 from ssd.inference.bulk.sources import find_sources
+from tests.commands.small_detector import save_small_weights
 from tests.data.made import write_text, xml, xml_object
 from tests.field.folders import BOX, ROW, coco, coco_images, image, voc_pair, yolo_pair
 
@@ -369,3 +371,13 @@ def test_photographs_in_many_folders_are_found_as_advised(tmp_path):
     ):
         find_sources([str(tmp_path)])
     assert len(find_sources([str(tmp_path)], recursive=True)) == 3
+
+
+def test_a_search_that_finds_nothing_names_the_threshold(tmp_path, capsys):
+    weights = save_small_weights(tmp_path / "small.safetensors")
+    photo = image(tmp_path / "a.jpg")
+    words = [str(photo), "--weights", str(weights), "--backend", "torch", "--quiet"]
+    assert detect([*words, "--output", str(tmp_path / "none"), "--score-threshold", "1"]) == 0
+    assert "a lower one shows more: --score-threshold 0.1" in capsys.readouterr().err
+    assert detect([*words, "--output", str(tmp_path / "some"), "--score-threshold", "0.01"]) == 0
+    assert "a lower one" not in capsys.readouterr().err
