@@ -11,6 +11,7 @@ import ssd
 from ssd.errors import ArgumentError, CheckpointError, MissingExtraError
 from ssd.exporters.export import export
 from ssd.exporters.parity import TOLERANCES, Parity, compare
+from ssd.images.decode import load_image
 from ssd.inference.detector import Detector
 from ssd.inference.pipelines import GraphPipeline, NetworkPipeline
 from ssd.model import factory
@@ -232,7 +233,7 @@ def test_ssd300_on_photographs(format, tiny_coco, tmp_path):
     network = made.loud(settings)
     path = tmp_path / f"ssd300{made.SUFFIXES[format]}"
     export(network, settings, path, format)
-    images = [ssd.images.decode.decode.load_image(p) for p in sorted((tiny_coco / "val2017").glob("*.jpg"))[:6]]
+    images = [load_image(p) for p in sorted((tiny_coco / "val2017").glob("*.jpg"))[:6]]
     before = Detector(NetworkPipeline(network, settings, device="cpu", precision="fp32")).detect_batch(images)
     total = Parity()
     for one, other in zip(before, load(path).detect_batch(images), strict=True):

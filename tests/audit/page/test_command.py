@@ -73,7 +73,7 @@ def test_copies_and_what_is_hard_to_reach_are_on_the_page(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_blood_cells_in_a_browser(bccd: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    assert main([str(bccd), "--quiet", "--report", str(page)]) == 1
+    assert main([str(bccd), "--quiet", "--report", str(page)]) == 0  # its one bad box is left out, and stops nothing
     opened = open_page(page, tmp_path / "profile")
     assert opened.console == []
     assert Tree(opened.html).ids() == ["problems", "classes", "sizes", "reach", "augmented"]
