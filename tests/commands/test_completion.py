@@ -73,4 +73,4 @@ def test_an_unknown_shell_is_a_usage_error(capsys):
 
 def test_one_tree_parses_what_each_command_parses():
     args = all_parsers().parse_args(["check-data", "cells", "--fix", "drop"])
-    assert (args.data, args.fix) == ("cells", "drop")
+    assert (args.words, args.fix) == (["cells"], "drop")

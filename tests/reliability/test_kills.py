@@ -313,4 +313,4 @@ def test_a_folder_that_cannot_be_made_is_named(nursery: Nursery, tmp_path: Path)
     (tmp_path / "file").touch()
     (ended,) = nursery.run("train", *words(tmp_path / "file"))
     assert ended.code == 2
-    assert "file/tiny: the run's folder cannot be made" in ended.err.splitlines()[-1]
+    assert "file/tiny: cannot be written (Not a directory)" in ended.err.splitlines()[-1]

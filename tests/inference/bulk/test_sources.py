@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ssd.errors import ArgumentError
+from ssd.errors import ArgumentError, SSDError
 from ssd.inference.bulk import output_folder, sources
 
 
@@ -134,7 +134,7 @@ def test_a_folder_that_can_be_gone_on_in_says_so(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArgumentError, match="cannot be made"):
+    with pytest.raises(SSDError, match=r"file/deeper.*cannot be written \(Not a directory\)"):
         output_folder.output_folder(tmp_path / "file" / "deeper", [])
 
 
