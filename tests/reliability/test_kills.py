@@ -267,7 +267,7 @@ def test_a_second_signal_ends_a_run_at_once(nursery: Nursery, tmp_path: Path, nu
     assert (ended.code, ended.hung) == (-number, False)
 
 
-@pytest.mark.parametrize("megabytes", [0.02, pytest.param(0.0006, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("megabytes", [0.02, pytest.param(0.0015, marks=pytest.mark.slow)])
 def test_on_a_full_disk_a_run_stops_with_one_line_and_what_was_saved_is_whole(
     nursery: Nursery, finished: Path, tmp_path: Path, megabytes: float
 ) -> None:
