@@ -92,7 +92,9 @@ def test_a_machine_that_is_lost_is_waited_for_by_starting_all_again(tmp_path: Pa
     first.send_signal(signal.SIGTERM)
     first.communicate(timeout=170)
     assert "resuming after step 3" in train(tmp_path)[0]
-    assert [row["step"] for row in read_rows(tmp_path / "machine1" / "runs" / "tiny" / "train.jsonl")] == [*range(1, 10)]
+    assert [row["step"] for row in read_rows(tmp_path / "machine1" / "runs" / "tiny" / "train.jsonl")] == [
+        *range(1, 10)
+    ]
 
 
 def test_a_run_does_not_start_afresh_beside_its_states(tmp_path: Path) -> None:
