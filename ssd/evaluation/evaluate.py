@@ -3,9 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,6 +18,7 @@ from ssd.evaluation.metrics.sanity_check import sanity_check
 from ssd.settings import Postprocessing
 from ssd.structures import BatchDetections, ImageDetections, Predictions, Record, Sample, Targets
 from ssd.system import distributed
+from ssd.system.threads import map_ahead
 
 Loss = Callable[[Predictions, Targets], dict[str, float]]
 
@@ -184,17 +183,7 @@ def _batches(
     if workers == 0:
         yield from map(prepare, groups)
         return
-    waiting: deque[Future[tuple[list[Sample], Any]]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="ssd-evaluation") as pool:
-        try:
-            for group in groups:
-                waiting.append(pool.submit(prepare, group))
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    yield from map_ahead(prepare, groups, threads=workers)
 
 
 def _keep(share: _Share, samples: Sequence[Sample], images: Sequence[ImageDetections], classes: ClassMap) -> None:
