@@ -120,7 +120,7 @@ def evaluate(
         sanity_check(each)
     indices = range(distributed.rank(), len(dataset.records), distributed.world_size())
     bar = tqdm(total=len(indices), desc="evaluating", unit="img", leave=False, disable=not progress)
-    threads = _threads(detector) if workers is None else workers
+    threads = _threads(getattr(detector, "device", "cpu")) if workers is None else workers
     batches = contextlib.closing(_batches(detector, dataset, indices, batch_size, threads))
     with torch.inference_mode(), bar, batches as prepared:
         share = _work_through(detector, prepared, classes, bar.update, rules, loss, stop)
@@ -144,10 +144,9 @@ def evaluate(
     )
 
 
-def _threads(detector: EvaluatedDetector) -> int:
-    """The default number of decoding threads."""
-    on_cpu = getattr(detector, "device", "cpu") == "cpu"
-    return 2 if on_cpu else max(2, min(16, usable_cores() - 1))
+def _threads(device: str) -> int:
+    """The default number of decoding threads for a detector on `device`."""
+    return 2 if device == "cpu" else max(2, min(16, usable_cores() - 1))
 
 
 def _work_through(

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -321,4 +320,4 @@ def test_a_gpu_is_fed_by_nearly_all_cores(
     monkeypatch: pytest.MonkeyPatch, device: str, cores: int, threads: int
 ) -> None:
     monkeypatch.setattr(evaluation_module, "usable_cores", lambda: cores)
-    assert evaluation_module._threads(SimpleNamespace(device=device)) == threads  # type: ignore[arg-type]
+    assert evaluation_module._threads(device) == threads
