@@ -1,6 +1,7 @@
 """The parts of a run, built from the config before the first step; nothing after this reads the config."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import logging
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 
 from ssd.data.dataset import Dataset
+from ssd.data.formats.grouping import COPIES
 from ssd.data.loading.loader import TrainLoader
 from ssd.errors import CheckpointError, DatasetError
 from ssd.evaluation.metrics.accumulator import Metric
@@ -97,6 +99,7 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
         resumed, saved = _resumed(cleanup, config, resume)
         if distributed.rank() == 0:
             check_folder(resumed, config.output, config.name)
+        config = _divided_as_started(config, saved)
         train_set, val_set, new_metric = _data(config)
         start = starting.start(config, train_set.class_names)
         loader = experiment_data.train_loader(config, train_set, start.settings, pin_memory=device.type == "cuda")
@@ -156,6 +159,13 @@ def _first_has_the_states(folder: Path) -> None:
             problem = f"rank {number} ({host}) has states of this run, but rank 0 has none"
             remedy = "Keep the first machine first (torchrun --node-rank), or use a folder that all of them share."
             raise CheckpointError(problem, place=folder, remedy=remedy)
+
+
+def _divided_as_started(config: Config, saved: dict[str, Any] | None) -> Config:
+    """The config with the division of a resumed run that an earlier version started: by the names alone."""
+    if saved is None or "group" in saved["config"]["data"]:
+        return config
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, group=COPIES))
 
 
 def _owned(
