@@ -134,25 +134,25 @@ def why(
     tracer = EvidenceDetector(weights, data.records, data.class_names)
     details = Details(data.records, data.class_names)
     evaluate(tracer, data, details, rules=rules, batch_size=batch_size, workers=workers, progress=progress)
-    situation = Situation(weights.settings, details, tracer.evidence, **_named(name, data), **_of_run(config))
+    situation = Situation(weights.settings, details, tracer.evidence, *_named(name, data), *_of_run(config))
     result = _result(situation, name, data, score_threshold, report)
     if report is not None:
         result.write_report(report)
     return result
 
 
-def _named(weights: str, data: Dataset) -> dict[str, str]:
-    """What remedies call the weights and the data, where these are files that a command can be given."""
-    named = {"weights": weights} if Path(weights).exists() or weights == "coco" else {}
-    return named | ({"data": data.name} if Path(data.name).is_dir() else {})
+def _named(weights: str, data: Dataset) -> tuple[str, str]:
+    """What remedies call the weights and the data: by their names, where these are files that a command can be given."""
+    named = Path(weights).exists() or weights == "coco"
+    return weights if named else "RUN", data.name if Path(data.name).is_dir() else "FOLDER"
 
 
-def _of_run(config: Config | None) -> dict[str, Any]:
-    """What remedies need of the run's config."""
+def _of_run(config: Config | None) -> tuple[int | None, bool]:
+    """What remedies need of the run's config: its epochs, and whether stages of the backbone were not trained."""
     if config is None:
-        return {}
+        return None, False
     pretrained = config.model.weights is not None or config.model.backbone_weights != "none"
-    return {"epochs": config.train.epochs, "frozen": pretrained and config.model.freeze_stages != 0}
+    return config.train.epochs, pretrained and config.model.freeze_stages != 0
 
 
 def _result(situation: Situation, name: str, data: Dataset, threshold: float, report: str | Path | None) -> WhyResult:

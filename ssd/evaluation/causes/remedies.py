@@ -30,8 +30,8 @@ class Situation:
     settings: Settings
     details: Details
     evidence: Sequence[Evidence]
-    weights: str = "RUN"
-    data: str = "FOLDER"
+    weights: str
+    data: str
     epochs: int | None = None  # of the run, where its config is known
     frozen: bool = False  # whether stages of the backbone were not trained
 
