@@ -142,7 +142,7 @@ def why(
 
 
 def _named(weights: str, data: Dataset) -> tuple[str, str]:
-    """What remedies call the weights and the data: by their names, where these are files that a command can be given."""
+    """What remedies call the weights and the data: their names, where a command can be given these."""
     named = Path(weights).exists() or weights == "coco"
     return weights if named else "RUN", data.name if Path(data.name).is_dir() else "FOLDER"
 
