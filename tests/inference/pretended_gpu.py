@@ -8,6 +8,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -91,8 +92,8 @@ def _move(module: nn.Module, device: Any = None, dtype: Any = None, memory_forma
 
 
 @contextmanager
-def pretended_gpu() -> Iterator[Waits]:
-    """Pretend that there is a CUDA device; yields what waits for it."""
+def pretended_gpu(shapes: ShapeEnv | None = None) -> Iterator[Waits]:
+    """Pretend that there is a CUDA device; yields what waits for it. `shapes` allows shapes that depend on numbers."""
     copied = mock.patch("copy.deepcopy", lambda network: network)
-    with copied, mock.patch.object(nn.Module, "to", _move), FakeTensorMode(), Waits() as waits:
+    with copied, mock.patch.object(nn.Module, "to", _move), FakeTensorMode(shape_env=shapes), Waits() as waits:
         yield waits
