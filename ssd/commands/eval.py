@@ -80,7 +80,9 @@ def main(argv: list[str] | None = None) -> int:
     check_numbers(args, batch_size=1, workers=0, draw=0)
     show_log()
     from ssd.system import distributed  # brings torch, so only now
+    from ssd.system.malloc import keep_freed_memory
 
+    keep_freed_memory()
     with distributed.process_group(distributed.local_device(args.device)):
         return _run(args, first=distributed.rank() == 0)
 
