@@ -4,6 +4,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ class _Batch:
     inputs: Any  # of the network; None where only parts of the images go to it
 
 
-_Search = Callable[[_Batch], Iterable[ImageDetections]]
+_Read = Callable[["Detector", Sequence[object]], _Batch]
+_Search = Callable[["Detector", _Batch], Iterable[ImageDetections]]
+_Found = tuple[_Batch, Iterable[ImageDetections]]
 
 
 class Detector:
@@ -219,7 +222,8 @@ class Detector:
     ) -> Iterator[Detections]:
         """Like `detect_batch`, for more images than fit into memory: they are read one batch at a time.
 
-        On a GPU the next batch is read meanwhile, in threads, if `batch_size` is more than 1.
+        On a GPU the next batch is read meanwhile, in threads, if `batch_size` is more than 1. OpenVINO then computes
+        several images at once, one for every few cores, and threads read and post-process them.
         """
         self._check_process()
         at_least(1, batch_size=batch_size)
@@ -231,39 +235,63 @@ class Detector:
         )
         if tiles is not None:
             tiling.windows(1, 1, tiles, tile_overlap, self.input_size)  # checks the arguments before the first image
-        read = functools.partial(self._read, bgr=bgr, tiled=tiles is not None)
-        search: _Search = functools.partial(self._search, rules)
+        read = functools.partial(Detector._read, bgr=bgr, tiled=tiles is not None)
+        search: _Search = functools.partial(Detector._search, rules=rules)
         if tiles is not None:
-            search = functools.partial(self._search_tiles, rules, tiles, tile_overlap, batch_size)
+            search = functools.partial(
+                Detector._search_tiles, rules=rules, tiles=tiles, overlap=tile_overlap, batch_size=batch_size
+            )
         draw_from = READABLE_SCORE if score_threshold is None else 0.0
-        batches = groups(each_image(images), batch_size)
-        # A CPU has no cores left while the network computes.
-        ahead = self.device != "cpu" and batch_size > 1
-        return self._stream(map_ahead(read, batches) if ahead else map(read, batches), search, draw_from)
+        return self._stream(self._searched(each_image(images), batch_size, read, search), draw_from)
+
+    def for_throughput(self) -> "tuple[Detector, int]":
+        """This detector made for many images, and how many calls of several threads it computes at once; 1: itself."""
+        pipeline, at_once = self.pipeline.for_throughput()
+        return (self, 1) if at_once == 1 else (Detector(pipeline), at_once)
+
+    def _searched(self, images: Iterator[object], batch_size: int, read: _Read, search: _Search) -> Iterator[_Found]:
+        """Yield the images with what is found in them, `batch_size` or fewer at a time."""
+        first = list(islice(images, min(batch_size, 2)))
+        detector, at_once = self.for_throughput() if len(first) > 1 else (self, 1)
+        images = chain(first, images)
+        if at_once > 1:
+
+            def both(sources: Sequence[object]) -> _Found:
+                batch = read(detector, sources)
+                return batch, list(search(detector, batch))
+
+            # One more than are computed, which is read or post-processed; `map_ahead` holds another.
+            threads = min(at_once + 1, batch_size - 1)
+            yield from map_ahead(both, groups(images, 1), threads=threads)
+            return
+        # A CPU has no cores left while the network computes, so that nothing is read ahead.
+        ahead = map_ahead if self.device != "cpu" and batch_size > 1 else map
+        for batch in ahead(functools.partial(read, self), groups(images, batch_size)):
+            yield batch, search(self, batch)
 
     def _read(self, sources: Sequence[object], *, bgr: bool, tiled: bool) -> _Batch:
         each = map if self.device == "cpu" or len(sources) == 1 else image_threads().map
         arrays = list(each(functools.partial(as_image, bgr=bgr), sources))
         return _Batch(sources, arrays, None if tiled else self.preprocess(arrays))
 
-    def _search(self, rules: Postprocessing, batch: _Batch) -> list[ImageDetections]:
+    def _search(self, batch: _Batch, rules: Postprocessing) -> list[ImageDetections]:
         self._check_process()
         return self.pipeline.detect(batch.inputs, rules).to_images()
 
     def _search_tiles(
-        self, rules: Postprocessing, tiles: Tiles, overlap: float, batch_size: int, batch: _Batch
+        self, batch: _Batch, rules: Postprocessing, tiles: Tiles, overlap: float, batch_size: int
     ) -> Iterator[ImageDetections]:
         images = batch.arrays
         plans = [tiling.windows(image.shape[0], image.shape[1], tiles, overlap, self.input_size) for image in images]
 
         def find(views: Sequence[Image]) -> list[ImageDetections]:
-            return self._search(rules, _Batch(views, views, self.preprocess(views)))
+            return self._search(_Batch(views, views, self.preprocess(views)), rules)
 
         return tiling.search(find, images, plans, batch_size, rules)
 
-    def _stream(self, batches: Iterator[_Batch], search: _Search, draw_from: float) -> Iterator[Detections]:
-        for batch in batches:
-            for source, array, found in zip(batch.sources, batch.arrays, search(batch), strict=True):
+    def _stream(self, searched: Iterator[_Found], draw_from: float) -> Iterator[Detections]:
+        for batch, results in searched:
+            for source, array, found in zip(batch.sources, batch.arrays, results, strict=True):
                 height, width = array.shape[:2]
                 yield Detections(
                     boxes=found.in_pixels(height, width).boxes,

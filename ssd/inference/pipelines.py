@@ -1,5 +1,6 @@
 """The three steps from images to detections, with a network or with an exported graph."""
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -14,6 +15,8 @@ from ssd.images.preprocess import preprocess_batch
 from ssd.inference.device_steps import DeviceSteps, Inputs, check_finite
 from ssd.inference.runtime.facts import Graph, join, narrow, stack
 from ssd.inference.runtime.open import open_runtime
+from ssd.inference.runtime.openvino import OpenVINORuntime
+from ssd.inference.runtime.openvino_graph import OpenVINOGraph
 from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.postprocess import postprocess
 from ssd.settings import Postprocessing, Settings
@@ -48,6 +51,9 @@ class Pipeline(Protocol):
 
     def check_rules(self, rules: Postprocessing) -> None:
         """Raise `ArgumentError` for rules that this pipeline cannot apply."""
+
+    def for_throughput(self) -> "tuple[Pipeline, int]":
+        """This pipeline made for many images, and how many calls of several threads it computes at once; 1: itself."""
 
 
 class NetworkPipeline:
@@ -116,6 +122,14 @@ class NetworkPipeline:
     def check_rules(self, rules: Postprocessing) -> None:
         """Any rules will do."""
 
+    def for_throughput(self) -> "tuple[NetworkPipeline, int]":
+        """By OpenVINO each image gets a part of the cores, and several are computed at once; otherwise itself."""
+        if not isinstance(self._runtime, OpenVINORuntime):
+            return self, 1
+        twin = copy.copy(self)
+        twin._runtime, at_once = self._runtime.for_throughput()
+        return twin, at_once
+
 
 class GraphPipeline:
     """An exported graph, which preprocesses and suppresses by itself.
@@ -170,3 +184,11 @@ class GraphPipeline:
                 problem = f"{wanted} is not possible: the graph was exported with {getattr(inside, name)}"
                 remedy = f"Export again with --{name.replace('_', '-')}, or use the weights."
                 raise ArgumentError(problem, place=name, remedy=remedy)
+
+    def for_throughput(self) -> "tuple[GraphPipeline, int]":
+        """By OpenVINO each image gets a part of the cores, and several are computed at once; otherwise itself."""
+        if not isinstance(self.graph, OpenVINOGraph):
+            return self, 1
+        twin = copy.copy(self)
+        twin.graph, at_once = self.graph.for_throughput()
+        return twin, at_once
