@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ssd.api.check_data import DataCheck, check_data
+    from ssd.api.compare import ComparisonResult, compare
     from ssd.api.evaluate import EvaluationResult, evaluate
     from ssd.api.export import ExportResult, export
     from ssd.api.train import TrainResult, train
-    from ssd.api.why import WhyResult, why
     from ssd.inference.detections import Detections
     from ssd.inference.detector import Detector
     from ssd.inference.load import detect, detect_batch, detect_stream, load
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "ComparisonResult",
     "DataCheck",
     "Detections",
     "Detector",
     "EvaluationResult",
     "ExportResult",
     "TrainResult",
-    "WhyResult",
     "__version__",
     "check_data",
+    "compare",
     "detect",
     "detect_batch",
     "detect_stream",
@@ -35,16 +36,17 @@ __all__ = [
     "export",
     "load",
     "train",
-    "why",
 ]
 
 _HOMES = {
     "__version__": "ssd.system.version",
     "Detections": "ssd.inference.detections",
     "Detector": "ssd.inference.detector",
+    "ComparisonResult": "ssd.api.compare",
     "DataCheck": "ssd.api.check_data",
     "EvaluationResult": "ssd.api.evaluate",
     "check_data": "ssd.api.check_data",
+    "compare": "ssd.api.compare",
     "ExportResult": "ssd.api.export",
     "detect": "ssd.inference.load",
     "detect_batch": "ssd.inference.load",
@@ -54,8 +56,6 @@ _HOMES = {
     "load": "ssd.inference.load",
     "TrainResult": "ssd.api.train",
     "train": "ssd.api.train",
-    "WhyResult": "ssd.api.why",
-    "why": "ssd.api.why",
 }
 
 

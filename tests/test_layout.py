@@ -7,11 +7,11 @@ from tests import layout
 # Name -> what all modules of that name are.
 ONE_MEANING = {
     "check_data": "the check of a data folder: function and command",
+    "compare": "a comparison: of detectors (function and command), and of networks",
     "convert": "weights in another format: function and command",
     "evaluate": "an evaluation: function, and what it calls",
     "export": "an export: function, command, and what they call",
     "train": "a training: function and command",
-    "why": "why objects are missed: function and command",
     "publish": "weights made ready for a model hub: function and command",
     "text": "the room's result in plain text",
     "page": "the room's page",

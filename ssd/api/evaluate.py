@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ from ssd.evaluation.evaluate import evaluate as evaluate_detector
 from ssd.evaluation.metrics.coco import CocoMetric
 from ssd.evaluation.metrics.details import Details
 from ssd.evaluation.metrics.error_breakdown import ErrorBreakdown
+from ssd.evaluation.metrics.intervals import Intervals, intervals
+from ssd.evaluation.metrics.matches import Matches
 from ssd.evaluation.metrics.voc import VocMetric
 from ssd.evaluation.page.page import write_evaluation_page
 from ssd.evaluation.text import as_dict, as_text, summary_line
@@ -42,6 +44,7 @@ class EvaluationResult:
     dataset: Dataset
     figures_file: Path | None = None
     report: Path | None = None
+    matches: Mapping[str, Matches] = field(default_factory=dict)  # what intervals are computed from, by set of rules
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -53,13 +56,22 @@ class EvaluationResult:
         """Figures by `coco`, `voc` and `errors`."""
         return self.evaluation.by_metric
 
+    @functools.cached_property
+    def intervals(self) -> dict[str, Intervals]:
+        """95 % intervals by set of rules, figure and class ("": the mean), from resamples of the images.
+
+        Computed at first use, in seconds. There are none for `coco` with `coco_backend="fast"`, which does not say
+        what it matched.
+        """
+        return {name: intervals(matches) for name, matches in self.matches.items()}
+
     def to_dict(self) -> dict[str, Any]:
         """Everything in plain JSON types, with versions and settings: the content of the figures file."""
-        return as_dict(self.evaluation, self.dataset, self.detector, self.weights)
+        return as_dict(self.evaluation, self.dataset, self.detector, self.weights, self.intervals)
 
     def to_text(self) -> str:
-        """Tables of classes and of mistakes, and the figures over all classes."""
-        return as_text(self.evaluation, self.dataset, self.weights)
+        """Tables of classes and of mistakes, and the figures over all classes, with their intervals."""
+        return as_text(self.evaluation, self.dataset, self.weights, self.intervals)
 
     def __repr__(self) -> str:
         name = next(name for name in METRICS if self.by_metric.get(name) is self.metrics)
@@ -79,7 +91,7 @@ def evaluate(
     score_threshold: float | None = None,
     box_voting: float | None = None,
     batch_size: int = 8,
-    workers: int | None = None,
+    workers: int = 2,
     device: str = "auto",
     precision: str = "auto",
     backend: str = "auto",
@@ -94,7 +106,6 @@ def evaluate(
 
     `weights`: what `ssd.load` takes, a detector, or None for the newest run. `data`: a VOC, COCO or YOLO folder, an
     opened data set, or None for the validation set that the weights were trained with. `metric`: "coco", "voc" or both.
-    `workers`: decoding threads; None: 2 for a detector on the CPU, nearly as many as there are cores for one on a GPU.
     `overrides` are changes to the run's config: {"data.bad_objects": "drop"}, or ("data.bad_objects=drop",).
 
     Files are written only where they are named: `figures` (JSON), `results` (detections in COCO's format, for
@@ -136,7 +147,7 @@ def evaluate(
             progress=progress and first,
         )
     assert evaluation is not None  # it is not asked to stop
-    result = EvaluationResult(name, evaluation, weights, data)
+    result = EvaluationResult(name, evaluation, weights, data, matches=_matches(metrics) if first else {})
     if not first:
         return result
     if results is not None:
@@ -178,13 +189,18 @@ def _metrics(
     """The metrics by name, those that were asked for first; `everything` is what a report shows."""
     records, names = dataset.records, dataset.class_names
     make: dict[str, Callable[[], Any]] = {
-        "coco": lambda: CocoMetric(records, names, dataset.category_ids, backend=coco_backend),
+        "coco": lambda: CocoMetric(records, names, dataset.category_ids, backend=coco_backend, keep_matches=True),
         "voc": lambda: VocMetric(records, names),
         "details": lambda: Details(records, names),
         "errors": lambda: ErrorBreakdown(records, names),
     }
     wanted = dict.fromkeys([*chosen, *(make if everything else ()), "errors"])
     return {name: make[name]() for name in wanted}
+
+
+def _matches(metrics: Mapping[str, Any]) -> dict[str, Matches]:
+    kept = {name: metrics[name].matches() for name in METRICS if name in metrics}
+    return {name: matches for name, matches in kept.items() if matches is not None}
 
 
 def _places(

@@ -105,14 +105,10 @@ class _Formatter(logging.Formatter):
 
 
 def show_log() -> None:
-    """Show what the package logs on stderr, unless whoever calls the command has set up logging.
-
-    Of several processes started by `torchrun`, those after the first show warnings only.
-    """
+    """Show what the package logs on stderr, unless whoever calls the command has set up logging."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("%(message)s"))
-    first = os.environ.get("RANK", "0") == "0"
-    logging.basicConfig(level=logging.INFO if first else logging.WARNING, handlers=[handler])
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,7 +20,6 @@ from ssd.evaluation.metrics.sanity_check import sanity_check
 from ssd.settings import Postprocessing
 from ssd.structures import BatchDetections, ImageDetections, Predictions, Record, Sample, Targets
 from ssd.system import distributed
-from ssd.system.threads import map_ahead, usable_cores
 
 Loss = Callable[[Predictions, Targets], dict[str, float]]
 
@@ -98,7 +99,7 @@ def evaluate(
     *more: Metric,
     rules: Postprocessing | None = None,
     batch_size: int = 8,
-    workers: int | None = None,
+    workers: int = 2,
     loss: Loss | None = None,
     stop: Callable[[], bool] | None = None,
     progress: bool = True,
@@ -106,9 +107,7 @@ def evaluate(
     """Detect objects in every image, by `rules` or by the detector's own, and pass the detections to the metrics.
 
     Each of n processes takes every nth image; the detections are gathered by image id, rank 0 computes the figures and
-    all get them. `workers` threads decode images; None: 2 for a detector on the CPU, which needs its cores itself, else
-    one less than there are cores, 16 at most. `loss` is called with the predictions and the objects of each batch, with
-    the detector's labels.
+    all get them. `loss` is called with the predictions and the objects of each batch, with the detector's labels.
     Returns None if `stop` returned true on any process, since figures of a part of the data would mislead.
 
     Raises:
@@ -120,8 +119,7 @@ def evaluate(
         sanity_check(each)
     indices = range(distributed.rank(), len(dataset.records), distributed.world_size())
     bar = tqdm(total=len(indices), desc="evaluating", unit="img", leave=False, disable=not progress)
-    threads = _threads(getattr(detector, "device", "cpu")) if workers is None else workers
-    batches = contextlib.closing(_batches(detector, dataset, indices, batch_size, threads))
+    batches = contextlib.closing(_batches(detector, dataset, indices, batch_size, workers))
     with torch.inference_mode(), bar, batches as prepared:
         share = _work_through(detector, prepared, classes, bar.update, rules, loss, stop)
     shares = distributed.gather_objects(share)
@@ -142,11 +140,6 @@ def evaluate(
         classes=classes,
         rules=rules,
     )
-
-
-def _threads(device: str) -> int:
-    """The default number of decoding threads for a detector on `device`."""
-    return 2 if device == "cpu" else max(2, min(16, usable_cores() - 1))
 
 
 def _work_through(
@@ -191,7 +184,17 @@ def _batches(
     if workers == 0:
         yield from map(prepare, groups)
         return
-    yield from map_ahead(prepare, groups, threads=workers)
+    waiting: deque[Future[tuple[list[Sample], Any]]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="ssd-evaluation") as pool:
+        try:
+            for group in groups:
+                waiting.append(pool.submit(prepare, group))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _keep(share: _Share, samples: Sequence[Sample], images: Sequence[ImageDetections], classes: ClassMap) -> None:

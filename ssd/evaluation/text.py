@@ -1,15 +1,18 @@
 """An evaluation as text and as plain JSON types."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ssd.errors import printable
+from ssd.evaluation.metrics.intervals import ends
 from ssd.report.blocks import number
 from ssd.report.text_table import aligned
 
 if TYPE_CHECKING:
     from ssd.data.dataset import Dataset
     from ssd.evaluation.evaluate import Evaluation
+    from ssd.evaluation.metrics.intervals import Estimate, Intervals
     from ssd.inference.detector import Detector
 
 # (heading, metric, figure) of the columns of the class table
@@ -25,13 +28,13 @@ _SUMMARIES = {
 }
 
 
-def as_text(evaluation: "Evaluation", dataset: "Dataset", weights: str) -> str:
+def as_text(evaluation: "Evaluation", dataset: "Dataset", weights: str, intervals: Mapping[str, "Intervals"]) -> str:
     """Tables of classes and of mistakes, the figures over all classes, and the data they were measured on."""
     figures = {name: evaluation.by_metric[name] for name in _SUMMARIES if name in evaluation.by_metric}
     parts = [
         printable(f"{weights} on {dataset.name}, split {dataset.split}: {evaluation.images} images"),
-        figure_table(figures),
-        "\n".join(summary_line(name, values) for name, values in figures.items()),
+        figure_table(figures, intervals),
+        "\n".join([*(summary_line(name, values) for name, values in figures.items()), *_interval_lines(intervals)]),
         error_table(evaluation.by_metric["errors"]),
         f"{evaluation.images_per_second:.1f} images/s, {evaluation.seconds:.1f} s",
     ]
@@ -42,7 +45,13 @@ def as_text(evaluation: "Evaluation", dataset: "Dataset", weights: str) -> str:
     return "\n\n".join(parts)
 
 
-def as_dict(evaluation: "Evaluation", dataset: "Dataset", detector: "Detector", weights: str) -> dict[str, Any]:
+def as_dict(
+    evaluation: "Evaluation",
+    dataset: "Dataset",
+    detector: "Detector",
+    weights: str,
+    intervals: Mapping[str, "Intervals"],
+) -> dict[str, Any]:
     """The evaluation in plain JSON types, with the facts needed to repeat it."""
     from ssd.evaluation.metrics.accumulator import annotation_hash
     from ssd.system.environment import environment
@@ -54,6 +63,7 @@ def as_dict(evaluation: "Evaluation", dataset: "Dataset", detector: "Detector", 
         "images": evaluation.images,
         "annotation_hash": annotation_hash(dataset.records, dataset.class_names),
         **evaluation.by_metric,
+        "intervals": {name: _plain(found) for name, found in intervals.items()},
         "classes_missing": list(evaluation.classes.missing),
         "classes_unused": list(evaluation.classes.unused),
         "detections_dropped": evaluation.dropped,
@@ -66,17 +76,46 @@ def as_dict(evaluation: "Evaluation", dataset: "Dataset", detector: "Detector", 
     }
 
 
-def figure_table(by_metric: dict[str, dict[str, Any]]) -> str:
-    """One row per class, in the order of the data, and the mean; `n/a` where a class has no objects."""
+def figure_table(by_metric: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, "Intervals"] | None = None) -> str:
+    """One row per class, in the order of the data, and the mean; `n/a` where a class has no objects.
+
+    The interval is that of the first column.
+    """
     columns = [column for column in _COLUMNS if column[1] in by_metric]
     first = next(iter(by_metric.values()))
+    _, metric, figure = columns[0]
+    known = (intervals or {}).get(metric, {}).get(figure)
     rows = [["class", "objects", *(heading for heading, _, _ in columns)]]
     for name, own in first["per_class"].items():
         cells = (by_metric[metric]["per_class"][name][figure] for _, metric, figure in columns)
         rows.append([name, str(own["objects"]), *map(number, cells)])
     means = (by_metric[metric][figure] for _, metric, figure in columns)
     rows.append(["mean", str(first["objects"]), *map(number, means)])
+    if known is not None:
+        texts = [f"{columns[0][0]}, 95 %", *(ends(known[name]) for name in (*first["per_class"], ""))]
+        rows = [[*row[:3], text, *row[3:]] for row, text in zip(rows, texts, strict=True)]
     return aligned(rows)
+
+
+def _interval_lines(intervals: Mapping[str, "Intervals"]) -> list[str]:
+    """The intervals of the figures over all classes, on one line for each set of rules."""
+    return [
+        f"{metric.upper():4}  "
+        + "  ".join(f"{name} {ends(by_class[''])}" for name, by_class in found.items())
+        + "  (95 %)"
+        for metric, found in intervals.items()
+    ]
+
+
+def _plain(intervals: "Intervals") -> dict[str, Any]:
+    """[low, high] by figure, and by class and figure; None where the images do not say."""
+
+    def pair(estimate: "Estimate") -> list[float] | None:
+        return None if estimate.low is None or estimate.high is None else [estimate.low, estimate.high]
+
+    classes = [name for name in next(iter(intervals.values()), {}) if name]
+    per_class = {name: {figure: pair(found[name]) for figure, found in intervals.items()} for name in classes}
+    return {figure: pair(found[""]) for figure, found in intervals.items()} | {"per_class": per_class}
 
 
 def summary_line(metric: str, figures: dict[str, Any]) -> str:

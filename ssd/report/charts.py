@@ -87,6 +87,33 @@ def bar_chart(
     return Chart(title, frame.svg(title, parts), legend, note)
 
 
+def range_chart(
+    title: str,
+    ranges: Sequence[tuple[str, Number, Number, Number]],
+    *,
+    x: str,
+    y: str,
+    note: str = "",
+) -> Chart:
+    """Draw a dot with a line from low to high for each (label, value, low, high), and a line at 0.
+
+    The colour says on which side of 0 the whole range lies: the third above, the seventh below, the first on both.
+    """
+    frame = Frame(
+        Axis(0.0, float(max(len(ranges), 1)), x), axis_over((end for _, *three in ranges for end in three), y)
+    )
+    parts = [frame.grid(), frame.x_labels([(place + 0.5, text) for place, (text, *_) in enumerate(ranges)])]
+    if frame.y.low < 0 < frame.y.high:
+        parts.append(frame.segment(0.0, 0.0, frame.x.high, 0.0, "guide", ""))
+    for place, (text, value, low, high) in enumerate(ranges):
+        color = 3 if low > 0 else 7 if high < 0 else 1
+        said = f"{text}: {value:+.3f}, {low:+.3f} to {high:+.3f}"
+        parts.append(frame.segment(place + 0.5, low, place + 0.5, high, f"line s{color}", said))
+        dot = Markup('<circle class="dot s{}" cx="{:.1f}" cy="{:.1f}" r="4">{}</circle>')
+        parts.append(dot.format(color, frame.across(place + 0.5), frame.up(value), tip(said)))
+    return Chart(title, frame.svg(title, parts), (), note)
+
+
 def _line(frame: Frame, series: Series) -> Markup:
     """One path with gaps at NaN; few points are also drawn as dots, so that a single one is visible."""
     points = [

@@ -65,3 +65,25 @@ def test_a_wrong_argument_is_named(run: Path, options: dict[str, object], proble
 def test_a_detector_in_memory_needs_data(run: Path) -> None:
     with pytest.raises(EvaluationError, match="Name a VOC, COCO or YOLO folder"):
         ssd.evaluate(ssd.load(run))
+
+
+def test_every_figure_has_an_interval_in_text_and_json(run: Path) -> None:
+    result = ssd.evaluate(run, metric=("coco", "voc"))
+    assert set(result.intervals["coco"]) == {"AP", "AP50", "AP75", "APs", "APm", "APl"}
+    facts = result.to_dict()["intervals"]
+    assert result.intervals["coco"]["AP50"]["circle"].value == result.metrics["per_class"]["circle"]["AP50"]
+    for rules, figures in result.intervals.items():
+        for figure, by_class in figures.items():
+            for name, one in by_class.items():
+                written = facts[rules]["per_class"][name][figure] if name else facts[rules][figure]
+                assert written == (None if one.low is None else [one.low, one.high])
+                assert written is None or written[0] <= one.value <= written[1]
+    assert "AP, 95 %" in result.to_text()
+    assert "COCO  AP " in result.to_text()
+
+
+def test_the_fast_evaluator_has_no_intervals(run: Path) -> None:
+    pytest.importorskip("faster_coco_eval", reason="needs the extra fast-eval")
+    result = ssd.evaluate(run, coco_backend="fast")
+    assert result.intervals == {}
+    assert "95 %" not in result.to_text()

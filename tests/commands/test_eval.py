@@ -63,7 +63,7 @@ def test_both_rules_share_one_pass_and_one_report(run: Path, capsys: pytest.Capt
     report = json.loads((run / "eval-coco-voc.json").read_text())
     assert report["voc"]["objects"] == report["coco"]["objects"] > 0
     heading = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("class "))
-    assert heading.split() == ["class", "objects", "AP", "AP50", "VOC", "VOC07"]
+    assert heading.split() == ["class", "objects", "AP", "AP,", "95", "%", "AP50", "VOC", "VOC07"]
 
 
 def test_other_weights_do_not_replace_the_runs_figures(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

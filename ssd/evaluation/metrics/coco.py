@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from ssd.errors import EvaluationError, MissingExtraError
 from ssd.evaluation.metrics.accumulator import Collected
+from ssd.evaluation.metrics.matches import Figure, Matches, from_pycocotools
 from ssd.structures import ImageDetections, Record
 from ssd.system.files import write_atomic
 
@@ -37,6 +38,8 @@ _FIGURES: tuple[tuple[str, str, int | None, int, int], ...] = (
     ("ARm", "recall", None, _MEDIUM, 2),
     ("ARl", "recall", None, _LARGE, 2),
 )
+
+_RESAMPLED = tuple(Figure(name, size, row, "coco") for name, table, row, size, _ in _FIGURES if table == "precision")
 
 Backend = Literal["pycocotools", "fast"]
 
@@ -65,6 +68,7 @@ class CocoMetric:
         category_ids: Sequence[int] | None = None,
         *,
         backend: Backend = "pycocotools",
+        keep_matches: bool = False,
     ) -> None:
         self._collected = Collected(records, class_names)
         self._category_ids = tuple(category_ids) if category_ids is not None else tuple(range(1, len(class_names) + 1))
@@ -73,6 +77,8 @@ class CocoMetric:
             raise EvaluationError(problem, place="CocoMetric", remedy="Give one id per class.")
         _tools(backend)  # fail now, not after the first epoch, if the package is missing
         self._backend = backend
+        self._keep_matches = keep_matches
+        self._matches: Matches | None = None
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -81,7 +87,8 @@ class CocoMetric:
 
     def fresh(self, records: Sequence[Record]) -> "CocoMetric":
         """An empty metric of the same settings over other records."""
-        return CocoMetric(records, self._collected.class_names, self._category_ids, backend=self._backend)
+        names, keep = self._collected.class_names, self._keep_matches
+        return CocoMetric(records, names, self._category_ids, backend=self._backend, keep_matches=keep)
 
     def update(self, image_id: int | str, found: ImageDetections) -> None:
         """Add the detections of one image, in pixels."""
@@ -92,7 +99,12 @@ class CocoMetric:
         detections = self._detections()
         if not detections:
             _log.warning("nothing was detected in %d images: every figure is 0", len(self._collected.records))
-        tables = _run(self._ground_truth(), self._dataset(detections), self._backend)
+        evaluator = _run(self._ground_truth(), self._dataset(detections), self._backend)
+        tables: dict[str, Any] = evaluator.eval
+        if self._keep_matches and self._backend == "pycocotools":
+            names, images = self._collected.class_names, len(self._collected.records)
+            areas, limit = len(evaluator.params.areaRng), evaluator.params.maxDets[-1]
+            self._matches = from_pycocotools(evaluator.evalImgs, names, images, areas, limit, _RESAMPLED)
         figures: dict[str, Any] = {
             name: _mean(tables[table], row, slice(None), size, column) for name, table, row, size, column in _FIGURES
         }
@@ -110,6 +122,10 @@ class CocoMetric:
         }
         counts = {"images": len(self._collected.records), "objects": int(objects.sum()), "detections": len(detections)}
         return {**figures, **counts, "per_class": per_class}
+
+    def matches(self) -> Matches | None:
+        """What `compute` matched, if `keep_matches`; None with faster-coco-eval, which does not say."""
+        return self._matches
 
     def write_results(self, path: str | Path) -> None:
         """Write the detections as a COCO results file, with the image and category ids of the data."""
@@ -173,8 +189,8 @@ def to_xywh(boxes: Float[np.ndarray, "D 4"]) -> list[list[float]]:
     return rows
 
 
-def _run(ground_truth: dict[str, Any], detections: dict[str, Any], backend: Backend) -> dict[str, Any]:
-    """Run the evaluator; returns its tables of precision and recall, -1 where there were no objects."""
+def _run(ground_truth: dict[str, Any], detections: dict[str, Any], backend: Backend) -> Any:
+    """Run the evaluator and return it; its tables of precision and recall have -1 where there were no objects."""
     coco, evaluator_class = _tools(backend)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         evaluator = evaluator_class(_index(coco, ground_truth), _index(coco, detections), "bbox")
@@ -183,8 +199,7 @@ def _run(ground_truth: dict[str, Any], detections: dict[str, Any], backend: Back
             _spare_difficult(evaluator)
         evaluator.evaluate()
         evaluator.accumulate()
-    tables: dict[str, Any] = evaluator.eval
-    return tables
+    return evaluator
 
 
 def _tools(backend: Backend) -> tuple[Any, Any]:

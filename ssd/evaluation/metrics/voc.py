@@ -11,15 +11,19 @@ from jaxtyping import Bool, Float, Int
 from ssd.boxes import iou_of_arrays
 from ssd.evaluation.metrics import average_precision
 from ssd.evaluation.metrics.accumulator import Collected, mean
+from ssd.evaluation.metrics.matches import ClassMatches, Figure, Matches
 from ssd.structures import ImageDetections, Record
 
 _log = logging.getLogger(__name__)
+
+_RESAMPLED = (Figure("AP", 0, 0, "area"), Figure("AP07", 0, 0, "eleven"))
 
 
 @dataclass(frozen=True)
 class _Ranked:
     """All detections, best score first."""
 
+    images: Int[np.ndarray, "D"]  # place in the records
     labels: Int[np.ndarray, "D"]
     overlaps: Float[np.ndarray, "D"]  # IoU with the object it overlaps most among those of its class, 0 without one
     objects: Int[np.ndarray, "D"]  # which object that is, numbered over all images
@@ -76,7 +80,8 @@ class VocMetric:
         objects = self._collected.objects_per_class()
         for label, name in enumerate(self._collected.class_names):
             positives = int(objects[label])
-            hits = _hits(ranked, label, self._iou_threshold)
+            hits, counted = _hits(ranked, label, self._iou_threshold)
+            hits = hits[counted]
             per_class[name] = {
                 "AP": average_precision.area(hits, positives) if positives else None,
                 "AP07": average_precision.eleven_point(hits, positives) if positives else None,
@@ -90,10 +95,22 @@ class VocMetric:
         }
         return {**means, "iou_threshold": self._iou_threshold, **counts, "per_class": per_class}
 
+    def matches(self) -> Matches:
+        """The matched detections, for figures of other choices of the images."""
+        ranked, records = self._rank(), self._collected.records
+        table = []
+        for label in range(len(self._collected.class_names)):
+            hits, counted = _hits(ranked, label, self._iou_threshold)
+            objects = [int((record.labels == label)[~(record.crowd | record.difficult)].sum()) for record in records]
+            images = ranked.images[ranked.labels == label]
+            table.append(ClassMatches(images, hits[None], counted[None], np.array(objects, np.int64)))
+        return Matches(self._collected.class_names, len(records), (tuple(table),), _RESAMPLED)
+
     def _rank(self) -> _Ranked:
-        overlaps, objects, optional, labels, scores = [], [], [], [], []
+        images, overlaps, objects, optional, labels, scores = [], [], [], [], [], []
         first = 0
-        for record, found in self._collected:
+        for place, (record, found) in enumerate(self._collected):
+            images.append(np.full(len(found), place))
             overlap, index = _answers_for(record, found, self._inclusive)
             overlaps.append(overlap)
             objects.append(first + index)
@@ -104,9 +121,10 @@ class VocMetric:
             scores.append(found.scores)
             first += len(record.labels)
         if not labels:
-            return _Ranked(np.zeros(0, int), np.zeros(0), np.zeros(0, int), np.zeros(0, bool))
+            none = np.zeros(0, int)
+            return _Ranked(none, none, np.zeros(0), none, np.zeros(0, bool))
         order = np.argsort(-np.concatenate(scores), kind="stable")
-        columns = (np.concatenate(column)[order] for column in (labels, overlaps, objects, optional))
+        columns = (np.concatenate(column)[order] for column in (images, labels, overlaps, objects, optional))
         return _Ranked(*columns)
 
 
@@ -122,13 +140,12 @@ def _answers_for(
     return overlaps[np.arange(len(best)), best], best
 
 
-def _hits(ranked: _Ranked, label: int, iou_threshold: float) -> Bool[np.ndarray, "H"]:
-    """For each detection of one class that counts, whether it is the first match of its object."""
+def _hits(ranked: _Ranked, label: int, iou_threshold: float) -> tuple[Bool[np.ndarray, "H"], Bool[np.ndarray, "H"]]:
+    """For each detection of one class, whether it is the first match of an object, and whether it counts at all."""
     mine = ranked.labels == label
     answers, objects = ranked.overlaps[mine] >= iou_threshold, ranked.objects[mine]
     ignored = answers & ranked.optional[mine]
     hits = np.zeros(len(answers), dtype=bool)
     rows = np.flatnonzero(answers)
     hits[rows[np.unique(objects[rows], return_index=True)[1]]] = True
-    kept: np.ndarray = hits[~ignored]
-    return kept
+    return hits & ~ignored, ~ignored

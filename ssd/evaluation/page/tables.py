@@ -12,7 +12,7 @@ from ssd.evaluation.metrics.curves import Curve
 from ssd.evaluation.metrics.details import Details
 from ssd.inference.detector import Detector
 from ssd.multibox.best_overlaps import REACHED, best_overlaps
-from ssd.report.blocks import Cell, Row, Section, Table, number, shaded
+from ssd.report.blocks import MISSING, Cell, Row, Section, Table, number, shaded
 
 # (heading, metric, figure)
 _COLUMNS = (
@@ -32,19 +32,38 @@ def class_table(summary: Mapping[str, Any], curves: Mapping[str, Curve], thresho
     """One row per class and the mean: the measured APs, precision and recall at the threshold."""
     columns = [column for column in _COLUMNS if column[1] in summary]
     metric = summary[columns[0][1]]
-    head = ["class", "objects", *(heading for heading, _, _ in columns), "precision", "recall", "best threshold"]
+    known = summary.get("intervals", {}).get(columns[0][1])
+    headings = [heading for heading, _, _ in columns]
+    head = [
+        "class",
+        "objects",
+        headings[0],
+        f"{headings[0]}, 95 %",
+        *headings[1:],
+        "precision",
+        "recall",
+        "best threshold",
+    ]
     rows: list[Row] = []
     for name, own in metric["per_class"].items():
         figures = [summary[metric_name]["per_class"][name].get(figure) for _, metric_name, figure in columns]
         at = [*map(number, curves[name].at(threshold)), number(curves[name].best_threshold(), 2)]
-        rows.append([name, str(own["objects"]), shaded(figures[0]), *map(number, figures[1:]), *at])
+        range_ = _interval(known and known["per_class"].get(name), columns[0][2])
+        rows.append([name, str(own["objects"]), shaded(figures[0]), range_, *map(number, figures[1:]), *at])
     means = [summary[metric_name].get(figure) for _, metric_name, figure in columns]
-    rows.append(["mean", str(metric["objects"]), shaded(means[0]), *map(number, means[1:]), "", "", ""])
+    range_ = _interval(known, columns[0][2])
+    rows.append(["mean", str(metric["objects"]), shaded(means[0]), range_, *map(number, means[1:]), "", "", ""])
     note = (
         f"Precision and recall are those from a score of {threshold:.2f} on; the best threshold of a class is where "
-        "its F1 is greatest. n/a: there is no such object in this split, or nothing was said."
+        "its F1 is greatest. n/a: there is no such object in this split, or nothing was said. 95 %: the interval in "
+        "which the figure lies over all images of this kind, as far as these can say."
     )
     return Table(head, rows, "By class", note, total=True)
+
+
+def _interval(known: Mapping[str, Any] | None, figure: str) -> str:
+    ends = known.get(figure) if known else None
+    return MISSING if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
 
 
 def size_table(coco: Mapping[str, Any]) -> Table:

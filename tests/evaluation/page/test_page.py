@@ -32,10 +32,10 @@ def test_every_class_has_a_row_with_all_its_figures() -> None:
     table = class_table(made.summary, made.details.curves(), made.details.threshold())
     assert [row[0] for row in table.rows] == ["a", "b", "c", "mean"]
     assert " ".join(table.head) == (
-        "class objects AP AP50 AP75 small medium large VOC VOC07 precision recall best threshold"
+        "class objects AP AP, 95 % AP50 AP75 small medium large VOC VOC07 precision recall best threshold"
     )
     own = made.summary["coco"]["per_class"]["a"]
-    assert table.rows[0][3:5] == [f"{own['AP50']:.3f}", f"{own['AP75']:.3f}"]
+    assert table.rows[0][4:6] == [f"{own['AP50']:.3f}", f"{own['AP75']:.3f}"]
 
 
 def test_reached_and_found_are_shares_of_the_objects_that_count() -> None:

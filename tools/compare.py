@@ -6,4 +6,4 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works from a che
 from ssd.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(["why", *sys.argv[1:]]))
+    sys.exit(main(["compare", *sys.argv[1:]]))

@@ -1,0 +1,97 @@
+import math
+
+import numpy as np
+import pytest
+
+from ssd.evaluation.metrics.intervals import Draws, Estimate, choices, ends, intervals
+from ssd.evaluation.metrics.matches import ClassMatches, Figure, Matches
+from ssd.evaluation.metrics.voc import VocMetric
+from tests.evaluation.coverage import coverage, judged, truth
+from tests.evaluation.metrics.made import found, hand_in, record
+
+THRESHOLDS = np.arange(0.5, 1, 0.05)[:10]
+BOX = (10, 10, 50, 50)
+
+
+def drawn_matches(images: int, seed: int, *, quality: float = 1.6, noise: int = 0) -> Matches:
+    """Detections drawn from a fixed model: hard images and hard objects are found late, loosely or not at all.
+
+    Another `noise` is another detector of the same quality on the same objects.
+    """
+    generator, own = np.random.default_rng(seed), np.random.default_rng([seed, noise])
+    hard, table = generator.normal(0, 1, images), []
+    for _ in range(3):
+        objects = generator.poisson(0.9, images)
+        place = np.repeat(np.arange(images), objects)
+        harder = hard[place] + generator.normal(0, 1, len(place))
+        overlap = 1 / (1 + np.exp(0.7 * harder - quality - own.normal(0, 0.5, len(place))))
+        score = 1 - 1.6 * harder + own.normal(0, 1, len(place))
+        seen = own.random(len(place)) < 0.95
+        false = np.repeat(np.arange(images), own.poisson(2.5, images))
+        images_of = np.concatenate([place[seen], false])
+        scores = np.concatenate([score[seen], own.normal(-2.5, 1.2, len(false)) + 0.6 * hard[false]])
+        hits = np.concatenate([overlap[seen] >= THRESHOLDS[:, None], np.zeros((10, len(false)), bool)], axis=1)
+        order = np.argsort(-scores, kind="stable")
+        table.append(ClassMatches(images_of[order], hits[:, order], np.ones_like(hits), objects))
+    figures = (Figure("AP", 0, None, "coco"), Figure("AP50", 0, 0, "coco"))
+    return Matches(("a", "b", "c"), images, (tuple(table),), figures)
+
+
+def test_the_first_choice_is_every_image_once_and_resamples_have_as_many_images() -> None:
+    chosen = choices(30, resamples=200)
+    assert (chosen[0] == 1).all()
+    assert (chosen[1:201].sum(axis=1) == 30).all()
+    assert sorted(chosen[201:].argmin(axis=1)) == list(range(30)), "each image is left out once"
+    assert np.array_equal(chosen, choices(30, resamples=200)), "the same in every call"
+
+
+def test_of_many_images_groups_are_left_out() -> None:
+    left_out = choices(1000, resamples=100)[101:]
+    assert len(left_out) == 200
+    assert (left_out.sum(axis=1) == 995).all()
+
+
+def test_a_figure_lies_in_its_interval_and_more_images_make_it_narrower() -> None:
+    few, many = (intervals(drawn_matches(images, 1), 300)["AP"] for images in (40, 640))
+    for found_intervals in (few, many):
+        for one in found_intervals.values():
+            assert one.low < one.value < one.high
+    assert (many[""].high - many[""].low) < 0.4 * (few[""].high - few[""].low)
+
+
+def test_the_interval_of_a_mean_is_that_of_the_textbook() -> None:
+    """Normally distributed numbers without skew: mean +- t standard errors."""
+    values = np.random.default_rng(0).normal(0, 1, 50)
+    chosen = choices(50, resamples=20_000)
+    means = (chosen * values).sum(axis=1) / chosen.sum(axis=1)
+    estimate = Draws(means[None, 0], means[None, 1:20_001], means[None, 20_001:]).estimate(0)
+    error = values.std(ddof=1) / math.sqrt(50)
+    assert estimate.low == pytest.approx(values.mean() - 2.01 * error, abs=0.08 * error)
+    assert estimate.high == pytest.approx(values.mean() + 2.01 * error, abs=0.08 * error)
+
+
+def test_without_objects_or_without_spread_there_is_no_interval() -> None:
+    records = [record(place, [BOX], [0]) for place in range(3)]
+    perfect = {place: found((BOX, 0.9, 0)) for place in range(3)}
+    metric = hand_in(VocMetric(records, ["cat", "dog"]), perfect)
+    assert intervals(metric.matches(), 100)["AP"] == {"cat": Estimate(1.0), "dog": Estimate(None), "": Estimate(1.0)}
+    assert ends(Estimate(1.0)) == "n/a"
+    assert ends(Estimate(0.5, 0.41, 0.6), signed=True) == "+0.410 to +0.600"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quality", [1.6, 3.5])
+def test_intervals_of_72_images_hold_the_figure_over_20000_in_95_of_100_draws(quality: float) -> None:
+    shares = coverage(drawn_matches(20_000, 7, quality=quality), size=72, draws=300, resamples=500)
+    for (figure, kind), share in shares.items():
+        assert 0.93 <= share <= 0.97, (figure, kind, shares)
+
+
+@pytest.mark.slow
+def test_equal_detectors_are_called_different_in_at_most_one_of_twenty_draws() -> None:
+    a, b = (drawn_matches(20_000, 7, noise=noise) for noise in (1, 2))
+    assert truth(b)["AP"][-1] == pytest.approx(truth(a)["AP"][-1], abs=0.002)
+    said = judged(a, b, size=72, draws=300, resamples=500)
+    assert said["AP", "better"] + said["AP", "worse"] <= 0.05, said
+    better = judged(a, drawn_matches(20_000, 7, quality=1.9, noise=2), size=72, draws=50, resamples=500)
+    assert better["AP", "better"] > 0.9, better
