@@ -43,15 +43,16 @@ class Search:
         import pyarrow
 
         paths = table.column("path").to_pylist() if "path" in table.column_names else [None] * len(table)
-        images = [_bytes_of(value) for value in table.column(self.column).to_pylist()]
-        return pyarrow.Table.from_pylist(self._rows(paths, images), schema=_schema())
+        encoded = [_bytes_of(value) for value in table.column(self.column).to_pylist()]
+        return pyarrow.Table.from_pylist(self.rows(paths, encoded), schema=_schema())
 
-    def _rows(self, paths: Sequence[str | None], images: Sequence[bytes]) -> list[dict[str, Any]]:
+    def rows(self, paths: Sequence[str | None], encoded: Sequence[bytes]) -> list[dict[str, Any]]:
+        """A row of the output for each encoded image."""
         from ssd.images.decode import decode
 
         rows: list[dict[str, Any]] = []
         images = []
-        for path, data in zip(paths, images, strict=True):
+        for path, data in zip(paths, encoded, strict=True):
             rows.append({"path": path})
             try:
                 images.append(decode(data, path or "an image"))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ssd.api.evaluate import EvaluationResult, evaluate
     from ssd.api.export import ExportResult, export
     from ssd.api.train import TrainResult, train
+    from ssd.api.why import WhyResult, why
     from ssd.inference.detections import Detections
     from ssd.inference.detector import Detector
     from ssd.inference.load import detect, detect_batch, detect_stream, load
@@ -26,6 +27,7 @@ __all__ = [
     "EvaluationResult",
     "ExportResult",
     "TrainResult",
+    "WhyResult",
     "__version__",
     "check_data",
     "compare",
@@ -36,6 +38,7 @@ __all__ = [
     "export",
     "load",
     "train",
+    "why",
 ]
 
 _HOMES = {
@@ -56,6 +59,8 @@ _HOMES = {
     "load": "ssd.inference.load",
     "TrainResult": "ssd.api.train",
     "train": "ssd.api.train",
+    "WhyResult": "ssd.api.why",
+    "why": "ssd.api.why",
 }
 
 

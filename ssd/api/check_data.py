@@ -4,12 +4,14 @@ import dataclasses
 import functools
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ssd.api.overrides import Overrides, as_list
 from ssd.audit.decoding import strict_decoder
+from ssd.audit.divide import BY, Divided, divide_report
 from ssd.audit.page.page import write_dataset_page
 from ssd.audit.readiness import Readiness, judge
 from ssd.audit.report import Report, examine
@@ -64,6 +66,15 @@ class DataCheck:
         experiment_data.preview(self.config, Path(path), usable)
         return True
 
+    def divide(self, fraction: float, *, by: Sequence[str] = BY) -> Divided:
+        """Divide the images of the checked splits anew; `Divided.write` writes the lists.
+
+        Raises:
+            ArgumentError: a fraction or a word of `by` that cannot be.
+            DatasetError: there are fewer than two images, or `data.group` matches no name.
+        """
+        return divide_report(self.report, fraction, by=by, rule=self.config.data.group)
+
     def __repr__(self) -> str:
         splits = ", ".join(f"{split.name} {split.images} images" for split in self.report.splits)
         kinds = Counter(problem.kind for problem in self.problems)
@@ -108,7 +119,14 @@ def check_data(
     found = examine(
         data.folder,
         Reading(
-            data.format, data.classes, data.voc_offset, data.allow_outside, data.train, data.val, data.val_fraction
+            data.format,
+            data.classes,
+            data.voc_offset,
+            data.allow_outside,
+            data.train,
+            data.val,
+            data.val_fraction,
+            data.group,
         ),
         starting_settings(config, ("object",)).boxes,
         only=split,

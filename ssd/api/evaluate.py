@@ -91,7 +91,7 @@ def evaluate(
     score_threshold: float | None = None,
     box_voting: float | None = None,
     batch_size: int = 8,
-    workers: int = 2,
+    workers: int | None = None,
     device: str = "auto",
     precision: str = "auto",
     backend: str = "auto",
@@ -106,6 +106,7 @@ def evaluate(
 
     `weights`: what `ssd.load` takes, a detector, or None for the newest run. `data`: a VOC, COCO or YOLO folder, an
     opened data set, or None for the validation set that the weights were trained with. `metric`: "coco", "voc" or both.
+    `workers`: decoding threads; None: 2 for a detector on the CPU, nearly as many as there are cores for one on a GPU.
     `overrides` are changes to the run's config: {"data.bad_objects": "drop"}, or ("data.bad_objects=drop",).
 
     Files are written only where they are named: `figures` (JSON), `results` (detections in COCO's format, for

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.data.dataset import Dataset
+from ssd.data.formats.grouping import AUTO
 from ssd.data.formats.registry import default_split
 from ssd.errors import DatasetError, EvaluationError
 from ssd.experiment import config_file as configs
@@ -42,6 +43,8 @@ def find_config(
         # Other data: what the run said about its own no longer holds.
         name = None if folder is None else str(folder)
         changes = {"folder": name, "format": format or "auto", "val": None, "classes": None}
+        if not any(_key(override) == "data.group" for override in overrides):
+            changes["group"] = AUTO
     elif beside is None and not any(_key(override).startswith("data.") for override in overrides):
         if weights != "coco":
             raise _no_data(weights)

@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ssd.audit.report import Report, SplitReport
-from ssd.data.dataset import shared_images
+from ssd.data.dataset import FEW_IMAGES, shared_images
 
-_FEW_IMAGES = 10  # figures of a smaller validation set have little meaning
 _CLIPPED = 0.2  # share of an image set's boxes beyond the edge that hints at a wrong convention
 _MAX_DETECTIONS, _MAX_DETS = 200, 100  # of post-processing, and of COCO's figures
 _COMPARED = 500  # class names; more are not compared in pairs
@@ -21,7 +20,7 @@ def about_validation(report: Report) -> Iterator[str]:
     if shared:
         images = f"{shared} of the {len(val.dataset)} validation images are"
         yield f"{images} trained on: evaluation will flatter; name other images with data.val, or leave data.val out"
-    elif 0 < len(val.dataset) < _FEW_IMAGES:
+    elif 0 < len(val.dataset) < FEW_IMAGES:
         yield f"the validation set {val.name} has {_images(len(val.dataset))}: its figures say little; use ten or more"
     here, there = (
         {row.name for row in split.classes if row.objects} for split in _reports(report, train.name, val.name)

@@ -1,5 +1,6 @@
 """Whether training could start, as one line, and warnings; each with its remedy."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -84,6 +85,10 @@ def _cautions(report: Report) -> Iterator[str]:
     if len(report.copies) > leaks:
         copies = _count(len(report.copies) - leaks, "image")
         yield f"{copies} more than once within a split: remove the copies, or their weight doubles"
+    if report.near:
+        anew = f"ssd check-data {shlex.quote(report.folder)} --divide 0.2 --out lists"
+        images = _count(len(report.near), "image")
+        yield f"{images} like one of another split: evaluation will flatter; to divide anew: {anew}"
     if report.boxes_from_zero:
         boxes = _count(report.boxes_from_zero, "box", "boxes")
         yield f"{boxes} at pixel 0, where VOC counts from 1: set data.voc_offset=0"

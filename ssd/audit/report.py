@@ -8,6 +8,7 @@ from pathlib import Path
 from ssd.audit.box_presets import BoxPreset, box_presets
 from ssd.audit.decoding import Copies, Seen, StrictDecoder, find_copies, see
 from ssd.audit.fit_boxes import Shapes, fit
+from ssd.audit.near_copies import NearCopy, find_near_copies
 from ssd.audit.recall import Bucket, Hard, MissedBestBox, Reach, bucket, count_missed_best_box, hardest, measure
 from ssd.audit.splits import Opened, Reading, Split, boxes_from_zero, open_splits
 from ssd.audit.statistics import ClassCount, ObjectSizes, count_classes, empty_images, measure_sizes, repeated_objects
@@ -90,6 +91,7 @@ class Report:
     opened: Opened
     splits: tuple[SplitReport, ...]
     copies: tuple[Copies, ...]
+    near: tuple[NearCopy, ...]  # images that look like one of another split
     boxes_from_zero: int
     choices: tuple[BoxPreset, ...]
     fit: Fit | None
@@ -144,11 +146,14 @@ def examine(
         )
         for place, (split, images) in enumerate(seen)
     ]
+    copies = tuple(find_copies(seen))
+    known = {place for group in copies for place in group.places}
     return Report(
         folder=opened.splits[0].dataset.name if opened.splits else str(folder),
         opened=opened,
         splits=tuple(reports),
-        copies=tuple(find_copies(seen)),
+        copies=copies,
+        near=tuple(find_near_copies(opened.splits, known)),
         boxes_from_zero=boxes_from_zero(folder, opened, reading),
         choices=choices,
         fit=_fit([split.dataset for split in opened.splits], choices) if fit_boxes else None,

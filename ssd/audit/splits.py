@@ -12,6 +12,8 @@ from typing import Literal
 from ssd.data.dataset import Dataset, nothing_to_learn, scan
 from ssd.data.formats.annotations import Problem
 from ssd.data.formats.division import VAL_FRACTION
+from ssd.data.formats.grouping import AUTO
+from ssd.data.formats.lists import is_list
 from ssd.data.formats.registry import PARTS, default_split, recognise, splits
 from ssd.data.formats.unused import find_unused
 from ssd.data.formats.voc import Offset
@@ -58,6 +60,7 @@ class Reading:
     train: str | None = None
     val: str | None = None
     val_fraction: float = VAL_FRACTION
+    group: str = AUTO
 
 
 def open_splits(folder: str | Path | None, reading: Reading, only: str | None = None) -> Opened:
@@ -69,7 +72,7 @@ def open_splits(folder: str | Path | None, reading: Reading, only: str | None = 
         DatasetError: no such folder or split, or an unknown format.
     """
     there = splits(folder, reading.format)
-    if only is not None and only not in (*there, *PARTS):
+    if only is not None and only not in (*there, *PARTS) and not is_list(folder, only):
         raise DatasetError(
             f"no split {only!r}", place=folder or reading.format, remedy=f"There is: {', '.join(there)}."
         )
@@ -99,7 +102,7 @@ def _choose(
 ) -> str | None:
     """The split that training would use for training or validation, or a problem and None."""
     named = reading.train if which == "train" else reading.val
-    if named is not None and named in there:
+    if named is not None and (named in there or is_list(folder, named)):
         return named
     try:
         if named is not None:
@@ -123,6 +126,7 @@ def _open(
             voc_offset=reading.voc_offset,
             allow_outside=reading.allow_outside,
             val_fraction=reading.val_fraction,
+            group=reading.group,
         )
     except DatasetError as error:  # the folder and the split exist, so the problem is inside
         dataset = Dataset((), (), (), str(folder or reading.format), name)

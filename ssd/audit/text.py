@@ -34,6 +34,9 @@ def as_text(report: "Report", readiness: "Readiness", *, show: int) -> str:
     if report.copies:
         lines = [f"images with the same content: {len(report.copies)}", *_shown(report.copied(), show)]
         parts.append("\n".join(lines))
+    if report.near:
+        lines = [f"images that look like one of another split: {len(report.near)}"]
+        parts.append("\n".join([*lines, *_shown(list(map(str, report.near)), show)]))
     if report.fit is not None:
         parts.append(_fit(report.fit))
     if readiness.cautions:
@@ -54,6 +57,7 @@ def as_dict(report: "Report", readiness: "Readiness") -> dict[str, Any]:
         "copies": [
             {"leaks": copies.leaks, "places": [list(place) for place in copies.places]} for copies in report.copies
         ],
+        "near_copies": [dataclasses.asdict(pair) for pair in report.near],
         "boxes_from_zero": report.boxes_from_zero,
         "fit": None if report.fit is None else _fit_dict(report.fit),
     }

@@ -105,10 +105,14 @@ class _Formatter(logging.Formatter):
 
 
 def show_log() -> None:
-    """Show what the package logs on stderr, unless whoever calls the command has set up logging."""
+    """Show what the package logs on stderr, unless whoever calls the command has set up logging.
+
+    Of several processes started by `torchrun`, those after the first show warnings only.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("%(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    first = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(level=logging.INFO if first else logging.WARNING, handlers=[handler])
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:

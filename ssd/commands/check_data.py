@@ -17,6 +17,7 @@ EPILOG = """examples:
   ssd check-data my_images --fit-boxes model.input_size=512
   ssd check-data my_images --preview augmented.png --json report.json
   ssd check-data my_images --report data.html      a page to look at: balance, sizes, problems with their images
+  ssd check-data my_images --divide 0.2 --out lists    lists of images for training and validation, without leaks
   ssd check-data data.format=coco2017              a named set
 
 Nothing in the data folder is ever changed. The exit code is 1 where training, or evaluation on a split, would stop."""
@@ -41,6 +42,20 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--fix", choices=("drop",), help="drop: judge as if bad objects were left out (data.bad_objects)")
     p.add_argument("--deep", action="store_true", help="find damage inside JPEG files too; needs simplejpeg")
     p.add_argument("--fit-boxes", action="store_true", help="fit the default boxes to the training split")
+    p.add_argument(
+        "--divide",
+        type=float,
+        metavar="SHARE",
+        help="divide the images anew, so many for validation, such as 0.2, into lists in --out",
+    )
+    p.add_argument(
+        "--by",
+        default="group,class",
+        metavar="group,class",
+        help="with --divide: group keeps near duplicates and frames together (data.group), class puts each class on "
+        "both sides; default both",
+    )
+    p.add_argument("--out", type=Path, metavar="FOLDER", help="with --divide: folder for train.txt and val.txt")
     p.add_argument("--preview", type=Path, metavar="FILE.png", help="draw augmented images with their boxes to FILE")
     p.add_argument("--report", type=Path, metavar="FILE.html", help="write a page to look at")
     p.add_argument("--json", metavar="FILE", help="write everything as JSON; - prints it instead of the text")
@@ -61,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     check_writable(args.json)
     if args.json is not None and not Path(args.json).parent.is_dir():
         raise ArgumentError("its folder does not exist", place=args.json, remedy="Make it first.")
+    _check_division(args)
     show_log()
 
     from ssd.api.check_data import check_data  # brings torch, so only now
@@ -87,9 +103,24 @@ def main(argv: list[str] | None = None) -> int:
         )
     if args.report is not None:
         print(printable(f"report: {args.report}"), file=sys.stderr)
+    if args.divide is not None:
+        divided = check.divide(args.divide, by=args.by.split(","))
+        print("\n" + divided.to_text(divided.write(args.out)), file=sys.stderr if args.json == "-" else sys.stdout)
     if args.json is not None:
         _write_json(json.dumps(check.to_dict(), indent=2, allow_nan=False), args.json)
     return int(not check.ready)
+
+
+def _check_division(args: argparse.Namespace) -> None:
+    """Refuse a division that cannot be made or written, before the work."""
+    if (args.divide is None) != (args.out is None):
+        raise ArgumentError("belong together", place="--divide and --out", remedy="Write --divide 0.2 --out FOLDER.")
+    if args.divide is not None:
+        if not 0 < args.divide < 1:
+            raise ArgumentError(f"{args.divide:g} is out of range", place="--divide", remedy="Use 0.2, for example.")
+        lists = args.out / "train.txt", args.out / "val.txt"
+        refuse_existing(*lists, force=args.force)
+        check_writable(*lists)
 
 
 def _split_words(words: list[str], data: str | None) -> tuple[str | None, list[str]]:

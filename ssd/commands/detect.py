@@ -74,7 +74,9 @@ def main(argv: list[str] | None = None) -> int:
 
     from ssd.inference.bulk.detect_files import detect_files  # brings torch, so only now
     from ssd.inference.bulk.window import open_window
+    from ssd.system.malloc import keep_freed_memory
 
+    keep_freed_memory()
     result = detect_files(
         args.sources,
         args.weights,

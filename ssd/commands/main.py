@@ -13,6 +13,7 @@ from ssd.system.python_environment import is_missing_package, other_python
 COMMANDS = {
     "train": "train on your images, or on images the program draws",
     "eval": "evaluate weights by the COCO or the VOC rules",
+    "why": "say why objects are missed, what each cause costs, and what to try first",
     "compare": "say whether one detector is better than another, or whether that cannot be told",
     "detect": "find the objects in images and videos and draw them",
     "demo": "a web page: drop an image, see the boxes",

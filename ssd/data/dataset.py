@@ -21,6 +21,7 @@ from PIL import Image
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem
 from ssd.data.formats.division import VAL_FRACTION
+from ssd.data.formats.grouping import AUTO
 from ssd.data.formats.registry import find_format, read_split
 from ssd.data.formats.unused import describe, find_unused
 from ssd.data.formats.voc import Offset
@@ -32,6 +33,7 @@ from ssd.structures import Record, Sample
 
 log = logging.getLogger(__name__)
 FEW_BAD = 1000  # one bad object in so many is left out with a note
+FEW_IMAGES = 10  # figures of a smaller validation set have little meaning
 _SHOWN = 10  # problems spelled out in an error; the rest are counted
 _EXIF_ORIENTATION = 0x0112
 
@@ -115,6 +117,7 @@ def open_dataset(
     voc_offset: Offset = "1",
     allow_outside: bool = False,
     val_fraction: float = VAL_FRACTION,
+    group: str = AUTO,
 ) -> Dataset:
     """Open one split with every annotation checked.
 
@@ -136,6 +139,7 @@ def open_dataset(
         voc_offset=voc_offset,
         allow_outside=allow_outside,
         val_fraction=val_fraction,
+        group=group,
     )
     _raise_bad(dataset, [problem for problem in problems if problem.level == "file"], "files or entries")
     bad = [problem for problem in problems if problem.level == "object"]
@@ -179,6 +183,11 @@ def report_use(train: Dataset, val: Dataset, format: str = "auto") -> None:
             "Name other images with data.val, or leave data.val out to divide the folder.",
             val.name, shared, len(val),
         )  # fmt: skip
+    elif len(val) < FEW_IMAGES:
+        count = "1 image" if len(val) == 1 else f"{len(val)} images"
+        log.warning(
+            "%s: the validation set %s has %s: its figures say little; use ten or more", val.name, val.split, count
+        )
 
 
 def check_trainable(dataset: Dataset) -> None:
@@ -219,6 +228,7 @@ def scan(
     voc_offset: Offset = "1",
     allow_outside: bool = False,
     val_fraction: float = VAL_FRACTION,
+    group: str = AUTO,
     check_images: bool = False,
 ) -> tuple[Dataset, list[Problem]]:
     """Open one split without its bad objects and files, and list all that is wrong with it.
@@ -230,7 +240,14 @@ def scan(
     """
     root, kind = find_format(folder, format)
     raw = read_split(
-        root, kind, split, classes=classes, offset=voc_offset, allow_outside=allow_outside, val_fraction=val_fraction
+        root,
+        kind,
+        split,
+        classes=classes,
+        offset=voc_offset,
+        allow_outside=allow_outside,
+        val_fraction=val_fraction,
+        group=group,
     )
     built = build_records(raw, classes, difficult)
     problems = [*find_misread(raw), *built.problems]

@@ -3,9 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,6 +18,7 @@ from ssd.evaluation.metrics.sanity_check import sanity_check
 from ssd.settings import Postprocessing
 from ssd.structures import BatchDetections, ImageDetections, Predictions, Record, Sample, Targets
 from ssd.system import distributed
+from ssd.system.threads import map_ahead, usable_cores
 
 Loss = Callable[[Predictions, Targets], dict[str, float]]
 
@@ -99,7 +98,7 @@ def evaluate(
     *more: Metric,
     rules: Postprocessing | None = None,
     batch_size: int = 8,
-    workers: int = 2,
+    workers: int | None = None,
     loss: Loss | None = None,
     stop: Callable[[], bool] | None = None,
     progress: bool = True,
@@ -107,7 +106,9 @@ def evaluate(
     """Detect objects in every image, by `rules` or by the detector's own, and pass the detections to the metrics.
 
     Each of n processes takes every nth image; the detections are gathered by image id, rank 0 computes the figures and
-    all get them. `loss` is called with the predictions and the objects of each batch, with the detector's labels.
+    all get them. `workers` threads decode images; None: 2 for a detector on the CPU, which needs its cores itself, else
+    one less than there are cores, 16 at most. `loss` is called with the predictions and the objects of each batch, with
+    the detector's labels.
     Returns None if `stop` returned true on any process, since figures of a part of the data would mislead.
 
     Raises:
@@ -119,7 +120,8 @@ def evaluate(
         sanity_check(each)
     indices = range(distributed.rank(), len(dataset.records), distributed.world_size())
     bar = tqdm(total=len(indices), desc="evaluating", unit="img", leave=False, disable=not progress)
-    batches = contextlib.closing(_batches(detector, dataset, indices, batch_size, workers))
+    threads = _threads(getattr(detector, "device", "cpu")) if workers is None else workers
+    batches = contextlib.closing(_batches(detector, dataset, indices, batch_size, threads))
     with torch.inference_mode(), bar, batches as prepared:
         share = _work_through(detector, prepared, classes, bar.update, rules, loss, stop)
     shares = distributed.gather_objects(share)
@@ -140,6 +142,11 @@ def evaluate(
         classes=classes,
         rules=rules,
     )
+
+
+def _threads(device: str) -> int:
+    """The default number of decoding threads for a detector on `device`."""
+    return 2 if device == "cpu" else max(2, min(16, usable_cores() - 1))
 
 
 def _work_through(
@@ -184,17 +191,7 @@ def _batches(
     if workers == 0:
         yield from map(prepare, groups)
         return
-    waiting: deque[Future[tuple[list[Sample], Any]]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="ssd-evaluation") as pool:
-        try:
-            for group in groups:
-                waiting.append(pool.submit(prepare, group))
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    yield from map_ahead(prepare, groups, threads=workers)
 
 
 def _keep(share: _Share, samples: Sequence[Sample], images: Sequence[ImageDetections], classes: ClassMap) -> None:

@@ -6,6 +6,7 @@ starts from. `config_file` reads config files and the command line.
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -22,12 +23,21 @@ def _folder_name(name: str) -> str:
     return name
 
 
+def _regular_expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"is no regular expression ({error})") from None
+    return text
+
+
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]  # 0 is allowed
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 FractionBelowOne = Annotated[float, Field(ge=0, lt=1)]
+RegularExpression = Annotated[str, Field(min_length=1), AfterValidator(_regular_expression)]
 FolderName = Annotated[str, Field(min_length=1), AfterValidator(_folder_name)]
 
 
@@ -90,6 +100,10 @@ class DataConfig:
     val: str | None = None
     # Share of the images to evaluate on where a folder has no validation split; small sets use a quarter.
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    # Images that are kept on one side of that division; auto: copies, near duplicates and frames of one video, and
+    # every class on both sides where it can be. A regular expression also keeps together the image names in which it
+    # matches the same text, such as '^(.+)_frame'. copies: equal files alone, as earlier versions did.
+    group: RegularExpression = "auto"
     # Class names in the order of their labels; null reads them from the data.
     classes: tuple[str, ...] | None = None
     # Stop at boxes without area (above one in a thousand) and at unknown classes, or drop those objects.

@@ -50,6 +50,7 @@ def open_split(
         voc_offset=data.voc_offset,
         allow_outside=data.allow_outside,
         val_fraction=data.val_fraction,
+        group=data.group,
     )
     if which == "train":
         check_trainable(dataset)

@@ -8,6 +8,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from ssd.data.formats.grouping import COPIES
 from ssd.errors import ConfigError
 from ssd.experiment.config import PAPER_RULES, DataConfig, ModeRules
 from ssd.experiment.key_types import converted
@@ -54,6 +55,7 @@ RETIRED = {
     "train.keep": Retired(2, learned=False),
     "train.coco_backend": Retired("pycocotools", learned=False, instead="ssd eval takes --coco-backend."),
 }
+_WRITTEN_BY_RUNS = {"folder", "train", "val", "classes", "allow_outside", "timeout"}  # of data, by every version
 # The items of data.shapes, in their order.
 _SHAPES = ("shapes_train", "shapes_val", "shapes_size")
 
@@ -67,6 +69,7 @@ def without_retired(raw: dict[str, Any], place: object, *, of_a_state: bool = Fa
     groups = {key: dict(value) if isinstance(value, dict) else value for key, value in raw.items()}
     _move_shapes(groups.get("data"))
     _move_steps(groups.get("optim"))
+    _divide_as_before(groups.get("data"))
     for dotted, retired in RETIRED.items():
         name, key = dotted.split(".")
         group = groups.get(name)
@@ -113,6 +116,12 @@ def _move_steps(optim: Any) -> None:
     schedule = optim.get("schedule")
     if schedule == "steps" or (steps is not None and isinstance(schedule, list | tuple)):
         optim["schedule"] = [2 / 3, 5 / 6] if steps is None else steps
+
+
+def _divide_as_before(data: Any) -> None:
+    """Keep the division of a run of an earlier version, which wrote all of its keys: it went by the names alone."""
+    if isinstance(data, dict) and "group" not in data and data.keys() >= _WRITTEN_BY_RUNS:
+        data["group"] = COPIES
 
 
 def _value(value: Any) -> Any:

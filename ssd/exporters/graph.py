@@ -22,6 +22,7 @@ from ssd.multibox.coder import decode
 from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.voting import VOTERS, vote
 from ssd.settings import BoxSettings, Postprocessing, Preprocessing, Settings
+from ssd.system.device import on_cpu
 
 Suppression = Callable[[Tensor, Tensor, float], Tensor]
 OUTPUTS = ("boxes", "scores", "labels", "counts")
@@ -143,8 +144,8 @@ def resize(images: UInt8[Tensor, "B H W 3"], side: int) -> Float[Tensor, "B {sid
 
     Only the four pixels for each result are converted to floats, not the whole of a large image.
     """
-    top, bottom, down = _neighbours(images.shape[1], side)
-    left, right, across = _neighbours(images.shape[2], side)
+    top, bottom, down = _neighbours(images.shape[1], side, images.device)
+    left, right, across = _neighbours(images.shape[2], side, images.device)
     down, across = down[:, None, None], across[:, None]
     rows = []
     for line in (top, bottom):
@@ -154,10 +155,12 @@ def resize(images: UInt8[Tensor, "B H W 3"], side: int) -> Float[Tensor, "B {sid
     return rows[0] * (1 - down) + rows[1] * down
 
 
-def _neighbours(length: int | torch.SymInt, side: int) -> tuple[Int[Tensor, "S"], Int[Tensor, "S"], Float[Tensor, "S"]]:
+def _neighbours(
+    length: int | torch.SymInt, side: int, device: torch.device
+) -> tuple[Int[Tensor, "S"], Int[Tensor, "S"], Float[Tensor, "S"]]:
     """For each of `side` results the pixels before and after it among `length`, and the weight of the latter."""
     # Coordinates are whole numbers of 1 / (2 x side) of a pixel, so that a runtime in bf16 does not round them.
-    odd: Tensor = 2 * torch.arange(side) + 1
+    odd: Tensor = 2 * torch.arange(side, device=device) + 1
     place: Tensor = (odd * length - side).clamp(min=0)  # type: ignore[union-attr]  # a Tensor, whatever `length` is
     before = place // (2 * side)
     weight = (place - before * (2 * side)).float() / (2 * side)
@@ -173,7 +176,8 @@ def best_of_each_class(scores: Float[Tensor, "B foreground K"], count: int) -> F
         return torch.where(scores >= scores.topk(count, dim=-1).values[..., -1:], scores, 0.0)
 
     if not torch.compiler.is_exporting():
-        return limited(scores) if bool(crowded) else scores
+        # On a device the host would wait for the answer, and both give the same scores.
+        return limited(scores) if not on_cpu(scores) or bool(crowded) else scores
     # One row per class: `torch.cond` compares the strides of its branches, which an axis of size 1 leaves undefined.
     best: Tensor = torch.cond(crowded, limited, torch.clone, (scores.flatten(0, 1),))
     return best.view(scores.shape)
@@ -208,9 +212,10 @@ def suppress_by_torchvision(boxes: Tensor, scores: Tensor, iou_threshold: float)
     plane = chosen.double().clamp(-REACH, REACH) + corner
     # Two extra boxes without overlap are always kept and then cut off: torchvision tells `torch.export` that at least
     # two boxes are left, and without them the exported program refuses an image without detections.
-    apart = torch.tensor([[-9.0, -9.0, -8.0, -8.0], [-7.0, -7.0, -6.0, -6.0]], dtype=torch.float64) * REACH
+    starts = 2 * torch.arange(2, device=boxes.device, dtype=torch.float64) - 9
+    apart = torch.stack([starts, starts, starts + 1, starts + 1], dim=1) * REACH
     numbers = torch.cat([flat.index_select(0, pairs), flat.new_zeros(2)]).double()
     best = nms(torch.cat([plane, apart]), numbers, iou_threshold)
-    places = torch.cat([pairs, flat.numel() + torch.arange(2)])
+    places = torch.cat([pairs, flat.numel() + torch.arange(2, device=flat.device)])
     keep = flat.new_zeros(flat.numel() + 2).index_fill(0, places.index_select(0, best), 1.0)
     return scores * keep[:-2].view_as(scores)

@@ -1,6 +1,6 @@
 """From uint8 RGB images of any size to the input that a network was trained with."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import cv2
@@ -33,11 +33,30 @@ def preprocess_batch(
         rows = [_normalise_then_resize(image, preprocessing, size) for image in images]
         batch = torch.cat(rows) if rows else torch.empty(0, 3, size, size)
     else:
-        pixels = np.empty((len(images), size, size, 3), np.uint8)
-        for image, row in zip(images, pixels, strict=True):
-            row[:] = resize_8bit(image, size, preprocessing.resize)
-        batch = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), preprocessing)
+        batch = normalise(resized_batch(images, preprocessing, size), preprocessing)
     return batch.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def resized_batch(
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    preprocessing: Preprocessing,
+    size: int,
+    *,
+    pinned: bool = False,
+    each: Callable[..., Iterable[object]] = map,
+) -> UInt8[Tensor, "B 3 {size} {size}"]:
+    """Resize in 8 bits as `preprocess_batch` does, without normalising; channels last in memory.
+
+    `pinned` memory is copied to a CUDA device without making the host wait. `each` may be the `map` of a thread pool.
+    """
+    batch = torch.empty(len(images), size, size, 3, dtype=torch.uint8, pin_memory=pinned)
+
+    def resize(image: UInt8[np.ndarray, "_ _ 3"], row: UInt8[np.ndarray, "S S 3"]) -> None:
+        row[:] = resize_8bit(image, size, preprocessing.resize)
+
+    for _ in each(resize, images, batch.numpy()):
+        pass
+    return batch.permute(0, 3, 1, 2)
 
 
 def resize_8bit(

@@ -2,28 +2,41 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jaxtyping import Float
-from PIL import Image as PILImage
 from torch import Tensor
 
 from ssd.errors import ArgumentError, at_least
 from ssd.images.decode import as_image
 from ssd.inference import tiling
 from ssd.inference.detections import READABLE_SCORE, Detections
+from ssd.inference.image_lists import each_image, groups
 from ssd.inference.options import named_options
 from ssd.inference.pipelines import Image, Pipeline
 from ssd.inference.tiling import Tiles
 from ssd.multibox.default_boxes import default_boxes
 from ssd.settings import Postprocessing, Settings
 from ssd.structures import BatchDetections, ImageDetections
+from ssd.system.threads import image_threads, map_ahead
 
-_Search = Callable[[Sequence[Image]], Iterable[ImageDetections]]
+
+@dataclass(frozen=True)
+class _Batch:
+    """Images on their way to the network."""
+
+    sources: Sequence[object]
+    arrays: Sequence[Image]
+    inputs: Any  # of the network; None where only parts of the images go to it
+
+
+_Read = Callable[["Detector", Sequence[object]], _Batch]
+_Search = Callable[["Detector", _Batch], Iterable[ImageDetections]]
+_Found = tuple[_Batch, Iterable[ImageDetections]]
 
 
 class Detector:
@@ -97,7 +110,10 @@ class Detector:
         return rules
 
     def preprocess(self, images: Sequence[Image]) -> Any:
-        """Convert images (uint8 RGB, any sizes) to the input of `predict`: (B, 3, S, S) floats for a network."""
+        """Convert images (uint8 RGB, any sizes) to the input of `predict`.
+
+        For a network (B, 3, S, S): normalised floats, or on CUDA uint8, which `predict` normalises there.
+        """
         self._check_process()
         return self.pipeline.preprocess(images)
 
@@ -107,7 +123,7 @@ class Detector:
         return self.pipeline.predict(inputs)
 
     def postprocess(self, predictions: Any, rules: Postprocessing | None = None) -> BatchDetections:
-        """Select the detections, with boxes as fractions of each image, by `rules` or by the weights' own.
+        """Select the detections, with boxes as fractions of each image, by `rules` or by the weights' own; on the host.
 
         Raises:
             ArgumentError: an exported graph cannot apply these rules.
@@ -204,7 +220,11 @@ class Detector:
         tile_overlap: float = 0.2,
         bgr: bool = False,
     ) -> Iterator[Detections]:
-        """Like `detect_batch`, for more images than fit into memory: they are read one batch at a time."""
+        """Like `detect_batch`, for more images than fit into memory: they are read one batch at a time.
+
+        On a GPU the next batch is read meanwhile, in threads, if `batch_size` is more than 1. OpenVINO then computes
+        several images at once, one for every few cores, and threads read and post-process them.
+        """
         self._check_process()
         at_least(1, batch_size=batch_size)
         rules = self.rules(
@@ -213,28 +233,65 @@ class Detector:
             max_detections=max_detections,
             box_voting=box_voting,
         )
-        search: _Search = functools.partial(self._search, rules)
         if tiles is not None:
             tiling.windows(1, 1, tiles, tile_overlap, self.input_size)  # checks the arguments before the first image
-            search = functools.partial(self._search_tiles, rules, tiles, tile_overlap, batch_size)
+        read = functools.partial(Detector._read, bgr=bgr, tiled=tiles is not None)
+        search: _Search = functools.partial(Detector._search, rules=rules)
+        if tiles is not None:
+            search = functools.partial(
+                Detector._search_tiles, rules=rules, tiles=tiles, overlap=tile_overlap, batch_size=batch_size
+            )
         draw_from = READABLE_SCORE if score_threshold is None else 0.0
-        return self._stream(_each(images), batch_size, search, draw_from, bgr)
+        return self._stream(self._searched(each_image(images), batch_size, read, search), draw_from)
 
-    def _search(self, rules: Postprocessing, images: Sequence[Image]) -> list[ImageDetections]:
-        return self.postprocess(self.predict(self.preprocess(images)), rules).to_images()
+    def for_throughput(self) -> "tuple[Detector, int]":
+        """This detector made for many images, and how many calls of several threads it computes at once; 1: itself."""
+        pipeline, at_once = self.pipeline.for_throughput()
+        return (self, 1) if at_once == 1 else (Detector(pipeline), at_once)
+
+    def _searched(self, images: Iterator[object], batch_size: int, read: _Read, search: _Search) -> Iterator[_Found]:
+        """Yield the images with what is found in them, `batch_size` or fewer at a time."""
+        first = list(islice(images, min(batch_size, 2)))
+        detector, at_once = self.for_throughput() if len(first) > 1 else (self, 1)
+        images = chain(first, images)
+        if at_once > 1:
+
+            def both(sources: Sequence[object]) -> _Found:
+                batch = read(detector, sources)
+                return batch, list(search(detector, batch))
+
+            # One more than are computed, which is read or post-processed; `map_ahead` holds another.
+            threads = min(at_once + 1, batch_size - 1)
+            yield from map_ahead(both, groups(images, 1), threads=threads)
+            return
+        # A CPU has no cores left while the network computes, so that nothing is read ahead.
+        ahead = map_ahead if self.device != "cpu" and batch_size > 1 else map
+        for batch in ahead(functools.partial(read, self), groups(images, batch_size)):
+            yield batch, search(self, batch)
+
+    def _read(self, sources: Sequence[object], *, bgr: bool, tiled: bool) -> _Batch:
+        each = map if self.device == "cpu" or len(sources) == 1 else image_threads().map
+        arrays = list(each(functools.partial(as_image, bgr=bgr), sources))
+        return _Batch(sources, arrays, None if tiled else self.preprocess(arrays))
+
+    def _search(self, batch: _Batch, rules: Postprocessing) -> list[ImageDetections]:
+        self._check_process()
+        return self.pipeline.detect(batch.inputs, rules).to_images()
 
     def _search_tiles(
-        self, rules: Postprocessing, tiles: Tiles, overlap: float, batch_size: int, images: Sequence[Image]
+        self, batch: _Batch, rules: Postprocessing, tiles: Tiles, overlap: float, batch_size: int
     ) -> Iterator[ImageDetections]:
+        images = batch.arrays
         plans = [tiling.windows(image.shape[0], image.shape[1], tiles, overlap, self.input_size) for image in images]
-        return tiling.search(functools.partial(self._search, rules), images, plans, batch_size, rules)
 
-    def _stream(
-        self, images: Iterator[object], batch_size: int, search: _Search, draw_from: float, bgr: bool
-    ) -> Iterator[Detections]:
-        while sources := list(islice(images, batch_size)):
-            arrays = [as_image(source, bgr=bgr) for source in sources]
-            for source, array, found in zip(sources, arrays, search(arrays), strict=True):
+        def find(views: Sequence[Image]) -> list[ImageDetections]:
+            return self._search(_Batch(views, views, self.preprocess(views)), rules)
+
+        return tiling.search(find, images, plans, batch_size, rules)
+
+    def _stream(self, searched: Iterator[_Found], draw_from: float) -> Iterator[Detections]:
+        for batch, results in searched:
+            for source, array, found in zip(batch.sources, batch.arrays, results, strict=True):
                 height, width = array.shape[:2]
                 yield Detections(
                     boxes=found.in_pixels(height, width).boxes,
@@ -264,25 +321,3 @@ class Detector:
         network = self.settings.network
         kind = f"SSD{network.input_size} {network.backbone}, {self.settings.num_classes} classes"
         return f"<Detector: {kind}, {self.backend} {self.precision} on {self.device}>"
-
-
-def _each(images: Iterable[object]) -> Iterator[object]:
-    """Yield the images; a single image is an error, since its characters, bytes or rows would be taken for images.
-
-    Raises:
-        ArgumentError: the argument is a single image, or not iterable.
-    """
-    if isinstance(images, str | Path | bytes | bytearray | memoryview | PILImage.Image) or _is_one_array(images):
-        what = f"{images!r}"[:80] if isinstance(images, str | Path) else f"a {type(images).__name__}"
-        raise ArgumentError(f"{what} is one image", place="images", remedy="Use detect(image), or a list: [image].")
-    if not isinstance(images, Iterable) or isinstance(images, Mapping):
-        problem = f"a {type(images).__name__} is no list of images"
-        raise ArgumentError(problem, place="images", remedy="Give a list of paths, arrays or PIL images.")
-    return iter(images)
-
-
-def _is_one_array(images: object) -> bool:
-    """Whether it is an array of less than four dimensions; B x H x W x 3 are many images."""
-    if isinstance(images, np.ndarray):
-        return images.dtype.kind not in "OUS" and images.ndim < 4
-    return isinstance(images, Tensor) and images.ndim < 4

@@ -1,18 +1,22 @@
 """The three steps from images to detections, with a network or with an exported graph."""
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from jaxtyping import UInt8
+from torch import nn
 
 from ssd.errors import ArgumentError, CheckpointError
 from ssd.images.preprocess import preprocess_batch
+from ssd.inference.device_steps import DeviceSteps, Inputs, check_finite
 from ssd.inference.runtime.facts import Graph, join, narrow, stack
 from ssd.inference.runtime.open import open_runtime
+from ssd.inference.runtime.openvino import OpenVINORuntime
+from ssd.inference.runtime.openvino_graph import OpenVINOGraph
 from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.postprocess import postprocess
 from ssd.settings import Postprocessing, Settings
@@ -28,7 +32,10 @@ class Pipeline(Protocol):
     settings: Settings
     backend: str
     precision: str
-    device: str
+
+    @property
+    def device(self) -> str:
+        """The device of the network."""
 
     def preprocess(self, images: Sequence[Image]) -> Any:
         """Convert images (uint8 RGB, any sizes) to the input of `predict`."""
@@ -37,10 +44,16 @@ class Pipeline(Protocol):
         """Run the network."""
 
     def postprocess(self, predictions: Any, rules: Postprocessing) -> BatchDetections:
-        """Select the detections."""
+        """Select the detections, on the host."""
+
+    def detect(self, inputs: Any, rules: Postprocessing) -> BatchDetections:
+        """`predict` and `postprocess` in one."""
 
     def check_rules(self, rules: Postprocessing) -> None:
         """Raise `ArgumentError` for rules that this pipeline cannot apply."""
+
+    def for_throughput(self) -> "tuple[Pipeline, int]":
+        """This pipeline made for many images, and how many calls of several threads it computes at once; 1: itself."""
 
 
 class NetworkPipeline:
@@ -48,9 +61,10 @@ class NetworkPipeline:
 
     The network is copied: one that is being trained stays as it is.
 
-    `device`: auto, cpu, cuda, cuda:1. `precision`: auto, fp32, bf16, fp16. `backend`: auto, torch, openvino. `auto` is
-    the fastest that this machine has, though of backends it is torch here and `load` that chooses; fp32 gives a
-    checkpoint's own numbers, bf16 moves scores by a percent or so.
+    `device`: auto, cpu, cuda, cuda:1, mps. `precision`: auto, fp32, bf16, fp16. `backend`: auto, torch, openvino.
+    `auto` is the fastest that this machine has, though of backends it is torch here and `load` that chooses; fp32 gives
+    a checkpoint's own numbers, bf16 moves scores by a percent or so. On CUDA all steps but the resize run on the
+    device, as `device_steps` describes; on MPS the network alone does.
     """
 
     def __init__(
@@ -66,34 +80,55 @@ class NetworkPipeline:
         self._runtime = open_runtime(
             network, input_size=settings.network.input_size, device=device, precision=precision, backend=backend
         )
-        self.backend, self.precision, self.device = self._runtime.backend, self._runtime.precision, self._runtime.device
-        self._default_boxes = default_boxes(settings.boxes).to(self.device)
+        self.backend, self.precision = self._runtime.backend, self._runtime.precision
+        self._default_boxes = default_boxes(settings.boxes)
+        on_cuda = self.device.startswith("cuda")
+        self._on_device = DeviceSteps(self._runtime, settings) if on_cuda else None
 
-    def preprocess(self, images: Sequence[Image]) -> Float[Tensor, "B 3 S S"]:
-        """Resize and normalise images as these weights expect it."""
+    @property
+    def device(self) -> str:
+        """The device of the network."""
+        return self._runtime.device
+
+    def preprocess(self, images: Sequence[Image]) -> Inputs:
+        """Resize and normalise images as these weights expect it; on CUDA `predict` normalises: this gives uint8."""
+        if self._on_device is not None:
+            return self._on_device.preprocess(images)
         return preprocess_batch(images, self.settings.preprocessing, self.settings.network.input_size)
 
-    def predict(self, inputs: Float[Tensor, "B 3 S S"]) -> Predictions:
+    def predict(self, inputs: Inputs) -> Predictions:
         """Offsets and logits of every default box, float32, on the device."""
-        return self._runtime.predict(inputs)
+        return self._runtime.predict(inputs) if self._on_device is None else self._on_device.predict(inputs)
+
+    def detect(self, inputs: Inputs, rules: Postprocessing) -> BatchDetections:
+        """`predict` and `postprocess` in one; on CUDA as a recorded graph for batches of a size that recurs."""
+        if self._on_device is None:
+            return self.postprocess(self.predict(inputs), rules)
+        return self._on_device.detect(inputs, rules)
 
     def postprocess(self, predictions: Predictions, rules: Postprocessing) -> BatchDetections:
-        """Decode, threshold, suppress: boxes as fractions of each image.
+        """Decode, threshold, suppress: boxes as fractions of each image, on the host.
 
         Raises:
             CheckpointError: the predictions are not finite.
         """
-        # One number per tensor tells: NaN and infinity survive a sum. Suppression would drop them without a word.
-        if not bool(torch.isfinite(predictions.logits.sum() + predictions.offsets.sum())):
-            raise CheckpointError(
-                "the network's output is not finite",
-                place=f"{self.backend} in {self.precision}",
-                remedy="Are the weights damaged? If not, use precision='fp32'.",
-            )
-        return postprocess(predictions, self._default_boxes, rules, self.settings.boxes.variances)
+        if self._on_device is not None:
+            return self._on_device.postprocess(predictions, rules)
+        host = Predictions(predictions.offsets.cpu(), predictions.logits.cpu())
+        # One number per tensor tells: NaN and infinity survive a sum.
+        check_finite(bool(torch.isfinite(host.logits.sum() + host.offsets.sum())), self._runtime)
+        return postprocess(host, self._default_boxes, rules, self.settings.boxes.variances)
 
     def check_rules(self, rules: Postprocessing) -> None:
         """Any rules will do."""
+
+    def for_throughput(self) -> "tuple[NetworkPipeline, int]":
+        """By OpenVINO each image gets a part of the cores, and several are computed at once; otherwise itself."""
+        if not isinstance(self._runtime, OpenVINORuntime):
+            return self, 1
+        twin = copy.copy(self)
+        twin._runtime, at_once = self._runtime.for_throughput()
+        return twin, at_once
 
 
 class GraphPipeline:
@@ -131,6 +166,10 @@ class GraphPipeline:
             raise CheckpointError("the graph's output is not finite", place=self.backend)
         return narrow(predictions, rules.score_threshold, rules.max_detections)
 
+    def detect(self, inputs: Sequence[UInt8[np.ndarray, "_ _ _ 3"]], rules: Postprocessing) -> BatchDetections:
+        """`predict` and `postprocess` in one."""
+        return self.postprocess(self.predict(inputs), rules)
+
     def check_rules(self, rules: Postprocessing) -> None:
         """Raise `ArgumentError` for lower thresholds, more detections, or another suppression than the graph's."""
         inside = self.graph.facts.settings.postprocessing
@@ -145,3 +184,11 @@ class GraphPipeline:
                 problem = f"{wanted} is not possible: the graph was exported with {getattr(inside, name)}"
                 remedy = f"Export again with --{name.replace('_', '-')}, or use the weights."
                 raise ArgumentError(problem, place=name, remedy=remedy)
+
+    def for_throughput(self) -> "tuple[GraphPipeline, int]":
+        """By OpenVINO each image gets a part of the cores, and several are computed at once; otherwise itself."""
+        if not isinstance(self.graph, OpenVINOGraph):
+            return self, 1
+        twin = copy.copy(self)
+        twin.graph, at_once = self.graph.for_throughput()
+        return twin, at_once

@@ -95,14 +95,18 @@ def finish(
     rules: Postprocessing,
     variances: Variances,
 ) -> BatchDetections:
-    """Compute the detections of `images` again from as many candidates as needed. Waits for the device."""
-    scores = predictions.logits[images].float().softmax(dim=-1)[..., 1:]
+    """Compute the detections of `images` again from as many candidates as needed. Waits for the device.
+
+    `found` and `images` are on one device or on the host, the predictions and default boxes on the device.
+    """
+    there = images.to(predictions.logits.device)
+    scores = predictions.logits[there].float().softmax(dim=-1)[..., 1:]
     boxes = default_boxes.float().expand(len(scores), -1, -1)
     final = _joined(
-        [_first_detections(scores, predictions.offsets[images].float(), boxes, rules, variances, _limit(rules))]
+        [_first_detections(scores, predictions.offsets[there].float(), boxes, rules, variances, _limit(rules))]
     )
     columns = {
-        field.name: getattr(found, field.name).index_copy(0, images, getattr(final, field.name))
+        field.name: getattr(found, field.name).index_copy(0, images, getattr(final, field.name).to(images.device))
         for field in dataclasses.fields(BatchDetections)
     }
     return BatchDetections(**columns)

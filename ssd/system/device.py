@@ -1,26 +1,37 @@
 """Devices, and the precisions in which they compute."""
 
-from typing import Literal
+import logging
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ssd.errors import ArgumentError, ConfigError
 
+_log = logging.getLogger(__name__)
+
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU.
+    """`auto` is CUDA where there is one, else the CPU. `mps` (Apple) is used when named; without it the CPU is.
 
     Raises:
         ArgumentError: no such device on this machine.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        _log.warning("device mps is not available here: the CPU is used")
+        return torch.device("cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):  # a torch built without CUDA asserts
-        raise ArgumentError(f"there is no {name!r} here", place="device", remedy="Use auto, cpu or cuda.") from None
+        raise ArgumentError(
+            f"there is no {name!r} here", place="device", remedy="Use auto, cpu, cuda or mps."
+        ) from None
     return device
 
 
@@ -72,3 +83,54 @@ def on_cpu(tensor: Tensor) -> bool:
     ways give the same result; tests check that on the CPU by patching this function to return False.
     """
     return tensor.device.type == "cpu"
+
+
+class _Override:
+    """Values of PyTorch's global switches for as long as at least one thread is inside; then the earlier ones.
+
+    The switches are of the process, so threads that enter and leave in turns must not restore each other's values.
+    """
+
+    def __init__(self, owners: Sequence[Any], name: str, value: Any) -> None:
+        self._owners, self._name, self._value = owners, name, value
+        self._lock, self._inside = threading.Lock(), 0
+        self._before: list[Any] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = [getattr(owner, self._name) for owner in self._owners]
+                self._set([self._value] * len(self._owners))
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._set(self._before)
+
+    def _set(self, values: Sequence[Any]) -> None:
+        for owner, value in zip(self._owners, values, strict=True):
+            setattr(owner, self._name, value)
+
+
+# The switch of RNNs, which nothing here has, goes along: PyTorch refuses to tell `allow_tf32` where the two differ.
+_IEEE = _Override(
+    (torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul),  # type: ignore[attr-defined]
+    "fp32_precision",
+    "ieee",
+)
+_TUNED = _Override((torch.backends.cudnn,), "benchmark", True)
+
+
+def ieee_fp32() -> AbstractContextManager[None]:
+    """Compute float32 products and convolutions on CUDA in float32, and not in TF32 with its mantissa of 10 bits.
+
+    By default PyTorch takes TF32 for convolutions, whose results differ from a CPU's in the fourth digit.
+    """
+    return _IEEE
+
+
+def tuned_convolutions() -> AbstractContextManager[None]:
+    """Let cuDNN try its algorithms at the first call of each shape, and keep the fastest: for shapes that recur."""
+    return _TUNED

@@ -51,7 +51,8 @@ def process_group(device: torch.device) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    # On GPUs too, flags and objects are exchanged by the hosts, through Gloo: no process waits for its GPU.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
         # NCCL wants to know its GPU before the first collective, and warns in `barrier` otherwise.
         dist.init_process_group(backend, timeout=TIMEOUT, device_id=device if device.type == "cuda" else None)
@@ -114,11 +115,11 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     return values
 
 
-def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is up anywhere; all ranks get the same answer."""
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is up anywhere; all ranks get the same answer. The hosts agree, and wait for no device."""
     if world_size() == 1:
         return flag
-    return bool(sum_over_ranks(torch.tensor(float(flag), device=device)).item())
+    return bool(sum_over_ranks(torch.tensor(float(flag))).item())
 
 
 def gather_objects(item: T) -> list[T]:

@@ -26,12 +26,21 @@ class DeadUnits:
         self._alive[name] = alive | self._alive[name] if name in self._alive else alive
 
     @property
-    def share(self) -> float | None:
-        """Share of dead channels, 0 to 1; None if no layer was observed."""
+    def observed(self) -> int:
+        """Number of observed channels."""
+        return sum(alive.numel() for alive in self._alive.values())
+
+    @property
+    def dead(self) -> Tensor | None:
+        """Number of dead channels, on their device; None if no layer was observed."""
         if not self._alive:
             return None
-        alive = torch.cat([alive.flatten() for alive in self._alive.values()])
-        return int((~alive).sum()) / alive.numel()
+        return (~torch.cat([alive.flatten() for alive in self._alive.values()])).sum()
+
+    @property
+    def share(self) -> float | None:
+        """Share of dead channels, 0 to 1; None if no layer was observed. Waits for the device."""
+        return None if self.dead is None else int(self.dead) / self.observed
 
 
 @contextmanager

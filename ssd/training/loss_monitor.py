@@ -7,13 +7,13 @@ from ssd.errors import NonFiniteLossError
 from ssd.multibox.loss import LossParts
 from ssd.structures import Batch
 from ssd.system import distributed
+from ssd.training.dead_units import DeadUnits
 
 
 class LossMonitor:
     """Losses since the last log row, kept on the device until they are read."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self) -> None:
         self.rows: list[tuple[Tensor, int, float, tuple[str, ...]]] = []
         self.checked = 0
 
@@ -40,17 +40,27 @@ class LossMonitor:
                 remedy="Lower optim.lr, or look at these images. No checkpoint was written from this state.",
             )
         self.checked = len(self.rows)
-        if distributed.any_rank(found is not None, self.device):
+        if distributed.any_rank(found is not None):
             raise found or NonFiniteLossError("another process's loss is not finite", remedy="See its message.")
 
-    def summary(self) -> dict[str, float]:
-        """Return means over the steps since the last call, over all ranks."""
-        self.check()
+    def summary(self, units: DeadUnits) -> dict[str, float]:
+        """Return means over the steps since the last call, over all ranks, and the share of dead units of this rank.
+
+        Raises:
+            NonFiniteLossError: as `check` does.
+        """
         table = torch.stack([row[0] for row in self.rows])
-        means = distributed.sum_over_ranks(table.mean(0)) / distributed.world_size()
-        missed_best_box = distributed.sum_over_ranks(table[:, 4].sum())
-        total, box, confidence, positives, _ = means.tolist()
+        not_finite = (~torch.isfinite(table)).sum()
+        sums = distributed.sum_over_ranks(torch.cat([table.mean(0), torch.stack([table[:, 4].sum(), not_finite])]))
+        dead = table.new_zeros(1) if units.dead is None else units.dead[None]
+        # A single wait for the device, for all numbers of the row.
+        numbers = torch.cat([sums[:4] / distributed.world_size(), sums[5:], dead]).cpu().tolist()
+        total, box, confidence, positives, missed_best_box, bad, dead_units = numbers
+        if bad:
+            self.checked = 0
+            self.check()
         lr = self.rows[-1][2]
         self.rows, self.checked = [], 0
         names = ("loss", "loss_box", "loss_confidence", "positives", "lr", "missed_best_box")
-        return dict(zip(names, (total, box, confidence, positives, lr, float(missed_best_box)), strict=True))
+        row = dict(zip(names, (total, box, confidence, positives, lr, missed_best_box), strict=True))
+        return row if units.dead is None else {**row, "dead_units": dead_units / units.observed}

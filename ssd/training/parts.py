@@ -1,18 +1,22 @@
 """The parts of a run, built from the config before the first step; nothing after this reads the config."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from ssd.data.dataset import Dataset
+from ssd.data.formats.grouping import COPIES
 from ssd.data.loading.loader import TrainLoader
-from ssd.errors import DatasetError
+from ssd.errors import CheckpointError, DatasetError
 from ssd.evaluation.metrics.accumulator import Metric
 from ssd.experiment import config_file as configs
 from ssd.experiment import data as experiment_data
@@ -30,7 +34,7 @@ from ssd.training.announcements import counted
 from ssd.training.optim import MOMENTUM, AveragedNetwork, Schedule, parameter_groups
 from ssd.training.plan import Plan
 from ssd.training.preconditions import check_batch_norm, check_text
-from ssd.training.run_folder import RunFolder, check_folder, find_state, new_run, resumed_run
+from ssd.training.run_folder import RunFolder, check_folder, find_state, has_states, new_run, resumed_run
 from ssd.training.state import TrainState, fingerprint
 from ssd.training.step import TrainStep, network_input
 
@@ -95,6 +99,7 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
         resumed, saved = _resumed(cleanup, config, resume)
         if distributed.rank() == 0:
             check_folder(resumed, config.output, config.name)
+        config = _divided_as_started(config, saved)
         train_set, val_set, new_metric = _data(config)
         start = starting.start(config, train_set.class_names)
         loader = experiment_data.train_loader(config, train_set, start.settings, pin_memory=device.type == "cuda")
@@ -135,7 +140,32 @@ def _resumed(
     if resume is None:
         return None, None
     folder = _owned(cleanup, resumed_run(config.output, config.name, resume))
-    return folder, find_state(folder, resume)
+    # The other processes may be on machines that do not see the files of the first one.
+    saved = distributed.from_first(find_state(folder, resume) if distributed.rank() == 0 else None)
+    if saved is None:
+        _first_has_the_states(Path(config.output, config.name))
+    return folder, saved
+
+
+def _first_has_the_states(folder: Path) -> None:
+    """Check that a run does not start afresh while another machine has its states.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    hosts = distributed.gather_objects(socket.gethostname() if has_states(folder) else None)
+    for number, host in enumerate(hosts):
+        if host is not None:
+            problem = f"rank {number} ({host}) has states of this run, but rank 0 has none"
+            remedy = "Keep the first machine first (torchrun --node-rank), or use a folder that all of them share."
+            raise CheckpointError(problem, place=folder, remedy=remedy)
+
+
+def _divided_as_started(config: Config, saved: dict[str, Any] | None) -> Config:
+    """The config with the division of a resumed run that an earlier version started: by the names alone."""
+    if saved is None or "group" in saved["config"]["data"]:
+        return config
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, group=COPIES))
 
 
 def _owned(

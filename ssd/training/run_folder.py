@@ -60,6 +60,11 @@ class RunFolder:
         prune(self.path, STATES_KEPT, STATES)
 
 
+def has_states(folder: Path) -> bool:
+    """Whether the folder holds run states, whole or not."""
+    return any(folder.glob(STATES))
+
+
 def find_state(folder: RunFolder | None, resume: str) -> dict[str, Any] | None:
     """The state to resume from: `auto` is the newest undamaged one of the folder, a path is that file or run.
 
@@ -75,7 +80,7 @@ def find_state(folder: RunFolder | None, resume: str) -> dict[str, Any] | None:
         log.info("nothing to resume: starting fresh")
         return None
     path = newest_whole(folder.path, STATES)
-    if path is None and any(folder.path.glob(STATES)):
+    if path is None and has_states(folder.path):
         raise CheckpointError("every saved state is damaged", place=folder.path, remedy="Start a new run.")
     if path is None:
         log.info("nothing to resume in %s: starting fresh", folder.path)

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import torch
+from torch import nn
 
 from ssd.errors import NonFiniteLossError, SSDError
 from ssd.report.page import made_by
@@ -24,7 +25,7 @@ def save_state(parts: RunParts) -> None:
         NonFiniteLossError: the weights are not finite, although the losses were; such weights are never written.
     """
     state = parts.state
-    if not all(bool(torch.isfinite(weights).all()) for weights in state.network.parameters()):
+    if not all_finite(state.network):
         raise NonFiniteLossError(
             "the weights are not finite after this step",
             place=f"step {state.step}",
@@ -33,6 +34,11 @@ def save_state(parts: RunParts) -> None:
     if distributed.rank() == 0:
         parts.folder.save_state(state.to_dict(), state.step)
     distributed.barrier()
+
+
+def all_finite(network: nn.Module) -> bool:
+    """Whether every weight is finite; a single wait for the device."""
+    return bool(torch.stack([torch.isfinite(weights).all() for weights in network.parameters()]).all())
 
 
 def save_averaged_weights(parts: RunParts, figures: dict[str, Any], *, best: bool) -> None:

@@ -84,7 +84,7 @@ class Trainer:
         plan, state, step = self.parts.plan, self.parts.state, self.parts.step
         step.train()
         self.clock = (time.monotonic(), state.step)
-        monitor = LossMonitor(step.device)
+        monitor = LossMonitor()
         for index, batch in enumerate(self.parts.loader.epoch(epoch, done), start=done):
             updates, update_due = plan.updates_before(epoch, index), plan.update_due(index)
             log_due, first = plan.log_due(state.step + 1, index), state.step == 0
@@ -109,8 +109,8 @@ class Trainer:
             if distributed.rank() == 0:
                 self.pace.step()
             if log_due:
-                self._log(monitor.summary(), units, bar)
-            if update_due and distributed.any_rank(bool(self.stop), step.device):
+                self._log(monitor.summary(units), bar)
+            if update_due and distributed.any_rank(bool(self.stop)):
                 monitor.check()
                 return False
         return True
@@ -151,9 +151,10 @@ class Trainer:
             first_loss, dead = float(losses.total.detach()), units.share or 0.0
             warn_about_start(first_loss, dead, self.parts.settings.num_classes, ratio)
 
-    def _log(self, row: dict[str, float], units: DeadUnits, bar: "tqdm[Any]") -> None:
+    def _log(self, row: dict[str, float], bar: "tqdm[Any]") -> None:
         plan, state = self.parts.plan, self.parts.state
         state.missed_best_box += int(row.pop("missed_best_box"))
+        dead = row.pop("dead_units", None)
         before, step = self.clock
         self.clock = (time.monotonic(), state.step)
         rate = (state.step - step) * plan.batch_size / max(self.clock[0] - before, 1e-9)
@@ -161,9 +162,7 @@ class Trainer:
         if self.parts.logs is not None:
             epoch = (state.step - 1) // plan.steps_per_epoch + 1
             counts = {"missed_best_box": state.missed_best_box, "images_per_second": round(rate, 2)}
-            dead = units.share
-            if dead is not None:
-                counts["dead_units"] = round(dead, 4)
+            counts |= {"dead_units": round(dead, 4)} if dead is not None else {}
             self.parts.logs.train.write({"step": state.step, "epoch": epoch, **row, **counts})
 
     def _progress_bar(self) -> "tqdm[Any]":

@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ssd.data.dataset import Dataset, open_dataset
 from ssd.errors import EvaluationError, ImageDecodeError
+from ssd.evaluation import evaluate as evaluation_module
 from ssd.evaluation.class_map import make_targets, match_classes
 from ssd.evaluation.evaluate import Evaluation, evaluate
 from ssd.evaluation.metrics.coco import CocoMetric
@@ -310,3 +311,13 @@ def test_ground_truth_of_real_images_scores_one(bccd: Path) -> None:
     data = open_dataset(bccd, "val", bad_objects="drop")
     for metric in (CocoMetric(data.records, data.class_names), VocMetric(data.records, data.class_names)):
         sanity_check(metric)
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "threads"), [("cpu", 16, 2), ("cuda", 8, 7), ("cuda:1", 64, 16), ("mps", 1, 2)]
+)
+def test_a_gpu_is_fed_by_nearly_all_cores(
+    monkeypatch: pytest.MonkeyPatch, device: str, cores: int, threads: int
+) -> None:
+    monkeypatch.setattr(evaluation_module, "usable_cores", lambda: cores)
+    assert evaluation_module._threads(device) == threads

@@ -1,5 +1,6 @@
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,22 @@ def test_a_mistake_is_found_before_ray_starts(tmp_path):
     (tmp_path / "full" / "a").write_text("")
     done = run("photos", tmp_path / "full", folder=tmp_path)
     assert (done.returncode, done.stderr) == (2, f"error: {tmp_path / 'full'}: is not empty. Name a new folder.\n")
+
+
+def test_an_actor_keeps_the_order_and_names_what_it_cannot_read(tmp_path):
+    """Without Ray: what an actor does with a batch."""
+    images = [write_image(tmp_path / name, 50, 60, seed).read_bytes() for seed, name in enumerate(("a.png", "b.png"))]
+    actor = runpy.run_path(str(SCRIPT))["Search"](
+        str(save_small_weights(tmp_path / "small.safetensors")), 0.2, "bytes", 1
+    )
+    first, damaged, last = actor.rows(["a.png", "damaged.png", None], [images[0], images[1][:90], images[1]])
+    for row, name, image in ((first, "a.png", images[0]), (last, None, images[1])):
+        expected = actor.detector.detect(image, score_threshold=0.2).to_dict()
+        assert (row["path"], row["width"], row["height"]) == (name, 60, 50)
+        assert [found["label"] for found in row["detections"]] == [found["label"] for found in expected["detections"]]
+        assert row["detections"]
+    assert damaged["error"].startswith("damaged.png: ")
+    assert damaged["detections"] == []
 
 
 def run(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -115,9 +115,9 @@ def test_the_example_config_changes_nothing() -> None:
     assert configs.load(configs.builtin("finetune")) == Config()
 
 
-def test_there_are_sixty_keys_at_most() -> None:
+def test_there_are_seventy_keys_at_most() -> None:
     values = (getattr(Config(), field.name) for field in dataclasses.fields(Config))
-    assert sum(len(dataclasses.fields(v)) if dataclasses.is_dataclass(v) else 1 for v in values) <= 60
+    assert sum(len(dataclasses.fields(v)) if dataclasses.is_dataclass(v) else 1 for v in values) <= 70
 
 
 def test_the_paper_lies_below_a_file_and_a_file_below_the_command_line(tmp_path: Path) -> None:

@@ -28,14 +28,14 @@ def test_a_shipped_config_of_before_still_says_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["finetune", "ssd512_coco"])
 def test_the_config_of_an_old_run_is_what_its_config_file_gives_today(name: str) -> None:
-    today = load(builtin(name), ["data.workers=2"])  # auto today
+    today = load(builtin(name), ["data.workers=2", "data.group=copies"])  # auto today; a run keeps its division
     assert load(BEFORE / f"run_of_{name}.yaml") == resolve(today)
 
 
 @pytest.mark.parametrize("name", ["finetune", "ssd512_coco"])
 def test_an_old_run_is_resumed_without_a_word_about_its_config(name: str) -> None:
     saved = yaml.safe_load((BEFORE / f"run_of_{name}.yaml").read_text())
-    now = to_dict(resolve(load(builtin(name))))
+    now = to_dict(resolve(load(builtin(name), ["data.group=copies"])))  # as `build_parts` sets for such a run
     assert list(_changes(upgraded_state(saved, "state"), now)) == []
 
 

@@ -1,10 +1,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from ssd.exporters.graph import Chosen, DetectionGraph, best_of_each_class, resize, suppress, suppress_by_torchvision
 from ssd.inference.runtime.facts import Facts, as_found, join, stack
+from ssd.model.factory import from_settings
 from tests.exporters import made
+from tests.inference.pretended_gpu import pretended_gpu
 
 
 @pytest.mark.parametrize("size", [(48, 91), (64, 64), (200, 31), (2, 500)])
@@ -30,6 +33,26 @@ def test_the_graph_computes_what_the_detector_does(resize, top_k, plain, sigma):
     assert torch.equal(found.labels, expected.labels)
     torch.testing.assert_close(found.scores, expected.scores, atol=1e-4, rtol=0)
     torch.testing.assert_close(found.boxes, expected.boxes, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("resize", ["float", "area"])
+def test_on_a_gpu_the_graph_makes_no_tensor_on_the_host_and_waits_for_nothing(resize):
+    settings = made.settings(resize, top_k=5, box_voting=0.05)
+    with pretended_gpu() as waits, torch.inference_mode():
+        graph = DetectionGraph(from_settings(settings), settings).eval().to("cuda")
+        images = torch.empty(2, 64, 64, 3, dtype=torch.uint8, device="cuda")
+        waits.found.clear()  # `to` waits
+        outputs = graph(images)
+        assert {output.device.type for output in outputs} == {"cuda"}
+        assert waits.found == []
+
+
+def test_on_a_gpu_torchvisions_suppression_makes_no_tensor_on_the_host(monkeypatch):
+    monkeypatch.setattr("ssd.exporters.graph.nms", lambda boxes, scores, threshold: scores.argsort())
+    with pretended_gpu(ShapeEnv()) as waits:
+        boxes, scores = torch.empty(2, 10, 4, device="cuda"), torch.empty(2, 3, 10, device="cuda")
+        assert suppress_by_torchvision(boxes, scores, 0.5).device.type == "cuda"
+        assert waits.found == ["aten.nonzero.default needs numbers"]  # the boxes above the threshold
 
 
 def test_suppression_goes_class_by_class_and_image_by_image():

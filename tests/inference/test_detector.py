@@ -123,6 +123,62 @@ def test_a_stream_asks_for_one_batch_at_a_time(detector):
     assert len(list(stream)) == 5
 
 
+class OnAnotherDevice(NetworkPipeline):
+    """It says that the CPU has time to read ahead."""
+
+    device = "elsewhere"
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Detector:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OnAnotherDevice, "device", "cpu")
+        pipeline = OnAnotherDevice(small_network(), SETTINGS, device="cpu", precision="fp32")
+    return Detector(pipeline)
+
+
+def test_the_next_batch_is_read_while_a_device_computes(elsewhere, detector):
+    asked = []
+    images = [picture(30, 30, seed=index) for index in range(7)]
+
+    def pictures():
+        for index, image in enumerate(images):
+            asked.append(index)
+            yield image
+
+    stream = elsewhere.detect_stream(pictures(), 2)
+    assert asked == []
+    first = next(stream)
+    assert asked == [0, 1, 2, 3]
+    found = [first, *stream]
+    expected = detector.detect_batch(images, 2)
+    assert all(same(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_camera_is_not_asked_for_the_next_image_first(elsewhere):
+    asked = []
+
+    def camera():
+        for index in range(3):
+            asked.append(index)
+            yield picture(30, 30)
+
+    next(elsewhere.detect_stream(camera(), 1))
+    assert asked == [0]
+
+
+def test_an_image_that_cannot_be_read_does_not_stop_the_batch_before_it(elsewhere, tmp_path):
+    stream = elsewhere.detect_stream([picture(30, 30), picture(20, 30), tmp_path / "missing.jpg"], 2)
+    assert len([next(stream), next(stream)]) == 2
+    with pytest.raises(ImageError, match=r"missing\.jpg"):
+        next(stream)
+
+
+def test_tiles_are_searched_on_a_device_too(elsewhere, detector):
+    image = picture(90, 90)
+    assert same(elsewhere.detect(image, tiles=2), detector.detect(image, tiles=2))
+
+
 def test_thresholds_are_arguments_and_the_weights_own_otherwise(detector):
     image = picture(50, 50)
     everything = detector.detect(image)

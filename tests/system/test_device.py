@@ -3,7 +3,14 @@ import torch
 
 from ssd.errors import ArgumentError, ConfigError
 from ssd.system import device
-from ssd.system.device import choose_device, choose_dtype, cpu_features, cpu_has_bf16
+from ssd.system.device import (
+    choose_device,
+    choose_dtype,
+    cpu_features,
+    cpu_has_bf16,
+    ieee_fp32,
+    tuned_convolutions,
+)
 
 CPU, CUDA, OTHER = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 
@@ -61,3 +68,35 @@ def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_device_that_is_not_there_is_an_error(name: str) -> None:
     with pytest.raises(ArgumentError, match=f"there is no '{name}' here"):
         choose_device(name)
+
+
+def test_mps_is_the_cpu_with_a_message_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("mps") == CPU
+    assert "mps is not available here: the CPU is used" in caplog.text
+
+
+def test_ieee_fp32_holds_until_the_last_one_leaves() -> None:
+    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
+    before = conv.fp32_precision, matmul.fp32_precision
+    assert before[0] == "tf32"  # PyTorch's default, which this is about
+    with ieee_fp32():
+        with ieee_fp32():
+            assert (conv.fp32_precision, matmul.fp32_precision) == ("ieee", "ieee")
+        assert (conv.fp32_precision, matmul.fp32_precision) == ("ieee", "ieee")
+        assert torch.backends.cudnn.allow_tf32 is False  # the older switch can still be read
+    assert (conv.fp32_precision, matmul.fp32_precision) == before
+    assert torch.backends.cudnn.allow_tf32 is True
+
+
+def test_tuned_convolutions_restore_the_switch_after_an_error() -> None:
+    def fails() -> None:
+        with tuned_convolutions():
+            assert torch.backends.cudnn.benchmark
+            raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        fails()
+    assert not torch.backends.cudnn.benchmark

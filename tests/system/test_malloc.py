@@ -1,3 +1,4 @@
+import importlib
 import os
 import subprocess
 import sys
@@ -41,3 +42,13 @@ def test_kept_memory_is_used_again_without_asking_the_system() -> None:
 def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.confstr_names", {})
     assert malloc.keep_freed_memory() is False
+
+
+@pytest.mark.parametrize(("command", "source"), [("detect", "missing.jpg"), ("eval", "missing.safetensors")])
+def test_commands_that_own_their_process_keep_freed_memory(command, source, monkeypatch, tmp_path) -> None:
+    called = []
+    monkeypatch.setattr(malloc, "keep_freed_memory", lambda: called.append(command))
+    monkeypatch.chdir(tmp_path)
+    main = importlib.import_module(f"ssd.commands.{command}").main
+    assert main([source]) == 2  # a user's mistake
+    assert called == [command]

@@ -105,6 +105,9 @@ def _problems(report: Report, cautions: Sequence[str]) -> Section:
     blocks += [Lines(lines, f"{split}: {kind}", shown=20) for split, kind, _, lines in kinds]
     if report.copies:
         blocks.append(Lines(report.copied(), f"Images with the same content: {len(report.copies)}", shown=20))
+    if report.near:
+        title = f"Images that look like one of another split: {len(report.near)}"
+        blocks.append(Lines(list(map(str, report.near)), title, shown=20))
     return Section("problems", "Problems", blocks or [Text("None found.", "good")])
 
 

@@ -50,9 +50,11 @@ def read(folder: Path, split: str | None, *, division: Division | None = None, a
     entries = content.images
     if division is not None:
         places = {entry.file_name: finder.folders[0] / entry.file_name for entry in entries.values()}
-        chosen = set(
-            division.choose({name: place if folders.is_there(place) else None for name, place in places.items()})
-        )
+        classes = {
+            entry.file_name: {item.name for item in content.objects.get(key, ())} for key, entry in entries.items()
+        }
+        there = {name: place if folders.is_there(place) else None for name, place in places.items()}
+        chosen = set(division.choose(there, classes.__getitem__))
         entries = {key: entry for key, entry in entries.items() if entry.file_name in chosen}
 
     raw_images, problems = [], list(content.problems)

@@ -1,105 +1,134 @@
 """Divides folders without splits, always in the same way."""
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Mapping
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ssd.data.formats.copies import copies
+from ssd.data.formats.grouping import AUTO, COPIES, group_images
+
 VAL_FRACTION = 0.1
 _LEAST = 10  # images that make a figure worth reading, where a quarter of the set has as many
-_ENDS = 4096  # bytes at either end that tell most files apart
 
 
 @dataclass(frozen=True)
 class Division:
     """Which part of the images: `val` is about `fraction` of them, `train` the rest.
 
-    The hash of an image's name decides, so it stays on its side when others are added. Copies of one image, equal byte
-    by byte, stay together. Small sets give a quarter, up to ten images, to `val`.
+    The hash of a name decides, so that an image stays on its side when others are added. Images of one group stay
+    together, and a class that one part lacks gets a group there where that is possible (`group`: data.group). Small
+    sets give a quarter, up to ten images, to `val`.
     """
 
     part: Literal["train", "val", "all"]
     fraction: float = VAL_FRACTION
+    group: str = AUTO
 
-    def choose(self, images: Mapping[str, Path | None]) -> list[str]:
-        """The names of this part among `images`, which are names and where the image of each is, if that is known."""
+    def choose(
+        self, images: Mapping[str, Path | None], classes: Callable[[str], Collection[str]] = lambda name: ()
+    ) -> list[str]:
+        """The names of this part among `images`, which are names and where the image of each is, if that is known.
+
+        `classes` gives the classes of the objects in the image of a name.
+        """
         names = sorted(images)
         if self.part == "all":
             return names
-        first = _groups(images)
-        groups: dict[str, list[str]] = defaultdict(list)
-        for name in names:
-            groups[first.get(name, name)].append(name)
-        val = _draw(groups, self.fraction)
-        if not val:  # nearly all images are copies of one: no division keeps them together
-            val = _draw({name: [name] for name in names}, self.fraction)
+        least = min(_LEAST, max(1, len(names) // 4))
+        if self.group == COPIES:
+            val = _by_hash(names, copies(images), self.fraction, least)
+        else:
+            groups = group_images(images, self.group)
+            val = divide({name: (groups[name], classes(name)) for name in names}, self.fraction, least)
         return [name for name in names if (name in val) == (self.part == "val")]
 
 
-def _draw(groups: Mapping[str, list[str]], fraction: float) -> set[str]:
-    total = sum(map(len, groups.values()))
-    least = min(_LEAST, max(1, total // 4))
+def divide(images: Mapping[str, tuple[str, Collection[str]]], fraction: float, least: int) -> set[str]:
+    """Choose validation images: whole groups in the order of the hash of their names.
+
+    `images` are names, each with its group and its classes. Groups whose hash is below `fraction` are taken, and
+    further ones up to `least` images. Groups larger than the whole of `val` should be, and groups with the only object
+    of a class, are taken only where the others do not suffice; never more than half of the images. Then groups change
+    sides for classes that are on one side only.
+    """
+    total = len(images)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(images):
+        groups[images[name][0]].append(name)
+    order = sorted(groups, key=lambda name: (draw(name), name))
+    sizes = {name: len(members) for name, members in groups.items()}
+    wanted = max(least, round(fraction * total))
+    most = max(1, min(max(total // 2, wanted), total - 1))
+    kinds = {name: frozenset(kind for member in groups[name] for kind in images[member][1]) for name in groups}
+    everywhere = Counter(kind for found in kinds.values() for kind in found)
+    val, size = set[str](), 0
+    for later, (lone, largest) in enumerate(itertools.product((False, True), (wanted, most))):
+        for name in order:
+            if size >= least and (later or draw(name) >= fraction):
+                break
+            fits = sizes[name] <= largest and size + sizes[name] <= most
+            if name not in val and fits and (lone or all(everywhere[kind] > 1 for kind in kinds[name])):
+                val.add(name)
+                size += sizes[name]
+    if not val and total > 1:  # nearly all images are in one group: no division keeps it together
+        return divide({name: (name, found) for name, (_, found) in images.items()}, fraction, least)
+    return {member for name in _with_every_class(val, order, sizes, kinds, most) for member in groups[name]}
+
+
+def _with_every_class(
+    val: Collection[str],
+    order: Sequence[str],
+    sizes: Mapping[str, int],
+    kinds: Mapping[str, Collection[str]],
+    most: int,
+) -> set[str]:
+    """Move groups, in their order, so that classes are in both parts, where that takes no class from the other part."""
+    chosen = set(val)
+    everywhere = Counter(kind for name in order for kind in kinds[name])
+    inside = Counter(kind for name in chosen for kind in kinds[name])
+    for kind in sorted(everywhere, key=lambda kind: (everywhere[kind], kind)):
+        having = [name for name in order if kind in kinds[name]] if everywhere[kind] > 1 else []
+        if having and not inside[kind]:
+            size = sum(sizes[name] for name in chosen)
+            free = (
+                name
+                for name in having
+                if size + sizes[name] <= most and all(everywhere[other] - inside[other] > 1 for other in kinds[name])
+            )
+            if (moved := next(free, None)) is not None:
+                chosen.add(moved)
+                inside.update(kinds[moved])
+        elif having and inside[kind] == everywhere[kind]:
+            spare = (name for name in reversed(having) if all(inside[other] > 1 for other in kinds[name]))
+            if (moved := next(spare, None)) is not None:
+                chosen.remove(moved)
+                inside.subtract(kinds[moved])
+    return chosen
+
+
+def draw(name: str) -> float:
+    """A number from 0 to 1 that depends on a name alone."""
+    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()[0] / 256
+
+
+def _by_hash(names: Sequence[str], first: Mapping[str, str], fraction: float, least: int) -> set[str]:
+    """The division of earlier versions: by name, with copies on one side."""
+    val = _draw_groups(names, first, fraction, least)
+    return val or _draw_groups(names, {}, fraction, least)
+
+
+def _draw_groups(names: Sequence[str], first: Mapping[str, str], fraction: float, least: int) -> set[str]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        groups[first.get(name, name)].append(name)
     val: set[str] = set()
-    draws = {name: hashlib.sha256(name.encode(errors="surrogateescape")).digest()[0] / 256 for name in groups}
-    for name in sorted(groups, key=lambda name: (draws[name], name)):
-        if draws[name] >= fraction and len(val) >= least:
+    for name in sorted(groups, key=lambda name: (draw(name), name)):
+        if draw(name) >= fraction and len(val) >= least:
             break
-        if 2 * len(groups[name]) <= total or total == 1:
+        if 2 * len(groups[name]) <= len(names) or len(names) == 1:
             val.update(groups[name])
     return val
-
-
-def _groups(images: Mapping[str, Path | None]) -> dict[str, str]:
-    """Each name whose image has copies, with the first name of its group."""
-    sizes: dict[int, list[str]] = defaultdict(list)
-    for name, path in sorted(images.items()):
-        size = _size(path)
-        if size:
-            sizes[size].append(name)
-    found: dict[str, str] = {}
-    for size, names in sizes.items():
-        if len(names) == 1:
-            continue
-        by_content: dict[bytes, list[str]] = defaultdict(list)
-        for name in _alike(images, names, size):
-            by_content[_digest(images[name])].append(name)
-        for group in by_content.values():
-            found |= dict.fromkeys(group, group[0])
-    return found
-
-
-def _alike(images: Mapping[str, Path | None], names: list[str], size: int) -> list[str]:
-    """The files with the same first and last bytes as another one."""
-    ends: dict[bytes, list[str]] = defaultdict(list)
-    for name in names:
-        ends[_ends(images[name], size)].append(name)
-    return [name for group in ends.values() if len(group) > 1 for name in group]
-
-
-def _size(path: Path | None) -> int:
-    try:
-        return path.stat().st_size if path is not None and path.is_file() else 0
-    except (OSError, ValueError):
-        return 0
-
-
-def _ends(path: Path | None, size: int) -> bytes:
-    assert path is not None
-    try:
-        with path.open("rb") as file:
-            start = file.read(_ENDS)
-            file.seek(max(0, size - _ENDS))
-            return start + file.read(_ENDS)
-    except OSError:
-        return str(path).encode(errors="surrogateescape")
-
-
-def _digest(path: Path | None) -> bytes:
-    assert path is not None
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
-        return str(path).encode(errors="surrogateescape")

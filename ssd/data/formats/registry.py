@@ -1,6 +1,7 @@
 """Recognises the format and the splits of a folder, and chooses its reader."""
 
 import difflib
+import functools
 import re
 import shlex
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem, RawSplit
 from ssd.data.formats.class_lists import is_background
 from ssd.data.formats.division import VAL_FRACTION, Division
+from ssd.data.formats.grouping import AUTO
+from ssd.data.formats.lists import find_list, listed
 from ssd.data.formats.other_tools import Tool, name_tool, name_tool_of_xml
 from ssd.data.formats.voc import Offset
 from ssd.errors import AnnotationError, DatasetError
@@ -161,13 +164,17 @@ def read_split(
     offset: Offset,
     allow_outside: bool,
     val_fraction: float = VAL_FRACTION,
+    group: str = AUTO,
 ) -> RawSplit:
-    """Read the raw annotations of one split.
+    """Read the raw annotations of one split, or of the images that a list file names.
 
     Raises:
         DatasetError: there is no such split; the message lists those there.
     """
     there = splits(root, format)
+    read = functools.partial(_read, root, format, classes=classes, offset=offset, allow_outside=allow_outside)
+    if split not in there and format in FOLDER_FORMATS and (file := find_list(root, split)) is not None:
+        return _without_background(listed(file, root, [read(name) for name in _whole(root, format)]))
     if split not in there and not (split in PARTS and _has_parts(there)):
         close = difflib.get_close_matches(split, there, n=1, cutoff=0.4)
         remedy = f"There is: {', '.join(there)}." + (f" Did you mean {close[0]!r}?" if close else "")
@@ -178,14 +185,32 @@ def read_split(
     source, division = split if split in named else None, None
     if split not in named:  # the program divides
         source = named[0] if named else None
-        division = Division("train" if "train" in split else "val" if "val" in split else "all", val_fraction)
+        part: Literal["train", "val", "all"] = "train" if "train" in split else "val" if "val" in split else "all"
+        division = Division(part, val_fraction, group)
+    return _without_background(read(source, division))
+
+
+def _read(
+    root: Path,
+    format: str,
+    source: str | None,
+    division: Division | None = None,
+    *,
+    classes: Sequence[str] | None,
+    offset: Offset,
+    allow_outside: bool,
+) -> RawSplit:
     if format == "voc":
-        raw = voc.read(root, source, division=division, offset=offset, classes=classes, allow_outside=allow_outside)
-    elif format == "coco":
-        raw = coco.read(root, source, division=division, allow_outside=allow_outside)
-    else:
-        raw = yolo.read(root, source, division=division, classes=classes, allow_outside=allow_outside)
-    return _without_background(raw)
+        return voc.read(root, source, division=division, offset=offset, classes=classes, allow_outside=allow_outside)
+    if format == "coco":
+        return coco.read(root, source, division=division, allow_outside=allow_outside)
+    return yolo.read(root, source, division=division, classes=classes, allow_outside=allow_outside)
+
+
+def _whole(root: Path, format: str) -> Sequence[str | None]:
+    """The splits that together are the whole folder; None is all of a folder without splits, or of VOC's lists."""
+    named = FOLDER_FORMATS[format].splits(root)
+    return named if named and not (format == "voc" and (root / "ImageSets").is_dir()) else (None,)
 
 
 def _without_background(raw: RawSplit) -> RawSplit:

@@ -141,7 +141,7 @@ class _Reader:
             problems = list(self._without_annotation(split or (division.part if division else "all")))
         if division is not None:
             places = {name: next(iter(self.by_key.get(name, self.by_stem.get(name, []))), None) for name in names}
-            names = division.choose(places)
+            names = division.choose(places, self.classes)
         return names, problems
 
     def xml_path(self, name: str) -> Path:
@@ -164,6 +164,13 @@ class _Reader:
             width, height = read_size(image)
         objects, problems = read_objects(root, source)
         return RawImage(str(image), name, source, width, height, tuple(objects)), problems
+
+    def classes(self, name: str) -> set[str]:
+        """The classes in the image of that name; none where its XML file cannot be read."""
+        try:
+            return {item.name for item in read_objects(parse(self.xml_path(name)), name)[0]}
+        except AnnotationError:
+            return set()
 
     def find_image(self, root: Element | None, name: str) -> Path:
         """The image of the annotation's name, else the one that `<filename>` names."""

@@ -70,7 +70,8 @@ def read(
     listed = _list_split(source, split, allow_outside, problems)
     if division is not None:
         places = {image_id: path for path, image_id in listed}
-        listed = [(places[image_id], image_id) for image_id in division.choose(places)]
+        chosen = division.choose(places, lambda image_id: labels.classes(places[image_id]))
+        listed = [(places[image_id], image_id) for image_id in chosen]
     names = source.class_names() or tuple(classes or ()) or _numbered(source, labels, problems)
     reader = _Reader(source, labels, names, problems, allow_outside)
     counts = Counter(image_id for _, image_id in listed)

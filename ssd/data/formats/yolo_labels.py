@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import RawObject
+from ssd.errors import AnnotationError
 
 LABELS = ("labels", "label", "annotations", "annotation", "bboxes")  # folders of labels, in the order of trust
 _IMAGES = {name.lower() for name in folders.IMAGE_FOLDERS}
@@ -38,6 +39,14 @@ class LabelFinder:
                 if found is not None or name.is_file():
                     return found or name
         return None
+
+    def classes(self, image: Path) -> set[str]:
+        """The numbers of the classes in an image; none where its label file is missing or cannot be read."""
+        label = self.find(image)
+        try:
+            return set() if label is None else {line.split()[0] for line in folders.read_lines(label) if line}
+        except AnnotationError:
+            return set()
 
     def _swapped(self, image: Path) -> list[Path]:
         """The places with `labels` for a folder of images under another name, and in the folders of labels."""

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from ssd.data.dataset import Dataset
+from ssd.evaluation.causes.explain import MissedObject
 from ssd.evaluation.metrics.details import Details, FalseAlarm, Miss
 from ssd.evaluation.page.drawn_images import Drawn, as_jpeg, draw_mistake, side_by_side
 from ssd.report.blocks import Block, Gallery, Image, Section, Text
@@ -25,7 +26,7 @@ _WORDS = {
     "duplicate": "found twice",
     "background": "nothing is there",
 }
-Mistake = TypeVar("Mistake", Miss, FalseAlarm)
+Mistake = TypeVar("Mistake", Miss, FalseAlarm, MissedObject)
 
 
 def gallery_section(details: Details, dataset: Dataset, threshold: float) -> Section:

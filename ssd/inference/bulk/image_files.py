@@ -1,13 +1,14 @@
 """Detection in image files, batch by batch; threads decode and draw while the network computes."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ssd.errors import ImageError
 from ssd.inference.bulk.results import Results
 from ssd.inference.bulk.sources import Source
+from ssd.system.threads import image_threads, map_ahead
 
 if TYPE_CHECKING:
     from ssd.inference.detections import Detections
@@ -24,21 +25,21 @@ def detect_images(
 ) -> Iterator[Source]:
     """Detect in each image, write and yield the result. Unreadable images are recorded. Memory holds two batches."""
     batches = [sources[start : start + batch_size] for start in range(0, len(sources), batch_size)]
-    with ThreadPoolExecutor() as pool:
-        decoded = pool.map(_decode, batches[0] if batches else [])
-        for batch, following in zip(batches, [*batches[1:], []], strict=True):
-            images = list(decoded)
-            decoded = pool.map(_decode, following)
+    with contextlib.closing(map_ahead(_decode_batch, batches)) as decoded:
+        for batch, images in zip(batches, decoded, strict=True):
             good = [image for image in images if not isinstance(image, ImageError)]
             found = iter(detector.detect_batch(good, batch_size, **options))
             outcomes = [image if isinstance(image, ImageError) else next(found) for image in images]
-            for source, (outcome, files) in zip(
-                batch, pool.map(partial(_write, results), batch, outcomes), strict=True
-            ):
+            written = image_threads().map(partial(_write, results), batch, outcomes)
+            for source, (outcome, files) in zip(batch, written, strict=True):
                 results.add_image(source, outcome, files)
                 if not isinstance(outcome, ImageError):
                     show(source, outcome)
                 yield source
+
+
+def _decode_batch(batch: Sequence[Source]) -> list[Any]:
+    return list(image_threads().map(_decode, batch))
 
 
 def _decode(source: Source) -> Any:

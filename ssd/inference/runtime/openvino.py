@@ -1,5 +1,7 @@
 """OpenVINO on the CPU: a network converted in memory, and any of its models made ready."""
 
+import copy
+import queue
 import threading
 from typing import Any
 
@@ -32,45 +34,79 @@ class OpenVINORuntime:
         offsets, logits = self._model(pixels)
         return Predictions(torch.from_numpy(offsets), torch.from_numpy(logits))
 
-
-def _options(precision: str) -> dict[str, Any]:
-    return {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": _HINTS[precision],
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-    }
+    def for_throughput(self) -> "tuple[OpenVINORuntime, int]":
+        """A runtime that computes so many calls of several threads at once; see `CompiledModel.for_throughput`."""
+        twin = copy.copy(self)
+        twin._model = self._model.for_throughput()
+        return twin, twin._model.at_once
 
 
 class CompiledModel:
-    """A model made ready for this CPU, with as many threads as PyTorch has; a pickle needs the same OpenVINO."""
+    """A model made ready for this CPU, with as many threads as PyTorch has; a pickle needs the same OpenVINO.
+
+    A call takes all threads for itself, which is best for one image, and other calls wait. `at_once` is the number of
+    calls that are computed at the same time.
+    """
 
     def __init__(self, model: Any, precision: str) -> None:
+        self._model: Any = model
+        self._exported: bytes | None = None  # in place of the model, where it came from a pickle
+        self._precision = precision
+        self._open(self._compile("LATENCY"))
+
+    def _compile(self, hint: str) -> Any:
         core = load_extra("openvino", "openvino").Core()
-        self._open(core.compile_model(model, "CPU", _options(precision)), precision, None)
-
-    def _open(self, compiled: Any, precision: str, exported: bytes | None) -> None:
-        self._compiled, self._precision = compiled, precision
-        self._exported = exported  # where it came from a pickle: OpenVINO does not export an imported model again
-        self._request = compiled.create_infer_request()
-        self._one_at_a_time = threading.Lock()  # a request holds one image's numbers
-
-    def __getstate__(self) -> dict[str, Any]:
-        exported = self._exported or self._compiled.export_model().getvalue()
-        return {"exported": exported, "precision": self._precision}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        core = load_extra("openvino", "openvino").Core()
-        exported, precision = state["exported"], state["precision"]
+        options = {
+            "PERFORMANCE_HINT": hint,
+            "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        if self._exported is None:
+            return core.compile_model(self._model, "CPU", options)
         try:
-            compiled = core.import_model(exported, "CPU", _options(precision))
+            return core.import_model(self._exported, "CPU", options)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[-160:]
             problem = f"was pickled by another OpenVINO or for another CPU ({reason})"
             raise CheckpointError(problem, place="detector", remedy="Load it from its weights there.") from None
-        self._open(compiled, precision, exported)
+
+    def _open(self, compiled: Any, at_once: int = 1) -> None:
+        self._compiled, self.at_once = compiled, at_once
+        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()  # a request holds the numbers of one call
+        for _ in range(at_once):
+            self._idle.put(compiled.create_infer_request())
+        self._throughput: CompiledModel | None = None
+        self._one_at_a_time = threading.Lock()
+
+    def for_throughput(self) -> "CompiledModel":
+        """The same model made for calls from many threads: OpenVINO gives each of `at_once` calls a part of the cores.
+
+        It is compiled at the first call and shares the weights. Several threads on one image wait for each other at
+        every layer; on images of their own they do not.
+        """
+        with self._one_at_a_time:
+            if self._throughput is None:
+                compiled = self._compile("THROUGHPUT")
+                twin = object.__new__(CompiledModel)
+                twin._model, twin._exported, twin._precision = self._model, self._exported, self._precision
+                twin._open(compiled, int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
+                self._throughput = twin
+        return self._throughput
+
+    def __getstate__(self) -> dict[str, Any]:
+        # OpenVINO does not export an imported model again.
+        exported = self._exported or self._compiled.export_model().getvalue()
+        return {"exported": exported, "precision": self._precision}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._model, self._exported, self._precision = None, state["exported"], state["precision"]
+        self._open(self._compile("LATENCY"))
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Compute all outputs; the arrays are the caller's own."""
-        with self._one_at_a_time:
-            results = self._request.infer([images], share_inputs=True)
+        request = self._idle.get()
+        try:
+            results = request.infer([images], share_inputs=True)
             return [results[index] for index in range(len(results))]
+        finally:
+            self._idle.put(request)

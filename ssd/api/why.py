@@ -1,0 +1,187 @@
+"""`why`: the cause of every missed object, what mending it would regain, and what to try first."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ssd.api.evaluation_data import find_config, find_weights
+from ssd.api.overrides import Overrides, as_list
+from ssd.data.dataset import Dataset
+from ssd.errors import ArgumentError, at_least, printable
+from ssd.evaluation.causes.evidence import EvidenceDetector
+from ssd.evaluation.causes.explain import Cause, MissedObject, explain
+from ssd.evaluation.causes.mended import Mending
+from ssd.evaluation.causes.remedies import Situation, remedy
+from ssd.evaluation.causes.text import CauseFigures, as_rows, cause_table, object_lines
+from ssd.evaluation.evaluate import evaluate
+from ssd.evaluation.metrics.details import Details
+from ssd.evaluation.page.missed_objects import write_missed_page
+from ssd.experiment.config import Config
+from ssd.experiment.data import open_split
+from ssd.inference.detections import READABLE_SCORE
+from ssd.inference.detector import Detector
+from ssd.inference.load import load
+from ssd.report.blocks import number
+from ssd.system.files import check_writable, refuse_existing
+
+_LOWEST = 0.01  # score from which a detection below the threshold is looked at
+
+
+@dataclass(frozen=True, repr=False)
+class WhyResult:
+    """The missed objects of a split with their causes; `print(result.to_text())` shows them."""
+
+    weights: str
+    threshold: float  # score from which a detection counts
+    objects: int  # that count: no crowd regions, no difficult objects
+    ap50: float | None  # of the detections from the threshold on
+    ap50_mended: float | None  # the same with every missed object mended
+    causes: tuple[CauseFigures, ...]  # the greatest gain first
+    missed: tuple[MissedObject, ...]  # by cause in that order, then by image
+    dataset: Dataset
+    details: Details = field(repr=False)
+    report: Path | None = None
+
+    @property
+    def found(self) -> int:
+        """The objects that are not missed."""
+        return self.objects - len(self.missed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in plain JSON types."""
+        return {
+            "weights": self.weights,
+            "data": self.dataset.name,
+            "split": self.dataset.split,
+            "threshold": self.threshold,
+            "objects": self.objects,
+            "found": self.found,
+            "AP50": self.ap50,
+            "AP50_mended": self.ap50_mended,
+            **as_rows(self.causes, self.missed),
+        }
+
+    def to_text(self, show: int = 10) -> str:
+        """The causes as a table, then at most `show` of the missed objects."""
+        head = (
+            f"{self.weights} on {self.dataset.name}, split {self.dataset.split}: {self.found} of {self.objects} "
+            f"objects found, {len(self.missed)} missed from a score of {self.threshold:.2f} on (IoU 0.50)"
+        )
+        if not self.missed:
+            return printable(head)
+        sums = (
+            f"AP50 of these detections {number(self.ap50)}, with every missed object mended {number(self.ap50_mended)}"
+        )
+        lines = object_lines(self.missed, show) if show else []
+        return "\n\n".join([printable(head), cause_table(self.causes), sums, *(["\n".join(lines)] if lines else [])])
+
+    def write_report(self, path: str | Path) -> None:
+        """Write an HTML page: the causes, and the missed objects of each with their surroundings."""
+        write_missed_page(
+            Path(path), self.to_dict(), self.causes, self.missed, self.details, self.dataset, self.threshold
+        )
+
+    def __repr__(self) -> str:
+        named = ", ".join(f"{row.objects} {row.cause.value}" for row in self.causes)
+        return f"<WhyResult: {len(self.missed)} of {self.objects} objects missed{': ' * bool(named)}{named}>"
+
+
+def why(
+    weights: str | Path | Detector | None = None,
+    data: str | Path | Dataset | None = None,
+    *,
+    split: str | None = None,
+    format: str | None = None,
+    overrides: Overrides = (),
+    score_threshold: float = READABLE_SCORE,
+    batch_size: int = 8,
+    workers: int = 2,
+    device: str = "auto",
+    precision: str = "auto",
+    backend: str = "auto",
+    report: str | Path | None = None,
+    force: bool = False,
+    progress: bool = False,
+) -> WhyResult:
+    """Find the cause of every object that no detection from `score_threshold` on finds with an IoU of 0.5.
+
+    The causes are the stages of the pipeline (`Cause`). For each one its objects alone are mended and everything is
+    evaluated again: that AP50, and the config key or option to try first. `weights`, `data`, `split`, `format` and
+    `overrides` are those of `ssd.evaluate`; `report` names an HTML page to write.
+
+    Raises:
+        ArgumentError: an exported graph, a number out of its range, or a file that is there already.
+        EvaluationError: no data is known for the weights, or no class is in both.
+        ConfigError, DatasetError, CheckpointError: what is named cannot be used.
+    """
+    at_least(1, batch_size=batch_size)
+    at_least(0, workers=workers)
+    if report is not None and Path(report).suffix.lower() not in (".html", ".htm"):
+        raise ArgumentError(f"{str(report)!r} is not an .html file", place="report", remedy="Name an .html file.")
+    refuse_existing(report, force=force)
+    check_writable(report)
+    name = repr(weights) if isinstance(weights, Detector) else find_weights(weights)
+    config: Config | None = None
+    if not isinstance(data, Dataset):
+        config = find_config(name, data, split, format, as_list(overrides))
+        data = open_split(config, "val")
+    if not isinstance(weights, Detector):
+        weights = load(name, device=device, precision=precision, backend=backend)
+    weights.rules(score_threshold=score_threshold)  # checks its range
+    rules = weights.rules(score_threshold=min(score_threshold, _LOWEST))
+    tracer = EvidenceDetector(weights, data.records, data.class_names)
+    details = Details(data.records, data.class_names)
+    evaluate(tracer, data, details, rules=rules, batch_size=batch_size, workers=workers, progress=progress)
+    situation = Situation(weights.settings, details, tracer.evidence, *_named(name, data), *_of_run(config))
+    result = _result(situation, name, data, score_threshold, report)
+    if report is not None:
+        result.write_report(report)
+    return result
+
+
+def _named(weights: str, data: Dataset) -> tuple[str, str]:
+    """What remedies call the weights and the data: their names, where a command can be given these."""
+    named = Path(weights).exists() or weights == "coco"
+    return weights if named else "RUN", data.name if Path(data.name).is_dir() else "FOLDER"
+
+
+def _of_run(config: Config | None) -> tuple[int | None, bool]:
+    """What remedies need of the run's config: its epochs, and whether stages of the backbone were not trained."""
+    if config is None:
+        return None, False
+    pretrained = config.model.weights is not None or config.model.backbone_weights != "none"
+    return config.train.epochs, pretrained and config.model.freeze_stages != 0
+
+
+def _result(situation: Situation, name: str, data: Dataset, threshold: float, report: str | Path | None) -> WhyResult:
+    details, evidence = situation.details, situation.evidence
+    missed, usual = explain(details, evidence, situation.settings, threshold)
+    mending = Mending(details, evidence, usual, threshold)
+    before = mending.ap50()
+    by_cause: dict[Cause, list[MissedObject]] = defaultdict(list)
+    for item in missed:
+        by_cause[item.cause].append(item)
+    figures = [_figures(cause, items, mending, before, situation) for cause, items in by_cause.items()]
+    figures.sort(key=lambda row: (-(row.gain or 0.0), -row.objects, row.cause.value))
+    return WhyResult(
+        weights=name,
+        threshold=threshold,
+        objects=sum(int((~(record.crowd | record.difficult)).sum()) for record in data.records),
+        ap50=before,
+        ap50_mended=mending.ap50(missed) if missed else before,
+        causes=tuple(figures),
+        missed=tuple(item for row in figures for item in by_cause[row.cause]),
+        dataset=data,
+        details=details,
+        report=None if report is None else Path(report),
+    )
+
+
+def _figures(
+    cause: Cause, missed: Sequence[MissedObject], mending: Mending, before: float | None, situation: Situation
+) -> CauseFigures:
+    after = mending.ap50(missed)
+    gain = None if before is None or after is None else after - before
+    return CauseFigures(cause, len(missed), after, gain, remedy(cause, missed, situation))

@@ -1,0 +1,60 @@
+"""Threads that work ahead: images are decoded and resized while a device or the disk is busy with earlier ones."""
+
+import functools
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+_MOST = 16  # more only wait for memory
+
+
+def image_threads() -> ThreadPoolExecutor:
+    """The threads of this process that read, decode and resize images; OpenCV releases the GIL.
+
+    They start on first use. A forked process gets its own.
+    """
+    return _threads_of(os.getpid())
+
+
+@functools.cache
+def _threads_of(process: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(_MOST, usable_cores() + 4), thread_name_prefix="ssd-images")
+
+
+def usable_cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_ahead(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], *, threads: int = 1
+) -> Generator[_Result, None, None]:
+    """Like `map`, computed in `threads` threads, as many items ahead of the one that is due.
+
+    Results come in the order of the items. Items are taken from the iterable in the caller's thread. An error of an
+    item is raised in its turn, after the results before it, and so is an error of the iterable.
+    """
+    waiting: deque[Future[_Result]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="ssd-ahead") as pool:
+        try:
+            taken = iter(items)
+            broken: Exception | None = None
+            while broken is None:
+                try:
+                    waiting.append(pool.submit(function, next(taken)))
+                except StopIteration:
+                    break
+                except Exception as error:  # the caller's iterable raises it after the items before it are done
+                    broken = error
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+            if broken is not None:
+                raise broken
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

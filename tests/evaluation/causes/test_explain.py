@@ -1,0 +1,140 @@
+"""Planted causes are named; what mending them regains is what trying the advice gives."""
+
+import dataclasses
+import re
+import shlex
+
+import numpy as np
+import pytest
+
+import ssd
+from ssd.api.why import WhyResult
+from ssd.commands import check_data, detect, train
+from ssd.errors import ArgumentError
+from ssd.evaluation.causes.explain import Cause
+from ssd.experiment.config_file import load
+from ssd.inference.detector import Detector
+from tests.evaluation.causes.planted import Planted, Scene, dataset, detector, plant
+
+PARSERS = {"check-data": check_data.parser(), "detect": detect.parser(), "train": train.parser()}
+PLANTED = [cause for cause in Cause if cause is not Cause.UNKNOWN_CLASS]
+FEW = {Cause.LABEL: 0.06}  # wrong labels are seen because the others of their class are right
+
+
+def examined(scenes: list[Scene], **rules: float) -> WhyResult:
+    return ssd.why(detector(scenes, **rules), dataset(scenes), workers=0)
+
+
+def is_taken(remedy: str) -> bool:
+    """Whether the parser that the remedy is meant for takes it as it stands."""
+    words = shlex.split(remedy)
+    keys = [word for word in words if re.match(r"[a-z]+\.[a-z_]+=", word)]
+    load(None, keys)
+    return bool(keys) if words[0] != "ssd" else bool(PARSERS[words[1]].parse_intermixed_args(words[2:]))
+
+
+@pytest.mark.parametrize("cause", PLANTED)
+def test_a_planted_cause_is_named_costs_what_it_took_and_has_a_remedy_that_parses(cause: Cause) -> None:
+    scenes = plant(cause, share=FEW.get(cause, 0.2))
+    result = examined(scenes)
+    planted = {(place, row) for place, scene in enumerate(scenes) for row in scene.planted}
+    named = {(item.image, item.object): item.cause for item in result.missed}
+    assert len(planted) >= 5
+    assert sum(named.get(place) is cause for place in planted) >= 0.95 * len(planted)
+    assert sum(place not in planted for place in named) <= 0.05 * result.objects
+    assert result.causes[0].cause is cause
+    assert result.causes[0].ap50 == pytest.approx(1, abs=0.02)
+    assert result.causes[0].gain == pytest.approx(result.causes[0].ap50 - result.ap50)
+    assert all(is_taken(row.remedy) for row in result.causes)
+
+
+def test_a_lower_threshold_regains_what_was_predicted() -> None:
+    scenes = plant(Cause.THRESHOLD)
+    result = examined(scenes)
+    (row,) = result.causes
+    advised = float(row.remedy.rpartition(" ")[2])
+    assert 0.2 < advised < 0.5
+    measured = ssd.why(detector(scenes), dataset(scenes), workers=0, score_threshold=advised)
+    assert measured.ap50 == pytest.approx(row.ap50, abs=0.01)
+    assert measured.ap50 > result.ap50 + 0.1
+
+
+def test_a_looser_suppression_regains_what_was_predicted() -> None:
+    scenes = plant(Cause.SUPPRESSION)
+    result = examined(scenes, box_voting=0.0)
+    (row,) = result.causes
+    measured = examined(scenes, box_voting=0.0, iou_threshold=float(row.remedy.rpartition(" ")[2]))
+    assert measured.ap50 == pytest.approx(row.ap50, abs=0.02)
+    assert measured.ap50 > result.ap50 + 0.1
+
+
+def test_detections_cut_off_are_advised_to_be_kept() -> None:
+    scenes = plant(None, images=20)
+    (row,) = examined(scenes, max_detections=1).causes
+    assert row.cause is Cause.SUPPRESSION
+    assert row.remedy.endswith("--max-detections 2")
+
+
+def test_nothing_missed_has_no_cause() -> None:
+    result = examined(plant(None, images=5))
+    assert result.causes == result.missed == ()
+    assert result.found == result.objects
+    assert result.ap50 == result.ap50_mended == pytest.approx(1)
+    assert "0 missed" in result.to_text()
+
+
+def test_an_object_annotated_twice_has_a_wrong_label() -> None:
+    scenes = plant(None, images=10)
+    for scene in scenes:
+        if len(scene.record.labels):
+            columns = ("boxes", "labels", "difficult", "crowd", "areas")
+            twice = {name: np.concatenate([(v := getattr(scene.record, name)), v[:1]]) for name in columns}
+            scene.record = dataclasses.replace(scene.record, **twice)
+    result = examined(scenes)
+    assert {(item.cause, item.detail) for item in result.missed} == {(Cause.LABEL, "annotated twice with the same box")}
+    assert result.causes[0].ap50 == pytest.approx(1)
+
+
+def test_a_class_the_detector_lacks_is_a_cause_of_its_own() -> None:
+    scenes = plant(None, images=10)
+    data = dataclasses.replace(dataset(scenes), class_names=("circle", "square", "moon", "triangle"))
+    result = ssd.why(detector(scenes), data, workers=0)
+    assert {(item.cause, item.name) for item in result.missed} == {(Cause.UNKNOWN_CLASS, "moon")}
+    assert all(is_taken(row.remedy) for row in result.causes)
+
+
+def test_difficult_objects_and_crowds_are_not_missed() -> None:
+    scenes = plant(Cause.SCORE, images=20)
+    for scene in scenes:
+        spared = np.isin(np.arange(len(scene.record.labels)), scene.planted)
+        scene.record = dataclasses.replace(scene.record, difficult=spared)
+    result = examined(scenes)
+    assert result.missed == ()
+    assert result.objects == sum(int((~scene.record.difficult).sum()) for scene in scenes)
+
+
+def test_an_exported_graph_does_not_tell_why() -> None:
+    class Graph(Planted):
+        def predict(self, inputs):
+            return super().postprocess(super().predict(inputs), self.settings.postprocessing)
+
+    scenes = plant(None, images=2)
+    with pytest.raises(ArgumentError, match="Name the weights it was exported from"):
+        ssd.why(Detector(Graph(scenes)), dataset(scenes), workers=0)
+
+
+def test_a_page_other_than_html_is_refused_before_anything_is_detected() -> None:
+    with pytest.raises(ArgumentError, match=r"is not an \.html file"):
+        ssd.why(None, report="page.pdf")
+
+
+def test_the_page_shows_every_cause_with_its_objects_and_the_class_that_won(tmp_path) -> None:
+    scenes = plant(Cause.CLASS, images=10)
+    result = ssd.why(detector(scenes), dataset(scenes), workers=0, report=tmp_path / "missed.html")
+    page = (tmp_path / "missed.html").read_text(encoding="utf-8")
+    assert f"Another class won ({len(result.missed)})" in page
+    item = result.missed[0]
+    assert f"{item.name}: {item.detail}" in page
+    assert f'<td class="word">{item.name}</td>' in page
+    assert f'<td class="word">{item.other}</td>' in page
+    assert page.count("data:image/jpeg") == min(len(result.missed), 12)
