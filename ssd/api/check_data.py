@@ -23,6 +23,7 @@ from ssd.experiment import config_file as configs
 from ssd.experiment import data as experiment_data
 from ssd.experiment.config import Config
 from ssd.experiment.starting_settings import starting_settings
+from ssd.inference.options import named_options
 from ssd.system.files import check_writable, refuse_existing
 
 
@@ -82,6 +83,7 @@ class DataCheck:
         return f"<DataCheck: {'ready' if self.ready else 'NOT READY'}; {splits}{found}; {self.readiness.line}>"
 
 
+@named_options
 def check_data(
     folder: str | Path | None = None,
     *,

@@ -13,6 +13,7 @@ from ssd.errors import ArgumentError, CheckpointError, printable
 from ssd.images.decode import load_image
 from ssd.inference.detector import Detector
 from ssd.inference.load import load
+from ssd.inference.options import named_options
 from ssd.inference.pipelines import NetworkPipeline
 from ssd.model.factory import from_settings
 from ssd.multibox.default_boxes import boxes_per_cell
@@ -63,6 +64,7 @@ class Conversion:
         return f"<Conversion: {self.source} ({self.checkpoint.format}) -> {self.path}; {kind}>"
 
 
+@named_options
 def convert(
     source: str | Path,
     out: str | Path,

@@ -25,6 +25,7 @@ from ssd.evaluation.text import as_dict, as_text, summary_line
 from ssd.experiment.data import open_split
 from ssd.inference.detector import Detector
 from ssd.inference.load import load
+from ssd.inference.options import named_options
 from ssd.system import distributed
 from ssd.system.files import check_writable, refuse_existing, write_atomic
 
@@ -80,6 +81,7 @@ class EvaluationResult:
         return f"<EvaluationResult: {figures} ({name}; {data}: {self.evaluation.images} images)>"
 
 
+@named_options
 def evaluate(
     weights: str | Path | Detector | None = None,
     data: str | Path | Dataset | None = None,

@@ -16,6 +16,7 @@ from ssd.exporters.parity import TOLERANCES
 from ssd.exporters.sample_images import open_images, own_images
 from ssd.exporters.verify import Check, check
 from ssd.inference.load import load_network
+from ssd.inference.options import named_options
 from ssd.system.files import check_writable, refuse_existing
 from ssd.system.temporary_folder import temporary_folder
 
@@ -54,6 +55,7 @@ class ExportResult:
         return f"<ExportResult: {self.path}, {self.format} {self.precision}, {state}; {found}>"
 
 
+@named_options
 def export(
     weights: str | Path,
     path_or_format: str | Path,

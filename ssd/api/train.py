@@ -6,6 +6,7 @@ from typing import Any
 
 from ssd.api.overrides import Overrides, as_list
 from ssd.experiment.training_config import training_config
+from ssd.inference.options import named_options
 from ssd.training.announcements import counted
 from ssd.training.page import PAGE
 from ssd.training.trainer import train as train_config
@@ -42,6 +43,7 @@ class TrainResult:
         return f"<TrainResult: {end} after {counted(self.steps, 'step')}, {ap}; {self.weights or self.folder}>"
 
 
+@named_options
 def train(
     data: str | Path | None = None,
     *,

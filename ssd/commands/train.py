@@ -55,13 +55,14 @@ def main(argv: list[str] | None = None) -> int:
         preview(config, Path(args.preview))
         print(printable(f"augmented images: {args.preview}"))
         return 0
+    from ssd.system.distributed import is_first
     from ssd.system.malloc import keep_freed_memory
     from ssd.training.trainer import train
 
     keep_freed_memory()
 
     outcome = train(config, resume=args.resume, progress=not args.quiet)
-    if outcome.exit_code == 0:
+    if outcome.exit_code == 0 and is_first():
         _print_files(outcome.folder)
     return outcome.exit_code
 

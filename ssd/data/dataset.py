@@ -113,7 +113,6 @@ def open_dataset(
     format: str = "auto",
     classes: Sequence[str] | None = None,
     bad_objects: Literal["error", "drop"] = "error",
-    difficult: Literal["train", "drop"] = "train",
     voc_offset: Offset = "1",
     allow_outside: bool = False,
     val_fraction: float = VAL_FRACTION,
@@ -121,9 +120,8 @@ def open_dataset(
 ) -> Dataset:
     """Open one split with every annotation checked.
 
-    `folder` may be None for the sets that have a home of their own (voc07+12, coco2017). `difficult="drop"` leaves
-    VOC's difficult objects out; for evaluation keep them, the metric ignores them. With `classes`, labels are places
-    in that list.
+    `folder` may be None for the sets that have a home of their own (voc07+12, coco2017). With `classes`, labels are
+    places in that list.
 
     Raises:
         DatasetError: no such folder or split, an unknown format, or nothing in it.
@@ -135,7 +133,6 @@ def open_dataset(
         split,
         format=format,
         classes=classes,
-        difficult=difficult,
         voc_offset=voc_offset,
         allow_outside=allow_outside,
         val_fraction=val_fraction,
@@ -224,7 +221,6 @@ def scan(
     *,
     format: str = "auto",
     classes: Sequence[str] | None = None,
-    difficult: Literal["train", "drop"] = "train",
     voc_offset: Offset = "1",
     allow_outside: bool = False,
     val_fraction: float = VAL_FRACTION,
@@ -249,7 +245,7 @@ def scan(
         val_fraction=val_fraction,
         group=group,
     )
-    built = build_records(raw, classes, difficult)
+    built = build_records(raw, classes)
     problems = [*find_misread(raw), *built.problems]
     if check_images:
         problems += [problem for record in built.records for problem in _check_image(record, root)]

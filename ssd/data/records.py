@@ -28,9 +28,7 @@ class Built:
     problems: tuple[Problem, ...]
 
 
-def build_records(
-    raw: RawSplit, classes: Sequence[str] | None = None, difficult: Literal["train", "drop"] = "train"
-) -> Built:
+def build_records(raw: RawSplit, classes: Sequence[str] | None = None) -> Built:
     """Check every object of a split; the good ones become records, the others problems.
 
     With `classes`, labels are indices into that list, and an object of another class is a problem.
@@ -47,7 +45,7 @@ def build_records(
                 box, problem = None, ("unknown_class", f"unknown class {item.name!r}")
             if problem is not None:
                 problems.append(_problem(image, item, *problem, mended=box is not None))
-            if box is not None and not (item.difficult and difficult == "drop"):
+            if box is not None:
                 good.append((item, box))
         records.append(_record(image, good, labels))
     return Built(tuple(records), names, ids, tuple(problems))

@@ -33,6 +33,13 @@ _OTHER_NAMES = {
     "dtype": "precision",
     "engine": "backend",
     "runtime": "backend",
+    "format": "path_or_format",
+    "out": "path_or_format",
+    "model": "weights",
+    "checkpoint": "weights",
+    "bs": "batch_size",
+    "num_epochs": "epochs",
+    "max_epochs": "epochs",
 }
 
 

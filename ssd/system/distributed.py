@@ -30,6 +30,11 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def is_first() -> bool:
+    """Whether this is rank 0 of `torchrun`, also before it joins its group and after it left."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def world_size() -> int:
     """How many processes work together."""
     return dist.get_world_size() if dist.is_initialized() else 1

@@ -37,6 +37,8 @@ def test_a_graph_is_written_where_it_is_named_and_says_how_near_it_is(weights: P
         ("openvino", {"precision": "int8"}, "int8: needs images to measure on"),
         ("openvino", {"calibrate": "x"}, "calibrate: is for 8 bits"),
         ("onnx", {"iou_threshold": 2.0}, "iou_threshold: 2.0 is out of range"),
+        ("onnx", {"format": "onnx"}, "export: no option 'format'. Did you mean path_or_format"),
+        ("onnx", {"calibrat": "x"}, "export: no option 'calibrat'. Did you mean calibrate"),
     ],
 )
 def test_a_wrong_argument_is_named_and_nothing_is_written(

@@ -10,6 +10,9 @@ from ssd.errors import CheckpointError, ConfigError
 from ssd.experiment.config import Config
 from ssd.experiment.config_file import builtin, load
 from ssd.report.run_log import read_rows
+from ssd.training.page import PAGE
+from ssd.training.run_folder import RunFolder
+from ssd.training.trainer import Outcome
 
 STOPPED = Path(__file__).parents[1] / "before_the_move" / "files" / "stopped"
 
@@ -44,6 +47,19 @@ def test_the_command_that_a_stopped_run_prints_goes_on_with_it(tmp_path: Path, m
     assert main(["--resume", "runs/stopped", "--quiet"]) == 0
     assert [row["step"] for row in read_rows(Path("runs/stopped/train.jsonl"))] == list(range(1, 10))
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["stopped"]
+
+
+@pytest.mark.parametrize(("rank", "lines"), [("0", 3), ("1", 0)])
+def test_one_process_names_the_files_for_all(
+    rank: str, lines: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(STOPPED, tmp_path / "stopped")
+    (tmp_path / "stopped" / PAGE).touch()
+    outcome = Outcome(RunFolder(tmp_path / "stopped"), None, steps=9)
+    monkeypatch.setattr("ssd.training.trainer.train", lambda *_, **__: outcome)
+    monkeypatch.setenv("RANK", rank)
+    assert main(["--resume", str(tmp_path / "stopped"), "--quiet"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == lines
 
 
 def test_a_key_without_a_value_and_two_files_are_named() -> None:

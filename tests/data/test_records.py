@@ -72,10 +72,9 @@ def test_an_object_of_another_class_is_a_problem():
     assert len(built.records[0].boxes) == 0
 
 
-def test_difficult_objects_are_kept_or_dropped():
+def test_difficult_objects_are_kept():
     split = make_split(item(1, "dog", (0, 0, 4, 4), difficult=True), item(2, "cat", (0, 0, 5, 5)))
     assert build_records(split).records[0].difficult.tolist() == [True, False]
-    assert build_records(split, difficult="drop").records[0].labels.tolist() == [0]
 
 
 def test_a_image_without_objects_has_empty_arrays():

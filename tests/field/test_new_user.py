@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from pycocotools import mask as mask_tools
 
 from ssd.commands.check_data import main
 from ssd.commands.detect import main as detect
@@ -49,6 +50,19 @@ def test_the_box_of_an_annotation_without_bbox_is_around_its_polygons(tmp_path, 
     assert dataset.records[0].boxes.tolist() == [BOX]
     assert [(problem.kind, problem.level) for problem in problems] == [("no_bbox", "note")]
     assert "1 annotations have no bbox" in problems[0].message
+
+
+MASK = {"size": [20, 40], "counts": [43, *[10, 10] * 9, 10, 567]}  # ten rows from the fourth on, of columns 2 to 11
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_the_box_of_an_annotation_without_bbox_is_around_its_mask(tmp_path, compressed):
+    mask = mask_tools.frPyObjects(MASK, 20, 40) if compressed else MASK
+    text = {"size": mask["size"], "counts": mask["counts"].decode() if compressed else mask["counts"]}
+    write_text(tmp_path / "a.json", coco(coco_images(tmp_path, 1), annotations=[outline(text)]))
+    dataset, problems = scan(tmp_path, "all")
+    assert dataset.records[0].boxes.tolist() == [BOX]
+    assert [(problem.kind, problem.level) for problem in problems] == [("no_bbox", "note")]
 
 
 @pytest.mark.parametrize("segmentation", [[], [[2, 3]], [[2, 3, 12, 13, 7]], {"counts": [1], "size": [20, 40]}, [2, 3]])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ssd.data.formats.annotations import Level, Problem, RawObject, rotated_box
+from ssd.data.formats.coco_rle import box_of_mask
 from ssd.errors import AnnotationError
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,9 @@ def read_content(path: Path, source: str) -> Content:
     _read_annotations(raw["annotations"], content)
     if content.outlined:
         content.report(
-            "no_bbox", f"{content.outlined} annotations have no bbox; the box around their polygons is used", "note"
+            "no_bbox",
+            f"{content.outlined} annotations have no bbox; the box around their outlines is used",
+            "note",
         )
     _drop_root(raw["categories"], content)
     _find_one_based(content)
@@ -159,7 +162,9 @@ def _read_object(entry: dict[str, Any], key: int, content: Content) -> RawObject
 
 
 def _around(segmentation: object) -> list[float] | None:
-    """The box around all polygons of an annotation; None where they are no lists of numbers."""
+    """The box around all polygons of an annotation or around its mask; None where it has neither."""
+    if isinstance(segmentation, dict):
+        return box_of_mask(segmentation)
     polygons = segmentation if isinstance(segmentation, list) else []
     numbers = [value for polygon in polygons if isinstance(polygon, list) for value in polygon]
     if len(numbers) < 6 or not all(_is_number(value) for value in numbers):

@@ -112,7 +112,15 @@ def _with_every_class(
 
 def draw(name: str) -> float:
     """A number from 0 to 1 that depends on a name alone."""
-    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()[0] / 256
+    return hashlib.sha256(_bytes(name)).digest()[0] / 256
+
+
+def _bytes(name: str) -> bytes:
+    """The name as the file system has it. JSON may hold names that no file can have, such as half a surrogate pair."""
+    try:
+        return name.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return name.encode(errors="surrogatepass")
 
 
 def _by_hash(names: Sequence[str], first: Mapping[str, str], fraction: float, least: int) -> set[str]:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Num, UInt8
 
 from ssd.images.drawing import Color, class_color, draw_boxes, write_image
+from ssd.system.files import writing
 
 if TYPE_CHECKING:
     from ssd.data.dataset import Dataset
@@ -27,7 +28,8 @@ Drawn = tuple[Boxes, list[str]]  # boxes in pixels, and a text for each
 
 def draw_images(detector: "Detector", dataset: "Dataset", count: int, folder: Path) -> int:
     """Write the first `count` images, ground truth beside detections from score 0.5 on; returns their number."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     count = min(count, len(dataset))
     for index in range(count):
         sample = dataset.load(index)

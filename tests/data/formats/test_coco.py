@@ -102,6 +102,21 @@ def test_ten_missing_images_are_named_and_the_rest_counted(tmp_path):
     assert "... and 3 more" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["\ud800.jpg", "images/\udfff.jpg"])
+def test_a_name_with_half_a_surrogate_pair_is_a_missing_image_where_the_program_divides_too(tmp_path, name):
+    """JSON allows it, and no file can have it."""
+    images = [{"id": n, "file_name": f"{n}.jpg", "width": 40, "height": 20} for n in (1, 2)]
+    for entry in images:
+        write_image(tmp_path / entry["file_name"])
+    images.append({"id": 3, "file_name": name, "width": 40, "height": 20})
+    write_text(tmp_path / "annotations.json", json.dumps(coco_content(images=images, annotations=[])))
+    _, problems = scan(tmp_path, "all")
+    assert [problem.level for problem in problems] == ["file"]
+    assert "no such image" in str(problems[0])
+    for split in ("train", "val"):
+        scan(tmp_path, split)
+
+
 def test_roboflow_root_category_is_no_class(tmp_path):
     content = coco_content()
     content["categories"] = [
