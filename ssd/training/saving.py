@@ -1,6 +1,8 @@
 """Writes the state, the weights and the page of a run."""
 
 import logging
+import math
+import time
 from typing import Any
 
 import torch
@@ -17,23 +19,39 @@ from ssd.weights.native import save_weights
 
 log = logging.getLogger(__name__)
 
+# On a GPU an epoch of a small data set takes less time than saving its state.
+SECONDS_BETWEEN = 60.0
 
-def save_state(parts: RunParts) -> None:
-    """Write the state to disk; the other processes wait, so that none is ahead of the file.
 
-    Raises:
-        NonFiniteLossError: the weights are not finite, although the losses were; such weights are never written.
-    """
-    state = parts.state
-    if not all_finite(state.network):
-        raise NonFiniteLossError(
-            "the weights are not finite after this step",
-            place=f"step {state.step}",
-            remedy="Lower optim.lr. No checkpoint was written from this state.",
-        )
-    if distributed.rank() == 0:
-        parts.folder.save_state(state.to_dict(), state.step)
-    distributed.barrier()
+class StateSaver:
+    """Writes the state of a run to disk, and optional saves at most once a minute."""
+
+    def __init__(self, parts: RunParts) -> None:
+        self._parts = parts
+        self._last = -math.inf  # the first save is always due
+
+    def save(self, *, must: bool = True) -> None:
+        """Write the state, unless it need not be and one was written within `SECONDS_BETWEEN`.
+
+        The other processes wait, so that none is ahead of the file.
+
+        Raises:
+            NonFiniteLossError: the weights are not finite, although the losses were; such weights are never written.
+        """
+        state = self._parts.state
+        if not all_finite(state.network):
+            raise NonFiniteLossError(
+                "the weights are not finite after this step",
+                place=f"step {state.step}",
+                remedy="Lower optim.lr. No checkpoint was written from this state.",
+            )
+        first = distributed.rank() == 0  # whose clock counts
+        if not must and not distributed.any_rank(first and time.monotonic() - self._last >= SECONDS_BETWEEN):
+            return
+        if first:
+            self._parts.folder.save_state(state.to_dict(), state.step)
+        distributed.barrier()
+        self._last = time.monotonic()
 
 
 def all_finite(network: nn.Module) -> bool:

@@ -22,7 +22,7 @@ from ssd.training.loss_monitor import LossMonitor
 from ssd.training.optim import set_lr
 from ssd.training.parts import RunParts, build_parts
 from ssd.training.run_folder import RunFolder
-from ssd.training.saving import save_state
+from ssd.training.saving import StateSaver
 from ssd.training.signals import StopRequest, stop_on_signals
 from ssd.training.validation import validate
 
@@ -62,6 +62,7 @@ class Trainer:
     def __init__(self, parts: RunParts, stop: StopRequest, *, progress: bool) -> None:
         self.parts, self.stop, self.progress = parts, stop, progress
         self.evaluation: Evaluation | None = None
+        self.saver = StateSaver(parts)
         self.clock = (time.monotonic(), parts.state.step)  # of the last log row
         self.pace = Pace(parts.plan.steps - parts.state.step)
 
@@ -118,21 +119,22 @@ class Trainer:
     def _finish_epoch(self, epoch: int, bar: "tqdm[Any]") -> bool:
         """Save, and evaluate if it is due; False after a request to stop."""
         plan, state = self.parts.plan, self.parts.state
+        last = epoch + 1 == plan.epochs
         if plan.evaluation_due(epoch) and state.evaluated < state.step:
-            save_state(self.parts)  # the epoch is not lost if the evaluation is interrupted
+            self.saver.save(must=False)  # the epoch is not lost if the evaluation is interrupted
             validation = validate(self.parts, epoch, lambda: bool(self.stop), progress=self.progress)
             if validation is None:
                 return False
-            save_state(self.parts)
+            self.saver.save(must=validation.best or last or self._out_of_patience())
             self.evaluation = validation.evaluation
             if distributed.rank() == 0:
                 bar.write(f"epoch {epoch + 1}: {validation.line}")
         else:
-            save_state(self.parts)
+            self.saver.save(must=last)
         return True
 
     def _stopped(self) -> Outcome:
-        save_state(self.parts)
+        self.saver.save()
         folder, steps = self.parts.folder, self.parts.state.step
         log.warning("stopped after step %d; go on with --resume %s", steps, folder.path)
         return self._outcome(max(distributed.gather_objects(self.stop.exit_code)))

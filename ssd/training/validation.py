@@ -21,6 +21,7 @@ class Validation:
 
     evaluation: Evaluation
     figures: dict[str, Any]  # the log row
+    best: bool  # whether its AP is the best so far
 
     @property
     def line(self) -> str:
@@ -46,7 +47,7 @@ def validate(parts: RunParts, epoch: int, stop: Callable[[], bool], *, progress:
         parts.logs.val.write(figures)
         save_averaged_weights(parts, figures, best=best)
         update_page(parts.folder)
-    return Validation(evaluation, figures)
+    return Validation(evaluation, figures, best)
 
 
 def _evaluate(parts: RunParts, metric: Metric, stop: Callable[[], bool], *, progress: bool) -> Evaluation | None:

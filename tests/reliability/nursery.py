@@ -103,9 +103,11 @@ def _serve() -> None:
     import ssd.commands.eval
     import ssd.commands.train
     import ssd.data.augment.transforms
-    import ssd.training.trainer  # noqa: F401 - what the children would import
+    import ssd.training.saving
+    import ssd.training.trainer
 
     torch.set_num_threads(1)
+    ssd.training.saving.SECONDS_BETWEEN = 0.0  # a state after each epoch, in runs of seconds too
     started: dict[int, tuple[str, float]] = {}
     for line in sys.stdin:
         request = json.loads(line)

@@ -152,6 +152,22 @@ def test_killed_in_every_epoch_and_resumed_a_run_ends_bit_for_bit_like_the_unint
     assert_equal_runs(tmp_path, finished)
 
 
+def test_killed_between_two_saves_a_run_ends_bit_for_bit_like_the_uninterrupted_one(
+    nursery: Nursery, finished: Path, tmp_path: Path
+) -> None:
+    """With saves a minute apart: after the first epoch, with the best weights, and at the end."""
+    far_apart = "import ssd.training.saving as saving; saving.SECONDS_BETWEEN = 60.0\n"
+    steps = []
+    for step in (5, 8):
+        (ended,) = nursery.run("train", *words(tmp_path), first=far_apart + KILL_AT.format(step))
+        assert ended.code == -signal.SIGKILL
+        steps.append(newest(tmp_path)["step"])
+    assert steps == [3, 6]
+    (ended,) = nursery.run("train", *words(tmp_path), first=far_apart)
+    assert ended.code == 0, ended.err
+    assert_equal_runs(tmp_path, finished)
+
+
 def killed_around(nursery: Nursery, folder: Path, moment: tuple[str, str, int, int]) -> bool:
     """Train with a kill at this moment; false where the run ended before."""
     holder, name, call, after = moment

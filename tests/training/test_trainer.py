@@ -17,8 +17,9 @@ from ssd.experiment import config_file as configs
 from ssd.experiment.config import Config, resolve
 from ssd.report.run_log import read_rows
 from ssd.settings import LossRules, Settings
-from ssd.training import parts, run_folder, trainer
+from ssd.training import parts, run_folder, saving, trainer, validation
 from ssd.training.checkpoints import load_state
+from ssd.training.run_folder import RunFolder
 from ssd.training.step import TrainStep
 from ssd.weights.native import load_weights
 from tests.training.runs import TINY, assert_same, environment, run_training, train_command
@@ -294,3 +295,29 @@ def test_every_number_of_the_loss_reaches_the_step(tmp_path: Path) -> None:
 def test_configs_are_frozen(tmp_path: Path) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         tiny(tmp_path).name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("seconds", "saves"), [(60.0, [3, 9]), (0.0, [3, 6, 9, 9])])
+def test_a_state_is_saved_at_most_once_a_minute_and_always_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, saves: list[int]
+) -> None:
+    """Three epochs of three steps, evaluated after the last: a state before that evaluation and one after it."""
+    steps: list[int] = []
+    monkeypatch.setattr(saving, "SECONDS_BETWEEN", seconds)
+    monkeypatch.setattr(RunFolder, "save_state", lambda _, __, step: steps.append(step))
+    trainer.train(tiny(tmp_path), progress=False)
+    assert steps == saves
+
+
+def test_a_new_best_is_saved_with_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations after every epoch, the second of which is the best."""
+    aps, steps = iter([0.2, 0.3, 0.1]), list[int]()
+    real = validation.evaluate
+    monkeypatch.setattr(
+        validation,
+        "evaluate",
+        lambda *args, **options: dataclasses.replace(real(*args, **options), metrics={"AP": next(aps)}),  # type: ignore[type-var]
+    )
+    monkeypatch.setattr(RunFolder, "save_state", lambda _, __, step: steps.append(step))
+    trainer.train(tiny(tmp_path, "train.eval_every=1", "train.epochs=4", "train.patience=1"), progress=False)
+    assert steps == [3, 3, 6, 9]  # the third evaluation ends the run

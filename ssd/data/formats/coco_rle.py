@@ -1,6 +1,7 @@
 """The box around a COCO mask in run-length form, as lists of numbers or as the compressed text of pycocotools."""
 
 from itertools import accumulate
+from typing import TypeGuard
 
 
 def box_of_mask(segmentation: object) -> list[float] | None:
@@ -28,7 +29,7 @@ def box_of_mask(segmentation: object) -> list[float] | None:
     return [float(left), float(top), float(right - left + 1), float(bottom - top + 1)]
 
 
-def _are_counts(values: object) -> bool:
+def _are_counts(values: object) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**53 for value in values)
 
 
