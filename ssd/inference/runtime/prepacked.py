@@ -138,7 +138,9 @@ class HalvingPool(nn.Module):
 def available(dtype: torch.dtype) -> bool:
     """Whether PyTorch has the operators here, and they compute a small convolution as the plain layer does."""
     generator = torch.Generator().manual_seed(0)
-    layer = nn.Conv2d(16, 32, 3, padding=1, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_(False)
+    # Without numbers at first: the global generator belongs to the run, which a resumed one must repeat.
+    layer = nn.Conv2d(16, 32, 3, padding=1, dtype=dtype, device="meta").to_empty(device="cpu")
+    layer = layer.to(memory_format=torch.channels_last).requires_grad_(False)
     for tensor in layer.parameters():
         tensor.copy_(torch.randn(tensor.shape, generator=generator))
     features = torch.randn(1, 16, 8, 8, generator=generator).to(dtype, memory_format=torch.channels_last)
