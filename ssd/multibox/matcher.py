@@ -54,11 +54,15 @@ def match(default_boxes: Float[Tensor, "K 4"], targets: Targets, rules: LossRule
         return Matches(nobody, nobody >= 0, nobody.new_zeros(()))
     # An empty box overlaps nothing: padding and crowds stay below every threshold.
     boxes = targets.boxes.float().masked_fill(~is_object[..., None], 0)
-    best_overlap, best_object, favourite = _best(boxes, default_boxes)
+    low = min(rules.match_iou, rules.negative_iou)
+    best_overlap, best_object, favourite = _best(boxes, default_boxes, low)
     reached = (best_overlap >= rules.match_iou) & (best_overlap > 0)
     object_index = torch.where(reached, best_object, -1)
 
-    own_box = _own_boxes(boxes, default_boxes, is_object, favourite, best_object)
+    # An object and a default box that are each other's best are a pair in any greedy order.
+    is_mutual = best_object.gather(1, favourite) == torch.arange(is_object.shape[1], device=boxes.device)
+    is_mutual &= best_overlap.gather(1, favourite) >= low
+    own_box = _own_boxes(boxes, default_boxes, is_object, favourite, is_mutual)
     # Objects without a default box of their own write into a column that is cut off again.
     rows = torch.arange(own_box.shape[1], device=own_box.device).expand_as(own_box)
     object_index = F.pad(object_index, (0, 1)).scatter(1, own_box, rows)[:, :-1]
@@ -77,11 +81,14 @@ def _parts(boxes: Float[Tensor, "B N 4"], num_boxes: int) -> list[slice]:
 
 
 def _best(
-    boxes: Float[Tensor, "B N 4"], default_boxes: Float[Tensor, "K 4"]
+    boxes: Float[Tensor, "B N 4"], default_boxes: Float[Tensor, "K 4"], low: float
 ) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"], Int[Tensor, "B N"]]:
-    """The best overlap and object of every default box, and the best default box of every object."""
+    """The best overlap and object of every default box, and the best default box of every object.
+
+    Of a default box whose best overlap is below `low`, both may be less, and the object another.
+    """
     if on_cpu(boxes):
-        return _best_on_cpu(boxes, default_boxes)
+        return _best_on_cpu(boxes, default_boxes, low)
     overlaps, objects, favourites = [], [], []
     for part in _parts(boxes, len(default_boxes)):
         overlap = iou(boxes[part], default_boxes)
@@ -93,7 +100,7 @@ def _best(
 
 
 def _best_on_cpu(
-    boxes: Float[Tensor, "B N 4"], default_boxes: Float[Tensor, "K 4"]
+    boxes: Float[Tensor, "B N 4"], default_boxes: Float[Tensor, "K 4"], low: float
 ) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"], Int[Tensor, "B N"]]:
     """`_best` without trailing padding; many objects are compared only with the default boxes near them."""
     images, num_boxes = len(boxes), len(default_boxes)
@@ -106,15 +113,37 @@ def _best_on_cpu(
             best_overlap[image], best_object[image] = overlap.max(dim=0)
             favourite[image, :used] = overlap.argmax(dim=1)
             continue
-        for rows, near, overlap in neighbours(boxes[image, :used], default_boxes):
-            if not len(near):
-                continue
-            favourite[image, rows] = torch.where(overlap.amax(dim=1) > 0, near[overlap.argmax(dim=1)], 0)
-            greatest, row = overlap.max(dim=0)
-            best, holder = best_overlap[image, near], best_object[image, near]
-            better = (greatest > best) | ((greatest == best) & (rows[row] < holder))
-            best_object[image, near] = torch.where(better, rows[row], holder)
-            best_overlap[image, near] = torch.maximum(greatest, best)
+        best_overlap[image], best_object[image], favourite[image, :used] = _best_of_many(
+            boxes[image, :used], default_boxes, low
+        )
+    return best_overlap, best_object, favourite
+
+
+def _best_of_many(
+    boxes: Float[Tensor, "N 4"], default_boxes: Float[Tensor, "K 4"], low: float
+) -> tuple[Float[Tensor, "K"], Int[Tensor, "K"], Int[Tensor, "N"]]:
+    """`_best` of one image, from the greater overlaps where they are enough."""
+    best_overlap = boxes.new_zeros(len(default_boxes))
+    best_object = torch.zeros(len(default_boxes), dtype=torch.long)
+    favourite = torch.zeros(len(boxes), dtype=torch.long)
+    open_rows = torch.arange(len(boxes))  # objects whose best default box is not found yet
+    for least in (low, low / 8, 0.0):
+        is_open = torch.ones(len(open_rows), dtype=torch.bool)
+        for some, near, overlap in neighbours(boxes[open_rows], default_boxes, least):
+            rows = open_rows[some]
+            greatest, column = overlap.max(dim=1)
+            found = (greatest >= least) & (greatest > 0)
+            favourite[rows[found]] = near[column[found]]
+            is_open[some[found]] = False
+            if least == low:
+                greatest, row = overlap.max(dim=0)
+                best, holder = best_overlap[near], best_object[near]
+                better = (greatest > best) | ((greatest == best) & (rows[row] < holder))
+                best_object[near] = torch.where(better, rows[row], holder)
+                best_overlap[near] = torch.maximum(greatest, best)
+        open_rows = open_rows[is_open]
+        if not len(open_rows):
+            break
     return best_overlap, best_object, favourite
 
 
@@ -130,7 +159,7 @@ def _own_boxes(
     default_boxes: Float[Tensor, "K 4"],
     is_object: Bool[Tensor, "B N"],
     favourite: Int[Tensor, "B N"],
-    best_object: Int[Tensor, "B K"],
+    is_mutual: Bool[Tensor, "B N"],
 ) -> Int[Tensor, "B N"]:
     """Give each object its own default box, greatest overlap first; K stands for none."""
     if not on_cpu(boxes):
@@ -142,8 +171,7 @@ def _own_boxes(
         wanted = [box for box in wanted if box < len(default_boxes)]
         if len(set(wanted)) < len(wanted):
             rows = is_object[image].nonzero()[:, 0]
-            # An object and a default box that are each other's best are a pair in any greedy order.
-            mutual = best_object[image, favourite[image, rows]] == rows
+            mutual = is_mutual[image, rows]
             taken = own_box[image, rows[mutual]]
             own_box[image, rows[~mutual]] = match_greedily(boxes[image, rows[~mutual]], default_boxes, taken)
     return own_box

@@ -14,6 +14,7 @@ from ssd.settings import LossRules
 from ssd.structures import Targets
 from tests.multibox.made import ALL_NEGATIVE, pretended_device, random_boxes, random_targets, targets_of
 
+DEFAULT_RULES = LossRules()
 THIRDS = torch.tensor([[0.0, 0.0, 0.3, 1.0], [0.3, 0.0, 0.6, 1.0], [0.6, 0.0, 0.9, 1.0]])
 
 
@@ -206,20 +207,44 @@ def test_the_way_for_cuda_gives_the_same_in_parts_of_any_size(monkeypatch, overl
         assert int(matches.missed_best_box) == int(expected.missed_best_box)
 
 
-@pytest.mark.parametrize("most_pairs", [100, 2_000_000])
+def assert_the_same_as_on_cuda(default_boxes, targets, rules=DEFAULT_RULES):
+    matches = match(default_boxes, targets, rules)
+    with pretended_device(False):
+        expected = match(default_boxes, targets, rules)
+    assert matches.object_index.tolist() == expected.object_index.tolist()
+    assert matches.ignored.tolist() == expected.ignored.tolist()
+    assert int(matches.missed_best_box) == int(expected.missed_best_box)
+
+
+@pytest.mark.parametrize(("at_once", "in_group", "most_pairs"), [(256, 32, 2_000_000), (4, 2, 100), (16, 3, 500)])
 @pytest.mark.parametrize("grid", [None, 2, 5, 30])
-def test_a_crowd_of_objects_is_matched_as_on_cuda(monkeypatch, grid, most_pairs):
+def test_a_crowd_of_objects_is_matched_as_on_cuda(monkeypatch, grid, at_once, in_group, most_pairs):
+    monkeypatch.setattr(greedy, "_BOXES_AT_ONCE", at_once)
+    monkeypatch.setattr(greedy, "_OBJECTS_IN_GROUP", in_group)
     monkeypatch.setattr(greedy, "_MOST_PAIRS", most_pairs)
     generator = torch.Generator().manual_seed(11)
     for count, boxes in ((20, 60), (90, 60), (70, 200)):
         default_boxes, objects = random_boxes(boxes, generator, grid), random_boxes(count, generator, grid)
         targets = targets_of([(box, 0) for box in (objects * 0.7).tolist()], [(box, 0) for box in objects.tolist()])
-        matches = match(default_boxes, targets, LossRules())
-        with pretended_device(False):
-            expected = match(default_boxes, targets, LossRules())
-        assert matches.object_index.tolist() == expected.object_index.tolist()
-        assert matches.ignored.tolist() == expected.ignored.tolist()
-        assert int(matches.missed_best_box) == int(expected.missed_best_box)
+        for rules in (DEFAULT_RULES, LossRules(match_iou=0.2, negative_iou=0.0)):
+            assert_the_same_as_on_cuda(default_boxes, targets, rules)
+
+
+def alike(objects, jitter, side):
+    """Objects in the middle of one image that differ by at most `jitter`."""
+    generator = torch.Generator().manual_seed(7)
+    corners = torch.rand(objects, 4, generator=generator) * jitter
+    margin = (1 - side) / 2
+    boxes = corners + torch.tensor([margin, margin, 1 - margin - jitter, 1 - margin - jitter])
+    valid = torch.ones(1, objects, dtype=torch.bool)
+    return Targets(boxes[None], torch.zeros(1, objects, dtype=torch.long), ~valid, valid)
+
+
+@pytest.mark.parametrize("side", [1.0, 0.3])
+@pytest.mark.parametrize("jitter", [0.0, 0.02])
+def test_objects_that_are_alike_are_matched_as_on_cuda(jitter, side):
+    default_boxes = tiled_boxes(factory.settings_for(("cell",), input_size=300).boxes)[5000:]
+    assert_the_same_as_on_cuda(default_boxes, alike(400, jitter, side))
 
 
 def crowd(objects):
@@ -231,8 +256,11 @@ def crowd(objects):
     return tiled_boxes(factory.settings_for(("cell",), input_size=300).boxes), targets
 
 
-def test_ten_thousand_objects_in_one_image_take_every_default_box():
+@pytest.mark.parametrize("side", [None, 1.0])
+def test_ten_thousand_objects_in_one_image_take_every_default_box(side):
     default_boxes, targets = crowd(10_000)
+    if side:
+        targets = alike(10_000, 0.0, side)
     matches = match(default_boxes, targets, LossRules())
     assert matches.object_index.min() >= 0
     assert len(matches.object_index.unique()) == len(default_boxes)
