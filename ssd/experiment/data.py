@@ -1,6 +1,7 @@
 """Builds the data sets, the loader and the metric of a config."""
 
 import functools
+import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,7 @@ from ssd.data.loading.workers import choose_workers
 from ssd.data.shapes.dataset import shapes
 from ssd.errors import ImageDecodeError
 from ssd.evaluation.metrics.accumulator import Metric
-from ssd.evaluation.metrics.coco import CocoMetric
+from ssd.evaluation.metrics.coco import Backend, CocoMetric
 from ssd.evaluation.metrics.voc import VocMetric
 from ssd.experiment.config import Config
 from ssd.images.preprocess import mean_colour
@@ -122,7 +123,10 @@ def metric(config: Config, dataset: Dataset) -> Metric:
     """The metric that selects the best weights."""
     if config.train.metric == "voc":
         return VocMetric(dataset.records, dataset.class_names)
-    return CocoMetric(dataset.records, dataset.class_names, dataset.category_ids)
+    # Only a guide for the run: figures to publish come from `ssd eval`, by pycocotools.
+    fast = importlib.util.find_spec("faster_coco_eval") is not None
+    backend: Backend = "fast" if fast else "pycocotools"
+    return CocoMetric(dataset.records, dataset.class_names, dataset.category_ids, backend=backend)
 
 
 def preview(config: Config, path: Path, dataset: Dataset | None = None) -> None:

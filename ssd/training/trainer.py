@@ -17,6 +17,7 @@ from ssd.experiment.config import Config, resolve
 from ssd.multibox.loss import LossParts
 from ssd.system import distributed
 from ssd.training.announcements import Pace
+from ssd.training.bounds import Advice, LoaderWait
 from ssd.training.dead_units import DeadUnits, warn_about_start, watching
 from ssd.training.loss_monitor import LossMonitor
 from ssd.training.optim import set_lr
@@ -63,6 +64,8 @@ class Trainer:
         self.parts, self.stop, self.progress = parts, stop, progress
         self.evaluation: Evaluation | None = None
         self.saver = StateSaver(parts)
+        self.advice = Advice()
+        self.trained = (0.0, 0)  # seconds and steps of training since the last evaluation
         self.clock = (time.monotonic(), parts.state.step)  # of the last log row
         self.pace = Pace(parts.plan.steps - parts.state.step)
 
@@ -85,8 +88,8 @@ class Trainer:
         plan, state, step = self.parts.plan, self.parts.state, self.parts.step
         step.train()
         self.clock = (time.monotonic(), state.step)
-        monitor = LossMonitor()
-        for index, batch in enumerate(self.parts.loader.epoch(epoch, done), start=done):
+        monitor, wait, began = LossMonitor(), LoaderWait(step.device), (time.monotonic(), state.step)
+        for index, batch in enumerate(wait.batches(self.parts.loader.epoch(epoch, done)), start=done):
             updates, update_due = plan.updates_before(epoch, index), plan.update_due(index)
             log_due, first = plan.log_due(state.step + 1, index), state.step == 0
             lr = self.parts.schedule.at(updates)
@@ -114,6 +117,9 @@ class Trainer:
             if update_due and distributed.any_rank(bool(self.stop)):
                 monitor.check()
                 return False
+        self.trained = (self.trained[0] + time.monotonic() - began[0], self.trained[1] + state.step - began[1])
+        if distributed.rank() == 0:
+            self.advice.about_loader(wait.share(), self.parts.loader.workers)
         return True
 
     def _finish_epoch(self, epoch: int, bar: "tqdm[Any]") -> bool:
@@ -122,6 +128,7 @@ class Trainer:
         last = epoch + 1 == plan.epochs
         if plan.evaluation_due(epoch) and state.evaluated < state.step:
             self.saver.save(must=False)  # the epoch is not lost if the evaluation is interrupted
+            began = time.monotonic()
             validation = validate(self.parts, epoch, lambda: bool(self.stop), progress=self.progress)
             if validation is None:
                 return False
@@ -129,9 +136,18 @@ class Trainer:
             self.evaluation = validation.evaluation
             if distributed.rank() == 0:
                 bar.write(f"epoch {epoch + 1}: {validation.line}")
+                self._compare_with_evaluation(time.monotonic() - began)
         else:
             self.saver.save(must=last)
         return True
+
+    def _compare_with_evaluation(self, seconds: float) -> None:
+        """Say so if the evaluation took longer than the training between two evaluations."""
+        plan, (trained, steps) = self.parts.plan, self.trained
+        if steps:  # none if a resumed run repeats an evaluation
+            between = trained / steps * plan.steps_per_epoch * plan.eval_every
+            self.advice.about_evaluation(seconds, between, plan.eval_every, plan.epochs)
+        self.trained = (0.0, 0)
 
     def _stopped(self) -> Outcome:
         self.saver.save()

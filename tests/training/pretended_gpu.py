@@ -128,7 +128,7 @@ def waits_of_an_epoch(*, backbone: str, scaled: bool) -> list[list[str]]:
             step=step,
             schedule=Schedule(1e-3, PLAN.updates),
             watched=tuple(name for name, _ in step.network.named_modules() if "conv8" in name or "conv9" in name),
-            loader=SimpleNamespace(epoch=epoch),
+            loader=SimpleNamespace(epoch=epoch, workers=2),
             logs=SimpleNamespace(train=SimpleNamespace(write=rows.append)),
         )
         trainer = Trainer(cast(RunParts, parts), StopRequest(), progress=False)
