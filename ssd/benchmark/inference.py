@@ -39,10 +39,13 @@ def decode(fixtures: Fixtures) -> Comparison:
     return Comparison(ours, theirs, check)
 
 
-def network(fixtures: Fixtures, precision: str) -> Comparison:
+def network(
+    fixtures: Fixtures, precision: str, images_at_once: int = 1, *, torchvision_tuned: bool = False
+) -> Comparison:
     """Backbone and head."""
     detector = fixtures.detector(precision)
-    images = detector.preprocess([decode_jpeg(fixtures.jpeg)]).to(fixtures.device)
+    images = detector.preprocess([decode_jpeg(fixtures.jpeg)] * images_at_once).to(fixtures.device)
+    theirs_in = torchvision_baseline.tuned_(fixtures.torchvision_model, fixtures.device, torchvision_tuned)
 
     def ours() -> Predictions:
         predictions: Predictions = detector.predict(images)
@@ -50,18 +53,26 @@ def network(fixtures: Fixtures, precision: str) -> Comparison:
 
     @torch.inference_mode()
     def theirs() -> dict[str, Tensor]:
-        return torchvision_baseline.network(fixtures.torchvision_model, images)
+        with theirs_in:
+            return torchvision_baseline.network(fixtures.torchvision_model, images)
 
     def check() -> str:
         mine, other = ours(), theirs()
-        tolerance = 1e-3 if detector.precision == "fp32" else 0.5
+        tolerance = 1e-3 if detector.precision == "fp32" and not torchvision_tuned else 0.5
         same_numbers(mine.offsets, other["bbox_regression"], tolerance, "offsets")
         return f"{detector.precision}: {same_numbers(mine.logits, other['cls_logits'], tolerance, 'logits')}"
 
     return Comparison(ours, theirs, check)
 
 
-def detect(fixtures: Fixtures, precision: str, backend: str = "torch", images_at_once: int = 1) -> Comparison:
+def detect(
+    fixtures: Fixtures,
+    precision: str,
+    backend: str = "torch",
+    images_at_once: int = 1,
+    *,
+    torchvision_tuned: bool = False,
+) -> Comparison:
     """From JPEGs to detections in pixels."""
     if precision == "bf16" and fixtures.device.type == "cpu" and not cpu_has_bf16():
         raise UnavailableError("this CPU has no instructions for bf16")
@@ -70,6 +81,7 @@ def detect(fixtures: Fixtures, precision: str, backend: str = "torch", images_at
     except (ArgumentError, ConfigError, MissingExtraError) as error:
         raise UnavailableError(str(error)) from None
     jpegs = [fixtures.jpeg] * images_at_once
+    theirs_in = torchvision_baseline.tuned_(fixtures.torchvision_model, fixtures.device, torchvision_tuned)
 
     def ours() -> list[Detections]:
         return detector.detect_batch(jpegs, len(jpegs))
@@ -79,11 +91,14 @@ def detect(fixtures: Fixtures, precision: str, backend: str = "torch", images_at
         images = [
             torchvision_baseline.as_float(torchvision_baseline.decode(jpeg).to(fixtures.device)) for jpeg in jpegs
         ]
-        detections: list[dict[str, Tensor]] = fixtures.torchvision_model(images)
+        with theirs_in:
+            detections: list[dict[str, Tensor]] = fixtures.torchvision_model(images)
         return detections
 
     def check() -> str:
         tolerance = {"fp32": EXACT, "int8": EIGHT_BITS}.get(detector.precision, LOW_PRECISION)
+        if torchvision_tuned:
+            tolerance = LOW_PRECISION
         text = same_detections([_answer(found) for found in ours()], _answers(theirs()), tolerance)
         return f"{detector.backend} {detector.precision}: {text}"
 

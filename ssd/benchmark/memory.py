@@ -1,6 +1,6 @@
-"""Peak memory of training and of detection, each measured in a process of its own.
+"""Peak memory of training and of detection, each measured in a process of its own: of the card on CUDA, else its own.
 
-`python -m ssd.benchmark.memory CASE SIDE WEIGHTS JPEG` runs one case and prints its peak in megabytes.
+`python -m ssd.benchmark.memory CASE SIDE WEIGHTS JPEG DEVICE` runs one case and prints its peak in megabytes.
 """
 
 import resource
@@ -39,6 +39,7 @@ def measure(fixtures: Fixtures) -> list[dict[str, Any]]:
 
 def _in_a_process(case: str, side: str, fixtures: Fixtures, jpeg: Path) -> float:
     words = [sys.executable, "-m", "ssd.benchmark.memory", case, side, str(fixtures.weights), str(jpeg)]
+    words.append(str(fixtures.device))
     here = Path(__file__).resolve().parents[2]  # for a checkout that is not installed
     answer = subprocess.run(words, cwd=here, capture_output=True, text=True, check=False)
     if answer.returncode != 0:
@@ -54,18 +55,21 @@ def run_case(case: str, side: str, fixtures: Fixtures) -> None:
             fixtures.detector().detect(fixtures.jpeg)
         else:
             with torch.inference_mode():
-                fixtures.torchvision_model([torchvision_baseline.as_float(torchvision_baseline.decode(fixtures.jpeg))])
+                image = torchvision_baseline.decode(fixtures.jpeg).to(fixtures.device)
+                fixtures.torchvision_model([torchvision_baseline.as_float(image)])
         return
     if side == "ours":
         keep_freed_memory()  # as `ssd train` does, which costs some memory
-    pixels, targets = fixtures.inputs(fixtures.sizes.batch), fixtures.targets(fixtures.sizes.batch)
+    pixels, targets = fixtures.inputs(fixtures.sizes.batch).to(fixtures.device), fixtures.targets(fixtures.sizes.batch)
     step = (our_step if side == "ours" else torchvision_step)(fixtures, pixels, targets)
     for _ in range(_STEPS):
         step()
 
 
-def peak_megabytes() -> float:
-    """The peak resident memory of this process."""
+def peak_megabytes(device: torch.device) -> float:
+    """The peak memory that PyTorch held on a CUDA device; elsewhere the peak resident memory of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / 2**20
     status = Path("/proc/self/status")
     if status.exists():  # Linux: getrusage would include the parent's memory at the fork
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -74,10 +78,11 @@ def peak_megabytes() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 1024)
 
 
-def main(case: str, side: str, weights: str, jpeg: str) -> None:
+def main(case: str, side: str, weights: str, jpeg: str, device: str) -> None:
     """Run one case and print its peak."""
-    run_case(case, side, Fixtures(torch.device("cpu"), Path(jpeg).read_bytes(), Path(weights)))
-    print(round(peak_megabytes(), 1))
+    where = torch.device(device)
+    run_case(case, side, Fixtures(where, Path(jpeg).read_bytes(), Path(weights)))
+    print(round(peak_megabytes(where), 1))
 
 
 if __name__ == "__main__":

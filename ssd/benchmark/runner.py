@@ -17,7 +17,7 @@ from ssd.benchmark.stage_names import STAGES
 from ssd.benchmark.stages import COMPARISONS
 from ssd.benchmark.timing import DisagreementError, Timing, UnavailableError, time_in_turns
 from ssd.benchmark.worker import Workers
-from ssd.system.device import choose_dtype, cpu_features
+from ssd.system.device import choose_dtype, cpu_features, ieee_fp32
 from ssd.system.environment import environment
 
 _HEADING = f"{'stage':22}{'ours ms':>10}{'torchvision':>13}{'ratio':>8}   {'of all pairs':>13}{'pairs':>7}   checked"
@@ -59,13 +59,14 @@ def run(
                 show(stage_line(row))
     if with_memory:
         facts["memory"] = memory.measure(fixtures)
-        show(f"\n{memory_text(facts['memory'])}")
+        show(f"\n{memory_text(facts['memory'], fixtures.device)}")
     return facts
 
 
 def _stage(name: str, fixtures: Fixtures, pairs: int | None, workers: Workers) -> dict[str, Any]:
     comparison = COMPARISONS[name](fixtures)
-    checked, usual, least = comparison.check(), comparison.pairs, comparison.repeats
+    with ieee_fp32():  # TF32, torchvision's default on CUDA, would be a disagreement
+        checked, usual, least = comparison.check(), comparison.pairs, comparison.repeats
     del comparison  # frees its networks before the two processes load theirs
     warm_up = 5 if fixtures.device.type == "cuda" else 2 if usual > 3 else 1
     timing = time_in_turns(*workers.prepare(name), pairs or usual, least=least, warm_up=warm_up)
@@ -101,9 +102,10 @@ def _middle_half(ratios: list[float]) -> tuple[float, float]:
     return quarters[0], quarters[2]
 
 
-def memory_text(rows: list[dict[str, Any]]) -> str:
-    """The peak memory figures as a table."""
-    lines = [f"{'peak memory':22}{'ours MB':>10}{'torchvision':>13}{'ratio':>8}"]
+def memory_text(rows: list[dict[str, Any]], device: torch.device) -> str:
+    """The peak memory figures as a table: of the card on CUDA, else of the process."""
+    what = "peak memory" if device.type == "cpu" else "peak GPU memory"
+    lines = [f"{what:22}{'ours MB':>10}{'torchvision':>13}{'ratio':>8}"]
     for row in rows:
         lines.append(f"{row['name']:22}{row['ours_mb']:>10.0f}{row['torchvision_mb']:>13.0f}{row['ratio']:>8.2f}")
     return "\n".join(lines)

@@ -15,8 +15,17 @@ STAGES = {
     "augmentation": "a JPEG to an augmented input, on one core",
     "train_step": "8 images, ours as it trains, theirs as it comes (fp32)",
     "train_step_best": "8 images, ours as it trains, theirs in bf16 and channels last",
+    "network_batch32": "the network alone on 32 images, both as they come; on a GPU",
+    "network_batch32_best": "the same, theirs in bf16 and channels last; on a GPU",
+    "network_batch128": "the network alone on 128 images, both as they come; on a GPU",
+    "detect_batch32": "32 JPEGs to detections, both as they come; on a GPU",
+    "detect_batch32_best": "the same, theirs in bf16 and channels last; on a GPU",
+    "detect_batch128": "128 JPEGs to detections, both as they come; on a GPU",
+    "train_step32_best": "train_step_best with 32 images; on a GPU",
     "coco_eval": "COCO's figures, faster-coco-eval against pycocotools",
 }
 
+ON_GPU = frozenset(name for name, text in STAGES.items() if text.endswith("; on a GPU"))
+"""Stages with large batches, which a CPU runs only if they are named."""
 
 MEMORY = "memory"

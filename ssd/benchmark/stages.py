@@ -24,5 +24,14 @@ COMPARISONS: dict[str, Callable[[Fixtures], Comparison]] = {
     "augmentation": augmentation,
     "train_step": partial(training.train_step, torchvision_tuned=False),
     "train_step_best": partial(training.train_step, torchvision_tuned=True),
+    "network_batch32": partial(inference.network, precision="auto", images_at_once=32),
+    "network_batch32_best": partial(inference.network, precision="auto", images_at_once=32, torchvision_tuned=True),
+    "network_batch128": partial(inference.network, precision="auto", images_at_once=128),
+    "detect_batch32": partial(inference.detect, precision="auto", backend="auto", images_at_once=32),
+    "detect_batch32_best": partial(
+        inference.detect, precision="auto", backend="auto", images_at_once=32, torchvision_tuned=True
+    ),
+    "detect_batch128": partial(inference.detect, precision="auto", backend="auto", images_at_once=128),
+    "train_step32_best": partial(training.train_step, torchvision_tuned=True, images=32),
     "coco_eval": coco_eval,
 }

@@ -1,5 +1,6 @@
 """torchvision as a baseline: its SSD300, decoder and augmentation, used as in its documentation and references."""
 
+import contextlib
 import io
 import warnings
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from torchvision.models.detection import ssd300_vgg16
 from torchvision.models.detection.image_list import ImageList
 from torchvision.transforms import v2
 from torchvision.transforms.functional import pil_to_tensor
+
+from ssd.system.device import choose_dtype
 
 _GUESSES = 600  # pairs of default box and class above the threshold, about as many as in a trained network
 _THRESHOLD = 0.01
@@ -74,6 +77,15 @@ def decode(data: bytes) -> UInt8[Tensor, "3 H W"]:
 def as_float(image: UInt8[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
     """Pixels as floats from 0 to 1, the input of torchvision's models."""
     return image.float().div(255)
+
+
+def tuned_(model: Any, device: torch.device, tuned: bool) -> contextlib.AbstractContextManager[Any]:
+    """The context in which to call the model: as it comes, or `tuned`: in low precision, with weights channels last."""
+    dtype = choose_dtype("auto", device)
+    if not tuned or dtype == torch.float32:
+        return contextlib.nullcontext()
+    model.to(memory_format=torch.channels_last)
+    return torch.autocast(device.type, dtype)
 
 
 def network(model: Any, images: Float[Tensor, "B 3 S S"]) -> dict[str, Tensor]:

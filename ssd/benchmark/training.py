@@ -59,9 +59,10 @@ def loss(fixtures: Fixtures) -> Comparison:
     return Comparison(ours, theirs, check, training=True)
 
 
-def train_step(fixtures: Fixtures, *, torchvision_tuned: bool) -> Comparison:
-    """Forward, loss, backward, update."""
-    pixels, targets = fixtures.inputs(fixtures.sizes.batch).to(fixtures.device), fixtures.targets(fixtures.sizes.batch)
+def train_step(fixtures: Fixtures, *, torchvision_tuned: bool, images: int | None = None) -> Comparison:
+    """Forward, loss, backward, update; of `images`, or as many as the fixtures have in a batch."""
+    images = images or fixtures.sizes.batch
+    pixels, targets = fixtures.inputs(images).to(fixtures.device), fixtures.targets(images)
     ours = our_step(fixtures, pixels, targets)
     theirs = torchvision_step(fixtures, pixels, targets, tuned=torchvision_tuned)
     # The first steps have equal weights, but different precisions.

@@ -5,7 +5,7 @@ import functools
 import json
 from pathlib import Path
 
-from ssd.benchmark.stage_names import MEMORY, STAGES
+from ssd.benchmark.stage_names import MEMORY, ON_GPU, STAGES
 from ssd.commands._shared import add_force, check_numbers, guarded
 from ssd.errors import SSDError
 from ssd.system.files import check_writable, refuse_existing, write_atomic
@@ -13,7 +13,7 @@ from ssd.system.files import check_writable, refuse_existing, write_atomic
 EPILOG = """Ours and torchvision's take turns, each in a process of its own; each pair gives a ratio, and the table
 shows medians and the middle half of the ratios. Before anything is timed both sides get the same weights and the
 same input, and must give the same result; a stage where they do not is not timed, and the exit code is 1.
-torchvision runs as its own references run it (fp32), except in train_step_best. For figures worth quoting let
+torchvision runs as its own references run it (fp32), except in stages named best. For figures worth quoting let
 nothing else run.
 
 stages:
@@ -58,10 +58,11 @@ def main(argv: list[str] | None = None) -> int:
     from ssd.benchmark import runner  # brings torch, so only now
     from ssd.benchmark.fixtures import prepared
 
-    names = args.only or [*STAGES, *([] if args.quick else [MEMORY])]
     pairs = args.pairs or (3 if args.quick else None)
-    stages = [name for name in names if name != MEMORY]
     with prepared(args.device, args.image, compiled=args.compile) as fixtures:
+        usual = [name for name in STAGES if fixtures.device.type == "cuda" or name not in ON_GPU]
+        names = args.only or [*usual, *([] if args.quick else [MEMORY])]
+        stages = [name for name in names if name != MEMORY]
         facts = runner.run(
             fixtures,
             stages,

@@ -3,6 +3,7 @@ import resource
 import sys
 
 import pytest
+import torch
 
 from ssd.benchmark import memory
 from ssd.errors import SSDError
@@ -10,7 +11,14 @@ from ssd.errors import SSDError
 
 def test_the_peak_of_memory_is_in_megabytes():
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert memory.peak_megabytes() == pytest.approx(kilobytes / (2**20 if sys.platform == "darwin" else 1024), rel=0.05)
+    assert memory.peak_megabytes(torch.device("cpu")) == pytest.approx(
+        kilobytes / (2**20 if sys.platform == "darwin" else 1024), rel=0.05
+    )
+
+
+def test_on_cuda_the_memory_of_the_card_counts(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 2**20 * (device.index + 5))
+    assert memory.peak_megabytes(torch.device("cuda:1")) == 6
 
 
 @pytest.mark.slow

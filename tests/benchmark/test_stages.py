@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ssd.benchmark import stages
-from ssd.benchmark.stage_names import STAGES
+from ssd.benchmark.stage_names import ON_GPU, STAGES
 from ssd.benchmark.timing import DisagreementError, UnavailableError
 
 
@@ -17,6 +17,18 @@ def test_every_stage_has_a_comparison():
 )
 def test_both_sides_agree(small, name):
     assert stages.COMPARISONS[name](small).check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [stages.inference.network, stages.inference.detect])
+def test_both_sides_agree_with_torchvision_at_its_best(small, stage):
+    changed = dataclasses.replace(small)  # its model changes its memory layout
+    assert stage(changed, precision="fp32", images_at_once=2, torchvision_tuned=True).check()
+
+
+def test_large_batches_are_for_gpus():
+    assert {"network_batch32", "detect_batch128", "train_step32_best"} < ON_GPU < set(STAGES)
+    assert not {"detect_fp32", "train_step", "coco_eval"} & ON_GPU
 
 
 def test_augmented_images_of_both_sides_are_whole(small):
