@@ -13,7 +13,8 @@ from ssd.system.files import check_writable, refuse_existing, write_atomic
 EPILOG = """Ours and torchvision's take turns, each in a process of its own; each pair gives a ratio, and the table
 shows medians and the middle half of the ratios. Before anything is timed both sides get the same weights and the
 same input, and must give the same result; a stage where they do not is not timed, and the exit code is 1.
-torchvision runs as its own references run it (fp32), except in stages named best. For figures worth quoting let
+torchvision runs as its own references run it (fp32), except in stages named best. On CUDA its fp32 convolutions
+are TF32, PyTorch's default, where ours in fp32 are not; the checks are without TF32. For figures worth quoting let
 nothing else run.
 
 stages:

@@ -244,3 +244,16 @@ def test_a_variable_turns_graphs_off(monkeypatch):
     assert DeviceSteps(runtime, SETTINGS).graphs.enabled
     monkeypatch.setenv("SSD_CUDA_GRAPHS", "0")
     assert not DeviceSteps(runtime, SETTINGS).graphs.enabled
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_real_gpu_records_graphs_and_finds_what_the_cpu_finds():
+    pipeline = NetworkPipeline(small_network(), SETTINGS, device="cuda", precision="fp32", backend="torch")
+    rules = Postprocessing(score_threshold=0.2, max_detections=30)
+    expected = wanted(rules)
+    for _ in range(3):  # launched, recorded, replayed
+        found = pipeline.detect(pipeline.preprocess(IMAGES), rules).to_images()
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
+    assert pipeline._on_device.graphs.enabled

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ssd.benchmark.gpu import correctness, timings
+from ssd.benchmark.gpu import correctness, timings, whole_path
 from ssd.benchmark.gpu.sections import Section
 from ssd.errors import ArgumentError
 
@@ -12,12 +12,14 @@ CHECK = (
     Section("matching and loss", 6.0, correctness.matching_and_loss),
     Section("post-processing", 10.0, correctness.postprocessing),
     Section("detection", 20.0, correctness.detection),
+    Section("CUDA graphs", 15.0, correctness.graphs),
     Section("no waiting", 5.0, correctness.no_waiting),
     Section("fifty steps", 20.0, correctness.fifty_steps),
     Section("resume", 25.0, correctness.resume),
 )
 SPEED = (
     Section("network speed", 70.0, timings.network),
+    Section("inference speed", 30.0, whole_path.inference),
     Section("post-processing speed", 25.0, timings.postprocessing),
     Section("detection speed", 25.0, timings.detection),
     Section("training speed", 45.0, timings.training),

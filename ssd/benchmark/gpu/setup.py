@@ -14,6 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from ssd.data.shapes.dataset import draw, shapes
+from ssd.inference.device_steps import DeviceSteps
+from ssd.inference.runtime.open import open_runtime
 from ssd.model.factory import from_settings, settings_for
 from ssd.model.ssd import SSD
 from ssd.multibox.default_boxes import default_boxes
@@ -124,6 +126,18 @@ class Setup:
         step.train()
         return step
 
+    def steps(self, precision: str = "auto", *, graphs: bool) -> DeviceSteps:
+        """The steps of detection on the device, also where that is the CPU, with or without CUDA graphs."""
+        runtime = open_runtime(self.network, device=str(self.device), precision=precision, backend="torch")
+        steps = DeviceSteps(runtime, self.settings)
+        steps.graphs.enabled = graphs and self.device.type == "cuda"
+        return steps
+
+    def inputs(self, images: int, seed: int = 0) -> UInt8[Tensor, "B 3 S S"]:
+        """`pixels` as `DeviceSteps.preprocess` gives them: channels last, in pinned memory where there is a GPU."""
+        pixels = self.pixels(images, seed).contiguous(memory_format=torch.channels_last)
+        return pixels.pin_memory() if self.device.type == "cuda" else pixels
+
     def milliseconds(self, call: Callable[[], object]) -> float:
         """Median duration by the device's clock, from idle to the last kernel; on the CPU by the wall clock."""
         call()
@@ -142,17 +156,6 @@ class Setup:
                 call()
                 times.append(1000 * (time.perf_counter() - began))
         return sorted(times)[len(times) // 2]
-
-
-@contextlib.contextmanager
-def ieee_fp32() -> Iterator[None]:
-    """Compute float32 products and convolutions without TF32 (10-bit mantissa), for comparisons with the CPU."""
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 @contextlib.contextmanager

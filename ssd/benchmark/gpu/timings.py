@@ -22,6 +22,7 @@ from ssd.inference.pipelines import NetworkPipeline
 from ssd.multibox.postprocess import postprocess_without_waiting
 from ssd.settings import Postprocessing
 from ssd.structures import Predictions
+from ssd.system.device import ieee_fp32
 
 _GFLOP_91 = 69.7  # of SSD300 with 91 columns, an image
 
@@ -30,25 +31,27 @@ def network(setup: Setup) -> dict[str, Any]:
     """The network alone, in every format, compared with torchvision's in its default format."""
     figures: dict[str, Any] = {}
     for name, dtype, graph in _formats(setup):
+        switch = ieee_fp32() if name == "fp32" else contextlib.nullcontext()
         ours = setup.network.to(setup.device, dtype).to(memory_format=torch.channels_last)
         for batch in setup.batches:
             images = torch.randn(batch, 3, *[setup.settings.network.input_size] * 2, device=setup.device, dtype=dtype)
             call = _inference(ours, images.to(memory_format=torch.channels_last), captured=graph)
-            figures |= _rate(setup, f"ours {name}", batch, setup.milliseconds(call))
+            with switch:
+                figures |= rate(setup, f"ours {name}", batch, setup.milliseconds(call))
         setup.network.to("cpu", torch.float32)
     if not setup.tiny:
         theirs = torchvision_baseline.new_model().to(setup.device).eval()
         for batch in setup.batches:
             pixels = torch.randn(batch, 3, 300, 300, device=setup.device)
             call = _inference(nn.Sequential(theirs.backbone), pixels)
-            figures |= _rate(setup, "torchvision's backbone, as it comes", batch, setup.milliseconds(call))
+            figures |= rate(setup, "torchvision's backbone, as it comes", batch, setup.milliseconds(call))
     return figures
 
 
 def _formats(setup: Setup) -> list[tuple[str, torch.dtype, bool]]:
     if setup.device.type != "cuda":
         return [("fp32", torch.float32, False)]
-    rows = [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+    rows = [("fp32", torch.float32), ("TF32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
     return [(name, dtype, False) for name, dtype in rows] + [("bf16 CUDA graph", torch.bfloat16, True)]
 
 
@@ -70,7 +73,8 @@ def _inference(module: nn.Module, images: Tensor, *, captured: bool = False) -> 
     return graph.replay
 
 
-def _rate(setup: Setup, name: str, batch: int, milliseconds: float) -> dict[str, float]:
+def rate(setup: Setup, name: str, batch: int, milliseconds: float) -> dict[str, float]:
+    """Milliseconds, images per second and TFLOP/s of a batch."""
     figures = {
         f"{name}, batch {batch}: ms": milliseconds,
         f"{name}, batch {batch}: images/s": 1000 * batch / milliseconds,
