@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -121,9 +121,10 @@ def evaluate(
     indices = range(distributed.rank(), len(dataset.records), distributed.world_size())
     bar = tqdm(total=len(indices), desc="evaluating", unit="img", leave=False, disable=not progress)
     threads = _threads(getattr(detector, "device", "cpu")) if workers is None else workers
-    batches = contextlib.closing(_batches(detector, dataset, indices, batch_size, threads))
-    with torch.inference_mode(), bar, batches as prepared:
-        share = _work_through(detector, prepared, classes, bar.update, rules, loss, stop)
+    work = _Work(detector, dataset, classes, rules, loss)
+    searched = contextlib.closing(_searched(work, indices, batch_size, threads))
+    with torch.inference_mode(), bar, searched as batches:
+        share = _work_through(batches, len(indices), classes, bar.update, stop)
     shares = distributed.gather_objects(share)
     _raise_first(item.error for item in shares)
     if any(item.stopped for item in shares):
@@ -149,54 +150,93 @@ def _threads(device: str) -> int:
     return 2 if device == "cpu" else max(2, min(16, usable_cores() - 1))
 
 
+@dataclass(frozen=True)
+class _Searched:
+    """A batch of images with what was found in them, and the parts of the loss as means over them."""
+
+    samples: list[Sample]
+    found: list[ImageDetections]
+    losses: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is done with each batch, in two steps."""
+
+    detector: EvaluatedDetector
+    dataset: EvaluatedData
+    classes: ClassMap
+    rules: Postprocessing | None
+    loss: Loss | None
+
+    def prepare(self, chosen: Sequence[int]) -> tuple[list[Sample], Any]:
+        """Decode and resize images."""
+        samples = [self.dataset.load(index) for index in chosen]
+        return samples, self.detector.preprocess([sample.image for sample in samples])
+
+    def search(self, prepared: tuple[list[Sample], Any]) -> _Searched:
+        """Run the network, the loss and the post-processing."""
+        samples, images = prepared
+        predictions, losses = self.detector.predict(images), {}
+        if self.loss is not None:
+            losses = self.loss(predictions, make_targets(samples, self.classes).to(predictions.logits.device))
+        return _Searched(samples, self.detector.postprocess(predictions, self.rules).to_images(), losses)
+
+    def for_throughput(self) -> "tuple[_Work, int]":
+        """The work of a detector made for many images, and how many it computes at once; see `Detector`.
+
+        A loss is normalised over the objects of its batch, so that its batches stay as they are.
+        """
+        many = getattr(self.detector, "for_throughput", None)
+        if many is None or self.loss is not None:
+            return self, 1
+        detector, at_once = many()
+        return dataclasses.replace(self, detector=detector), at_once
+
+
+def _searched(work: _Work, indices: Sequence[int], batch_size: int, workers: int) -> Generator[_Searched, None, None]:
+    """Decode and resize in threads, a few batches ahead of the network; OpenCV releases the GIL."""
+    many, at_once = work.for_throughput() if min(workers, batch_size - 1, len(indices) - 1) > 0 else (work, 1)
+    if at_once > 1:  # one more than are computed, which is decoded or post-processed; `map_ahead` holds another
+        threads = min(at_once + 1, batch_size - 1)
+        yield from map_ahead(lambda index: many.search(many.prepare([index])), indices, threads=threads)
+        return
+    groups = [indices[first : first + batch_size] for first in range(0, len(indices), batch_size)]
+    if workers == 0:
+        yield from map(work.search, map(work.prepare, groups))
+        return
+    with contextlib.closing(map_ahead(work.prepare, groups, threads=workers)) as prepared:
+        yield from map(work.search, prepared)
+
+
 def _work_through(
-    detector: EvaluatedDetector,
-    batches: Iterable[tuple[list[Sample], Any]],
+    batches: Iterator[_Searched],
+    images: int,
     classes: ClassMap,
     advance: Callable[[int], object],
-    rules: Postprocessing | None,
-    loss: Loss | None,
     stop: Callable[[], bool] | None,
 ) -> _Share:
-    """Detect in the images of this process; an error is part of the result."""
+    """Collect the results of this process for its `images`; an error is part of them."""
     share, start = _Share(), time.perf_counter()
     try:
-        for samples, images in batches:
+        while len(share.found) < images:
             if stop is not None and stop():
                 share.stopped = True
                 break
-            predictions = detector.predict(images)
-            if loss is not None:
-                targets = make_targets(samples, classes).to(predictions.logits.device)
-                for part, value in loss(predictions, targets).items():
-                    share.losses[part] = share.losses.get(part, 0.0) + value * len(samples)
-            _keep(share, samples, detector.postprocess(predictions, rules).to_images(), classes)
-            advance(len(samples))
+            batch = next(batches)
+            for part, value in batch.losses.items():
+                share.losses[part] = share.losses.get(part, 0.0) + value * len(batch.samples)
+            _keep(share, batch, classes)
+            advance(len(batch.samples))
     except SSDError as error:
         share.error = error
     share.seconds = time.perf_counter() - start
     return share
 
 
-def _batches(
-    detector: EvaluatedDetector, dataset: EvaluatedData, indices: Sequence[int], batch_size: int, workers: int
-) -> Generator[tuple[list[Sample], Any], None, None]:
-    """Decode and resize in threads, a few batches ahead of the network; OpenCV releases the GIL."""
-
-    def prepare(chosen: Sequence[int]) -> tuple[list[Sample], Any]:
-        samples = [dataset.load(index) for index in chosen]
-        return samples, detector.preprocess([sample.image for sample in samples])
-
-    groups = [indices[first : first + batch_size] for first in range(0, len(indices), batch_size)]
-    if workers == 0:
-        yield from map(prepare, groups)
-        return
-    yield from map_ahead(prepare, groups, threads=workers)
-
-
-def _keep(share: _Share, samples: Sequence[Sample], images: Sequence[ImageDetections], classes: ClassMap) -> None:
+def _keep(share: _Share, batch: _Searched, classes: ClassMap) -> None:
     """Convert the detections of a batch to pixels and to the data's classes. The metrics refuse NaN."""
-    for sample, found in zip(samples, images, strict=True):
+    for sample, found in zip(batch.samples, batch.found, strict=True):
         labels = classes.to_data[found.labels]
         kept = labels >= 0
         pixels = found.in_pixels(*sample.image.shape[:2])

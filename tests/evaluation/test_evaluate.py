@@ -161,6 +161,28 @@ def test_nothing_is_computed_once_somebody_asked_to_stop() -> None:
     assert detector.batch_sizes == [2]
 
 
+class ForMany(Oracle):
+    """A detector that computes two images at once."""
+
+    def for_throughput(self):
+        return self, 2
+
+
+def test_a_detector_for_many_images_gets_them_one_by_one_with_the_same_figures() -> None:
+    data = seven()
+    alone, many = Oracle(data, score=0.9), ForMany(data, score=0.9)
+    figures = [
+        evaluate(detector, data, CocoMetric(data.records, NAMES), progress=False).metrics for detector in (alone, many)
+    ]
+    assert many.batch_sizes == [1] * 7
+    assert figures[0] == figures[1]
+    with_loss = ForMany(data)
+    evaluate(
+        with_loss, data, CocoMetric(data.records, NAMES), loss=lambda *_: {"total": 1.0}, batch_size=4, progress=False
+    )
+    assert with_loss.batch_sizes == [4, 3]  # a loss is normalised over its batch
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_image_that_cannot_be_read_is_named(workers: int) -> None:
     class Broken(FakeData):

@@ -1,8 +1,10 @@
 """Detection in image files, batch by batch; threads decode and draw while the network computes."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from ssd.errors import ImageError
@@ -23,19 +25,38 @@ def detect_images(
     options: dict[str, Any],
     show: "Callable[[Source, Detections], None]",
 ) -> Iterator[Source]:
-    """Detect in each image, write and yield the result. Unreadable images are recorded. Memory holds two batches."""
+    """Detect in each image, write and yield the result. Unreadable images are recorded. Memory holds three batches."""
     batches = [sources[start : start + batch_size] for start in range(0, len(sources), batch_size)]
-    with contextlib.closing(map_ahead(_decode_batch, batches)) as decoded:
-        for batch, images in zip(batches, decoded, strict=True):
-            good = [image for image in images if not isinstance(image, ImageError)]
-            found = iter(detector.detect_batch(good, batch_size, **options))
-            outcomes = [image if isinstance(image, ImageError) else next(found) for image in images]
-            written = image_threads().map(partial(_write, results), batch, outcomes)
+    with contextlib.closing(_outcomes(detector, batches, batch_size, options)) as outcomes:
+        for batch in batches:
+            written = image_threads().map(partial(_write, results), batch, list(islice(outcomes, len(batch))))
             for source, (outcome, files) in zip(batch, written, strict=True):
                 results.add_image(source, outcome, files)
                 if not isinstance(outcome, ImageError):
                     show(source, outcome)
                 yield source
+
+
+def _outcomes(
+    detector: "Detector", batches: Sequence[Sequence[Source]], batch_size: int, options: dict[str, Any]
+) -> "Generator[Detections | ImageError, None, None]":
+    """Yield the detections of each image, or why it cannot be read; the detector sees all images as one stream."""
+    read: deque[ImageError | None] = deque()  # of the images that the detector has taken, and those between them
+
+    def readable() -> Generator[Any, None, None]:
+        with contextlib.closing(map_ahead(_decode_batch, batches)) as decoded:
+            for image in chain.from_iterable(decoded):
+                read.append(image if isinstance(image, ImageError) else None)
+                if read[-1] is None:
+                    yield image
+
+    for found in detector.detect_stream(readable(), batch_size, **options):
+        while (error := read.popleft()) is not None:
+            yield error
+        yield found
+    for error in read:
+        assert error is not None
+        yield error
 
 
 def _decode_batch(batch: Sequence[Source]) -> list[Any]:

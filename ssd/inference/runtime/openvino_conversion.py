@@ -61,7 +61,26 @@ def convert(module: nn.Module, *examples: torch.Tensor, free: tuple[int, ...] = 
     program = record(module, *examples, free=free)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # OpenVINO's converter uses deprecated names of PyTorch
-        return openvino.convert_model(program)
+        model = openvino.convert_model(program)
+    round_up_as_openvino(model)
+    return model
+
+
+def round_up_as_openvino(model: Any) -> None:
+    """Let pools that round up do so by OpenVINO's rule wherever PyTorch's gives the same.
+
+    The rules differ in windows that start behind the input. Behind a pool by PyTorch's rule OpenVINO computes the next
+    convolution in fp32, even where it is quantised: conv4_1 took a sixth of the time of SSD300 in 8 bits.
+    """
+    for node in model.get_ops():
+        if node.get_type_name() != "MaxPool":
+            continue
+        facts = node.get_attributes()
+        unpadded = not any((*facts["pads_begin"], *facts["pads_end"]))
+        touching = all(step <= side for step, side in zip(facts["strides"], facts["kernel"], strict=True))
+        if facts.get("rounding_type") == "ceil_torch" and unpadded and touching:
+            node.set_attribute("rounding_type", "ceil")
+    model.validate_nodes_and_infer_types()
 
 
 def _key(network: nn.Module, input_size: int, version: str) -> str:

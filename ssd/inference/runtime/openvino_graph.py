@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from ssd.inference.runtime import ir
 from ssd.inference.runtime.facts import Facts, as_found, refuse_device, refuse_precision
 from ssd.inference.runtime.openvino import CompiledModel
+from ssd.inference.runtime.openvino_conversion import round_up_as_openvino
 from ssd.structures import BatchDetections
 from ssd.system.device import cpu_has_bf16
 
@@ -23,6 +24,7 @@ class OpenVINOGraph:
         refuse_device(device, ("auto", "cpu"), "OpenVINO")
         model = ir.read(path)
         self.facts = Facts.from_text(ir.read_facts(model), path)
+        round_up_as_openvino(model)  # in files of earlier versions
         quantised = self.facts.precision == "int8"
         refuse_precision(precision, ("auto", "int8") if quantised else ("auto", "fp32", "bf16"), path)
         if precision == "auto":

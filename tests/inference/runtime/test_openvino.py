@@ -160,3 +160,18 @@ def test_auto_takes_openvino_for_large_networks_on_the_cpu_where_it_is_installed
     monkeypatch.setattr("ssd.inference.runtime.open.choose_device", lambda _: torch.device("cuda"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     assert choose_backend(large) == "torch"
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [({}, "ceil"), ({"padding": 1}, "ceil_torch"), ({"stride": 3}, "ceil_torch"), ({"ceil_mode": False}, "floor")],
+)
+def test_pools_round_up_by_openvinos_rule_where_it_is_the_same(options, rule):
+    openvino = pytest.importorskip("openvino")
+    pool = torch.nn.MaxPool2d(**{"kernel_size": 2, "ceil_mode": True} | options)
+    images = torch.randn(2, 3, 9, 9)
+    model = convert.convert(torch.nn.Sequential(pool), images)
+    (rounding,) = (node.get_attributes()["rounding_type"] for node in model.get_ops() if "Pool" in node.get_type_name())
+    assert rounding == rule
+    found = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images.numpy())[0]
+    torch.testing.assert_close(torch.from_numpy(found), pool(images), rtol=0, atol=0)
