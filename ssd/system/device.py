@@ -2,8 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Literal
 
 import torch
@@ -134,3 +134,17 @@ def ieee_fp32() -> AbstractContextManager[None]:
 def tuned_convolutions() -> AbstractContextManager[None]:
     """Let cuDNN try its algorithms at the first call of each shape, and keep the fastest: for shapes that recur."""
     return _TUNED
+
+
+@contextmanager
+def training_switches(device: torch.device) -> Iterator[None]:
+    """PyTorch's global switches as training wants them on CUDA: float32 without TF32, and tuned convolutions.
+
+    Convolutions are not tuned where deterministic results are asked for, since another run may choose other algorithms.
+    """
+    with ExitStack() as switches:
+        if device.type == "cuda":
+            switches.enter_context(ieee_fp32())
+            if not torch.backends.cudnn.deterministic and not torch.are_deterministic_algorithms_enabled():
+                switches.enter_context(tuned_convolutions())
+        yield

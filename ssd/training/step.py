@@ -103,8 +103,12 @@ class TrainStep:
         self.average.update(self.network, updates)
 
     def train(self) -> None:
-        """Switch the network to training mode."""
+        """Switch the network to training mode, except BatchNorms that are frozen: their statistics stay, too."""
         self._forward.train()
+        norms = (layer for layer in self.network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm))
+        for norm in norms:
+            if not any(parameter.requires_grad for parameter in norm.parameters()):
+                norm.eval()
 
     def _multibox_loss(
         self, predictions: Predictions, targets: Targets, matches: Matches, positives: Tensor

@@ -16,6 +16,7 @@ from ssd.evaluation.evaluate import Evaluation
 from ssd.experiment.config import Config, resolve
 from ssd.multibox.loss import LossParts
 from ssd.system import distributed
+from ssd.system.device import training_switches
 from ssd.training.announcements import Pace
 from ssd.training.bounds import Advice, LoaderWait
 from ssd.training.dead_units import DeadUnits, warn_about_start, watching
@@ -51,6 +52,7 @@ def train(config: Config, *, resume: str | None = None, progress: bool = True) -
     device = distributed.local_device(config.train.device)
     with (
         distributed.process_group(device),
+        training_switches(device),
         stop_on_signals() as stop,
         build_parts(config, device, resume) as parts,
     ):

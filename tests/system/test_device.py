@@ -9,6 +9,7 @@ from ssd.system.device import (
     cpu_features,
     cpu_has_bf16,
     ieee_fp32,
+    training_switches,
     tuned_convolutions,
 )
 
@@ -86,9 +87,7 @@ def test_ieee_fp32_holds_until_the_last_one_leaves() -> None:
         with ieee_fp32():
             assert (conv.fp32_precision, matmul.fp32_precision) == ("ieee", "ieee")
         assert (conv.fp32_precision, matmul.fp32_precision) == ("ieee", "ieee")
-        assert torch.backends.cudnn.allow_tf32 is False  # the older switch can still be read
     assert (conv.fp32_precision, matmul.fp32_precision) == before
-    assert torch.backends.cudnn.allow_tf32 is True
 
 
 def test_tuned_convolutions_restore_the_switch_after_an_error() -> None:
@@ -99,4 +98,18 @@ def test_tuned_convolutions_restore_the_switch_after_an_error() -> None:
 
     with pytest.raises(ValueError, match="wrong"):
         fails()
+    assert not torch.backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize(
+    ("where", "deterministic", "tuned", "precision"),
+    [(CUDA, False, True, "ieee"), (CUDA, True, False, "ieee"), (CPU, False, False, "tf32")],
+)
+def test_training_on_cuda_is_without_tf32_and_tuned_unless_it_must_repeat(
+    monkeypatch: pytest.MonkeyPatch, where: torch.device, deterministic: bool, tuned: bool, precision: str
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", deterministic)
+    with training_switches(where):
+        assert torch.backends.cudnn.benchmark == tuned
+        assert torch.backends.cudnn.conv.fp32_precision == precision  # type: ignore[attr-defined]
     assert not torch.backends.cudnn.benchmark

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from ssd.experiment.start import freeze
 from ssd.model import factory
 from ssd.model.ssd import SSD
 from ssd.multibox.default_boxes import default_boxes
@@ -126,6 +127,22 @@ def test_without_an_update_nothing_moves() -> None:
     before = copy.deepcopy(net.state_dict())
     gradients(make(net), *batch())
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_a_frozen_stage_keeps_the_statistics_of_its_batch_norms() -> None:
+    net = network(factory.settings_for(("a", "b"), input_size=SIZE, width=0.1, backbone="vgg11_bn"))
+    freeze(net, 2)
+    before = copy.deepcopy(net.state_dict())
+    step = make(net)
+    for update in (1, 2):
+        step.train()  # as at the start of each epoch
+        gradients(step, *batch(update))
+        step.update(update)
+    changed = {name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
+    statistics = {name for name in before if name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    frozen = {name for name in statistics if name.startswith(("backbone.norm1_", "backbone.norm2_"))}
+    assert len(frozen) == 6
+    assert statistics - changed == frozen
 
 
 @pytest.mark.slow
