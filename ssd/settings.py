@@ -96,6 +96,8 @@ class LossRules:
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     # Loss weight of the auxiliary heads of googlenet and inception_v3; 0 builds none.
     auxiliary_weight: Annotated[float, Field(ge=0)] = 0.0
+    # Weights of the classification loss of matched default boxes, by class, such as {cat: 3}; 1 for other classes.
+    class_weights: dict[str, Annotated[float, Field(gt=0)]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,7 @@ def check_data(
         drop=data.bad_objects == "drop",
         skip=data.bad_images == "skip",
         fit_boxes=fit_boxes,
+        balance=data.balance,
         strict=strict,
         workers=workers,
         progress=progress,

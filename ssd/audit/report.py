@@ -11,7 +11,16 @@ from ssd.audit.fit_boxes import Shapes, fit
 from ssd.audit.near_copies import NearCopy, find_near_copies
 from ssd.audit.recall import Bucket, Hard, MissedBestBox, Reach, bucket, count_missed_best_box, hardest, measure
 from ssd.audit.splits import Opened, Reading, Split, boxes_from_zero, open_splits
-from ssd.audit.statistics import ClassCount, ObjectSizes, count_classes, empty_images, measure_sizes, repeated_objects
+from ssd.audit.statistics import (
+    ClassCount,
+    ObjectSizes,
+    Repeats,
+    count_classes,
+    count_repeats,
+    empty_images,
+    measure_sizes,
+    repeated_objects,
+)
 from ssd.data.dataset import FEW_BAD, Dataset, are_few
 from ssd.data.formats.annotations import Problem
 from ssd.data.loading.loader import BAD_IMAGES_LIMIT
@@ -95,6 +104,7 @@ class Report:
     boxes_from_zero: int
     choices: tuple[BoxPreset, ...]
     fit: Fit | None
+    repeats: Repeats | None  # of the training split, with data.balance
     usable: Dataset | None = field(repr=False)  # the first split without what cannot be decoded
 
     def dataset(self, split: SplitReport) -> Dataset:
@@ -121,6 +131,7 @@ def examine(
     drop: bool = False,
     skip: bool = False,
     fit_boxes: bool = False,
+    balance: float = 0.0,
     strict: StrictDecoder | None = None,
     workers: int = 2,
     progress: bool = False,
@@ -128,7 +139,7 @@ def examine(
     """Check every split of a folder, or `only` one; nothing is ever written.
 
     `own_boxes` are those that training would use; `drop` and `skip` say that bad objects, and training images that
-    cannot be decoded, would be left out.
+    cannot be decoded, would be left out. `balance` is `data.balance`.
 
     Raises:
         DatasetError: no such folder or split, or an unknown format.
@@ -157,6 +168,7 @@ def examine(
         boxes_from_zero=boxes_from_zero(folder, opened, reading),
         choices=choices,
         fit=_fit([split.dataset for split in opened.splits], choices) if fit_boxes else None,
+        repeats=count_repeats(opened.splits[0].dataset, balance) if balance and opened.splits else None,
         usable=_usable(*seen[0]) if seen else None,
     )
 

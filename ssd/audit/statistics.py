@@ -10,6 +10,7 @@ from jaxtyping import Float
 from ssd.data.dataset import Dataset
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem
+from ssd.data.loading.balance import class_factors, epoch_length, repeat_factors
 from ssd.data.objects import SIZES, Objects
 
 _PERCENTILES = (5, 25, 50, 75, 95)
@@ -36,6 +37,43 @@ class ObjectSizes:
     sides: dict[int, float]  # percentile -> square root of the area at the network's input, in pixels
     below_cell: int  # objects narrower or lower than a cell of the finest level (8 pixels)
     elongated: float  # share with an aspect ratio above 3 at the network's input
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """What `data.balance` repeats of a training split."""
+
+    balance: float
+    images: int
+    images_per_epoch: int
+    most: float  # how often the most repeated image is shown in an epoch
+    classes: dict[str, tuple[float, float]]  # class -> share of the images with it, how often these are shown
+
+    def lines(self) -> list[str]:
+        """The epoch's length, then the classes that are repeated, the rarest first."""
+        repeated = sorted((share, name, factor) for name, (share, factor) in self.classes.items() if factor > 1)
+        head = f"data.balance={self.balance:g} shows {self.images_per_epoch} images an epoch instead of {self.images}"
+        if not repeated:
+            return [f"{head}: every class is in so many images"]
+        rows = (
+            f"  {name}: in {share:.1%} of the images, each shown {factor:.2f} times" for share, name, factor in repeated
+        )
+        return [f"{head}, one up to {self.most:.2f} times", *rows]
+
+
+def count_repeats(dataset: Dataset, balance: float) -> Repeats:
+    """How often images are shown in an epoch with `data.balance`; classes without objects are left out."""
+    records, names = dataset.records, dataset.class_names
+    factors = repeat_factors(records, len(names), balance)
+    by_class = class_factors(records, len(names), balance)
+    images = Counter(label for record in records for label in set(record.labels[~record.crowd].tolist()))
+    return Repeats(
+        balance,
+        len(records),
+        epoch_length(factors),
+        float(factors.max(initial=1.0)),
+        {names[label]: (count / len(records), float(by_class[label])) for label, count in sorted(images.items())},
+    )
 
 
 def count_classes(dataset: Dataset) -> list[ClassCount]:

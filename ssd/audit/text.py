@@ -31,6 +31,8 @@ def as_text(report: "Report", readiness: "Readiness", *, show: int) -> str:
         parts += _split(split, show, first=place == 0)
     if any(split.classes for split in report.splits):
         parts.append(_classes(report))
+    if report.repeats is not None:
+        parts.append("\n".join(map(printable, report.repeats.lines())))
     if report.copies:
         lines = [f"images with the same content: {len(report.copies)}", *_shown(report.copied(), show)]
         parts.append("\n".join(lines))
@@ -59,6 +61,7 @@ def as_dict(report: "Report", readiness: "Readiness") -> dict[str, Any]:
         ],
         "near_copies": [dataclasses.asdict(pair) for pair in report.near],
         "boxes_from_zero": report.boxes_from_zero,
+        "repeats": None if report.repeats is None else dataclasses.asdict(report.repeats),
         "fit": None if report.fit is None else _fit_dict(report.fit),
     }
 

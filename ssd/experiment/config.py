@@ -114,6 +114,9 @@ class DataConfig:
     voc_offset: Literal["0", "1", "auto"] = "1"
     # Allow annotations to name images outside the folder.
     allow_outside: bool = False
+    # Repeat images of classes that fewer than this share of the training images have, such as 0.3: an image is shown
+    # sqrt(this / its rarest class's share) times in an epoch, which grows by that; 0 repeats none.
+    balance: Fraction = 0.0
     # Processes that decode and augment images; 0 does it in the training process, auto uses all cores but one.
     workers: CountOrNone | Literal["auto"] = "auto"
     # Seconds to wait for a batch before training stops with an error.

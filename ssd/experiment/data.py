@@ -102,6 +102,7 @@ def train_loader(config: Config, dataset: Dataset, settings: Settings, *, pin_me
         world_size=distributed.world_size(),
         bad_images=config.data.bad_images,
         pin_memory=pin_memory,
+        balance=config.data.balance,
     )
 
 

@@ -59,6 +59,8 @@ def converted(value: Any, kind: Any) -> Any:
         return {str(key): converted(item, hints.get(key)) for key, item in value.items()}
     if get_origin(kind) in (Union, types.UnionType):
         return _first_fitting(value, get_args(kind))
+    if isinstance(value, dict) and get_origin(kind) is dict:
+        return {str(key): converted(item, get_args(kind)[1]) for key, item in value.items()}
     if isinstance(value, list):
         return [converted(item, inner) for item, inner in zip(value, _of_items(kind, len(value)), strict=True)]
     return _from_text(value, kind) if isinstance(value, Unquoted) else value
@@ -133,6 +135,8 @@ def described(kind: Any, *, plural: bool = False) -> str:
         inner, *others = get_args(kind)
         count = "" if others == [Ellipsis] else f"{1 + len(others)} "
         return f"{'lists' if plural else 'a list'} of {count}{described(inner, plural=True)}"
+    if get_origin(kind) is dict:
+        return f"names with {described(get_args(kind)[1])} each, such as {{cat: 3}}"
     return f"{_WORDS[_plain(kind)][plural]}{_limits(kind)}"
 
 

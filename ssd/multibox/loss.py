@@ -48,6 +48,7 @@ def multibox_loss(
     variances: Variances,
     *,
     positives: Tensor | None = None,
+    class_weights: Float[Tensor, "C"] | None = None,
 ) -> LossParts:
     """Compare a batch's predictions with the objects that its default boxes are matched to.
 
@@ -55,6 +56,9 @@ def multibox_loss(
     given (the mean number over all processes); at least by 1. An image without objects contributes
     `negatives_per_empty_image` negatives; with 0, as in the paper, it contributes nothing. Sums are in float32,
     whatever the dtype of the predictions. A batch that contributes nothing gives a zero with a gradient.
+
+    `class_weights` (background first) multiply the cross entropy of each default box by the weight of its class; the
+    divisor stays the number of boxes.
 
     Every valid row must have a finite box with an area and a label from 0 to C - 2:
     `ssd.data.loading.batches.load_checked` ensures it while the image can still be named.
@@ -66,7 +70,9 @@ def multibox_loss(
         negatives = hard_negatives(predictions.logits, ~matched & ~matches.ignored, wanted)
         box = _box_loss(predictions.offsets, targets, matches, default_boxes, variances)
         classes = _classes(targets, matches)
-        confidence = _confidence_loss(predictions.logits, classes, matched | negatives, rules.label_smoothing)
+        confidence = _confidence_loss(
+            predictions.logits, classes, matched | negatives, rules.label_smoothing, class_weights
+        )
         normaliser = (count if positives is None else positives).clamp(min=1)
         return LossParts(box / normaliser, confidence / normaliser, count)
 
@@ -113,14 +119,18 @@ def _classes(targets: Targets, matches: Matches) -> Int[Tensor, "B K"]:
 
 
 def _confidence_loss(
-    logits: Float[Tensor, "B K C"], classes: Int[Tensor, "B K"], chosen: Bool[Tensor, "B K"], label_smoothing: float
+    logits: Float[Tensor, "B K C"],
+    classes: Int[Tensor, "B K"],
+    chosen: Bool[Tensor, "B K"],
+    label_smoothing: float,
+    weights: Float[Tensor, "C"] | None,
 ) -> Float[Tensor, ""]:
     logits, classes, chosen = logits.flatten(0, 1), classes.flatten(), chosen.flatten()
     if on_cpu(logits):  # only a small share of the rows is needed
         rows = chosen.nonzero()[:, 0]
         logits, classes = logits.index_select(0, rows), classes[rows]
-        return F.cross_entropy(logits.float(), classes, reduction="sum", label_smoothing=label_smoothing)
-    loss = F.cross_entropy(logits.float(), classes, reduction="none", label_smoothing=label_smoothing)
+        return F.cross_entropy(logits.float(), classes, weights, reduction="sum", label_smoothing=label_smoothing)
+    loss = F.cross_entropy(logits.float(), classes, weights, reduction="none", label_smoothing=label_smoothing)
     return torch.where(chosen, loss, 0).sum()
 
 

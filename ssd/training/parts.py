@@ -6,17 +6,19 @@ import functools
 import hashlib
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ssd.data.dataset import Dataset
 from ssd.data.formats.grouping import COPIES
 from ssd.data.loading.loader import TrainLoader
-from ssd.errors import CheckpointError, DatasetError
+from ssd.errors import CheckpointError, ConfigError, DatasetError
 from ssd.evaluation.metrics.accumulator import Metric
 from ssd.experiment import config_file as configs
 from ssd.experiment import data as experiment_data
@@ -102,6 +104,7 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
         config = _divided_as_started(config, saved)
         train_set, val_set, new_metric = _data(config)
         start = starting.start(config, train_set.class_names)
+        class_weights = _class_weights(config, train_set.class_names, device)
         loader = experiment_data.train_loader(config, train_set, start.settings, pin_memory=device.type == "cuda")
         cleanup.enter_context(contextlib.closing(loader))
         plan = _plan(config, loader.steps_per_epoch)
@@ -123,7 +126,7 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
             loader=loader,
             schedule=_schedule(config, plan),
             state=state,
-            step=_step(config, state, device),
+            step=_step(config, state, class_weights, device),
             val_set=val_set,
             new_metric=new_metric,
             precision=config.train.precision,
@@ -223,8 +226,9 @@ def _announcement(
     start = "from scratch" if model.backbone_weights == "none" else f"from {model.backbone} of {model.backbone_weights}"
     if model.weights is not None:
         start = f"from {model.weights}"
+    shown = f" ({loader.images_per_epoch} an epoch, by data.balance)" if config.data.balance else ""
     parts = (
-        f"{counted(len(train_set), 'image')} to train on, {len(val_set)} to evaluate on, "
+        f"{counted(len(train_set), 'image')} to train on{shown}, {len(val_set)} to evaluate on, "
         f"{counted(len(train_set.class_names), 'class', 'classes')}",
         start,
         f"{counted(plan.epochs, 'epoch')}, {counted(plan.steps, 'step')} of {counted(plan.batch_size, 'image')}",
@@ -274,7 +278,9 @@ def _schedule(config: Config, plan: Plan) -> Schedule:
     return Schedule(optim.lr, plan.updates, optim.warmup, optim.schedule)
 
 
-def _step(config: Config, state: TrainState, device: torch.device) -> TrainStep:
+def _step(
+    config: Config, state: TrainState, class_weights: Float[Tensor, "C"] | None, device: torch.device
+) -> TrainStep:
     boxes = state.settings.boxes
     return TrainStep(
         state.network,
@@ -285,11 +291,28 @@ def _step(config: Config, state: TrainState, device: torch.device) -> TrainStep:
         preprocessing=state.settings.preprocessing,
         rules=config.loss,
         variances=boxes.variances,
+        class_weights=class_weights,
         dtype=choose_dtype(config.train.precision, device),
         clip_norm=config.optim.clip_norm,
         accumulate=config.optim.accumulate,
         compiled=config.train.compile,
     )
+
+
+def _class_weights(config: Config, names: Sequence[str], device: torch.device) -> Float[Tensor, "C"] | None:
+    """The weights of background and the classes; None where all are 1.
+
+    Raises:
+        ConfigError: a weight is given to a class that the data does not have.
+    """
+    given = config.loss.class_weights
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        remedy = f"There is: {', '.join(names)}."
+        raise ConfigError(f"{unknown[0]!r} is no class", place="loss.class_weights", remedy=remedy)
+    if not given:
+        return None
+    return torch.tensor([1.0, *(given.get(name, 1.0) for name in names)], device=device)
 
 
 def _logs(folder: RunFolder, state: TrainState) -> RunLogs:

@@ -39,6 +39,7 @@ class TrainStep:
         preprocessing: Preprocessing,
         rules: LossRules,
         variances: Variances,
+        class_weights: Float[Tensor, "C"] | None = None,
         dtype: torch.dtype = torch.float32,
         clip_norm: float | None = None,
         accumulate: int = 1,
@@ -46,7 +47,7 @@ class TrainStep:
     ) -> None:
         self.network, self.average, self.optimizer, self.scaler = network, average, optimizer, scaler
         self.default_boxes, self.preprocessing = default_boxes, preprocessing
-        self.rules, self.variances = rules, variances
+        self.rules, self.variances, self.class_weights = rules, variances, class_weights
         self.device, self.dtype = default_boxes.device, dtype
         # Made once, since a copy to the device would wait for the previous step.
         self._mean_and_std = mean_and_std(preprocessing, self.device)
@@ -114,7 +115,14 @@ class TrainStep:
         self, predictions: Predictions, targets: Targets, matches: Matches, positives: Tensor
     ) -> LossParts:
         return multibox_loss(
-            predictions, targets, matches, self.default_boxes, self.rules, self.variances, positives=positives
+            predictions,
+            targets,
+            matches,
+            self.default_boxes,
+            self.rules,
+            self.variances,
+            positives=positives,
+            class_weights=self.class_weights,
         )
 
     def _with_auxiliary(self, parts: LossParts, targets: Targets) -> LossParts:

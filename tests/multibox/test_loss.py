@@ -227,6 +227,43 @@ def test_label_smoothing_is_that_of_cross_entropy(on_either_device):
     torch.testing.assert_close(parts.confidence, expected)
 
 
+def test_class_weights_multiply_the_cross_entropy_of_their_class(on_either_device):
+    """A slow twin: one default box at a time, and the divisor stays the number of matched boxes."""
+    generator = torch.Generator().manual_seed(1)
+    default_boxes, targets = random_boxes(40, generator), random_targets(3, 4, generator, num_classes=3)
+    predictions = random_predictions(3, 40, 4, generator)
+    weights = torch.tensor([1.0, 0.5, 3.0, 1.0])
+    rules = dataclasses.replace(ALL_NEGATIVE, match_iou=0.1, negative_iou=0.1)
+    matches = match(default_boxes, targets, rules)
+    parts = multibox_loss(predictions, targets, matches, default_boxes, rules, VARIANCES, class_weights=weights)
+    plain = multibox_loss(predictions, targets, matches, default_boxes, rules, VARIANCES)
+    more = 0.0
+    for image, answer in enumerate(matches.object_index.tolist()):
+        for k, row in enumerate(answer):
+            if row >= 0:
+                column = int(targets.labels[image, row]) + 1
+                nll = -float(predictions.logits[image, k].double().log_softmax(0)[column])
+                more += (float(weights[column]) - 1) * nll
+    assert int(parts.positives) > 5
+    assert float(parts.confidence) == pytest.approx(float(plain.confidence) + more / int(parts.positives), rel=1e-5)
+    assert torch.equal(parts.box, plain.box)
+
+
+def test_weights_of_1_leave_the_loss_and_its_gradient_equal_to_the_last_bit(on_either_device):
+    generator = torch.Generator().manual_seed(2)
+    default_boxes, targets = random_boxes(40, generator), random_targets(3, 4, generator, num_classes=3)
+    predictions = random_predictions(3, 40, 4, generator)
+    matches = match(default_boxes, targets, ALL_NEGATIVE)
+    found = []
+    for weights in (None, torch.ones(4)):
+        own = with_gradients(Predictions(predictions.offsets.clone(), predictions.logits.clone()))
+        parts = multibox_loss(own, targets, matches, default_boxes, ALL_NEGATIVE, VARIANCES, class_weights=weights)
+        parts.total.backward()
+        found.append((parts.total.detach(), own.logits.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+
+
 def test_gradients_are_finite_for_wild_predictions(on_either_device):
     generator = torch.Generator().manual_seed(0)
     default_boxes, targets = random_boxes(60, generator), random_targets(4, 5, generator, num_classes=3)

@@ -284,12 +284,14 @@ def test_every_number_of_the_loss_reaches_the_step(tmp_path: Path) -> None:
         negative_ratio=2,
         negatives_per_empty_image=5,
         label_smoothing=0.1,
+        class_weights={"star": 2.0},
     )
     words = [f"loss.{name}={number}" for name, number in dataclasses.asdict(rules).items()]
     with mock.patch.object(parts, "TrainStep", wraps=parts.TrainStep) as made:
         trainer.train(tiny(tmp_path, "train.epochs=1", "data.shapes=[4, 4, 80]", *words), progress=False)
     assert made.call_args.kwargs["rules"] == rules
     assert made.call_args.kwargs["variances"] == (0.1, 0.1, 0.2, 0.2)
+    assert made.call_args.kwargs["class_weights"].tolist() == [1, 1, 1, 2, 1]  # circle, square, star, triangle
 
 
 def test_configs_are_frozen(tmp_path: Path) -> None:

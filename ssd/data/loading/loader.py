@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from ssd.data.loading.balance import epoch_length, repeat_factors
 from ssd.data.loading.batches import BadImages, Source, TrainBatches, TrainKey, Transform
 from ssd.data.loading.sampler import EpochSampler, steps_per_epoch
 from ssd.data.loading.workers import BatchSampler, Workers
@@ -30,13 +32,16 @@ def make_train_loader(
     world_size: int = 1,
     bad_images: BadImages = "error",
     pin_memory: bool = False,
+    balance: float = 0.0,
 ) -> "TrainLoader":
     """Make the training batches of one process; `batch_size` counts images over all processes.
 
+    Images of classes that fewer than the share `balance` of all images have are repeated; 0 repeats none.
     `pin_memory` puts batches into page-locked memory, for asynchronous copies to a GPU.
     """
     batches = TrainBatches(source, transform, seed, bad_images)
-    return TrainLoader(batches, batch_size, workers, timeout, rank, world_size, pin_memory=pin_memory)
+    factors = repeat_factors(source.records, len(source.class_names), balance) if balance else None
+    return TrainLoader(batches, batch_size, workers, timeout, rank, world_size, pin_memory=pin_memory, factors=factors)
 
 
 class TrainLoader:
@@ -52,11 +57,14 @@ class TrainLoader:
         world_size: int,
         *,
         pin_memory: bool = False,
+        factors: Float[np.ndarray, "N"] | None = None,
     ) -> None:
-        self.steps_per_epoch = steps_per_epoch(len(batches.source), batch_size, world_size)
+        self.images_per_epoch = len(batches.source) if factors is None else epoch_length(factors)
+        self.steps_per_epoch = steps_per_epoch(self.images_per_epoch, batch_size, world_size)
         self.workers = workers
         self.bad_paths: set[str] = set()  # images that were left out so far, under bad_images="skip"
         self._batches = batches
+        self._factors = factors
         self._share: dict[str, int] = {"batch_size": batch_size, "rank": rank, "world_size": world_size}
         self._keys: BatchSampler[TrainKey] = BatchSampler()
         self._workers = Workers(batches, self._keys, workers, timeout, pin_memory=pin_memory)
@@ -68,8 +76,10 @@ class TrainLoader:
             DataWorkerError: a worker died, hung or met an unforeseen exception.
             SSDError: an image or its objects are bad; the message names the file.
         """
-        length = len(self._batches.source)
-        order = EpochSampler(length, seed=self._batches.seed, epoch=number, start_step=start_step, **self._share)
+        length, seed = len(self._batches.source), self._batches.seed
+        order = EpochSampler(
+            length, seed=seed, epoch=number, start_step=start_step, factors=self._factors, **self._share
+        )
         self._keys.now = [(number, indices) for indices in order]
         for delivery in self._workers.deliveries():
             self._note(delivery.bad)

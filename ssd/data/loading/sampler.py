@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
+from ssd.data.loading.balance import epoch_length, epoch_order
 from ssd.errors import ConfigError
 
 
@@ -15,6 +16,9 @@ class EpochSampler:
     number of processes. Step g trains on its entries from g * batch_size up to (g + 1) * batch_size; each process takes
     a contiguous share. The permutation is repeated at its end: every step has a full batch, every image is seen at
     least once, and all processes take the same number of steps.
+
+    With repeat `factors` of the images the order is that of `balance.epoch_order`; its numbers from `length` on are
+    repetitions.
     """
 
     def __init__(
@@ -27,7 +31,9 @@ class EpochSampler:
         rank: int = 0,
         world_size: int = 1,
         start_step: int = 0,
+        factors: Float[np.ndarray, "N"] | None = None,
     ) -> None:
+        length = length if factors is None else epoch_length(factors)
         steps = steps_per_epoch(length, batch_size, world_size)
         if not 0 <= start_step <= steps:
             raise ConfigError(f"{start_step} is not a step of an epoch of {steps} steps", place="start_step")
@@ -35,7 +41,7 @@ class EpochSampler:
         self._share = batch_size // world_size
         self._first = rank * self._share
         self._batch_size = batch_size
-        self._order = _permutation(length, seed, epoch)
+        self._order = _permutation(length, seed, epoch) if factors is None else epoch_order(factors, seed, epoch)
 
     def __len__(self) -> int:
         return len(self.steps)

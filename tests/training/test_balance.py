@@ -1,0 +1,62 @@
+"""Runs that repeat images of rare classes and weight classes."""
+
+import json
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from ssd.api.check_data import check_data
+from ssd.errors import ConfigError
+from ssd.experiment import config_file as configs
+from ssd.report.run_log import read_rows
+from ssd.training import run_folder, trainer
+from ssd.training.checkpoints import load_state
+from tests.data.made import voc_folder, xml, xml_object
+from tests.training.runs import TINY, assert_same, run_training
+
+BALANCED = ("data.balance=0.9", "loss.class_weights={star: 3}", "train.epochs=2", "train.eval_every=2")
+
+
+def test_a_balanced_run_resumes_bit_for_bit_and_its_epochs_are_longer(tmp_path: Path) -> None:
+    whole = configs.load(None, [*TINY, *BALANCED, f"output={tmp_path / 'whole'}", "name=tiny"])
+    with mock.patch.object(run_folder, "STATES_KEPT", 9):
+        trainer.train(whole, progress=False)
+    states = sorted((tmp_path / "whole" / "tiny").glob("state-*.pt"))
+    reference = load_state(states[-1])
+    assert reference["step"] > 6  # of 12 images in batches of 4 it would be 6
+    part = tmp_path / "part" / "tiny"
+    part.mkdir(parents=True)
+    for name in ("train.jsonl", states[0].name):
+        (part / name).write_bytes((tmp_path / "whole" / "tiny" / name).read_bytes())
+    resumed = configs.load(None, [*TINY, *BALANCED, f"output={tmp_path / 'part'}", "name=tiny"])
+    trainer.train(resumed, resume="auto", progress=False)
+    assert_same(load_state(sorted(part.glob("state-*.pt"))[-1]) | {"config": None}, reference | {"config": None})
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_balanced_epoch(tmp_path: Path) -> None:
+    words = (*BALANCED, "model.backbone=vgg16", "model.extras_norm=none", "optim.lr=1e-4", "loss.negative_ratio=100000")
+    losses = []
+    for processes in (1, 2):
+        done = run_training(tmp_path / str(processes), *words, processes=processes)
+        assert done.returncode == 0, done.stderr
+        losses.append([row["loss"] for row in read_rows(tmp_path / str(processes) / "tiny" / "train.jsonl")])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_a_weight_for_a_class_that_is_not_there_stops_before_a_folder_is_made(tmp_path: Path) -> None:
+    config = configs.load(None, [*TINY, "loss.class_weights={sta: 3}", f"output={tmp_path}", "name=tiny"])
+    with pytest.raises(ConfigError, match=r"loss.class_weights: 'sta' is no class\. There is: circle, square, star"):
+        trainer.train(config, progress=False)
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_check_data_says_what_would_be_repeated(tmp_path: Path) -> None:
+    names = {f"im{n}": xml(xml_object("cat"), *([xml_object("dog")] if n == 3 else [])) for n in range(16)}
+    folder = voc_folder(tmp_path, names)
+    check = check_data(folder, split="train", overrides=["data.balance=1"])
+    assert "data.balance=1 shows 19 images an epoch instead of 16, one up to 4.00 times" in check.to_text()
+    assert "  dog: in 6.2% of the images, each shown 4.00 times" in check.to_text()
+    assert json.loads(json.dumps(check.to_dict()))["repeats"]["classes"]["cat"] == [1.0, 1.0]
+    assert check_data(folder, split="train").to_dict()["repeats"] is None
