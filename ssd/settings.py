@@ -32,6 +32,8 @@ class NetworkSettings:
     l2_eps: float = 1e-10
     fc_norm: Literal["none", "batch", "group"] = "none"  # after conv6 and conv7 of a VGG
     atrous: bool = True  # VGG's conv6 is dilated and thinned out; False: fc6 and fc7 whole, at stride 32
+    head: Literal["full", "lite"] = "full"  # 3x3 convolutions, or depthwise ones in heads and extra layers (SSDLite)
+    variant: Literal["none", "qfgaohao", "lufficc"] = "none"  # taps and extra layers of that code's MobileNets
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from ssd.errors import ArgumentError, at_least
 from ssd.experiment import config_file as configs
 from ssd.experiment import data as experiment_data
 from ssd.experiment.config import Config
+from ssd.experiment.named_start import with_keys_of_weights
 from ssd.experiment.starting_settings import starting_settings
 from ssd.inference.options import named_options
 from ssd.system.files import check_writable, refuse_existing
@@ -152,4 +153,4 @@ def _config(folder: str | Path | None, overrides: Overrides, *, drop_bad_objects
     """The config with which `train --data FOLDER` would train."""
     named = [] if folder is None else [("data.folder", str(folder))]
     drop = ["data.bad_objects=drop"] if drop_bad_objects else []
-    return configs.load(None, [*named, *as_list(overrides), *drop])
+    return with_keys_of_weights(*configs.load_with_keys(None, [*named, *as_list(overrides), *drop]))

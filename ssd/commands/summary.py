@@ -11,7 +11,8 @@ EPILOG = """models:
   vgg11 vgg13 vgg16c vgg16 vgg19   the whole network of the paper; with _bn its BatchNorm variant
   alexnet googlenet resnet50 ...   the whole network of torchvision, or else of timm
   lenet nin vgg11_lrn yolov1       what SSD grew from, and what it was measured against
-  best.safetensors, runs/bccd      a detector's weights
+  ssdlite-mobilenet_v3_large ...   SSDLite with that backbone, as model.head=lite has it
+  best.safetensors, runs/bccd      a detector's weights; coco and ssdlite are published ones
 
 examples:
   ssd summary ssd-vgg16 --size 512

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 EPILOG = """examples:
   ssd train                                       the demo: shapes drawn by the program itself
   ssd train --data my_images                      your own VOC, COCO or YOLO folder
+  ssd train --data my_images --start ssdlite      a small network, trained on COCO, to start from
   ssd train configs/ssd300_voc.yaml data.folder=VOCdevkit train.batch_size=16
   ssd train --data my_images --resume auto        go on where the run was stopped
   ssd train --resume runs/finetune                go on with that run, as it was started
@@ -29,6 +30,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("words", nargs="*", metavar="CONFIG.yaml | group.key=value", help="an experiment, and changes to it")
     p.add_argument("--data", metavar="FOLDER", help="a VOC, COCO or YOLO folder; short for data.folder=FOLDER")
+    p.add_argument(
+        "--start", metavar="WHAT", help="what to start from: coco, ssdlite, imagenet (the default), none, or a file"
+    )
     p.add_argument("--name", help="the run's folder is runs/NAME; short for name=NAME")
     p.add_argument(
         "--resume",
@@ -47,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _parse(argv)
     refuse_existing(args.preview, force=args.force)
     check_writable(args.preview)
-    config = load_config(args.words, args.data, args.name, args.resume)
+    config = load_config(args.words, args.data, args.name, args.resume, args.start)
     show_log()
     if args.preview:
         from ssd.experiment.data import preview
@@ -95,7 +99,11 @@ def _print_files(folder: "RunFolder") -> None:
 
 
 def load_config(
-    words: list[str], data: str | None = None, name: str | None = None, resume: str | None = None
+    words: list[str],
+    data: str | None = None,
+    name: str | None = None,
+    resume: str | None = None,
+    start: str | None = None,
 ) -> "Config":
     """The config file among `words`, or that of the resumed run, the defaults or the demo's, with overrides applied."""
     from ssd.experiment.training_config import Override, training_config
@@ -103,7 +111,7 @@ def load_config(
     changes: list[Override] = [word for word in words if "=" in word]
     if name is not None:
         changes.append(("name", name))
-    return training_config(_config_file(words), data, changes, resume)
+    return training_config(_config_file(words), data, changes, resume, start)
 
 
 def _config_file(words: list[str]) -> str | None:

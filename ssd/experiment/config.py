@@ -52,12 +52,14 @@ class ModelConfig:
     __pydantic_config__ = _CHECKED
 
     # The backbone: vgg11, vgg13, vgg16, vgg16c, vgg19 (each also with _bn), or a classifier of torchvision
-    # or timm.
+    # or timm. Without a value of their own, this key, input_size and width are those of `weights`.
     backbone: str = "vgg16"
     # Side in pixels of the square that images are resized to.
     input_size: Annotated[int, Field(ge=1, le=4096)] = 300
     # Multiplies VGG's channel counts; below 1 the network is small and learns from scratch.
     width: Annotated[float, Field(gt=0, le=4)] = 1.0
+    # Heads and extra layers: full 3x3 convolutions, or lite (SSDLite): depthwise ones, for MobileNets; auto: full.
+    head: Literal["full", "lite", "auto"] = "auto"
     # Normalisation in the extra layers; auto: GroupNorm where they are new.
     extras_norm: Literal["none", "batch", "group", "auto"] = "auto"
     # Normalisation of conv6 and conv7 in a VGG without BatchNorm; auto: GroupNorm where they are new.
@@ -66,9 +68,11 @@ class ModelConfig:
     atrous: bool = True
     # Grid sizes of the feature maps that boxes are predicted from, such as [38, 19, 10, 5]; null uses all.
     levels: tuple[Count, ...] | None = None
-    # Weights the backbone starts from: imagenet, imagenet_features (VGG16 only), none, or a file.
+    # Weights the backbone starts from: imagenet, imagenet_features (VGG16 only), none, or a file. Where nothing is said,
+    # `ssd train` takes auto: imagenet, and for VGG16 what is on this machine if that cannot be fetched.
     backbone_weights: str = "imagenet"
-    # Start from this detector: a weights file, a run folder or hf://owner/name. Known classes keep their weights.
+    # Start from this detector: coco, ssdlite, a weights file, a run folder or hf://owner/name. Known classes keep
+    # their weights.
     weights: str | None = None
     # Number of VGG stages that are not trained; auto: 2 where their weights were loaded.
     freeze_stages: Annotated[int, Field(ge=0, le=5)] | Literal["auto"] = "auto"

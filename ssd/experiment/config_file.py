@@ -29,15 +29,32 @@ def load(path: str | Path | None = None, overrides: Iterable[str | tuple[str, An
     Raises:
         ConfigError: names the file, the key, the value, and the accepted values or the nearest known key.
     """
+    return load_with_keys(path, overrides)[0]
+
+
+def load_with_keys(
+    path: str | Path | None = None, overrides: Iterable[str | tuple[str, Any]] = ()
+) -> tuple[Config, frozenset[str]]:
+    """`load`, and the dotted keys that the file or an override has a value for.
+
+    Raises:
+        ConfigError: as `load`.
+    """
     raw = {} if path is None else _read_yaml(Path(path))
     changed = raw
     for override in overrides:
         changed = _overridden(changed, override)
     try:
-        return from_dict(changed, _COMMAND_LINE if path is None else str(path))
+        return from_dict(changed, _COMMAND_LINE if path is None else str(path)), _dotted(changed)
     except ConfigError:
         from_dict(raw, str(path))  # mistakes in the file are reported with its path
-        return from_dict(changed, _COMMAND_LINE)
+        return from_dict(changed, _COMMAND_LINE), _dotted(changed)
+
+
+def _dotted(raw: dict[str, Any]) -> frozenset[str]:
+    """The keys with a value, dotted."""
+    groups = {name: group for name, group in raw.items() if isinstance(group, dict)}
+    return frozenset({*(f"{name}.{key}" for name, group in groups.items() for key in group), *(raw.keys() - groups)})
 
 
 def from_dict(raw: dict[str, Any], place: str = "config") -> Config:

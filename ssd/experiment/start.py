@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ssd.errors import ConfigError
 from ssd.experiment.config import Config
+from ssd.experiment.named_start import chosen
 from ssd.experiment.starting_settings import build_settings, with_resize
 from ssd.model import backbones, vgg
 from ssd.model.factory import from_settings
@@ -38,9 +39,11 @@ class Initialised:
 def start(config: Config, class_names: tuple[str, ...]) -> Initialised:
     """Build the network with its starting weights; the log names the layers without pretrained weights."""
     torch.manual_seed(config.seed)
+    if config.model.weights is None:
+        settings = build_settings(config, class_names, Preprocessing())  # finds mistakes before any download
+        config = chosen(config)
     if config.model.weights is not None:
         return _from_detector(config, class_names, config.model.weights)
-    settings = build_settings(config, class_names, Preprocessing())  # finds mistakes before any download
     if config.model.backbone_weights == "none":
         network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
         return Initialised(network, settings, _fresh_convolutions(network, frozenset()))

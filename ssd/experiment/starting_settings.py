@@ -38,6 +38,7 @@ def build_settings(
     assert model.fc_norm != "auto"
     assert model.extras_norm != "auto"
     assert model.box_table != "auto"
+    assert model.head != "auto"
     settings = settings_for(
         class_names,
         input_size=model.input_size,
@@ -46,6 +47,8 @@ def build_settings(
         atrous=model.atrous,
         fc_norm=model.fc_norm,
         extras_norm=model.extras_norm,
+        head=model.head,
+        variant="none" if source is None or source.network.head != model.head else source.network.variant,
         levels=model.levels,
         table=model.box_table,
         truncate=config.mode_rules.truncate_box_sizes,
@@ -93,11 +96,15 @@ def _as_trained(model: ModelConfig, source: Settings) -> ModelConfig:
     """Replace `auto` by the values of the weights, which depend on their norms and their default boxes."""
     network, boxes = source.network, source.boxes
     changes: dict[str, Any] = {}
-    if model.extras_norm == "auto":
+    if model.head == "auto":
+        changes["head"] = network.head
+    same_head = model.head in ("auto", network.head)
+    if model.extras_norm == "auto" and same_head:
         changes["extras_norm"] = network.extras_norm
     if model.fc_norm == "auto" and network.atrous == model.atrous:
         changes["fc_norm"] = network.fc_norm
-    if model.box_table == "auto" and network.input_size == model.input_size and model.levels in (None, boxes.grids):
+    same_size = network.input_size == model.input_size and same_head
+    if model.box_table == "auto" and same_size and model.levels in (None, boxes.grids):
         sizes = {"min_sizes": boxes.min_sizes, "max_sizes": boxes.max_sizes}
         changes |= {key: tuple(size / boxes.input_size for size in side) for key, side in sizes.items()}
         changes |= {"aspect_ratios": boxes.aspect_ratios, "levels": boxes.grids}
@@ -122,5 +129,11 @@ def _without_auto(model: ModelConfig, trained_fc_norm: Norm | None) -> ModelConf
     """Replace `auto` by what measured best on small sets (RESULTS.md); trained layers keep their norm or none."""
     plain_vgg = model.backbone in vgg.NAMES and not model.backbone.endswith("_bn")
     fc_norm = (trained_fc_norm or "group") if plain_vgg else "none"
-    chosen: dict[str, Any] = {"extras_norm": "group", "fc_norm": fc_norm, "box_table": "fine"}
+    lite = model.head == "lite"
+    chosen: dict[str, Any] = {
+        "head": "full",
+        "extras_norm": "batch" if lite else "group",
+        "fc_norm": fc_norm,
+        "box_table": "fine",
+    }
     return dataclasses.replace(model, **{key: value for key, value in chosen.items() if getattr(model, key) == "auto"})

@@ -7,6 +7,7 @@ from typing import Any
 from ssd.errors import CheckpointError, ConfigError
 from ssd.experiment import config_file
 from ssd.experiment.config import Config
+from ssd.experiment.named_start import start_keys, with_default_start, with_keys_of_weights
 
 CONFIG = "config.yaml"  # in the folder of a run
 Override = str | tuple[str, Any]
@@ -17,11 +18,15 @@ def training_config(
     data: str | Path | None = None,
     overrides: Sequence[Override] = (),
     resume: str | None = None,
+    start: str | None = None,
 ) -> Config:
     """The config of a training: a file, that of the run `resume`, the defaults for `data`, or the demo's.
 
+    `start` is what `--start` names: coco, ssdlite, imagenet, none or a file. Backbone, width and input size are those
+    of the detector that training starts from, unless the file or an override has a value for them.
+
     Raises:
-        ConfigError: no such file, or a wrong key or value.
+        ConfigError: no such file, a wrong key or value, or two starts.
         CheckpointError: no such run, or one without its config.
     """
     path: str | Path | None = config
@@ -32,10 +37,12 @@ def training_config(
     elif config is not None and Path(config).suffix == "" and not Path(config).exists():
         path = config_file.builtin(str(config))
     first: list[Override] = [] if data is None else [("data.folder", str(data))]
-    made = config_file.load(path, [*first, *overrides])
+    if start is not None:
+        first += start_keys(start, overrides)
+    made, given = config_file.load_with_keys(path, [*first, *overrides])
     if data is not None and path is None and made.data.format == "shapes":
         raise ConfigError("--data with data.format=shapes", place="the command line", remedy="Drop one.")
-    return made
+    return with_default_start(with_keys_of_weights(made, given), given)
 
 
 def _config_of_run(resume: str) -> Path:

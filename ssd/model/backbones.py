@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssd.errors import ConfigError
-from ssd.model import timm_backbones
+from ssd.model import mobilenet_v1, timm_backbones
 
 STRIDES = (8, 16, 32)
 
@@ -24,9 +24,11 @@ class FeatureTaps:
 
     taps: tuple[str, ...]  # layers at strides 8, 16, 32; the extra layers replace a missing last one
     auxiliary: Mapping[str, int] = field(default_factory=dict)  # layer -> its channels
+    expansion: str = ""  # the block whose first layer, the last at stride 16, is SSDLite's first level
 
 
 _RESNET = FeatureTaps(("layer2", "layer3", "layer4"))
+_MOBILENET_V3 = FeatureTaps(("features.6", "features.12", "features.16"), expansion="features.13")
 
 TORCHVISION = {
     "alexnet": FeatureTaps(("features.4", "features.11")),  # the ReLUs of conv2 and conv5
@@ -34,10 +36,13 @@ TORCHVISION = {
     "inception_v3": FeatureTaps(("Mixed_5d", "Mixed_6e", "Mixed_7c"), {"Mixed_6e": 768}),
     **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d"), _RESNET),
     "densenet121": FeatureTaps(("features.denseblock2", "features.denseblock3", "features.norm5")),
-    "mobilenet_v2": FeatureTaps(("features.6", "features.13", "features.18")),
-    "mobilenet_v3_small": FeatureTaps(("features.3", "features.8", "features.12")),
-    "mobilenet_v3_large": FeatureTaps(("features.6", "features.12", "features.16")),
+    "mobilenet_v1": FeatureTaps(("features.5", "features.11", "features.13")),
+    "mobilenet_v2": FeatureTaps(("features.6", "features.13", "features.18"), expansion="features.14"),
+    "mobilenet_v3_small": FeatureTaps(("features.3", "features.8", "features.12"), expansion="features.9"),
+    **dict.fromkeys(("mobilenet_v3_large", "mobilenet_v3_large_reduced"), _MOBILENET_V3),
 }
+# Networks that are not torchvision's classifiers: they have no published ImageNet weights.
+WITHOUT_WEIGHTS = ("mobilenet_v1", "mobilenet_v3_large_reduced")
 
 # No library has Inception v2. torchvision's GoogLeNet has v1's layout with v2's BatchNorm, and 3x3 where v1 has 5x5.
 ALIASES = {"inception_v2": "googlenet", "resnext50": "resnext50_32x4d", "mobilenet_v3": "mobilenet_v3_large"}
@@ -52,12 +57,29 @@ def library(name: str) -> Literal["torchvision", "timm"]:
     return "torchvision" if ALIASES.get(name, name) in TORCHVISION else "timm"
 
 
+def classifier(name: str, **options: Any) -> nn.Module:
+    """The whole network of a name in `TORCHVISION`; `options` are torchvision's, such as `num_classes`.
+
+    `mobilenet_v3_large_reduced` has half the channels after the last reduction (MobileNetV3, table 6), for detectors.
+    """
+    from torchvision.models import get_model  # slow to import
+
+    if name == "mobilenet_v1":
+        return mobilenet_v1.classifier(**options)
+    if TORCHVISION[name].auxiliary:  # they would be built for ImageNet, with a warning about their slow initialisation
+        options |= {"aux_logits": False, "init_weights": False}
+    whole = name.removesuffix("_reduced")
+    network: nn.Module = get_model(whole, **options, **({} if whole == name else {"reduced_tail": True}))
+    return network
+
+
 def backbone(
-    name: str, input_size: int, *, presence_classes: int | None = None
+    name: str, input_size: int, *, presence_classes: int | None = None, expansion: bool = False
 ) -> "TorchvisionBackbone | TimmBackbone":
     """Build a backbone as its library initialises it; `presence_classes` adds auxiliary heads for training.
 
-    Only networks with position embeddings or windows depend on `input_size`.
+    Only networks with position embeddings or windows depend on `input_size`. `expansion` taps a MobileNet for SSDLite,
+    at strides 16 and 32; other networks ignore it.
 
     Raises:
         ConfigError: no such network, no levels at strides 8 and 16, or no auxiliary heads in it.
@@ -69,26 +91,29 @@ def backbone(
         raise ConfigError(
             f"{name} has no auxiliary heads", place="loss.auxiliary_weight", remedy=f"Set it to 0, or take {having}."
         )
-    return TorchvisionBackbone(name, presence_classes) if name in TORCHVISION else TimmBackbone(name, input_size)
+    if name in TORCHVISION:
+        return TorchvisionBackbone(name, presence_classes, expansion=expansion)
+    return TimmBackbone(name, input_size)
 
 
 class TorchvisionBackbone(nn.Module):
     """The layers of a torchvision network up to its last tap, run in sequence.
 
     With auxiliary heads, a forward pass in training leaves their logits in `presence`: is each class in the image?
-    In evaluation they do not run.
+    In evaluation they do not run. With `expansion` the levels are those of SSDLite: inside a block, and the last.
     """
 
-    def __init__(self, name: str, presence_classes: int | None = None) -> None:
-        from torchvision.models import get_model  # slow to import
+    def __init__(self, name: str, presence_classes: int | None = None, *, expansion: bool = False) -> None:
         from torchvision.models.googlenet import InceptionAux
 
         super().__init__()
         cut = TORCHVISION[name]
-        # Auxiliary heads would be built for ImageNet, with a warning about their slow initialisation.
-        network = get_model(name, **({"aux_logits": False, "init_weights": False} if cut.auxiliary else {}))
+        network: Any = classifier(name)
         inside = "features." if cut.taps[0].startswith("features.") else ""
         self.taps = tuple(tap.removeprefix(inside) for tap in cut.taps)
+        self.expansion = cut.expansion.removeprefix(inside) if expansion else ""
+        if self.expansion:
+            self.taps = self.taps[-1:]
         self.presence: list[Tensor] = []
         for child, layer in (network.features if inside else network).named_children():
             self.add_module(child, layer)
@@ -105,7 +130,14 @@ class TorchvisionBackbone(nn.Module):
         for name, layer in self.named_children():
             if layer is self.auxiliary:
                 continue
-            features = layer(features)
+            if name == self.expansion:
+                # The block is one sequence and has no shortcut.
+                for place, part in enumerate(next(layer.children()).children()):
+                    features = part(features)
+                    if place == 0:
+                        levels.append(features)
+            else:
+                features = layer(features)
             if name in self.taps:
                 levels.append(features)
             if self.training and name in self.auxiliary:

@@ -3,17 +3,19 @@
 import dataclasses
 import logging
 import math
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from torch import nn
 
 from ssd.errors import ConfigError
-from ssd.model import backbones, extras, vgg
+from ssd.model import backbones, extras, head, lite, vgg
 from ssd.model.extras import Extras
-from ssd.model.head import MultiBoxHead
+from ssd.model.head import MultiBoxHead, Predictors
 from ssd.model.initialise import caffe_
 from ssd.model.levels import Levels
 from ssd.model.levels import levels as library_levels
+from ssd.model.lite import LiteExtras
 from ssd.model.norm import Norm
 from ssd.model.ssd import SSD
 from ssd.model.vgg import VGG, L2Norm
@@ -35,6 +37,8 @@ def settings_for(
     atrous: bool = True,
     fc_norm: Norm = "none",
     extras_norm: Norm = "none",
+    head: Literal["full", "lite"] = "full",
+    variant: Literal["none", "qfgaohao", "lufficc"] = "none",
     levels: tuple[int, ...] | None = None,
     **box_numbers: Any,
 ) -> Settings:
@@ -46,11 +50,13 @@ def settings_for(
     Raises:
         ConfigError: no such backbone, numbers that do not fit it, or an input too small for it.
     """
-    network = NetworkSettings(backbone, input_size, width, extras_norm, fc_norm=fc_norm, atrous=atrous)
+    network = NetworkSettings(
+        backbone, input_size, width, extras_norm, fc_norm=fc_norm, atrous=atrous, head=head, variant=variant
+    )
     given, grids = backbone_levels(network), level_grids(network)
     if levels is not None:
         _check_levels(levels, grids, given, place="model.levels")
-    boxes = box_settings(input_size, grids, levels=levels, **box_numbers)
+    boxes = box_settings(input_size, grids, first_step=given.strides[0], levels=levels, **box_numbers)
     # The first level is L2-normalised where the backbone has not normalised it already.
     loud = boxes.grids[0] == grids[0] and not given.normalised
     network = dataclasses.replace(network, first_level_norm="l2" if loud else "none")
@@ -66,7 +72,7 @@ def level_grids(network: NetworkSettings) -> tuple[int, ...]:
         ConfigError: no such backbone, or an input it cannot take.
     """
     given = backbone_levels(network).grids
-    return (*given, *extras.grids(given[-1]))
+    return (*given, *extras.grids(given[-1], halving=_halving(network)))
 
 
 def backbone_levels(network: NetworkSettings) -> Levels:
@@ -79,7 +85,7 @@ def backbone_levels(network: NetworkSettings) -> Levels:
     name, size = network.backbone, network.input_size
     _check_layers(network)
     if name not in vgg.NAMES:
-        return library_levels(name, size)
+        return library_levels(name, size, expansion=_expansion(network))
     if size < vgg.SMALLEST_INPUT:
         problem, remedy = f"{size} pixels are too few for {name}", f"Use {vgg.SMALLEST_INPUT} or more."
         raise ConfigError(problem, place="model.input_size", remedy=remedy)
@@ -127,6 +133,10 @@ def from_settings(settings: Settings, *, auxiliary: bool = False) -> SSD:
     for part in (network.backbone, network.extras, network.head):
         if part is not network.backbone or isinstance(part, VGG):
             caffe_(part)
+    if settings.network.head == "lite" and settings.network.variant == "none":
+        for layer in network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = lite.MOMENTUM
     return network
 
 
@@ -137,19 +147,42 @@ def _assemble(network: NetworkSettings, boxes: BoxSettings, num_classes: int, au
     if network.backbone in vgg.NAMES and not auxiliary:
         backbone: nn.Module = _vgg(network)
     else:
-        presence_classes = num_classes if auxiliary else None
-        backbone = backbones.backbone(network.backbone, network.input_size, presence_classes=presence_classes)
-    extra_layers = Extras(
-        given.channels[-1],
-        given.grids[-1],
-        norm=network.extras_norm,
-        width=network.width,
-        first=8 if network.atrous else 9,  # conv7 has the grid of conv8_2
-        count=seen[-1] + 1 - len(given.grids),
-    )
+        backbone = backbones.backbone(
+            network.backbone,
+            network.input_size,
+            presence_classes=num_classes if auxiliary else None,
+            expansion=_expansion(network),
+        )
+    extra_layers = _extras(network, given, seen[-1] + 1 - len(given.grids))
     channels = [*given.channels, *extra_layers.out_channels]
-    head = MultiBoxHead([channels[place] for place in seen], boxes_per_cell(boxes), num_classes)
-    return SSD(backbone, _first_norm(network, channels[0]), extra_layers, head, seen)
+    seen_channels = [channels[place] for place in seen]
+    multibox_head = MultiBoxHead(seen_channels, boxes_per_cell(boxes), num_classes, _predictors(network))
+    return SSD(backbone, _first_norm(network, channels[0]), extra_layers, multibox_head, seen)
+
+
+def _extras(network: NetworkSettings, given: Levels, count: int) -> Extras | LiteExtras:
+    channels, grid, norm, width = given.channels[-1], given.grids[-1], network.extras_norm, network.width
+    if network.head == "lite":
+        linear = network.variant != "none"
+        return LiteExtras(channels, grid, norm=norm, width=width, count=count, linear=linear)
+    first = 8 if network.atrous else 9  # conv7 has the grid of conv8_2
+    halving = _halving(network)
+    return Extras(channels, grid, norm=norm, width=width, first=first, count=count, halving=halving)
+
+
+def _predictors(network: NetworkSettings) -> Predictors:
+    if network.head == "full":
+        return head.convolutions
+    return partial(lite.predictors, norm=network.extras_norm, ports=network.variant != "none")
+
+
+def _expansion(network: NetworkSettings) -> bool:
+    """Whether a MobileNet's first level is inside a block; lufficc's is the output of the block before."""
+    return network.head == "lite" and network.variant != "lufficc"
+
+
+def _halving(network: NetworkSettings) -> bool:
+    return network.head == "lite" or network.variant != "none"
 
 
 def _vgg(network: NetworkSettings) -> VGG:

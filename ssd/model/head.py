@@ -1,6 +1,6 @@
 """The prediction head: four offsets and the class logits of every default box, from the cell of its level."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -8,24 +8,37 @@ from torch import Tensor, nn
 
 from ssd.structures import Predictions
 
+# From the channels of each level and the outputs of each cell to one predictor for each level.
+Predictors = Callable[[Sequence[int], Sequence[int]], Iterable[nn.Module]]
+
+
+def convolutions(in_channels: Sequence[int], outputs: Sequence[int]) -> Iterable[nn.Module]:
+    """One 3x3 convolution for each level (section 2.1, "Convolutional predictors")."""
+    return (nn.Conv2d(c, n, 3, padding=1) for c, n in zip(in_channels, outputs, strict=True))
+
 
 class MultiBoxHead(nn.Module):
-    """Two 3x3 convolutions per level: offsets and logits (section 2.1, "Convolutional predictors").
+    """Two predictors for each level: offsets and logits; `predictors` makes them, 3x3 convolutions in the paper.
 
     Output channels are ordered by default box, so that a reshape gives the order of `default_boxes`.
     """
 
-    def __init__(self, in_channels: Sequence[int], boxes_per_cell: Sequence[int], num_classes: int) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        boxes_per_cell: Sequence[int],
+        num_classes: int,
+        predictors: Predictors = convolutions,
+    ) -> None:
         super().__init__()
         self.columns = num_classes + 1  # background first
-        pairs = list(zip(in_channels, boxes_per_cell, strict=True))
-        self.boxes = nn.ModuleList(nn.Conv2d(c, n * 4, 3, padding=1) for c, n in pairs)
-        self.classes = nn.ModuleList(nn.Conv2d(c, n * self.columns, 3, padding=1) for c, n in pairs)
+        self.boxes = nn.ModuleList(predictors(in_channels, [n * 4 for n in boxes_per_cell]))
+        self.classes = nn.ModuleList(predictors(in_channels, [n * self.columns for n in boxes_per_cell]))
 
     def forward(self, levels: Sequence[Float[Tensor, "B _ _ _"]]) -> Predictions:
         """Offsets (B, K, 4) and logits (B, K, C) over all levels."""
-        offsets = [_per_box(conv(level), 4) for conv, level in zip(self.boxes, levels, strict=True)]
-        logits = [_per_box(conv(level), self.columns) for conv, level in zip(self.classes, levels, strict=True)]
+        offsets = [_per_box(layer(level), 4) for layer, level in zip(self.boxes, levels, strict=True)]
+        logits = [_per_box(layer(level), self.columns) for layer, level in zip(self.classes, levels, strict=True)]
         return Predictions(torch.cat(offsets, dim=1), torch.cat(logits, dim=1))
 
 

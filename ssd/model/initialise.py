@@ -45,7 +45,8 @@ def fit_to_data_(
     for name in fresh:
         layer = modules[name]
         assert isinstance(layer, nn.Conv2d), name
-        hook = _scale_head if name.startswith(f"{head}.") else _standardise
+        # The depthwise convolution of an SSDLite head is a layer before the one that predicts.
+        hook = _scale_head if name.startswith(f"{head}.") and layer.groups == 1 else _standardise
         hooks.append(layer.register_forward_hook(hook))
     training = network.training
     network.eval()

@@ -27,14 +27,14 @@ class Levels:
 
 
 @functools.lru_cache(maxsize=64)
-def levels(name: str, input_size: int) -> Levels:
-    """Grids, channels and strides of a torchvision or timm backbone at this input size.
+def levels(name: str, input_size: int, *, expansion: bool = False) -> Levels:
+    """Grids, channels and strides of a torchvision or timm backbone at this input size; `expansion` as in `backbone`.
 
     Raises:
         ConfigError: no such network, no levels at strides 8 and 16, or an unsuitable input size.
         MissingExtraError: the network is timm's, and timm is not installed.
     """
-    network = _without_numbers(name, input_size if _minds_size(name) else SMALLEST_INPUT)
+    network = _without_numbers(name, input_size if _minds_size(name) else SMALLEST_INPUT, expansion)
     try:
         outputs, normalised = _run(network, input_size)
     except _REFUSALS as error:
@@ -44,9 +44,15 @@ def levels(name: str, input_size: int) -> Levels:
     return Levels(
         grids=tuple(output.shape[-1] for output in outputs),
         channels=tuple(output.shape[1] for output in outputs),
-        strides=network.strides if isinstance(network, TimmBackbone) else STRIDES[: len(outputs)],
+        strides=_strides(network, len(outputs)),
         normalised=normalised,
     )
+
+
+def _strides(network: TorchvisionBackbone | TimmBackbone, count: int) -> tuple[int, ...]:
+    if isinstance(network, TimmBackbone):
+        return network.strides
+    return STRIDES[1:] if network.expansion else STRIDES[:count]
 
 
 @functools.lru_cache(maxsize=64)
@@ -86,9 +92,9 @@ def _minds_size(name: str) -> bool:
 
 
 @functools.lru_cache(maxsize=16)
-def _without_numbers(name: str, input_size: int) -> TorchvisionBackbone | TimmBackbone:
+def _without_numbers(name: str, input_size: int, expansion: bool = False) -> TorchvisionBackbone | TimmBackbone:
     with torch.device("meta"):
-        return backbone(name, input_size).eval().to("meta")
+        return backbone(name, input_size, expansion=expansion).eval().to("meta")
 
 
 @torch.no_grad()

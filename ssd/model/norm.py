@@ -14,11 +14,16 @@ _GROUPS, _CHANNELS_OF_A_GROUP = 32, 4  # at most, at least
 def with_relu(name: str, conv: nn.Conv2d, norm: Norm = "none") -> Iterator[tuple[str, nn.Module]]:
     """A convolution and what follows it, each with its name: `conv1_1`, perhaps `norm1_1`, `relu1_1`."""
     yield f"conv{name}", conv
-    if norm == "batch":
-        yield f"norm{name}", nn.BatchNorm2d(conv.out_channels)
-    elif norm == "group":
-        yield f"norm{name}", nn.GroupNorm(groups(conv.out_channels), conv.out_channels)
+    if norm != "none":
+        yield f"norm{name}", normalisation(norm, conv.out_channels)
     yield f"relu{name}", nn.ReLU(inplace=True)
+
+
+def normalisation(norm: Literal["batch", "group"], channels: int, *, eps: float = 1e-5) -> nn.Module:
+    """A normalisation layer; `eps` is added to the variance."""
+    if norm == "batch":
+        return nn.BatchNorm2d(channels, eps=eps)
+    return nn.GroupNorm(groups(channels), channels, eps=eps)
 
 
 def groups(channels: int) -> int:

@@ -66,6 +66,7 @@ def box_settings(
     input_size: int,
     grids: tuple[int, ...],
     *,
+    first_step: int = 8,
     levels: tuple[int, ...] | None = None,
     table: Table = "voc",
     truncate: bool = False,
@@ -77,15 +78,15 @@ def box_settings(
 ) -> BoxSettings:
     """Settings by the paper's rule; `min_sizes` and `max_sizes` (fractions of the image) and `ratios` replace it.
 
-    `grids` are all levels of the network; `levels` are those with boxes, if not all. Each keeps its step and its
-    ratios, and the sizes are spread over them. `truncate` cuts sizes to whole pixels as Caffe's integer fields do:
-    35, 76, 153 and so on for SSD512.
+    `grids` are all levels of the network, the first with steps of `first_step` pixels; `levels` are those with boxes,
+    if not all. Each keeps its step and its ratios, and the sizes are spread over them. `truncate` cuts sizes to whole
+    pixels as Caffe's integer fields do: 35, 76, 153 and so on for SSD512.
 
     Raises:
         ConfigError: sizes or ratios for another number of levels.
     """
     places = [place for place, grid in enumerate(grids) if levels is None or grid in levels]
-    all_steps, all_ratios = steps(input_size, grids), aspect_ratios(len(grids))
+    all_steps, all_ratios = steps(input_size, grids, first_step), aspect_ratios(len(grids))
     rule = scales(len(places), table, input_size)
     largest = rule[1:]
     if table == "fine" and len(places) > 1:

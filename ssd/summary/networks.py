@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,9 +20,9 @@ from ssd.settings import Settings
 from ssd.summary import classics
 from ssd.summary.layers import Survey, survey
 from ssd.weights.native import is_ours, load_weights
-from ssd.weights.resolve import read_weights
+from ssd.weights.resolve import PUBLISHED, find_weights, read_weights
 
-_DETECTOR = "ssd-"
+_DETECTOR, _LITE = "ssd-", "ssdlite-"
 # Name -> (function of classes and channels, input size, classes, channels).
 _HISTORY: dict[str, tuple[Callable[..., nn.Module], int, int, int]] = {
     "lenet": (classics.lenet, 28, 10, 1),
@@ -77,7 +78,7 @@ def find(name: str, *, size: int | None = None, classes: int | None = None, chan
         return _of_history(name, size, classes, channels)
     if name in vgg.NAMES:
         return _vgg(name, size or 224, classes, channels or 3)
-    if name.startswith(_DETECTOR) or Path(name).exists():
+    if name.startswith((_DETECTOR, _LITE)) or name in PUBLISHED or Path(name).exists():
         if channels not in (None, 3):
             raise ArgumentError(f"{channels}: detectors take RGB", place="--channels", remedy="Leave it out.")
         return _detector(name, size, classes)
@@ -123,15 +124,18 @@ def _vgg(name: str, size: int, classes: int | None, channels: int) -> Network:
 
 
 def _detector(name: str, size: int | None, classes: int | None) -> Network:
-    if not name.startswith(_DETECTOR):
+    new = name.startswith((_DETECTOR, _LITE))
+    if not new:
         settings = read_weights(name)[1]
         if size not in (None, settings.network.input_size) or classes is not None:
             place, remedy = "--classes" if classes else "--size", f"Leave it out: {name} has its own."
             raise ArgumentError("weights are of one size and one list of classes", place=place, remedy=remedy)
     else:
         names = tuple(f"class_{index}" for index in range(classes or 20))
-        settings = settings_for(names, input_size=size or 300, backbone=name.removeprefix(_DETECTOR))
-    measured = {} if name.startswith(_DETECTOR) else _measured(Path(name))
+        kind, _, backbone = name.partition("-")
+        lite: dict[str, Any] = {"head": "lite", "extras_norm": "batch"} if f"{kind}-" == _LITE else {}
+        settings = settings_for(names, input_size=size or (320 if lite else 300), backbone=backbone, **lite)
+    measured = {} if new else _measured(find_weights(name))
     build = partial(from_settings, settings)
     return Network(name, build, settings.network.input_size, boxes=count_boxes(settings), measured=measured)
 
@@ -162,14 +166,15 @@ def _of_library(name: str, size: int | None, classes: int | None, channels: int 
         usual = timm.get_pretrained_cfg(real)
         build = partial(timm.create_model, real, **options)
         return Network(name, build, size or (usual.input_size[-1] if usual else 224), channels or 3)
-    from torchvision.models import get_model, get_model_weights
+    from torchvision.models import get_model_weights
 
     if channels not in (None, 3):
         raise ArgumentError(f"{channels}: {name} takes RGB", place="--channels", remedy="Leave it out, or take a VGG.")
-    # Auxiliary heads are for training; torchvision counts GoogLeNet without them, but Inception v3 with its one.
-    options = {"aux_logits": False, "init_weights": False} if backbones.TORCHVISION[real].auxiliary else {}
+    build = partial(backbones.classifier, real, num_classes=classes or 1000)
+    if real in backbones.WITHOUT_WEIGHTS:
+        return Network(name, build, size or 224)
     usual_size = get_model_weights(real).IMAGENET1K_V1.transforms().crop_size[0]
-    build = partial(get_model, real, num_classes=classes or 1000, **options)
+    # torchvision counts Inception v3 with its auxiliary head, and GoogLeNet without.
     return Network(name, build, size or usual_size, published=None if classes else _published(real))
 
 

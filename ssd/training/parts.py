@@ -24,6 +24,7 @@ from ssd.experiment import config_file as configs
 from ssd.experiment import data as experiment_data
 from ssd.experiment import start as starting
 from ssd.experiment.config import Config
+from ssd.experiment.named_start import chosen
 from ssd.experiment.start import Initialised
 from ssd.model.initialise import fit_to_data_
 from ssd.model.ssd import SSD
@@ -103,6 +104,7 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
             check_folder(resumed, config.output, config.name)
         config = _divided_as_started(config, saved)
         train_set, val_set, new_metric = _data(config)
+        config = chosen(config)
         start = starting.start(config, train_set.class_names)
         class_weights = _class_weights(config, train_set.class_names, device)
         loader = experiment_data.train_loader(config, train_set, start.settings, pin_memory=device.type == "cuda")

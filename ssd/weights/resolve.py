@@ -9,17 +9,18 @@ from torch import Tensor
 
 from ssd.errors import CheckpointError
 from ssd.settings import Settings
-from ssd.weights.fetch import fetch_default
+from ssd.weights.fetch import fetch_detector
 from ssd.weights.files.tensors import read_checkpoint
 from ssd.weights.hub import fetch_from_hub, is_hub_address
 from ssd.weights.native import is_ours, load_weights
 from ssd.weights.ports.box_tables import BoxTable
 from ssd.weights.ports.layout import ConvertedCheckpoint
-from ssd.weights.ports.registry import convert_checkpoint
+from ssd.weights.ports.registry import convert_checkpoint, is_known
 
 log = logging.getLogger(__name__)
 
 DEFAULT = "coco"
+PUBLISHED = (DEFAULT, "ssdlite")
 OURS = "ssd-vgg"
 
 
@@ -27,7 +28,8 @@ def read_weights(source: str | Path, class_names: Sequence[str] | None = None) -
     """The state dict of `ssd.model.factory.from_settings(settings)`, and those settings.
 
     `source` is a file, a run's folder (its best weights, else its last), `hf://owner/name` (a Hugging Face
-    repository), or "coco", the default: SSD300 with VGG16 trained on COCO, published by torchvision and fetched once.
+    repository), or "coco", the default: SSD300 with VGG16 trained on COCO, published by torchvision and fetched once;
+    "ssdlite" is its SSDLite320 with MobileNet v3.
     `class_names` names the classes of a checkpoint that does not say.
 
     Raises:
@@ -61,6 +63,17 @@ def recognise(
     return ConvertedCheckpoint(state, settings, OURS)
 
 
+def is_detector(source: str | Path) -> bool:
+    """Whether the file is a detector's, and not a classifier's or a backbone's, by its keys.
+
+    Raises:
+        CheckpointError: missing or damaged.
+        DownloadError: it cannot be fetched.
+    """
+    path = find_weights(source)
+    return is_ours(path) or is_known(read_checkpoint(path)[0])
+
+
 def find_weights(source: str | Path) -> Path:
     """The file of `source`, downloaded if necessary.
 
@@ -73,12 +86,12 @@ def find_weights(source: str | Path) -> Path:
     path = Path(source)
     if path.is_dir():
         path = _of_run(path)
-    if source == DEFAULT and not path.exists():
-        return fetch_default()
+    if source in PUBLISHED and not path.exists():
+        return fetch_detector(str(source))
     if not path.is_file():
         problem = "no weights in this folder" if path.is_dir() else "no such weights file"
         raise CheckpointError(
-            problem, place=source, remedy=f"Name a file, a run's folder, hf://owner/name, or {DEFAULT!r}."
+            problem, place=source, remedy=f"Name a file, a run's folder, hf://owner/name, {' or '.join(PUBLISHED)}."
         )
     return path
 

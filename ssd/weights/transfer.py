@@ -32,7 +32,7 @@ def copy_what_fits(
     copied = set()
     for name, tensor in target.items():
         given = source.get(name)
-        if name.startswith("head.classes."):
+        if name.startswith("head.classes.") and (name.count(".") == 3 or ".pointwise." in name):
             rows = None if given is None else _class_rows(tensor, given, class_names, source_class_names)
             state[name], found = (tensor, False) if rows is None else (rows, True)
         else:

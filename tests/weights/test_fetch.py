@@ -64,7 +64,7 @@ def test_the_checksum_in_the_name_is_demanded(home, monkeypatch):
         return path
 
     monkeypatch.setattr(fetching, "download", download)
-    path = fetching.fetch_default()
+    path = fetching.fetch_detector("coco")
     assert path == home / "home" / "weights" / "ssd300_vgg16_coco-b556d3b4.pth"
     assert asked["url"] == "https://download.pytorch.org/models/ssd300_vgg16_coco-b556d3b4.pth"
     assert asked["sha256"] == "b556d3b4"

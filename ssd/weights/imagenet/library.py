@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ssd.errors import CheckpointError, ConfigError, DownloadError
+from ssd.model.backbones import WITHOUT_WEIGHTS
 from ssd.settings import Preprocessing
 from ssd.system.optional import load_extra
 from ssd.weights.fetch import fetch
@@ -48,6 +49,9 @@ def library_backbone_state(
 
 
 def _torchvision_weights(name: str) -> Any:
+    if name in WITHOUT_WEIGHTS:
+        remedy = "Set model.backbone_weights=none, name a file, or start from a detector: model.weights."
+        raise ConfigError(f"torchvision publishes no weights of {name}", place="model.backbone", remedy=remedy)
     from torchvision.models import get_model_weights  # slow to import
 
     # The first release is the usual start of detectors, and every network has one.

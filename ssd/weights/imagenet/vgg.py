@@ -80,8 +80,15 @@ def vgg16_backbone_state(
 
 
 def _find(source: str, backbone: str) -> Path:
-    if source not in _DOWNLOADS:
-        return Path(source)
+    return fetch_vgg(source, backbone) if source in _DOWNLOADS else Path(source)
+
+
+def published_url(source: str, backbone: str) -> str:
+    """Address of torchvision's file: "imagenet", or "imagenet_features" without fc6 and fc7.
+
+    Raises:
+        ConfigError: there is none for this backbone.
+    """
     import torchvision  # slow to import
 
     known = getattr(torchvision.models, f"{backbone.upper()}_Weights", None)
@@ -90,8 +97,19 @@ def _find(source: str, backbone: str) -> Path:
         raise ConfigError(
             f"there is no {source!r} for {backbone}", place="model.backbone_weights", remedy="Use imagenet, or a file."
         )
+    url: str = weights.url
+    return url
+
+
+def fetch_vgg(source: str, backbone: str) -> Path:
+    """The local copy of that file, fetched once.
+
+    Raises:
+        ConfigError: there is none for this backbone.
+        DownloadError: no network and no copy; names the other starts too.
+    """
     try:
-        return fetch(weights.url)
+        return fetch(published_url(source, backbone))
     except DownloadError as error:
         others = "Or name a file: model.backbone_weights=FILE; or learn from scratch: model.backbone_weights=none."
         raise DownloadError(error.problem, place=error.place, remedy=f"{error.remedy} {others}") from None

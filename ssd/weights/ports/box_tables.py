@@ -41,6 +41,21 @@ def box_settings(table: BoxTable, input_size: int, clip: Clip, *, whole_pixels: 
     )
 
 
+def mobilenet_boxes(input_size: int, grids: tuple[int, ...]) -> BoxSettings:
+    """Default boxes of the MobileNets of qfgaohao and lufficc, whatever they were trained on: made for 300 pixels."""
+    sizes = (60.0, 105.0, 150.0, 195.0, 240.0, 285.0, 330.0)
+    return BoxSettings(
+        input_size=input_size,
+        grids=grids,
+        steps=(16.0, 32.0, 64.0, 100.0, 150.0, 300.0),
+        min_sizes=sizes[:-1],
+        max_sizes=sizes[1:],
+        aspect_ratios=((2.0, 3.0),) * len(grids),
+        clip="centre",
+        variances=(0.1, 0.1, 0.2, 0.2),
+    )
+
+
 def table_for(given: BoxTable | None, count: int, place: object) -> BoxTable:
     """Which table a port used for `count` classes, where it goes by a configuration file that was not saved.
 

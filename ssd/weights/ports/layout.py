@@ -1,13 +1,15 @@
-"""Names and shapes of the layers of SSD with VGG16, to which foreign names are mapped."""
+"""Names and shapes of the layers to which foreign names are mapped: SSD with VGG16, and any other network."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ssd.errors import CheckpointError
+from ssd.model.factory import from_settings
 from ssd.model.vgg import CHANNELS, CONFIGURATIONS
 from ssd.settings import BoxSettings, Settings
 from ssd.weights.ports.box_tables import BoxTable
@@ -99,11 +101,59 @@ def count_classes(state: Mapping[str, Tensor], boxes: BoxSettings, place: object
     expected = dict(_shapes(per_cell, columns))
     for name, tensor in state.items():
         shape = expected[name] if name in expected else _norm_shape(name)
-        if tuple(tensor.shape) != shape:
-            raise CheckpointError(f"{name} has shape {tuple(tensor.shape)}, not {shape}", place=place, remedy=_CHANGED)
-    if columns < 2:
+        _check_shape(name, tensor, shape, place)
+    return foreground(columns, 1, place)
+
+
+def translate(
+    state: Mapping[str, Tensor], settings: Settings, theirs: Callable[[str], str], place: object, kind: str
+) -> dict[str, Tensor]:
+    """The weights of the network that `settings` describe, as float32; `theirs` gives their name of one of ours.
+
+    A bias in front of a BatchNorm, which has none here, is subtracted from the running mean: the output is the same.
+    Counters of batches, which PyTorch below 0.4.1 does not save, may be missing.
+
+    Raises:
+        CheckpointError: names the missing or surplus tensors, or the one with another shape.
+    """
+    with torch.device("meta"):
+        target = from_settings(settings).state_dict()
+    names = {theirs(ours): ours for ours in target}
+    known, state = {ours: name for name, ours in names.items()}, dict(state)
+    for ours in target:
+        if ours.endswith("num_batches_tracked"):
+            state.setdefault(known[ours], torch.zeros((), dtype=torch.long))
+            norm = ours.removesuffix(".num_batches_tracked")
+            bias = known.get(f"{_before(norm)}.weight", "").removesuffix("weight") + "bias"
+            mean = known[f"{norm}.running_mean"]
+            if bias in state and bias not in names and mean in state and state[bias].shape == state[mean].shape:
+                state[mean] = state[mean] - state.pop(bias)
+    renamed = rename(state, names, place, kind)
+    for name, tensor in renamed.items():
+        _check_shape(name, tensor, tuple(target[name].shape), place)
+    return as_float(renamed)
+
+
+def _before(norm: str) -> str:
+    """Name of the convolution in front of a norm layer of SSDLite's heads and extra layers."""
+    part, _, last = norm.rpartition(".")
+    return f"{part}.{'depthwise' if last == 'norm' else last.replace('norm', 'conv')}"
+
+
+def _check_shape(name: str, tensor: Tensor, shape: tuple[int, ...], place: object) -> None:
+    if tuple(tensor.shape) != shape:
+        raise CheckpointError(f"{name} has shape {tuple(tensor.shape)}, not {shape}", place=place, remedy=_CHANGED)
+
+
+def foreground(outputs: int, boxes: int, place: object) -> int:
+    """Foreground classes of a class predictor with so many outputs for the `boxes` of a cell.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if outputs // boxes < 2:
         raise CheckpointError("has no class besides the background", place=place, remedy=_CHANGED)
-    return columns - 1
+    return outputs // boxes - 1
 
 
 def as_float(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,16 +6,31 @@ from typing import Any
 from torch import Tensor
 
 from ssd.errors import CheckpointError
-from ssd.weights.ports import amdegroot, caffe, chainercv, lufficc, mmdetection, qfgaohao, sgrvinod, torchvision
+from ssd.weights.ports import (
+    amdegroot,
+    caffe,
+    chainercv,
+    lufficc,
+    lufficc_mobilenet,
+    mmdetection,
+    qfgaohao,
+    qfgaohao_mobilenet,
+    sgrvinod,
+    torchvision,
+    torchvision_lite,
+)
 from ssd.weights.ports.box_tables import BoxTable
 from ssd.weights.ports.layout import ConvertedCheckpoint, Hints, Port
 
 PORTS: tuple[Port, ...] = (
     torchvision.PORT,
+    torchvision_lite.PORT,
     amdegroot.PORT,
     lufficc.PORT,
+    lufficc_mobilenet.PORT,
     sgrvinod.PORT,
     qfgaohao.PORT,
+    qfgaohao_mobilenet.PORT,
     mmdetection.PORT,
     chainercv.PORT,
     caffe.PORT,
@@ -42,6 +57,11 @@ def convert_checkpoint(
         if port.recognises(state):
             return port.read(state, Hints(place, class_names, box_table, notes or {}))
     raise _unknown(state, place)
+
+
+def is_known(state: Mapping[str, Tensor]) -> bool:
+    """Whether a checkpoint is a detector's of one of these codes."""
+    return any(port.recognises(state) for port in PORTS)
 
 
 def _unknown(state: Mapping[str, Tensor], place: object) -> CheckpointError:
