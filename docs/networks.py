@@ -31,6 +31,7 @@ _DESCENT = (
     ("resnet152", "ResNet-152", "2015"),
     ("resnext50_32x4d", "ResNeXt-50", "2016"),
     ("densenet121", "DenseNet-121", "2016"),
+    ("mobilenet_v1", "MobileNet v1", "2017"),
     ("mobilenet_v2", "MobileNet v2", "2018"),
     ("mobilenet_v3_large", "MobileNet v3, large", "2019"),
 )
@@ -71,6 +72,17 @@ def as_backbones() -> str:
     return _table(["backbone", "cells a side", "boxes", "parameters", "multiply-adds", "smallest"], rows)
 
 
+def lite() -> str:
+    """SSDLite320 of every MobileNet with the 20 classes of VOC."""
+    rows = []
+    for name in [name for name, cut in backbones.TORCHVISION.items() if cut.expansion]:
+        detector = networks.find(f"ssdlite-{name}")
+        counted = detector.survey()
+        numbers = [f"{detector.boxes:,}", f"{counted.parameters:,}", f"{counted.multiply_adds / 1e9:.2f} billion"]
+        rows.append([f"`{name}`", "20 10 5 3 2 1", *numbers])
+    return _table(["backbone", "cells a side", "boxes", "parameters", "multiply-adds"], rows)
+
+
 def _claims(group: Callable[[], list[figures.Figure]]) -> Callable[[], str]:
     def table() -> str:
         rows = [[claim.what, claim.documents or "-", claim.counted] for claim in group()]
@@ -87,6 +99,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "descent": descent,
     "backbones": as_backbones,
+    "lite": lite,
     **{name: _claims(group) for name, group in figures.GROUPS.items()},
 }
 

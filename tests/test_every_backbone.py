@@ -101,6 +101,18 @@ def assert_its_graph_agrees(detector, image: np.ndarray, path: Path, saved) -> N
     assert (distances > 1e-3).mean() <= 0.03
 
 
+def test_ssdlite_trains_is_saved_loads_and_is_a_start(tmp_path: Path) -> None:
+    lite = ("model.head=lite", "train.batch_size=3")  # BatchNorm on a level of one cell wants several images
+    weights = train_three_steps("mobilenet_v3_small", 96, tmp_path / "first", *lite)
+    _, settings, _ = load_weights(weights)
+    assert (settings.network.head, settings.network.extras_norm) == ("lite", "batch")
+    assert settings.boxes.grids == (6, 3, 2, 1)
+    again = train_three_steps("mobilenet_v3_small", 96, tmp_path / "again", lite[1], f"model.weights={weights}")
+    assert load_weights(again)[1] == settings
+    found = ssd.load(again, device="cpu", backend="torch").detect(np.zeros((70, 90, 3), np.uint8))
+    assert np.isfinite(found.boxes).all()
+
+
 def test_auxiliary_heads_learn_are_resumed_and_are_not_in_the_weights(tmp_path: Path) -> None:
     weights = train_three_steps("googlenet", 96, tmp_path, "loss.auxiliary_weight=0.3", "train.log_every=1")
     for row in read_rows(weights.parent / "train.jsonl"):

@@ -68,8 +68,8 @@ class ModelConfig:
     atrous: bool = True
     # Grid sizes of the feature maps that boxes are predicted from, such as [38, 19, 10, 5]; null uses all.
     levels: tuple[Count, ...] | None = None
-    # Weights the backbone starts from: imagenet, imagenet_features (VGG16 only), none, or a file. Where nothing is said,
-    # `ssd train` takes auto: imagenet, and for VGG16 what is on this machine if that cannot be fetched.
+    # Weights the backbone starts from: imagenet, imagenet_features (VGG16 only), none, or a file. Where nothing is
+    # said, `ssd train` takes auto: imagenet, and for VGG16 what is on this machine if that cannot be fetched.
     backbone_weights: str = "imagenet"
     # Start from this detector: coco, ssdlite, a weights file, a run folder or hf://owner/name. Known classes keep
     # their weights.
