@@ -107,7 +107,7 @@ def test_the_learning_rate_follows_the_images_of_a_step() -> None:
 def test_a_file_with_two_keys_gives_what_the_command_line_with_those_two_gives(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("data: {folder: my_images}\ntrain: {epochs: 3}\n")
-    assert configs.load(path) == load_config(["train.epochs=3"], "my_images", None)
+    assert load_config([str(path)]) == load_config(["train.epochs=3"], "my_images", None)
     assert configs.load(path).model == ModelConfig()
 
 

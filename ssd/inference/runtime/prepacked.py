@@ -44,7 +44,7 @@ def prepack_(network: nn.Module, input_size: int, dtype: torch.dtype) -> None:
 def _prepack_chain(chain: nn.Module, name: str, shapes: dict[str, list[int]]) -> None:
     """Replace the layers of a module that calls its children in order."""
     layers = list(chain.named_children())
-    for (place, layer), (next_place, follower) in zip(layers, [*layers[1:], ("", None)], strict=True):
+    for (place, layer), (next_place, follower) in zip(layers, [*layers, ("", None)][1:], strict=True):
         if isinstance(layer, nn.Conv2d):
             relu = isinstance(follower, nn.ReLU)
             setattr(chain, place, PackedConvolution(layer, shapes[f"{name}.{place}"], relu=relu))
