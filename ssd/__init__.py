@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ssd.api.compare import ComparisonResult, compare
     from ssd.api.evaluate import EvaluationResult, evaluate
     from ssd.api.export import ExportResult, export
+    from ssd.api.review import ReviewResult, review
     from ssd.api.train import TrainResult, train
     from ssd.api.why import WhyResult, why
     from ssd.inference.detections import Detections
@@ -26,6 +27,7 @@ __all__ = [
     "Detector",
     "EvaluationResult",
     "ExportResult",
+    "ReviewResult",
     "TrainResult",
     "WhyResult",
     "__version__",
@@ -37,6 +39,7 @@ __all__ = [
     "evaluate",
     "export",
     "load",
+    "review",
     "train",
     "why",
 ]
@@ -57,6 +60,8 @@ _HOMES = {
     "evaluate": "ssd.api.evaluate",
     "export": "ssd.api.export",
     "load": "ssd.inference.load",
+    "ReviewResult": "ssd.api.review",
+    "review": "ssd.api.review",
     "TrainResult": "ssd.api.train",
     "train": "ssd.api.train",
     "WhyResult": "ssd.api.why",

@@ -12,6 +12,7 @@ ONE_MEANING = {
     "evaluate": "an evaluation: function, and what it calls",
     "export": "an export: function, command, and what they call",
     "train": "a training: function and command",
+    "review": "a review of labels: function and command",
     "why": "why objects are missed: function and command",
     "publish": "weights made ready for a model hub: function and command",
     "text": "the room's result in plain text",

@@ -97,7 +97,7 @@ def why(
     overrides: Overrides = (),
     score_threshold: float = READABLE_SCORE,
     batch_size: int = 8,
-    workers: int = 2,
+    workers: int | None = None,
     device: str = "auto",
     precision: str = "auto",
     backend: str = "auto",
@@ -108,8 +108,8 @@ def why(
     """Find the cause of every object that no detection from `score_threshold` on finds with an IoU of 0.5.
 
     The causes are the stages of the pipeline (`Cause`). For each one its objects alone are mended and everything is
-    evaluated again: that AP50, and the config key or option to try first. `weights`, `data`, `split`, `format` and
-    `overrides` are those of `ssd.evaluate`; `report` names an HTML page to write.
+    evaluated again: that AP50, and the config key or option to try first. `weights`, `data`, `split`, `format`,
+    `overrides` and `workers` are those of `ssd.evaluate`; `report` names an HTML page to write.
 
     Raises:
         ArgumentError: an exported graph, a number out of its range, or a file that is there already.

@@ -18,6 +18,7 @@ COMMANDS = {
     "detect": "find the objects in images and videos and draw them",
     "demo": "a web page: drop an image, see the boxes",
     "check-data": "say what is wrong with a data set, and what the default boxes can reach in it",
+    "review": "find labels that are probably wrong, by networks that never saw the image",
     "export": "write an ONNX, OpenVINO or PyTorch graph, checked against the weights",
     "convert": "turn another code's checkpoint into a weights file of this package",
     "publish": "put a detector and its card into a Hugging Face repository",

@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--report", metavar="FILE.html", help="write a page to look at")
     p.add_argument("--json", action="store_true", help="print everything as JSON instead")
     p.add_argument("--batch-size", type=int, default=8, metavar="N", help="images at a time, default %(default)s")
-    p.add_argument("--workers", type=int, default=2, metavar="N", help="decoding threads, default %(default)s")
+    p.add_argument("--workers", type=int, metavar="N", help="decoding threads; default: 2, on a GPU nearly all cores")
     p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
     p.add_argument("--precision", default="auto", help="auto (default), fp32, bf16, fp16")
     p.add_argument("--backend", default="auto", help="auto (default), torch, openvino")

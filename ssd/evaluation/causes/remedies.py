@@ -42,7 +42,7 @@ def remedy(cause: Cause, missed: Sequence[MissedObject], situation: Situation) -
 
 
 def _label(missed: Sequence[MissedObject], situation: Situation) -> str:
-    return f"ssd check-data {situation.data} --report labels.html"
+    return f"ssd review {situation.data}"
 
 
 def _unknown_class(missed: Sequence[MissedObject], situation: Situation) -> str:

@@ -87,6 +87,9 @@ class Planted:
     def postprocess(self, predictions: Predictions, rules: Postprocessing) -> BatchDetections:
         return postprocess(predictions, self.default_boxes, rules, SETTINGS.boxes.variances)
 
+    def detect(self, inputs: torch.Tensor, rules: Postprocessing) -> BatchDetections:
+        return self.postprocess(self.predict(inputs), rules)
+
     def check_rules(self, rules: Postprocessing) -> None:
         pass
 

@@ -9,14 +9,19 @@ import pytest
 
 import ssd
 from ssd.api.why import WhyResult
-from ssd.commands import check_data, detect, train
+from ssd.commands import check_data, detect, review, train
 from ssd.errors import ArgumentError
 from ssd.evaluation.causes.explain import Cause
 from ssd.experiment.config_file import load
 from ssd.inference.detector import Detector
 from tests.evaluation.causes.planted import Planted, Scene, dataset, detector, plant
 
-PARSERS = {"check-data": check_data.parser(), "detect": detect.parser(), "train": train.parser()}
+PARSERS = {
+    "check-data": check_data.parser(),
+    "detect": detect.parser(),
+    "review": review.parser(),
+    "train": train.parser(),
+}
 PLANTED = [cause for cause in Cause if cause is not Cause.UNKNOWN_CLASS]
 FEW = {Cause.LABEL: 0.06}  # wrong labels are seen because the others of their class are right
 

@@ -1,0 +1,307 @@
+"""`review`: wrong labels, found by networks that were trained without the images they judge."""
+
+import dataclasses
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ssd.api.overrides import Overrides, as_list
+from ssd.data.dataset import Dataset, open_dataset
+from ssd.data.formats.folds import divide_into_folds
+from ssd.data.formats.grouping import group_images
+from ssd.data.formats.registry import splits
+from ssd.data.formats.writing import WRITERS, write_folder
+from ssd.errors import ArgumentError, at_least, printable
+from ssd.evaluation.causes.evidence import Evidence, EvidenceDetector
+from ssd.evaluation.causes.suspects import Fault, Suspect, counts, find_suspects, proposed
+from ssd.evaluation.evaluate import evaluate
+from ssd.evaluation.metrics.coco import CocoMetric
+from ssd.evaluation.metrics.details import Details
+from ssd.evaluation.page.label_review import write_review_page
+from ssd.experiment import config_file as configs
+from ssd.experiment.config import Config
+from ssd.inference.load import load
+from ssd.report.blocks import number
+from ssd.structures import ImageDetections
+from ssd.system.files import check_writable, write_atomic
+from ssd.training.run_folder import RunFolder
+from ssd.training.trainer import train
+
+_FACTS = "review.json"
+PAGE = "review.html"
+LEAST = 0.5  # score from which a suspect is proposed to be corrected
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """One training: its run folder, and its figures on the images that it never saw."""
+
+    weights: Path
+    images: int
+    ap: float | None
+    ap50: float | None
+
+
+@dataclass(frozen=True, repr=False)
+class ReviewResult:
+    """Labels that are probably wrong, the most suspect first, and the k-fold figures."""
+
+    folder: Path  # of everything that was written
+    dataset: Dataset
+    suspects: tuple[Suspect, ...]
+    folds: tuple[FoldResult, ...]
+    details: Details = field(repr=False)
+    report: Path | None = None
+    proposals: Path | None = None  # the data set with proposed labels, where a format was asked for
+
+    def figures(self) -> dict[str, dict[str, float | None]]:
+        """`mean` and `spread` (standard deviation) of AP and AP50 over the folds; None without objects, or one fold."""
+        columns = {"AP": [fold.ap for fold in self.folds], "AP50": [fold.ap50 for fold in self.folds]}
+        known = {name: [value for value in values if value is not None] for name, values in columns.items()}
+        return {
+            name: {
+                "mean": statistics.mean(values) if values else None,
+                "spread": statistics.stdev(values) if len(values) > 1 else None,
+            }
+            for name, values in known.items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in plain JSON types."""
+        return {
+            "data": self.dataset.name,
+            "images": len(self.dataset),
+            "folds": [
+                {"weights": str(fold.weights), "images": fold.images, "AP": fold.ap, "AP50": fold.ap50}
+                for fold in self.folds
+            ],
+            "figures": self.figures(),
+            "suspects": [
+                {
+                    "kind": item.fault.value,
+                    "score": round(item.score, 4),
+                    "path": item.path,
+                    "box": list(item.box),
+                    "name": item.name,
+                    "proposed_box": None if item.proposed_box is None else list(item.proposed_box),
+                    "proposed_name": item.proposed_name,
+                }
+                for item in self.suspects
+            ],
+        }
+
+    def to_text(self, show: int = 10) -> str:
+        """The k-fold figures, the number of suspects of each kind, and the first `show` of them."""
+        surest = [item for item in self.suspects if item.score >= LEAST]
+        found = ", ".join(f"{count} {fault.value}" for fault, count in counts(surest).items())
+        figures = self.figures()
+        lines = [
+            f"{self.dataset.name}: {len(self.dataset)} images in {len(self.folds)} folds",
+            *(
+                f"fold {place}: {fold.images} images, AP {number(fold.ap)}, AP50 {number(fold.ap50)}"
+                for place, fold in enumerate(self.folds, start=1)
+            ),
+            "mean: "
+            + ", ".join(
+                f"{name} {number(row['mean'])} (standard deviation {number(row['spread'])})"
+                for name, row in figures.items()
+            ),
+            "",
+            f"labels to look at, from a score of {LEAST} on: {found}",
+            *(_line(item) for item in self.suspects[:show]),
+        ]
+        more = len(self.suspects) - show
+        if show and more > 0:
+            lines.append(f"... and {more} more with lower scores")
+        return "\n".join(map(printable, lines))
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{count} {fault.value}" for fault, count in counts(self.suspects).items())
+        return f"<ReviewResult: {len(self.dataset)} images, {found}; AP50 {number(self.figures()['AP50']['mean'])}>"
+
+
+def _line(item: Suspect) -> str:
+    corners = " ".join(f"{side:.0f}" for side in item.box)
+    change = {
+        Fault.MISSING: f"{item.name} is not annotated",
+        Fault.WRONG_CLASS: f"{item.name}, probably {item.proposed_name}",
+        Fault.LOOSE: f"{item.name}, probably at {' '.join(f'{side:.0f}' for side in item.proposed_box or ())}",
+        Fault.SPARE: f"{item.name}, nothing is seen there",
+    }[item.fault]
+    return f"{item.score:.2f} {item.fault.value}: {item.path} at {corners}: {change}"
+
+
+def review(
+    data: str | Path,
+    *,
+    folds: int = 3,
+    split: str | None = None,
+    output: str | Path | None = None,
+    overrides: Overrides = (),
+    epochs: int | None = None,
+    as_format: str | None = None,
+    progress: bool = False,
+) -> ReviewResult:
+    """Train `folds` networks, each without a part of the images, and compare what each detects in its part with labels.
+
+    All splits of the VOC, COCO or YOLO folder are divided, or `split` alone; copies and near duplicates stay in one
+    part. `overrides` and `epochs` are those of `ssd.train`. Everything is written into `output`, by default
+    runs/review/<name of the folder>: the runs, `review.json`, and the page `review.html`; the same call goes on where
+    it was interrupted. `as_format` (voc, coco, yolo) also writes the images with suspects of a score of 0.5 or more,
+    and the labels as they are proposed to be, into `<output>/proposed-<format>`. The data folder is never changed.
+
+    Raises:
+        ArgumentError: fewer than two folds or images for them, an unknown format, or an `output` of another review.
+        DatasetError, ConfigError: as `ssd.train`.
+        KeyboardInterrupt: a signal stopped a training, which was saved.
+    """
+    at_least(2, folds=folds)
+    if as_format is not None and as_format not in WRITERS:
+        raise ArgumentError(f"{as_format!r} is unknown", place="as", remedy=f"Choose from {', '.join(WRITERS)}.")
+    target = Path("runs") / "review" / Path(data).resolve().name if output is None else Path(output)
+    proposals = None if as_format is None else target / f"proposed-{as_format}"
+    if proposals is not None and proposals.exists():
+        raise ArgumentError("is there already", place=proposals, remedy="Remove it, or name another --output.")
+    changes = [*as_list(overrides), *([] if epochs is None else [("train.epochs", epochs)])]
+    config = configs.load(None, [("data.folder", str(Path(data).resolve())), *changes])
+    check_writable(target / _FACTS)
+    _claim(target, config, split, folds)
+    whole = _open_whole(config, split, target)
+    parts = _parts(whole, folds)
+    details, evidence = Details(whole.records, whole.class_names), list[Evidence | None]([None] * len(whole))
+    results = []
+    for place, part in enumerate(parts, start=1):
+        run = _trained(config, whole, part, target, place, progress=progress)
+        results.append(_judge(run, whole, part, details, evidence, progress=progress))
+    suspects = find_suspects(details, [item for item in evidence if item is not None])
+    result = ReviewResult(target, whole, tuple(suspects), tuple(results), details, target / PAGE, proposals)
+    write_atomic(target / _FACTS, json.dumps(result.to_dict(), indent=2, allow_nan=False).encode())
+    write_review_page(target / PAGE, result.to_dict(), result.suspects, details, whole, LEAST)
+    if as_format is not None and proposals is not None:
+        _write_proposals(proposals, as_format, whole, result.suspects)
+    return result
+
+
+def _claim(target: Path, config: Config, split: str | None, folds: int) -> None:
+    """Write what is reviewed and how into the folder, or compare with what is written there.
+
+    Raises:
+        ArgumentError: the folder holds something else, or a review of other data or with other keys.
+    """
+    facts = json.dumps({"config": configs.to_dict(config), "split": split, "folds": folds}, indent=2)
+    path = target / "options.json"
+    if path.is_file():
+        if path.read_text(encoding="utf-8") != facts:
+            problem = "holds a review of other data or with other options"
+            raise ArgumentError(problem, place=target, remedy="Name a new folder with --output.")
+        return
+    if target.is_dir() and any(target.iterdir()):
+        raise ArgumentError("is not empty", place=target, remedy="Name a new folder with --output.")
+    target.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, facts.encode())
+
+
+def _open_whole(config: Config, split: str | None, target: Path) -> Dataset:
+    """All images of the folder, or of one split, as one data set; the list of them is written too."""
+    data = config.data
+    options: dict[str, Any] = {
+        "format": data.format,
+        "classes": data.classes,
+        "bad_objects": data.bad_objects,
+        "voc_offset": data.voc_offset,
+        "allow_outside": data.allow_outside,
+    }
+    names = splits(data.folder, data.format) if split is None else (split,)
+    opened = [open_dataset(data.folder, name, **options) for name in names]
+    paths = dict.fromkeys(str(Path(record.path).resolve()) for dataset in opened for record in dataset.records)
+    return open_dataset(data.folder, str(_write_list(target / "all.txt", list(paths))), **options)
+
+
+def _write_list(path: Path, images: Sequence[str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, "".join(f"{image}\n" for image in images).encode(errors="surrogateescape"))
+    return path.resolve()
+
+
+def _parts(whole: Dataset, folds: int) -> list[list[int]]:
+    """The places of the images of each fold in the records."""
+    groups = group_images({record.path: Path(record.path) for record in whole.records}, "auto")
+    images = {record.path: (groups[record.path], set(record.labels.tolist())) for record in whole.records}
+    if len(set(groups.values())) < folds:
+        problem = f"{len(whole)} images in {len(set(groups.values()))} groups are too few for {folds} folds"
+        raise ArgumentError(problem, place="folds", remedy="Use fewer folds, or more images.")
+    places = {record.path: place for place, record in enumerate(whole.records)}
+    return [[places[name] for name in names] for names in divide_into_folds(images, folds)]
+
+
+def _trained(
+    config: Config, whole: Dataset, part: Sequence[int], target: Path, place: int, *, progress: bool
+) -> RunFolder:
+    """Train on the other images, or go on with that, or find that it is done."""
+    held_out, name = set(part), f"fold-{place}"
+    run = RunFolder(target / name)
+    done = target / "lists" / f"{name}.done"
+    if done.is_file() and run.last.is_file():
+        return run
+    lists = {
+        "train": [record.path for row, record in enumerate(whole.records) if row not in held_out],
+        "val": [whole.records[row].path for row in part],
+    }
+    paths = {
+        key: str(_write_list(target / "lists" / f"{name}-{key}.txt", [str(Path(p).resolve()) for p in images]))
+        for key, images in lists.items()
+    }
+    changed = dataclasses.replace(
+        config,
+        name=name,
+        output=str(target),
+        data=dataclasses.replace(config.data, classes=whole.class_names, **paths),
+        train=dataclasses.replace(config.train, eval_every=config.train.epochs),  # one evaluation, at the end
+    )
+    outcome = train(changed, resume=str(run.path) if any(run.path.glob("state-*.pt")) else None, progress=progress)
+    if outcome.exit_code:
+        stop = KeyboardInterrupt()
+        stop.add_note(f"stopped in fold {place}; the same command goes on")
+        raise stop
+    write_atomic(done, b"")
+    return outcome.folder
+
+
+def _judge(
+    run: RunFolder,
+    whole: Dataset,
+    part: Sequence[int],
+    details: Details,
+    evidence: list[Evidence | None],
+    *,
+    progress: bool,
+) -> FoldResult:
+    """Detect in the images of a fold, for its figures and for the whole.
+
+    The last weights are taken: the best would have been chosen by the labels that are judged.
+    """
+    held_out = dataclasses.replace(whole, records=tuple(whole.records[row] for row in part))
+    detector = load(run.last)
+    tracer = EvidenceDetector(detector, held_out.records, held_out.class_names)
+    metric = CocoMetric(held_out.records, held_out.class_names, held_out.category_ids)
+    own = Details(held_out.records, held_out.class_names)
+    found = evaluate(tracer, held_out, metric, own, progress=progress)
+    assert found is not None  # it is not asked to stop
+    for place, row in enumerate(part):
+        detections: ImageDetections = own.found(place)
+        details.update(whole.records[row].image_id, detections)
+        evidence[row] = tracer.evidence[place]
+    return FoldResult(run.last, len(part), found.metrics["AP"], found.metrics["AP50"])
+
+
+def _write_proposals(folder: Path, format: str, whole: Dataset, suspects: Sequence[Suspect]) -> None:
+    by_image: dict[int, list[Suspect]] = defaultdict(list)
+    for item in suspects:
+        if item.score >= LEAST:
+            by_image[item.image].append(item)
+    records = [proposed(whole.records[place], by_image[place], whole.class_names) for place in sorted(by_image)]
+    write_folder(folder, format, records, whole.class_names)
