@@ -12,6 +12,8 @@ from ssd.errors import ArgumentError, printable
 from ssd.structures import Record
 from ssd.system.files import write_atomic
 
+_SPLIT = "train"
+
 
 def write_folder(folder: Path, format: str, records: Sequence[Record], class_names: Sequence[str]) -> None:
     """Write the records' images and objects into a new or empty folder, as a data set with the split `train`.
@@ -63,7 +65,7 @@ def _write_yolo(folder: Path, records: Sequence[Record], names: Sequence[str], c
 
 
 def _write_coco(folder: Path, records: Sequence[Record], names: Sequence[str], class_names: Sequence[str]) -> None:
-    _copy(records, names, folder / "train")
+    _copy(records, names, folder / _SPLIT)
     annotations: list[dict[str, Any]] = []
     for number, record in enumerate(records, start=1):
         for row, (x1, y1, x2, y2) in enumerate(record.boxes.tolist()):
@@ -86,7 +88,7 @@ def _write_coco(folder: Path, records: Sequence[Record], names: Sequence[str], c
         "categories": [{"id": label, "name": name} for label, name in enumerate(class_names, start=1)],
     }
     (folder / "annotations").mkdir()
-    write_atomic(folder / "annotations" / "instances_train.json", json.dumps(content).encode())
+    write_atomic(folder / "annotations" / f"instances_{_SPLIT}.json", json.dumps(content).encode())
 
 
 def _write_voc(folder: Path, records: Sequence[Record], names: Sequence[str], class_names: Sequence[str]) -> None:
@@ -110,7 +112,7 @@ def _write_voc(folder: Path, records: Sequence[Record], names: Sequence[str], cl
         ElementTree.indent(root)
         write_atomic(folder / "Annotations" / f"{Path(name).stem}.xml", ElementTree.tostring(root, encoding="utf-8"))
     stems = "".join(f"{Path(name).stem}\n" for name in names)
-    write_atomic(folder / "ImageSets" / "Main" / "train.txt", os.fsencode(stems))
+    write_atomic(folder / "ImageSets" / "Main" / f"{_SPLIT}.txt", os.fsencode(stems))
 
 
 def _add(parent: ElementTree.Element, tag: str, text: str) -> None:

@@ -12,12 +12,13 @@ from ssd.data.dataset import Dataset
 from ssd.data.shapes.dataset import CLASS_NAMES, shapes
 from ssd.evaluation.causes.explain import Cause
 from ssd.inference.detector import Detector
+from ssd.inference.pipelines import NetworkPipeline
 from ssd.model.factory import settings_for
 from ssd.multibox.best_overlaps import best_overlaps
 from ssd.multibox.coder import encode
 from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.postprocess import postprocess
-from ssd.settings import Postprocessing, Settings
+from ssd.settings import Postprocessing
 from ssd.structures import BatchDetections, Predictions, Record
 
 SETTINGS = settings_for(CLASS_NAMES, input_size=128, backbone="vgg11", width=0.25)
@@ -42,17 +43,16 @@ class Scene:
     planted: list[int] = field(default_factory=list)
 
 
-class Planted:
+class Planted(NetworkPipeline):
     """A pipeline whose network says what was planted, image after image in the order of the scenes."""
 
-    settings: Settings = SETTINGS
-    backend, precision, device = "torch", "fp32", "cpu"
+    device = "cpu"
 
     def __init__(self, scenes: Sequence[Scene], rules: Postprocessing | None = None) -> None:
         self.scenes, self.next = scenes, 0
+        self.backend, self.precision, self._runtime = "torch", "fp32", None
         self.default_boxes = default_boxes(SETTINGS.boxes)
-        if rules is not None:
-            self.settings = dataclasses.replace(SETTINGS, postprocessing=rules)
+        self.settings = SETTINGS if rules is None else dataclasses.replace(SETTINGS, postprocessing=rules)
 
     def preprocess(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         places = torch.arange(self.next, self.next + len(images)) % len(self.scenes)
