@@ -251,15 +251,15 @@ def _trained(
         "train": [record.path for row, record in enumerate(whole.records) if row not in held_out],
         "val": [whole.records[row].path for row in part],
     }
-    paths = {
-        key: str(_write_list(target / "lists" / f"{name}-{key}.txt", [str(Path(p).resolve()) for p in images]))
+    train_list, val_list = (
+        str(_write_list(target / "lists" / f"{name}-{key}.txt", [str(Path(image).resolve()) for image in images]))
         for key, images in lists.items()
-    }
+    )
     changed = dataclasses.replace(
         config,
         name=name,
         output=str(target),
-        data=dataclasses.replace(config.data, classes=whole.class_names, **paths),
+        data=dataclasses.replace(config.data, classes=whole.class_names, train=train_list, val=val_list),
         train=dataclasses.replace(config.train, eval_every=config.train.epochs),  # one evaluation, at the end
     )
     outcome = train(changed, resume=str(run.path) if any(run.path.glob("state-*.pt")) else None, progress=progress)

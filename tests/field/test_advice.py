@@ -85,7 +85,7 @@ def test_the_walk_finds_the_advice_there_is() -> None:
 
 
 def test_a_key_that_a_message_names_is_a_key() -> None:
-    suffixes = "ya?ml|py|csv|jsonl|safetensors"
+    suffixes = "ya?ml|py|csv|jsonl|safetensors|txt"
     name = re.compile(rf"(?:{'|'.join(GROUPS)})\.(?!{suffixes})[a-z_]+")
     texts = {text: where(path, line) for path, line, text in MESSAGES if path.stem != "retired_keys"}
     keys = {text: place for text, place in texts.items() if name.fullmatch(text)}

@@ -54,8 +54,12 @@ def _write_yolo(folder: Path, records: Sequence[Record], names: Sequence[str], c
     for record, name in zip(records, names, strict=True):
         rows = []
         for label, (x1, y1, x2, y2) in zip(record.labels.tolist(), record.boxes.tolist(), strict=True):
-            numbers = ((x1 + x2) / 2 / record.width, (y1 + y2) / 2 / record.height)
-            numbers += ((x2 - x1) / record.width, (y2 - y1) / record.height)
+            numbers = [
+                (x1 + x2) / 2 / record.width,
+                (y1 + y2) / 2 / record.height,
+                (x2 - x1) / record.width,
+                (y2 - y1) / record.height,
+            ]
             rows.append(" ".join([str(label), *(f"{number:.7f}" for number in numbers)]) + "\n")
         write_atomic(folder / "labels" / f"{Path(name).stem}.txt", "".join(rows).encode())
     shown = [printable(name) for name in class_names]
