@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Literal
 
@@ -91,36 +91,48 @@ class _Override:
     The switches are of the process, so threads that enter and leave in turns must not restore each other's values.
     """
 
-    def __init__(self, owners: Sequence[Any], name: str, value: Any) -> None:
-        self._owners, self._name, self._value = owners, name, value
+    def __init__(self, *switches: tuple[Any, str, Any]) -> None:
+        self._switches = switches  # owner, attribute, value; set in this order
         self._lock, self._inside = threading.Lock(), 0
-        self._before: list[Any] = []
+        self._before: list[tuple[Any, str, Any]] = []
 
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
-                self._before = [getattr(owner, self._name) for owner in self._owners]
-                self._set([self._value] * len(self._owners))
+                now = [(owner, name, _current(owner, name)) for owner, name, _ in self._switches]
+                self._before = [switch for switch in now if switch[2] is not None]
+                _set(self._switches)
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
-                self._set(self._before)
-
-    def _set(self, values: Sequence[Any]) -> None:
-        for owner, value in zip(self._owners, values, strict=True):
-            setattr(owner, self._name, value)
+                _set(self._before)
 
 
-# The switch of RNNs, which nothing here has, goes along: PyTorch refuses to tell `allow_tf32` where the two differ.
+def _current(owner: Any, name: str) -> Any:
+    """The value of a switch; None where PyTorch refuses to tell, since the switches below it differ."""
+    try:
+        return getattr(owner, name)
+    except RuntimeError:
+        return None
+
+
+def _set(switches: Iterable[tuple[Any, str, Any]]) -> None:
+    for owner, name, value in switches:
+        setattr(owner, name, value)
+
+
+# The older switch goes first, since it sets the two below it: PyTorch, and `torch.compile` in it, refuses to read a
+# switch that contradicts them. RNNs, which nothing here has, go along for the same reason.
 _IEEE = _Override(
-    (torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul),  # type: ignore[attr-defined]
-    "fp32_precision",
-    "ieee",
+    (torch.backends.cudnn, "allow_tf32", False),
+    (torch.backends.cudnn.conv, "fp32_precision", "ieee"),  # type: ignore[attr-defined]
+    (torch.backends.cudnn.rnn, "fp32_precision", "ieee"),  # type: ignore[attr-defined]
+    (torch.backends.cuda.matmul, "fp32_precision", "ieee"),
 )
-_TUNED = _Override((torch.backends.cudnn,), "benchmark", True)
+_TUNED = _Override((torch.backends.cudnn, "benchmark", True))
 
 
 def ieee_fp32() -> AbstractContextManager[None]:

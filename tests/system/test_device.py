@@ -83,11 +83,26 @@ def test_ieee_fp32_holds_until_the_last_one_leaves() -> None:
     conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
     before = conv.fp32_precision, matmul.fp32_precision
     assert before[0] == "tf32"  # PyTorch's default, which this is about
+    assert torch.backends.cudnn.allow_tf32
     with ieee_fp32():
         with ieee_fp32():
             assert (conv.fp32_precision, matmul.fp32_precision) == ("ieee", "ieee")
         assert (conv.fp32_precision, matmul.fp32_precision) == ("ieee", "ieee")
+        assert not torch.backends.cudnn.allow_tf32  # readable: `torch.compile` reads it
     assert (conv.fp32_precision, matmul.fp32_precision) == before
+    assert torch.backends.cudnn.allow_tf32
+
+
+def test_a_choice_of_the_users_own_comes_back() -> None:
+    """Convolutions in float32 and RNNs in TF32, where PyTorch refuses to tell `allow_tf32`."""
+    conv, rnn = torch.backends.cudnn.conv, torch.backends.cudnn.rnn  # type: ignore[attr-defined]
+    conv.fp32_precision = "ieee"
+    try:
+        with ieee_fp32():
+            assert (conv.fp32_precision, rnn.fp32_precision) == ("ieee", "ieee")
+        assert (conv.fp32_precision, rnn.fp32_precision) == ("ieee", "tf32")
+    finally:
+        conv.fp32_precision = "tf32"
 
 
 def test_tuned_convolutions_restore_the_switch_after_an_error() -> None:
