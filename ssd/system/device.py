@@ -129,7 +129,7 @@ def _set(switches: Iterable[tuple[Any, str, Any]]) -> None:
 _IEEE = _Override(
     (torch.backends.cudnn, "allow_tf32", False),
     (torch.backends.cudnn.conv, "fp32_precision", "ieee"),  # type: ignore[attr-defined]
-    (torch.backends.cudnn.rnn, "fp32_precision", "ieee"),  # type: ignore[attr-defined]
+    (torch.backends.cudnn.rnn, "fp32_precision", "ieee"),
     (torch.backends.cuda.matmul, "fp32_precision", "ieee"),
 )
 _TUNED = _Override((torch.backends.cudnn, "benchmark", True))
