@@ -5,7 +5,7 @@ scaled, which class each column is. `Settings.to_dict` and `from_dict` are exact
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -68,6 +68,12 @@ class Preprocessing:
     resize: Literal["uint8", "float", "antialias", "area"] = "uint8"
 
 
+READABLE_SCORE = 0.5
+"""Score from which detections are drawn by default, since there are many false ones below it."""
+
+ScoreThreshold = float | Literal["own"] | Mapping[str, float]
+"""One number for all classes; the weights' own thresholds; or numbers by class name."""
+
 SIGMA_REMEDY = "Use 0 (none), or a number from 0.000001 to 1."
 
 
@@ -120,6 +126,36 @@ class Postprocessing:
     clip: Literal["before", "after"] = "after"  # cut boxes to the image before or after suppression
     # Average each detection with its neighbours, weighted by a Gaussian of 1 - IoU with this sigma; 0 turns it off.
     box_voting: float = 0.0
+    # A threshold for each class, chosen on annotated images; in use only where a caller asks for "own". Empty: none.
+    own_thresholds: tuple[float, ...] = ()
+    # A threshold for each class that is in use, besides `score_threshold`. Empty: none.
+    class_thresholds: tuple[float, ...] = ()
+
+    def with_threshold(self, threshold: "ScoreThreshold | None", class_names: Sequence[str]) -> "Postprocessing":
+        """The same with another score threshold: a number, "own", or one by class name; None leaves it as it is.
+
+        Classes that are not named keep the weights' own threshold, or 0.5 where the weights have none.
+
+        Raises:
+            ArgumentError: not a threshold, no class of that name, or "own" for weights without thresholds of their own.
+        """
+        if threshold is None or is_number(threshold):
+            return self.changed(score_threshold=threshold)
+        by_class = dict(zip(class_names, self.own_thresholds or [READABLE_SCORE] * len(class_names), strict=True))
+        if isinstance(threshold, Mapping):
+            for name, value in threshold.items():
+                if name not in by_class:
+                    known = ", ".join(class_names[:20]) + (", ..." if len(class_names) > 20 else "")
+                    raise ArgumentError(f"no class {name!r}", place="score_threshold", remedy=f"There are: {known}.")
+                by_class[name] = self.changed(score_threshold=value).score_threshold
+        elif threshold != "own":
+            remedy = 'Use a number from 0 to 1, "own", or numbers by class: {"cat": 0.3}.'
+            raise ArgumentError(f"{threshold!r} is no threshold", place="score_threshold", remedy=remedy)
+        elif not self.own_thresholds:
+            remedy = "Choose them on validation images: ssd eval RUN --set-thresholds f1"
+            raise ArgumentError("the weights have no thresholds of their own", place="score_threshold", remedy=remedy)
+        values = tuple(by_class.values())
+        return dataclasses.replace(self, score_threshold=min(values), class_thresholds=values)
 
     def changed(self, **numbers: object) -> "Postprocessing":
         """The same with other numbers; None leaves one as it is.
@@ -158,6 +194,9 @@ _NUMBERS: dict[str, tuple[type, Callable[[Any], bool], str]] = {
 }
 
 
+_ABSENT_IF_EMPTY = ("own_thresholds", "class_thresholds")
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything but the weights."""
@@ -177,7 +216,11 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, as written into a weights file."""
-        return dataclasses.asdict(self)
+        facts = dataclasses.asdict(self)
+        for key in _ABSENT_IF_EMPTY:  # so that files without thresholds are as they were before there were any
+            if not facts["postprocessing"][key]:
+                del facts["postprocessing"][key]
+        return facts
 
     @staticmethod
     def from_dict(raw: dict[str, Any], place: str = "settings") -> "Settings":
@@ -229,3 +272,6 @@ def _checks(settings: Settings) -> Iterator[tuple[str, object, bool]]:
     rules = settings.postprocessing
     for key, (_, possible, _) in _NUMBERS.items():
         yield f"postprocessing.{key}", getattr(rules, key), possible(getattr(rules, key))
+    for key in _ABSENT_IF_EMPTY:
+        values = getattr(rules, key)
+        yield f"postprocessing.{key}", values, len(values) in (0, len(names)) and all(map(_is_share, values))

@@ -79,9 +79,10 @@ def compare(
     format: str | None = None,
     metric: MetricName = "coco",
     overrides: Overrides = (),
+    max_detections: int | None = None,
     resamples: int = RESAMPLES,
     batch_size: int = 8,
-    workers: int = 2,
+    workers: int | None = None,
     device: str = "auto",
     precision: str = "auto",
     backend: str = "auto",
@@ -111,6 +112,7 @@ def compare(
     check_writable(figures, report)
     options: dict[str, Any] = {
         "metric": metric,
+        "max_detections": max_detections,
         "batch_size": batch_size,
         "workers": workers,
         "device": device,

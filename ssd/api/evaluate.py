@@ -10,15 +10,18 @@ from typing import Any, Literal
 
 from ssd.api.evaluation_data import figures_path, find_config, find_weights
 from ssd.api.overrides import Overrides, as_list
+from ssd.api.own_thresholds import plan
 from ssd.data.dataset import Dataset
 from ssd.errors import ArgumentError, at_least
 from ssd.evaluation.evaluate import Evaluation
 from ssd.evaluation.evaluate import evaluate as evaluate_detector
-from ssd.evaluation.metrics.coco import CocoMetric
+from ssd.evaluation.metrics.coco import LEAST_DETECTIONS, MAX_DETECTIONS, CocoMetric
 from ssd.evaluation.metrics.details import Details
 from ssd.evaluation.metrics.error_breakdown import ErrorBreakdown
 from ssd.evaluation.metrics.intervals import Intervals, intervals
 from ssd.evaluation.metrics.matches import Matches
+from ssd.evaluation.metrics.thresholds import ClassThreshold
+from ssd.evaluation.metrics.thresholds import as_text as thresholds_as_text
 from ssd.evaluation.metrics.voc import VocMetric
 from ssd.evaluation.page.page import write_evaluation_page
 from ssd.evaluation.text import as_dict, as_text, summary_line
@@ -26,6 +29,7 @@ from ssd.experiment.data import open_split
 from ssd.inference.detector import Detector
 from ssd.inference.load import load
 from ssd.inference.options import named_options
+from ssd.settings import ScoreThreshold
 from ssd.system import distributed
 from ssd.system.files import check_writable, refuse_existing, write_atomic
 
@@ -45,6 +49,8 @@ class EvaluationResult:
     dataset: Dataset
     figures_file: Path | None = None
     report: Path | None = None
+    thresholds: tuple[ClassThreshold, ...] = ()  # where they were asked for, of each class of the detector
+    thresholds_file: Path | None = None  # the copy of the weights that has them
     matches: Mapping[str, Matches] = field(default_factory=dict)  # what intervals are computed from, by set of rules
 
     @property
@@ -72,7 +78,8 @@ class EvaluationResult:
 
     def to_text(self) -> str:
         """Tables of classes and of mistakes, and the figures over all classes, with their intervals."""
-        return as_text(self.evaluation, self.dataset, self.weights, self.intervals)
+        text = as_text(self.evaluation, self.dataset, self.weights, self.intervals)
+        return "\n\n".join([text, thresholds_as_text(self.thresholds)] if self.thresholds else [text])
 
     def __repr__(self) -> str:
         name = next(name for name in METRICS if self.by_metric.get(name) is self.metrics)
@@ -90,14 +97,17 @@ def evaluate(
     format: str | None = None,
     metric: MetricName | Sequence[MetricName] = "coco",
     overrides: Overrides = (),
-    score_threshold: float | None = None,
+    score_threshold: ScoreThreshold | None = None,
     box_voting: float | None = None,
+    max_detections: int | None = None,
     batch_size: int = 8,
     workers: int | None = None,
     device: str = "auto",
     precision: str = "auto",
     backend: str = "auto",
     coco_backend: Literal["pycocotools", "fast"] = "pycocotools",
+    set_thresholds: str | None = None,
+    weights_output: str | Path | None = None,
     figures: str | Path | None = None,
     results: str | Path | None = None,
     report: str | Path | None = None,
@@ -109,7 +119,14 @@ def evaluate(
     `weights`: what `ssd.load` takes, a detector, or None for the newest run. `data`: a VOC, COCO or YOLO folder, an
     opened data set, or None for the validation set that the weights were trained with. `metric`: "coco", "voc" or both.
     `workers`: decoding threads; None: 2 for a detector on the CPU, nearly as many as there are cores for one on a GPU.
+    `max_detections` is how many detections of an image are kept, and how many of an image and class count in COCO's
+    figures; None: the weights' own number, and COCO's 100. AR100 then has another name, such as AR500.
     `overrides` are changes to the run's config: {"data.bad_objects": "drop"}, or ("data.bad_objects=drop",).
+
+    `set_thresholds` chooses a score threshold for each class on these images, and writes a copy of the weights that has
+    them, for `detect(score_threshold="own")`: "f1" (the greatest balance of precision and recall), "precision=0.95" (as
+    many objects as can be found with that precision) or "recall=0.9". The copy is `weights_output`, or beside the
+    weights: best.thresholds.safetensors.
 
     Files are written only where they are named: `figures` (JSON), `results` (detections in COCO's format, for
     metric="coco") and `report` (an HTML page). "auto" puts figures and report beside the weights.
@@ -123,12 +140,14 @@ def evaluate(
     """
     chosen: tuple[MetricName, ...] = (metric,) if isinstance(metric, str) else tuple(metric)
     _check(chosen, figures, results, report, force=force)
+    name = repr(weights) if isinstance(weights, Detector) else find_weights(weights)
+    thresholds = None if set_thresholds is None else plan(set_thresholds, name, weights_output, force=force)
     at_least(1, batch_size=batch_size)
     at_least(0, workers=workers)
+    at_least(LEAST_DETECTIONS, max_detections=max_detections)
     target = distributed.local_device(device)
     with distributed.process_group(target):
         first = distributed.rank() == 0
-        name = repr(weights) if isinstance(weights, Detector) else find_weights(weights)
         config = None
         if not isinstance(data, Dataset):
             config = find_config(name, data, split, format, as_list(overrides))
@@ -138,8 +157,10 @@ def evaluate(
         places = _places(figures, report, functools.partial(figures_path, chosen, name, config, data))
         if first:
             check_writable(*places)
-        rules = weights.rules(score_threshold=score_threshold, box_voting=box_voting)
-        metrics = _metrics(chosen, data, coco_backend, everything=report is not None)
+        rules = weights.rules(score_threshold=score_threshold, box_voting=box_voting, max_detections=max_detections)
+        metrics = _metrics(chosen, data, coco_backend, max_detections, everything=report is not None)
+        if thresholds is not None:
+            metrics.setdefault("details", Details(data.records, data.class_names))
         evaluation = evaluate_detector(
             weights,
             data,
@@ -153,6 +174,9 @@ def evaluate(
     result = EvaluationResult(name, evaluation, weights, data, matches=_matches(metrics) if first else {})
     if not first:
         return result
+    if thresholds is not None:
+        chosen_ones = thresholds.carry_out(name, weights, data, metrics["details"], rules.score_threshold)
+        result = dataclasses.replace(result, thresholds=chosen_ones, thresholds_file=thresholds.copy)
     if results is not None:
         Path(results).parent.mkdir(parents=True, exist_ok=True)
         metrics["coco"].write_results(results)
@@ -187,12 +211,19 @@ def _is_page(path: str | Path | None) -> bool:
 
 
 def _metrics(
-    chosen: tuple[MetricName, ...], dataset: Dataset, coco_backend: Any, *, everything: bool
+    chosen: tuple[MetricName, ...], dataset: Dataset, coco_backend: Any, limit: int | None, *, everything: bool
 ) -> dict[str, Any]:
     """The metrics by name, those that were asked for first; `everything` is what a report shows."""
     records, names = dataset.records, dataset.class_names
     make: dict[str, Callable[[], Any]] = {
-        "coco": lambda: CocoMetric(records, names, dataset.category_ids, backend=coco_backend, keep_matches=True),
+        "coco": lambda: CocoMetric(
+            records,
+            names,
+            dataset.category_ids,
+            backend=coco_backend,
+            keep_matches=True,
+            max_detections=limit or MAX_DETECTIONS[-1],
+        ),
         "voc": lambda: VocMetric(records, names),
         "details": lambda: Details(records, names),
         "errors": lambda: ErrorBreakdown(records, names),

@@ -82,7 +82,7 @@ def _crowded(report: Report) -> Iterator[str]:
     most, name = max(counts, default=(0, ""))
     if most > _MAX_DETS:
         cut = f"; max_detections keeps {_MAX_DETECTIONS} an image unless it is raised" if most > _MAX_DETECTIONS else ""
-        limit = f"COCO's figures count {_MAX_DETS} detections an image (maxDets)"
+        limit = f"COCO's figures count {_MAX_DETS} detections an image (maxDets), more with --max-detections"
         yield f"an image of {name} has {most} objects: {limit}{cut}"
 
 

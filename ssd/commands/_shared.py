@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 from ssd.errors import ArgumentError, SSDError, at_least, printable
 from ssd.system.files import NO_SPACE
@@ -118,6 +118,22 @@ def show_log() -> None:
 def add_force(parser: argparse.ArgumentParser) -> None:
     """Give a command `--force`, for `refuse_existing`."""
     parser.add_argument("--force", action="store_true", help="replace files named here that are there already")
+
+
+def threshold(text: str) -> Any:
+    """A score threshold: `0.5`, `own`, or `WBC=0.3,RBC=0.5`.
+
+    Raises:
+        ArgumentError: it is none of these.
+    """
+    try:
+        if "=" not in text:
+            return text if text == "own" else float(text)
+        pairs = (part.rpartition("=") for part in text.split(","))
+        return {name: float(value) for name, _, value in pairs}
+    except ValueError:
+        remedy = "Use a number from 0 to 1, own, or numbers by class: WBC=0.3,RBC=0.5."
+        raise ArgumentError(f"{text!r} is no threshold", place="--score-threshold", remedy=remedy) from None
 
 
 def check_numbers(args: argparse.Namespace, **least: int) -> None:

@@ -35,9 +35,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--set", action="append", default=[], metavar="GROUP.KEY=VALUE", help="change A's config, repeatable"
     )
+    p.add_argument(
+        "--max-detections", type=int, metavar="N", help="of an image, also in COCO's figures; default: there 100"
+    )
     p.add_argument("--resamples", type=int, default=1000, metavar="N", help="default %(default)s; 100 or more")
     p.add_argument("--batch-size", type=int, default=8, metavar="N", help="images at a time, default %(default)s")
-    p.add_argument("--workers", type=int, default=2, metavar="N", help="decoding threads, default %(default)s")
+    p.add_argument("--workers", type=int, metavar="N", help="decoding threads; default: 2, on a GPU nearly all cores")
     p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
     p.add_argument("--precision", default="auto", help="auto (default), fp32, bf16, fp16")
     p.add_argument("--backend", default="auto", help="auto (default), torch, openvino")
@@ -52,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Compare; the exit code is 2 for a user's mistake."""
     args = parser().parse_args(argv)
-    check_numbers(args, batch_size=1, workers=0, resamples=100)
+    check_numbers(args, batch_size=1, workers=0, resamples=100, max_detections=11)
     show_log()
     from ssd.api.compare import compare  # brings torch, so only now
 
@@ -64,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         format=args.format,
         metric="voc" if args.voc else "coco",
         overrides=args.set,
+        max_detections=args.max_detections,
         resamples=args.resamples,
         batch_size=args.batch_size,
         workers=args.workers,

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from ssd.commands._shared import USER_ERROR, check_numbers, guarded, show_log
+from ssd.commands._shared import USER_ERROR, check_numbers, guarded, show_log, threshold
 from ssd.errors import ArgumentError, printable
 
 EPILOG = """examples:
@@ -34,7 +34,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("sources", nargs="+", metavar="SOURCE", help=what)
     p.add_argument("--weights", default="coco", help="weights, an exported graph, a run's folder, or coco (default)")
     found = p.add_argument_group("what is found")
-    found.add_argument("--score-threshold", type=float, metavar="S", help="default: 0.5")
+    found.add_argument(
+        "--score-threshold", metavar="S", help="0.3, own, or WBC=0.3,RBC=0.5; default: the weights' own, else 0.5"
+    )
     found.add_argument(
         "--iou-threshold", type=float, metavar="IOU", help="of the suppression; default: the weights' own"
     )
@@ -83,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
         output=args.output,
         format=args.format,
         coco_ids=args.coco_ids,
-        score_threshold=args.score_threshold,
+        score_threshold=None if args.score_threshold is None else threshold(args.score_threshold),
         iou_threshold=args.iou_threshold,
         max_detections=args.max_detections,
         box_voting=args.box_voting,

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ssd.commands._shared import add_force, check_numbers, guarded, show_log
+from ssd.commands._shared import add_force, check_numbers, guarded, show_log, threshold
 from ssd.errors import printable
 
 EPILOG = """examples:
@@ -12,6 +12,7 @@ EPILOG = """examples:
   ssd eval runs/bccd --coco --voc                     both sets of rules, one pass over the images
   ssd eval runs/bccd --voc --data bccd --split test
   ssd eval runs/bccd --coco --report                  a page to look at: curves, confusions, the worst mistakes
+  ssd eval runs/bccd --set-thresholds f1              a threshold for each class, in a copy of the weights
   ssd eval coco --coco --format coco2017              torchvision's weights on COCO's val2017, fetched once
   torchrun --nproc-per-node 2 -m ssd eval ...        the same figures from two processes
 
@@ -43,8 +44,20 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--batch-size", type=int, default=8, metavar="N", help="images at a time, default %(default)s")
     p.add_argument("--workers", type=int, metavar="N", help="decoding threads; default: 2, on a GPU nearly all cores")
-    p.add_argument("--score-threshold", type=float, metavar="S", help="default: the weights' own, mostly 0.01")
+    p.add_argument(
+        "--score-threshold", metavar="S", help="0.3, own, or WBC=0.3,RBC=0.5; default: all, mostly from 0.01 on"
+    )
+    p.add_argument(
+        "--set-thresholds",
+        metavar="RULE",
+        help="f1, precision=0.95 or recall=0.9: choose a threshold for each class here, and write a copy of the "
+        "weights that has them: best.thresholds.safetensors",
+    )
+    p.add_argument("--weights-output", type=Path, metavar="FILE", help="another name for that copy")
     p.add_argument("--box-voting", type=float, metavar="SIGMA", help="0: none; default: the weights' own")
+    p.add_argument(
+        "--max-detections", type=int, metavar="N", help="of an image, also in COCO's figures; default: there 100"
+    )
     p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
     p.add_argument("--precision", default="auto", help="auto (default), fp32, bf16, fp16")
     p.add_argument("--backend", default="auto", help="auto (default), torch, openvino")
@@ -77,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Evaluate; the exit code is 2 for a user's mistake."""
     args = parser().parse_args(argv)
-    check_numbers(args, batch_size=1, workers=0, draw=0)
+    check_numbers(args, batch_size=1, workers=0, draw=0, max_detections=11)
     show_log()
     from ssd.system import distributed  # brings torch, so only now
     from ssd.system.malloc import keep_freed_memory
@@ -97,8 +110,11 @@ def _run(args: argparse.Namespace, *, first: bool) -> int:
         format=args.format,
         metric=[name for name in METRICS if getattr(args, name)] or "coco",
         overrides=args.set,
-        score_threshold=args.score_threshold,
+        score_threshold=None if args.score_threshold is None else threshold(args.score_threshold),
+        set_thresholds=args.set_thresholds,
+        weights_output=args.weights_output,
         box_voting=args.box_voting,
+        max_detections=args.max_detections,
         batch_size=args.batch_size,
         workers=args.workers,
         device=args.device,
@@ -122,6 +138,8 @@ def _run(args: argparse.Namespace, *, first: bool) -> int:
         folder = result.figures_file.with_name(f"{result.figures_file.stem}-images")
         count = draw_images(result.detector, result.dataset, args.draw, folder)
         print(printable(f"{count} drawn images: {folder}"))
+    if result.thresholds_file is not None:
+        print(printable(f"weights with thresholds: {result.thresholds_file}"))
     if result.report is not None:
         print(printable(f"report: {result.report}"))
     return 0

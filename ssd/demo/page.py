@@ -28,6 +28,7 @@ def build_page(search: Search, folder: Path, kept_seconds: float) -> Any:
         with gr.Row():
             weights = gr.Dropdown(list(search.choices), value=search.choices[0], label="Weights", elem_id="weights")
             slider = gr.Slider(0.01, 1, value=0.5, step=0.01, label="Score threshold", elem_id="threshold")
+            own = gr.Checkbox(True, label="Instead the weights' own thresholds, where they have some", elem_id="own")
         with gr.Row():
             sources = ["upload", "webcam", "clipboard"]
             image = gr.Image(type="filepath", sources=sources, label="Image", buttons=[], elem_id="image")
@@ -48,12 +49,13 @@ def build_page(search: Search, folder: Path, kept_seconds: float) -> Any:
         gr.on(
             [image.change, weights.change],
             _searching(gr, search, folder),
-            [image, weights, slider],
+            [image, weights, slider, own],
             [answer, *shown],
             api_visibility="private",
         )
-        slider.change(
-            _showing(gr, folder), [answer, slider], shown,
+        gr.on(
+            [slider.change, own.change],
+            _showing(gr, folder), [answer, slider, own], shown,
             trigger_mode="always_last", show_progress="hidden", api_visibility="private",
         )  # fmt: skip
     return page.queue(max_size=20, default_concurrency_limit=1)
@@ -64,26 +66,28 @@ def _uploaded(payload: Any) -> str | None:
 
 
 def _searching(gr: Any, search: Search, folder: Path) -> Callable[..., list[Any]]:
-    def find(image: str | None, weights: str, threshold: float) -> list[Any]:
+    def find(image: str | None, weights: str, threshold: float, own: bool = True) -> list[Any]:
         if image is None:
             return [None, *_nothing(gr)]
         try:
             answer = search.find(Path(image), weights)
         except SSDError as error:
             return [None, *_nothing(gr, f"Error: {error}")]
-        return [answer, *_parts(gr, answer, threshold, folder)]
+        return [answer, *_parts(gr, answer, None if own and answer.has_own else threshold, folder)]
 
     return find
 
 
 def _showing(gr: Any, folder: Path) -> Callable[..., list[Any]]:
-    def show(answer: Answer | None, threshold: float) -> list[Any]:
-        return _nothing(gr) if answer is None else _parts(gr, answer, threshold, folder)
+    def show(answer: Answer | None, threshold: float, own: bool = True) -> list[Any]:
+        if answer is None:
+            return _nothing(gr)
+        return _parts(gr, answer, None if own and answer.has_own else threshold, folder)
 
     return show
 
 
-def _parts(gr: Any, answer: Answer, threshold: float, folder: Path) -> list[Any]:
+def _parts(gr: Any, answer: Answer, threshold: float | None, folder: Path) -> list[Any]:
     """The parts of the page for an answer: the drawn image, the summary, the table, the file to download."""
     rows = [
         [item.name, round(item.score, 3), *(round(side, 1) for side in item.box)] for item in answer.above(threshold)

@@ -32,23 +32,28 @@ class Answer:
     read_ms: float
     search_ms: float
 
-    def above(self, threshold: float) -> Detections:
-        """The detections with a score of `threshold` or more."""
-        return self.found.filter(min_score=threshold)
+    @property
+    def has_own(self) -> bool:
+        """Whether the weights have thresholds of their own."""
+        return isinstance(self.found.draw_from, tuple)
 
-    def drawn(self, threshold: float) -> UInt8[np.ndarray, "H W 3"]:
+    def above(self, threshold: float | None) -> Detections:
+        """The detections with a score of `threshold` or more; None: above the weights' own thresholds, else 0.5."""
+        return self.found.readable() if threshold is None else self.found.filter(min_score=threshold)
+
+    def drawn(self, threshold: float | None) -> UInt8[np.ndarray, "H W 3"]:
         """The image at the size of the page, with the boxes above `threshold`."""
         height, width = self.shown.shape[:2]
         factor = np.array([width, height] * 2, np.float32) / np.array(self.found.image_size[::-1] * 2, np.float32)
-        boxes = (self.found.boxes * factor).astype(np.float32)
-        scaled = dataclasses.replace(self.found, boxes=boxes, image_size=(height, width))
-        return scaled.filter(min_score=threshold).plot(self.shown)
+        chosen = self.above(threshold)
+        boxes = (chosen.boxes * factor).astype(np.float32)
+        return dataclasses.replace(chosen, boxes=boxes, image_size=(height, width)).plot(self.shown)
 
-    def json(self, threshold: float) -> str:
+    def json(self, threshold: float | None) -> str:
         """The detections above `threshold` as JSON, in pixels of the image."""
         return dataclasses.replace(self.above(threshold), source=Path(self.name)).to_json(indent=2)
 
-    def summary(self, threshold: float) -> str:
+    def summary(self, threshold: float | None) -> str:
         """One line with the number of detections, the time, and the device, precision and runtime."""
         height, width = self.found.image_size
         count = len(self.above(threshold))

@@ -4,7 +4,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ssd.errors import printable
+from ssd.evaluation.metrics.coco import MOST_RECALL, recall_name
 from ssd.evaluation.metrics.intervals import ends
 from ssd.report.blocks import number
 from ssd.report.text_table import aligned
@@ -23,7 +26,7 @@ _COLUMNS = (
     ("VOC07", "voc", "AP07"),
 )
 _SUMMARIES = {
-    "coco": ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"],
+    "coco": ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", MOST_RECALL, "ARs", "ARm", "ARl"],
     "voc": ["AP", "AP07"],
 }
 
@@ -40,6 +43,9 @@ def as_text(evaluation: "Evaluation", dataset: "Dataset", weights: str, interval
     ]
     if evaluation.classes.missing:
         parts.append(printable(f"unknown to the detector, so AP 0: {', '.join(evaluation.classes.missing)}"))
+    crowded = _crowded(evaluation, dataset)
+    if crowded:
+        parts.append(crowded)
     if evaluation.dropped:
         parts.append(f"{evaluation.dropped} detections of classes that the data does not have were dropped")
     return "\n\n".join(parts)
@@ -74,6 +80,22 @@ def as_dict(
         "images_per_second": round(evaluation.images_per_second, 2),
         **environment(),
     }
+
+
+def _crowded(evaluation: "Evaluation", dataset: "Dataset") -> str:
+    """A line on images with more objects of a class than detections that count; empty if there are none."""
+    coco = evaluation.by_metric.get("coco")
+    if coco is None:
+        return ""
+    limit = int(recall_name(coco).removeprefix("AR"))
+    counts = [int(np.bincount(record.labels[~record.crowd], minlength=1).max()) for record in dataset.records]
+    most, many = max(counts, default=0), sum(count > limit for count in counts)
+    if not many:
+        return ""
+    return (
+        f"{many} of {len(counts)} images have more than {limit} objects of a class (up to {most}), and COCO's figures "
+        f"count {limit} detections of each: --max-detections {most} counts all"
+    )
 
 
 def figure_table(by_metric: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, "Intervals"] | None = None) -> str:
@@ -120,7 +142,8 @@ def _plain(intervals: "Intervals") -> dict[str, Any]:
 
 def summary_line(metric: str, figures: dict[str, Any]) -> str:
     """The figures over all classes, on one line."""
-    return f"{metric.upper():4}  " + "  ".join(f"{name} {number(figures[name])}" for name in _SUMMARIES[metric])
+    names = (recall_name(figures) if name == MOST_RECALL else name for name in _SUMMARIES[metric])
+    return f"{metric.upper():4}  " + "  ".join(f"{name} {number(figures[name])}" for name in names)
 
 
 def error_table(errors: dict[str, Any]) -> str:

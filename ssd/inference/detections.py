@@ -12,10 +12,7 @@ from jaxtyping import Float32, Int64, UInt8
 
 from ssd.errors import ArgumentError, ImageDecodeError, ImageError
 from ssd.inference import converters
-
-READABLE_SCORE = 0.5
-"""Score from which detections are drawn by default, since there are many false ones below it."""
-
+from ssd.settings import READABLE_SCORE as READABLE_SCORE  # re-exported: callers ask here from which score is drawn
 
 _Image = UInt8[np.ndarray, "H W 3"]
 _SHOWN_SIDE = 1000  # pixels of the longer side in a notebook, which keeps what it shows for ever
@@ -36,7 +33,8 @@ class Detections:
     """The objects found in one image, best first. Boxes are pixels of that image and lie inside it.
 
     `source` is the image's path or its RGB array (a reference, not a copy), so that `plot`, `save` and `crop` need no
-    second argument. `draw_from` is the score from which boxes are drawn when `plot` and `save` are not told.
+    second argument. `draw_from` is the score from which boxes are drawn when `plot` and `save` are not told: one,
+    or one for each class.
     """
 
     boxes: Float32[np.ndarray, "N 4"]
@@ -45,7 +43,7 @@ class Detections:
     class_names: tuple[str, ...]
     image_size: tuple[int, int]  # height, width
     source: Path | np.ndarray | None = None
-    draw_from: float = 0.0
+    draw_from: float | tuple[float, ...] = 0.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,6 +86,15 @@ class Detections:
             draw_from = 0.0  # the caller has chosen: all that is left is drawn
         return dataclasses.replace(self[keep], draw_from=draw_from)
 
+    def readable(self) -> "Detections":
+        """Those that `plot` and `save` draw: all if a threshold was chosen when detecting or filtering.
+
+        Without one, those above the weights' own thresholds, or from 0.5 on where the weights have none.
+        """
+        least = np.asarray(self.draw_from, np.float32)
+        keep = self.scores > least[self.labels] if least.ndim else self.scores >= least
+        return dataclasses.replace(self[keep], draw_from=0.0)
+
     def _label(self, name: str) -> int:
         if name not in self.class_names:
             known = ", ".join(self.class_names[:20]) + (", ..." if len(self.class_names) > 20 else "")
@@ -99,7 +106,7 @@ class Detections:
     def plot(self, image: _Image | None = None, *, min_score: float | None = None) -> UInt8[np.ndarray, "H W 3"]:
         """Return the image (RGB) with the boxes scoring `min_score` or more drawn on it.
 
-        Without `min_score`: all of them if a threshold was chosen when detecting or filtering, else those from 0.5 on.
+        Without `min_score` those that are `readable`.
         Without `image` the original image is drawn on; another one of the same size may be given.
 
         Raises:
@@ -107,7 +114,7 @@ class Detections:
         """
         from ssd.images import drawing
 
-        shown = self[self.scores >= (self.draw_from if min_score is None else min_score)]
+        shown = self.readable() if min_score is None else self[self.scores >= min_score]
         texts = [f"{name} {score:.2f}" for name, score in zip(shown.names, shown.scores, strict=True)]
         return drawing.draw_boxes(
             self._image(image), shown.boxes, texts, [drawing.class_color(int(c)) for c in shown.labels]

@@ -20,7 +20,7 @@ from ssd.inference.options import named_options
 from ssd.inference.pipelines import Image, Pipeline
 from ssd.inference.tiling import Tiles
 from ssd.multibox.default_boxes import default_boxes
-from ssd.settings import Postprocessing, Settings
+from ssd.settings import Postprocessing, ScoreThreshold, Settings
 from ssd.structures import BatchDetections, ImageDetections
 from ssd.system.threads import image_threads, map_ahead
 
@@ -88,7 +88,7 @@ class Detector:
     def rules(
         self,
         *,
-        score_threshold: float | None = None,
+        score_threshold: ScoreThreshold | None = None,
         iou_threshold: float | None = None,
         top_k: int | None = None,
         max_detections: int | None = None,
@@ -96,11 +96,13 @@ class Detector:
     ) -> Postprocessing:
         """The settings of the post-processing, with the given numbers in place of the weights' own.
 
+        `score_threshold` is a number, "own" (the thresholds for each class that `ssd eval --set-thresholds` chose), or
+        numbers by class name: {"WBC": 0.3}; the other classes keep their own, or 0.5 where there are none.
+
         Raises:
             ArgumentError: a number is out of its range, or an exported graph cannot change it.
         """
-        rules = self.settings.postprocessing.changed(
-            score_threshold=score_threshold,
+        rules = self.settings.postprocessing.with_threshold(score_threshold, self.class_names).changed(
             iou_threshold=iou_threshold,
             top_k=top_k,
             max_detections=max_detections,
@@ -137,7 +139,7 @@ class Detector:
         self,
         image: object,
         *,
-        score_threshold: float | None = None,
+        score_threshold: ScoreThreshold | None = None,
         iou_threshold: float | None = None,
         max_detections: int | None = None,
         box_voting: float | None = None,
@@ -148,7 +150,9 @@ class Detector:
         """Find the objects in one image: a path, bytes, a PIL image or an array (uint8 RGB, or BGR with `bgr`).
 
         Without `score_threshold` the threshold is that of the weights, mostly 0.01, which is meant for evaluation and
-        keeps many false detections. `plot` and `save` then draw those from 0.5 on; with a threshold they draw all.
+        keeps many false detections. `plot` and `save` then draw those above the weights' own thresholds, or from 0.5 on
+        where the weights have none; with a threshold they draw all. A threshold is a number, "own" (the weights' own,
+        see `ssd eval --set-thresholds`) or numbers by class name, {"WBC": 0.3}: other classes keep their own, or 0.5.
 
         `box_voting` averages each detection with its neighbours, weighted by a Gaussian of 1 - IoU with this sigma
         (0.05 is what training by default writes into the weights); 0 turns it off. See `ssd.multibox.voting`.
@@ -183,7 +187,7 @@ class Detector:
         images: Iterable[object],
         batch_size: int = 8,
         *,
-        score_threshold: float | None = None,
+        score_threshold: ScoreThreshold | None = None,
         iou_threshold: float | None = None,
         max_detections: int | None = None,
         box_voting: float | None = None,
@@ -212,7 +216,7 @@ class Detector:
         images: Iterable[object],
         batch_size: int = 8,
         *,
-        score_threshold: float | None = None,
+        score_threshold: ScoreThreshold | None = None,
         iou_threshold: float | None = None,
         max_detections: int | None = None,
         box_voting: float | None = None,
@@ -241,7 +245,8 @@ class Detector:
             search = functools.partial(
                 Detector._search_tiles, rules=rules, tiles=tiles, overlap=tile_overlap, batch_size=batch_size
             )
-        draw_from = READABLE_SCORE if score_threshold is None else 0.0
+        own = self.settings.postprocessing.own_thresholds
+        draw_from = (own or READABLE_SCORE) if score_threshold is None else 0.0
         return self._stream(self._searched(each_image(images), batch_size, read, search), draw_from)
 
     def for_throughput(self) -> "tuple[Detector, int]":
@@ -289,7 +294,7 @@ class Detector:
 
         return tiling.search(find, images, plans, batch_size, rules)
 
-    def _stream(self, searched: Iterator[_Found], draw_from: float) -> Iterator[Detections]:
+    def _stream(self, searched: Iterator[_Found], draw_from: float | tuple[float, ...]) -> Iterator[Detections]:
         for batch, results in searched:
             for source, array, found in zip(batch.sources, batch.arrays, results, strict=True):
                 height, width = array.shape[:2]

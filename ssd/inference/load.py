@@ -16,7 +16,7 @@ from ssd.inference.runtime.facts import is_graph
 from ssd.inference.runtime.open import choose_backend, open_graph
 from ssd.inference.tiling import Tiles
 from ssd.model.factory import from_settings
-from ssd.settings import Settings
+from ssd.settings import ScoreThreshold, Settings
 from ssd.weights.hub import fetch_from_hub, is_hub_address
 from ssd.weights.resolve import read_weights
 
@@ -76,7 +76,7 @@ def load_network(source: str | Path, class_names: Sequence[str] | None = None) -
 def detect(
     image: object,
     *,
-    score_threshold: float | None = None,
+    score_threshold: ScoreThreshold | None = None,
     iou_threshold: float | None = None,
     max_detections: int | None = None,
     box_voting: float | None = None,
@@ -102,7 +102,7 @@ def detect_batch(
     images: Iterable[object],
     batch_size: int = 8,
     *,
-    score_threshold: float | None = None,
+    score_threshold: ScoreThreshold | None = None,
     iou_threshold: float | None = None,
     max_detections: int | None = None,
     box_voting: float | None = None,
@@ -131,7 +131,7 @@ def detect_stream(
     images: Iterable[object],
     batch_size: int = 8,
     *,
-    score_threshold: float | None = None,
+    score_threshold: ScoreThreshold | None = None,
     iou_threshold: float | None = None,
     max_detections: int | None = None,
     box_voting: float | None = None,

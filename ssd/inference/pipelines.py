@@ -17,6 +17,7 @@ from ssd.inference.runtime.facts import Graph, join, narrow, stack
 from ssd.inference.runtime.open import open_runtime
 from ssd.inference.runtime.openvino import OpenVINORuntime
 from ssd.inference.runtime.openvino_graph import OpenVINOGraph
+from ssd.multibox.class_thresholds import keep_by_class
 from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.postprocess import postprocess
 from ssd.settings import Postprocessing, Settings
@@ -104,7 +105,7 @@ class NetworkPipeline:
         """`predict` and `postprocess` in one; on CUDA as a recorded graph for batches of a size that recurs."""
         if self._on_device is None:
             return self.postprocess(self.predict(inputs), rules)
-        return self._on_device.detect(inputs, rules)
+        return _of_class(self._on_device.detect(inputs, rules), rules)
 
     def postprocess(self, predictions: Predictions, rules: Postprocessing) -> BatchDetections:
         """Decode, threshold, suppress: boxes as fractions of each image, on the host.
@@ -113,11 +114,11 @@ class NetworkPipeline:
             CheckpointError: the predictions are not finite.
         """
         if self._on_device is not None:
-            return self._on_device.postprocess(predictions, rules)
+            return _of_class(self._on_device.postprocess(predictions, rules), rules)
         host = Predictions(predictions.offsets.cpu(), predictions.logits.cpu())
         # One number per tensor tells: NaN and infinity survive a sum.
         check_finite(bool(torch.isfinite(host.logits.sum() + host.offsets.sum())), self._runtime)
-        return postprocess(host, self._default_boxes, rules, self.settings.boxes.variances)
+        return _of_class(postprocess(host, self._default_boxes, rules, self.settings.boxes.variances), rules)
 
     def check_rules(self, rules: Postprocessing) -> None:
         """Any rules will do."""
@@ -164,7 +165,7 @@ class GraphPipeline:
         self.check_rules(rules)
         if not bool(torch.isfinite(predictions.boxes.sum() + predictions.scores.sum())):
             raise CheckpointError("the graph's output is not finite", place=self.backend)
-        return narrow(predictions, rules.score_threshold, rules.max_detections)
+        return _of_class(narrow(predictions, rules.score_threshold, rules.max_detections), rules)
 
     def detect(self, inputs: Sequence[UInt8[np.ndarray, "_ _ _ 3"]], rules: Postprocessing) -> BatchDetections:
         """`predict` and `postprocess` in one."""
@@ -177,6 +178,7 @@ class GraphPipeline:
             inside,
             score_threshold=max(rules.score_threshold, inside.score_threshold),
             max_detections=min(rules.max_detections, inside.max_detections),
+            class_thresholds=rules.class_thresholds,
         )
         for name, possible in dataclasses.asdict(narrower).items():
             wanted = getattr(rules, name)
@@ -192,3 +194,8 @@ class GraphPipeline:
         twin = copy.copy(self)
         twin.graph, at_once = self.graph.for_throughput()
         return twin, at_once
+
+
+def _of_class(found: BatchDetections, rules: Postprocessing) -> BatchDetections:
+    """Apply the thresholds of the classes, where `rules` have some."""
+    return keep_by_class(found, rules.class_thresholds) if rules.class_thresholds else found

@@ -86,6 +86,7 @@ def card(address: HubAddress, settings: Settings, extra: Mapping[str, Any], dige
     if license:
         head["license"] = license
     names = settings.class_names
+    threshold = '"own"' if settings.postprocessing.own_thresholds else "0.5"
     return "\n".join(
         [
             f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
@@ -95,7 +96,7 @@ def card(address: HubAddress, settings: Settings, extra: Mapping[str, Any], dige
             "## Use\n",
             '```sh\npip install "ssd-vgg[hub]"\n```\n',
             f'```python\nimport ssd\n\ndetector = ssd.load("{address}")\n'
-            'detector.detect("image.jpg", score_threshold=0.5).save("image.boxes.jpg")\n```\n',
+            f'detector.detect("image.jpg", score_threshold={threshold}).save("image.boxes.jpg")\n```\n',
             *_figures(extra.get("validation", {})),
             *_training(extra),
             "## File\n",

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import ssd
 from ssd.data.shapes.dataset import shapes
 from ssd.errors import ArgumentError, EvaluationError
 from tests.commands.test_eval import SHAPES, make_run
+from tests.evaluation.metrics.made import record
 
 NAMES = ("circle", "square", "triangle")
 
@@ -87,3 +89,23 @@ def test_the_fast_evaluator_has_no_intervals(run: Path) -> None:
     result = ssd.evaluate(run, coco_backend="fast")
     assert result.intervals == {}
     assert "95 %" not in result.to_text()
+
+
+def test_the_detectors_limit_follows_that_of_the_figures(run: Path) -> None:
+    data = shapes("val", count=6, size=64)
+    many, few = (ssd.evaluate(run, data, score_threshold=0.0, max_detections=limit) for limit in (500, 20))
+    assert many.metrics["detections"] == 6 * 500
+    assert few.metrics["detections"] == 6 * 20
+    assert "AR500" in many.to_text()
+    assert "AR100" not in few.to_text()
+    assert few.evaluation.rules.max_detections == 20
+
+
+def test_images_with_more_objects_than_count_are_named(run: Path) -> None:
+    many = [(x, y, x + 5, y + 5) for x in range(0, 60, 5) for y in range(0, 60, 5)]
+    drawn = shapes("val", count=2, size=64)
+    crowded = record(0, many, [0] * 144)
+    data = dataclasses.replace(drawn, records=(dataclasses.replace(crowded, width=64, height=64), drawn.records[1]))
+    line = "1 of 2 images have more than 100 objects of a class (up to 144), and COCO's figures count 100"
+    assert line in ssd.evaluate(run, data).to_text()
+    assert "images have more than" not in ssd.evaluate(run, data, max_detections=144).to_text()

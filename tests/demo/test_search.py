@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import ssd
 from ssd.demo.search import Search
 from ssd.errors import ArgumentError, ImageDecodeError
+from ssd.weights.native import load_weights, save_weights
 from tests.commands.small_detector import save_small_weights, write_image
 
 
@@ -34,6 +36,21 @@ def test_an_answer_says_what_detect_says_and_shows_a_small_copy(weights, tmp_pat
     assert changed[min(y2, 800) - 1, (x1 + x2) // 2]  # the lower edge of the best box, at the size of the page
     assert answer.summary(1.0).startswith("**0 objects** in 2000 x 1000 pixels. Reading ")
     assert len(expected) == len(answer.above(0.0))
+
+
+def test_without_a_threshold_the_weights_own_ones_hold(weights, tmp_path):
+    state, settings, _ = load_weights(weights)
+    rules = dataclasses.replace(settings.postprocessing, own_thresholds=(0.2, 0.02))
+    own = tmp_path / "own.safetensors"
+    save_weights(own, state, dataclasses.replace(settings, postprocessing=rules))
+    photo = write_image(tmp_path / "photo.png")
+    plain, answer = (searching(path).find(photo, str(path)) for path in (weights, own))
+    expected = ssd.load(own, device="cpu", precision="fp32", backend="torch").detect(photo, score_threshold="own")
+    assert (plain.has_own, answer.has_own) == (False, True)
+    assert json.loads(answer.json(None))["detections"] == expected.to_dict()["detections"]
+    assert answer.summary(None).startswith(f"**{len(expected)} object")
+    assert len(plain.above(None)) == len(plain.above(0.5))
+    assert (answer.drawn(None) != answer.shown).any()
 
 
 def test_only_what_the_page_offers_is_loaded(weights, tmp_path):

@@ -4,14 +4,14 @@ import contextlib
 import io
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from ssd.errors import EvaluationError, MissingExtraError
+from ssd.errors import EvaluationError, MissingExtraError, at_least
 from ssd.evaluation.metrics.accumulator import Collected
 from ssd.evaluation.metrics.matches import Figure, Matches, from_pycocotools
 from ssd.structures import ImageDetections, Record
@@ -20,6 +20,8 @@ from ssd.system.files import write_atomic
 _log = logging.getLogger(__name__)
 
 MAX_DETECTIONS = (1, 10, 100)  # pycocotools gives -1 for AP without 100
+LEAST_DETECTIONS = MAX_DETECTIONS[1] + 1
+"""More than the second number: the three recalls are of growing numbers."""
 _IOU_50, _IOU_75 = 0, 5  # rows of the thresholds 0.50, 0.55 ... 0.95
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)  # area ranges: up to 32 x 32 pixels, up to 96 x 96, beyond
 
@@ -41,6 +43,9 @@ _FIGURES: tuple[tuple[str, str, int | None, int, int], ...] = (
 
 _RESAMPLED = tuple(Figure(name, size, row, "coco") for name, table, row, size, _ in _FIGURES if table == "precision")
 
+MOST_RECALL = f"AR{MAX_DETECTIONS[-1]}"
+"""The recall with all detections that count; see `recall_name`."""
+
 Backend = Literal["pycocotools", "fast"]
 
 
@@ -54,7 +59,11 @@ class CocoMetric:
     `backend="fast"` uses faster-coco-eval, which gives the same figures (within 1e-9 in the tests) in a fraction of the
     time. The default is the reference implementation, for figures that are published.
 
+    `max_detections` is how many detections of an image and class count, the best ones: 100 in COCO's own figures. With
+    another number the recall AR100 gets its name (AR500), and the other figures are no longer comparable with COCO's.
+
     Raises:
+        ArgumentError: `max_detections` is 10 or less.
         MissingExtraError: faster-coco-eval is requested and not installed.
     """
 
@@ -69,6 +78,7 @@ class CocoMetric:
         *,
         backend: Backend = "pycocotools",
         keep_matches: bool = False,
+        max_detections: int = MAX_DETECTIONS[-1],
     ) -> None:
         self._collected = Collected(records, class_names)
         self._category_ids = tuple(category_ids) if category_ids is not None else tuple(range(1, len(class_names) + 1))
@@ -78,6 +88,8 @@ class CocoMetric:
         _tools(backend)  # fail now, not after the first epoch, if the package is missing
         self._backend = backend
         self._keep_matches = keep_matches
+        at_least(LEAST_DETECTIONS, max_detections=max_detections)
+        self._limit = max_detections
         self._matches: Matches | None = None
 
     @property
@@ -88,7 +100,9 @@ class CocoMetric:
     def fresh(self, records: Sequence[Record]) -> "CocoMetric":
         """An empty metric of the same settings over other records."""
         names, keep = self._collected.class_names, self._keep_matches
-        return CocoMetric(records, names, self._category_ids, backend=self._backend, keep_matches=keep)
+        made = CocoMetric(records, names, self._category_ids, backend=self._backend, keep_matches=keep)
+        made._limit = self._limit
+        return made
 
     def update(self, image_id: int | str, found: ImageDetections) -> None:
         """Add the detections of one image, in pixels."""
@@ -99,14 +113,16 @@ class CocoMetric:
         detections = self._detections()
         if not detections:
             _log.warning("nothing was detected in %d images: every figure is 0", len(self._collected.records))
-        evaluator = _run(self._ground_truth(), self._dataset(detections), self._backend)
+        evaluator = _run(self._ground_truth(), self._dataset(detections), self._backend, self._limit)
         tables: dict[str, Any] = evaluator.eval
         if self._keep_matches and self._backend == "pycocotools":
             names, images = self._collected.class_names, len(self._collected.records)
             areas, limit = len(evaluator.params.areaRng), evaluator.params.maxDets[-1]
             self._matches = from_pycocotools(evaluator.evalImgs, names, images, areas, limit, _RESAMPLED)
+        renamed = {MOST_RECALL: f"AR{self._limit}"}
         figures: dict[str, Any] = {
-            name: _mean(tables[table], row, slice(None), size, column) for name, table, row, size, column in _FIGURES
+            renamed.get(name, name): _mean(tables[table], row, slice(None), size, column)
+            for name, table, row, size, column in _FIGURES
         }
         objects = self._collected.objects_per_class()
         per_class = {
@@ -182,6 +198,15 @@ class CocoMetric:
         }
 
 
+def recall_name(figures: Mapping[str, Any]) -> str:
+    """The name of the recall with all detections that count: AR100, or AR500 for `max_detections=500`."""
+    return max(
+        (name for name in figures if name[:2] == "AR" and name[2:].isdecimal()),
+        key=lambda name: int(name[2:]),
+        default=MOST_RECALL,
+    )
+
+
 def to_xywh(boxes: Float[np.ndarray, "D 4"]) -> list[list[float]]:
     """Corners to COCO's corner and sides, as plain floats."""
     corners = boxes.astype(np.float64)
@@ -189,12 +214,12 @@ def to_xywh(boxes: Float[np.ndarray, "D 4"]) -> list[list[float]]:
     return rows
 
 
-def _run(ground_truth: dict[str, Any], detections: dict[str, Any], backend: Backend) -> Any:
+def _run(ground_truth: dict[str, Any], detections: dict[str, Any], backend: Backend, limit: int) -> Any:
     """Run the evaluator and return it; its tables of precision and recall have -1 where there were no objects."""
     coco, evaluator_class = _tools(backend)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         evaluator = evaluator_class(_index(coco, ground_truth), _index(coco, detections), "bbox")
-        evaluator.params.maxDets = list(MAX_DETECTIONS)
+        evaluator.params.maxDets = [*MAX_DETECTIONS[:-1], limit]
         if any(row["difficult"] for row in ground_truth["annotations"]):
             _spare_difficult(evaluator)
         evaluator.evaluate()

@@ -92,6 +92,10 @@ class Details:
             for label, name in enumerate(self.class_names)
         }
 
+    def objects(self) -> dict[str, int]:
+        """Number of objects of each class that count."""
+        return dict(zip(self.class_names, self._collected.objects_per_class().tolist(), strict=True))
+
     def overall(self) -> Curve:
         """Precision and recall of all classes together, for one threshold on all of them."""
         scores, _, hits = self._ranked

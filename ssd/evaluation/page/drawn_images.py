@@ -27,13 +27,13 @@ Drawn = tuple[Boxes, list[str]]  # boxes in pixels, and a text for each
 
 
 def draw_images(detector: "Detector", dataset: "Dataset", count: int, folder: Path) -> int:
-    """Write the first `count` images, ground truth beside detections from score 0.5 on; returns their number."""
+    """Write the first `count` images, ground truth beside the readable detections; returns their number."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     count = min(count, len(dataset))
     for index in range(count):
         sample = dataset.load(index)
-        found = detector.detect(sample.image, score_threshold=0.5)
+        found = detector.detect(sample.image).readable()
         truth = [dataset.class_names[label] for label in sample.labels]
         guesses = [f"{name} {score:.2f}" for name, score in zip(found.names, found.scores, strict=True)]
         # Colours follow the data's labels, so that a class has the same colour on both sides.

@@ -8,6 +8,7 @@ from jaxtyping import Bool
 
 from ssd.data.dataset import Dataset
 from ssd.data.objects import SIZES, gather
+from ssd.evaluation.metrics.coco import MOST_RECALL, recall_name
 from ssd.evaluation.metrics.curves import Curve
 from ssd.evaluation.metrics.details import Details
 from ssd.inference.detector import Detector
@@ -25,7 +26,7 @@ _COLUMNS = (
     ("VOC", "voc", "AP"),
     ("VOC07", "voc", "AP07"),
 )
-_SIZES = (("all", "AP", "AR100"), ("small", "APs", "ARs"), ("medium", "APm", "ARm"), ("large", "APl", "ARl"))
+_SIZES = (("all", "AP", MOST_RECALL), ("small", "APs", "ARs"), ("medium", "APm", "ARm"), ("large", "APl", "ARl"))
 
 
 def class_table(summary: Mapping[str, Any], curves: Mapping[str, Curve], threshold: float) -> Table:
@@ -68,10 +69,12 @@ def _interval(known: Mapping[str, Any] | None, figure: str) -> str:
 
 def size_table(coco: Mapping[str, Any]) -> Table:
     """AP and AR of all, small, medium and large objects."""
-    rows: list[Row] = [[name, shaded(coco.get(ap)), shaded(coco.get(ar))] for name, ap, ar in _SIZES]
-    return Table(
-        ["size", "AP", "AR100"], rows, "By size", "AR100: recall with up to 100 detections an image, mean over IoU."
-    )
+    most = recall_name(coco)
+    rows: list[Row] = [
+        [name, shaded(coco.get(ap)), shaded(coco.get(most if ar == MOST_RECALL else ar))] for name, ap, ar in _SIZES
+    ]
+    note = f"{most}: recall with up to {most.removeprefix('AR')} detections of a class in an image, mean over IoU."
+    return Table(["size", "AP", most], rows, "By size", note)
 
 
 def reach_section(details: Details, detector: Detector, dataset: Dataset, threshold: float) -> Section:

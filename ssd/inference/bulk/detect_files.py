@@ -21,6 +21,7 @@ from ssd.inference.detections import READABLE_SCORE, Detections
 from ssd.inference.detector import Detector
 from ssd.inference.load import load
 from ssd.inference.tiling import Tiles
+from ssd.settings import ScoreThreshold
 
 log = logging.getLogger(__name__)
 Show = Callable[[Source, Detections], None]
@@ -55,7 +56,7 @@ def detect_files(
     output: str | Path | None = None,
     format: str = "images,jsonl",
     coco_ids: str | Path | None = None,
-    score_threshold: float | None = None,
+    score_threshold: ScoreThreshold | None = None,
     iou_threshold: float | None = None,
     max_detections: int | None = None,
     box_voting: float | None = None,
@@ -78,7 +79,8 @@ def detect_files(
 
     `output` is a new or empty folder, by default the next of runs/detect/1, 2, ...; `format` lists with commas what is
     written into it: images, jsonl (always), yolo, coco (with the image ids of the annotation file `coco_ids`).
-    Without `score_threshold` detections from 0.5 on are kept. `every` and `max_frames` thin out videos; `shard="2/8"`
+    Without `score_threshold` detections above the weights' own thresholds are kept, or from 0.5 on where the weights
+    have none; see `Detector.detect`. `every` and `max_frames` thin out videos; `shard="2/8"`
     takes the second of eight shares. `resume` continues in the folder of an interrupted call. Unreadable sources are
     counted in `tally.failed` and named in the folder's detections.jsonl.
 
@@ -92,7 +94,7 @@ def detect_files(
     everything = find_sources([str(source) for source in sources], recursive=recursive)
     chosen = _chosen(everything, shard, resume=resume)
     options: dict[str, Any] = {
-        "score_threshold": READABLE_SCORE if score_threshold is None else score_threshold,
+        "score_threshold": score_threshold,
         "iou_threshold": iou_threshold,
         "max_detections": max_detections,
         "box_voting": box_voting,
@@ -101,6 +103,8 @@ def detect_files(
     named = repr(weights) if isinstance(weights, Detector) else str(weights)
     if not isinstance(weights, Detector):
         weights = load(weights, device=device, precision=precision, backend=backend)
+    if score_threshold is None:
+        options["score_threshold"] = "own" if weights.settings.postprocessing.own_thresholds else READABLE_SCORE
     weights.detect_batch([], **options)  # checks the options before a folder is made
     names = weights.class_names
     ids = own_ids(names) if coco_ids is None else ids_of_file(Path(coco_ids), names)

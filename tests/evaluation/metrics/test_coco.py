@@ -11,8 +11,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ssd.errors import EvaluationError, MissingExtraError
-from ssd.evaluation.metrics.coco import MAX_DETECTIONS, CocoMetric, to_xywh
+from ssd.errors import ArgumentError, EvaluationError, MissingExtraError
+from ssd.evaluation.metrics.coco import MAX_DETECTIONS, CocoMetric, recall_name, to_xywh
 from ssd.structures import Record
 from tests.evaluation.metrics.made import found, hand_in, random_case, record
 
@@ -94,6 +94,29 @@ def test_corners_become_corner_and_sides() -> None:
 
 def test_a_hundred_detections_are_among_the_limits() -> None:
     assert MAX_DETECTIONS == (1, 10, 100)
+
+
+@pytest.mark.parametrize("backend", ["pycocotools", "fast"])
+def test_more_detections_than_a_hundred_count_where_they_are_asked_for(backend: str) -> None:
+    """150 objects of one class, all found: a hundred detections reach two thirds of them."""
+    if backend == "fast":
+        pytest.importorskip("faster_coco_eval", reason="needs the extra fast-eval")
+    boxes = [(x * 12, y * 12, x * 12 + 10, y * 12 + 10) for x in range(15) for y in range(10)]
+    case = [record(1, boxes, [0] * 150)], {1: found(*((box, 0.9 - 0.001 * i, 0) for i, box in enumerate(boxes)))}
+    usual, more = (
+        hand_in(CocoMetric(case[0], ["cell"], backend=backend, max_detections=limit), case[1]).compute()
+        for limit in (100, 500)
+    )
+    assert usual["AR100"] == pytest.approx(2 / 3)
+    assert usual["AP50"] == pytest.approx(67 / 101)
+    assert more["AR500"] == more["AP50"] == pytest.approx(1.0)
+    assert "AR100" not in more
+    assert (more["AR1"], recall_name(more), recall_name(usual)) == (usual["AR1"], "AR500", "AR100")
+
+
+def test_the_limit_is_more_than_the_second_recalls() -> None:
+    with pytest.raises(ArgumentError, match="max_detections: 10 is too small"):
+        CocoMetric([], [], max_detections=10)
 
 
 def test_every_class_needs_an_id() -> None:
