@@ -16,6 +16,7 @@ from ssd.evaluation.metrics.intervals import RESAMPLES
 from ssd.evaluation.page.comparison_page import comparison_page
 from ssd.experiment.data import open_split
 from ssd.inference.detector import Detector
+from ssd.inference.options import named_options
 from ssd.report.page import write_page
 from ssd.system.files import check_writable, refuse_existing, write_atomic
 
@@ -70,6 +71,7 @@ class ComparisonResult:
         return f"<ComparisonResult: {conclusion(self.comparison)}>"
 
 
+@named_options
 def compare(
     a: str | Path | Detector,
     b: str | Path | Detector,

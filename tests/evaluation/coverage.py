@@ -14,17 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 import ssd
 from ssd.data.shapes.dataset import shapes
 from ssd.evaluation.comparison import compare_matches
-from ssd.evaluation.metrics.coco import CocoMetric
+from ssd.evaluation.metrics.coco import to_xywh
 from ssd.evaluation.metrics.intervals import Estimate, intervals
-from ssd.evaluation.metrics.matches import ClassMatches, Matches, figures_of, over_classes
+from ssd.evaluation.metrics.matches import ClassMatches, Figure, Matches, figures_of, from_pycocotools, over_classes
 from ssd.structures import ImageDetections
-from tests.evaluation.metrics.made import hand_in
 
-FIGURES = ("AP", "AP50")
+FIGURES = (Figure("AP", 0, None, "coco"), Figure("AP50", 0, 0, "coco"))
+NAMES = tuple(figure.name for figure in FIGURES)
 LEAST = 0.1  # score of the detections: fewer are matched faster
 
 
@@ -67,7 +69,7 @@ def coverage(matches: Matches, size: int, draws: int, resamples: int) -> dict[tu
     hits: dict[tuple[str, str], list[bool]] = {}
     for rows in samples(matches.images, size, draws):
         found = intervals(subset(matches, rows), resamples)
-        for figure in FIGURES:
+        for figure in NAMES:
             for place, name in enumerate((*matches.class_names, "")):
                 key = (figure, "class" if name else "mean")
                 hits.setdefault(key, []).append(held(found[figure][name], known[figure][place]))
@@ -76,11 +78,11 @@ def coverage(matches: Matches, size: int, draws: int, resamples: int) -> dict[tu
 
 def judged(a: Matches, b: Matches, size: int, draws: int, resamples: int) -> dict[tuple[str, str], float]:
     """The share of draws in which B's AP is called better, and worse, and in which the interval holds the truth."""
-    change = {name: truth(b)[name][-1] - truth(a)[name][-1] for name in FIGURES}
+    change = {name: truth(b)[name][-1] - truth(a)[name][-1] for name in NAMES}
     said: dict[tuple[str, str], list[bool]] = {}
     for rows in samples(a.images, size, draws):
         comparison = compare_matches(subset(a, rows), subset(b, rows), resamples)
-        for figure in FIGURES:
+        for figure in NAMES:
             one = comparison.overall[figure]
             said.setdefault((figure, "better"), []).append(one.verdict == "better")
             said.setdefault((figure, "worse"), []).append(one.verdict == "worse")
@@ -112,14 +114,28 @@ def detect(run: Path, images: int, side: int) -> list[ImageDetections]:
 
 
 def match(found: Sequence[ImageDetections], side: int) -> Matches:
-    """Match the detections of all images with pycocotools."""
-    data = shapes("many", len(found), side)
-    metric = CocoMetric(data.records, data.class_names, keep_matches=True)
-    hand_in(metric, dict(enumerate(found))).compute()
-    matches = metric.matches()
-    assert matches is not None
-    wanted = tuple(figure for figure in matches.figures if figure.name in FIGURES)
-    return dataclasses.replace(matches, figures=wanted)
+    """Match the detections of all images with pycocotools; objects of all sizes together, which takes a quarter."""
+    data, evaluator = shapes("many", len(found), side), COCOeval(iouType="bbox")
+    evaluator.params.imgIds = list(range(1, len(found) + 1))
+    evaluator.params.catIds = list(range(1, len(data.class_names) + 1))
+    evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0, 1e10]], ["all"]
+    evaluator.cocoGt, evaluator.cocoDt = COCO(), COCO()
+    for coco, images in ((evaluator.cocoGt, data.records), (evaluator.cocoDt, found)):
+        rows = [
+            {"image_id": number, "category_id": int(label) + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            for number, one in enumerate(images, start=1)
+            for box, label in zip(to_xywh(one.boxes), one.labels, strict=True)
+        ]
+        coco.dataset = {"annotations": [{**row, "id": number} for number, row in enumerate(rows, start=1)]}
+        coco.dataset |= {"images": [{"id": number} for number in evaluator.params.imgIds]}
+        coco.dataset |= {"categories": [{"id": number} for number in evaluator.params.catIds]}
+    scores = np.concatenate([one.scores for one in found]).tolist()
+    for row, score in zip(evaluator.cocoDt.dataset["annotations"], scores, strict=True):
+        row["score"] = score
+    for coco in (evaluator.cocoGt, evaluator.cocoDt):
+        coco.createIndex()
+    evaluator.evaluate()
+    return from_pycocotools(evaluator.evalImgs, data.class_names, len(found), 1, 100, FIGURES)
 
 
 def main() -> None:

@@ -16,7 +16,9 @@ def test_each_class_has_its_own_threshold_and_rows_move_up_in_their_order() -> N
 
 
 def test_a_score_equal_to_the_threshold_is_not_above_it_and_padding_is_nothing() -> None:
-    found = BatchDetections(torch.zeros(1, 2, 4), torch.tensor([[0.5, 0.0]]), torch.zeros(1, 2).long(), torch.ones(1))
+    found = BatchDetections(
+        torch.zeros(1, 2, 4), torch.tensor([[0.5, 0.0]]), torch.zeros(1, 2).long(), torch.ones(1).long()
+    )
     assert keep_by_class(found, (0.5,)).counts.tolist() == [0]
     assert keep_by_class(found, (0.0,)).counts.tolist() == [1]
 

@@ -8,7 +8,7 @@ from ssd.evaluation.metrics.thresholds import Rule, as_text, choose
 
 def made(hits: str, objects: int) -> Curve:
     """Detections with scores 0.9, 0.89, ...; x found an object, . did not."""
-    return curve(0.9 - 0.01 * np.arange(len(hits)), np.array([hit == "x" for hit in hits]), objects)
+    return curve(0.9 - 0.01 * np.arange(len(hits)), np.array([hit == "x" for hit in hits], bool), objects)
 
 
 def chosen(hits: str, objects: int, rule: str, *, common: str = "") -> float:
@@ -49,8 +49,9 @@ def test_a_rule_that_cannot_be_met_takes_the_nearest_and_says_so() -> None:
     missed = choose({"a": worse}, worse, {"a": 12}, Rule.parse("precision=0.9"), 0.01)
     assert not missed[0].reached
     assert "no threshold gives the precision or recall asked for: a" in as_text(missed)
-    low = choose({"a": worse}, worse, {"a": 40}, Rule.parse("recall=0.9"), 0.01)
-    assert (low[0].reached, low[0].recall) == (False, 0.3)
+    many = made(".x.x.x.x.x.x.x.x.x.x.x.x", 48)
+    low = choose({"a": many}, many, {"a": 48}, Rule.parse("recall=0.9"), 0.01)
+    assert (low[0].reached, low[0].recall) == (False, 0.25)
 
 
 def test_few_objects_are_mixed_with_all_classes_and_named() -> None:
