@@ -106,13 +106,24 @@ def _estimate(measured: float, resampled: Float[np.ndarray, "R"], left_out: Floa
     distance = left_out.mean() - left_out
     spread = float((distance**2).sum())
     skew = float((distance**3).sum() / (6 * spread**1.5)) if spread > 0 else 0.0
-    ends = []
+    error = float(resampled.std(ddof=1))
+    reach = _reach(len(left_out)) * _widening(spread, len(left_out), error)
+    levels = []
     for place in (-1, 1):
-        shifted = bias + place * _reach(len(left_out))
-        ends.append(_NORMAL.cdf(bias + shifted / max(1 - skew * shifted, 1e-6)))
-    low, high = np.quantile(resampled, ends).tolist()
+        shifted = bias + place * reach
+        levels.append(_NORMAL.cdf(bias + shifted / max(1 - skew * shifted, 1e-6)))
+    low, high = np.quantile(resampled, levels).tolist()
     # a figure lies in its own interval, even where bias and skew are extreme
-    return Estimate(measured, min(low, measured), max(high, measured), float(resampled.std(ddof=1)))
+    return Estimate(measured, min(low, measured), max(high, measured), error)
+
+
+def _widening(spread: float, parts: int, error: float) -> float:
+    """How much the jackknife's standard error exceeds the bootstrap's, which is a little too small for few images.
+
+    The jackknife's is on average too large rather than too small (Efron and Stein 1981). At most a quarter is added.
+    """
+    jackknife = math.sqrt((parts - 1) / parts * spread)
+    return min(max(jackknife / error, 1.0), 1.25) if error > 0 else 1.0
 
 
 def _reach(parts: int) -> float:

@@ -84,7 +84,7 @@ def test_without_objects_or_without_spread_there_is_no_interval() -> None:
 def test_intervals_of_72_images_hold_the_figure_over_20000_in_95_of_100_draws(quality: float) -> None:
     shares = coverage(drawn_matches(20_000, 7, quality=quality), size=72, draws=300, resamples=500)
     for (figure, kind), share in shares.items():
-        assert 0.93 <= share <= 0.97, (figure, kind, shares)
+        assert 0.92 <= share <= 0.97, (figure, kind, shares)  # 0.95 give or take two standard errors of 300 draws
 
 
 @pytest.mark.slow
