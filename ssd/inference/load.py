@@ -36,10 +36,10 @@ def load(
     `hf://owner/name[@revision][/file]` is a weights file in a Hugging Face repository, fetched once. An exported graph
     (`.onnx`, `.xml`, `.pt2`) gives a detector too, with preprocessing and suppression as exported.
 
-    "coco", the default, is SSD300 with VGG16 trained on COCO, published by torchvision and fetched once.
-    `class_names` names the classes of a checkpoint without names, or replaces its names. `backend="auto"` is OpenVINO
-    on a CPU where it is installed and the network is large, else PyTorch. `trust` allows a `.pt2`, since loading one
-    can run code.
+    "coco", the default, is SSD300 with VGG16 trained on COCO, published by torchvision and fetched once; "ssdlite" is
+    its SSDLite320 with MobileNet v3, a small network. `class_names` names the classes of a checkpoint without names,
+    or replaces its names. `backend="auto"` is OpenVINO on a CPU where it is installed and the network is large, else
+    PyTorch. `trust` allows a `.pt2`, since loading one can run code.
 
     Raises:
         CheckpointError: missing, damaged, of an unknown kind, or for another number of classes.
