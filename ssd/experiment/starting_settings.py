@@ -10,7 +10,7 @@ from typing import Any
 from ssd.errors import ConfigError
 from ssd.experiment.config import Config, ModelConfig, ModeRules
 from ssd.model import vgg
-from ssd.model.factory import settings_for
+from ssd.model.factory import level_grids, settings_for
 from ssd.model.norm import Norm
 from ssd.settings import SIGMA_REMEDY, NetworkSettings, Postprocessing, Preprocessing, Settings, can_be_sigma
 from ssd.weights.resolve import read_weights
@@ -109,6 +109,11 @@ def _as_trained(model: ModelConfig, source: Settings) -> ModelConfig:
         changes |= {key: tuple(size / boxes.input_size for size in side) for key, side in sizes.items()}
         changes |= {"aspect_ratios": boxes.aspect_ratios, "levels": boxes.grids}
         changes = {key: value for key, value in changes.items() if getattr(model, key) in (None, "auto")}
+    unseen = level_grids(network).index(boxes.grids[0])
+    if model.levels is None and "levels" not in changes and unseen and same_head and network.atrous == model.atrous:
+        # Its head saw nothing of the first levels, and its predictors belong to those after them.
+        resized = dataclasses.replace(network, input_size=model.input_size)
+        changes["levels"] = level_grids(resized)[unseen:]
     return dataclasses.replace(model, **changes)
 
 

@@ -14,6 +14,7 @@ from ssd.experiment.named_start import chosen, start_keys, with_default_start, w
 from ssd.experiment.training_config import training_config
 from ssd.weights.native import save_weights
 from ssd.weights.ports.class_names import coco_by_id
+from tests.weights.ports.foreign_mobilenets import Qfgaohao
 
 
 @pytest.fixture
@@ -132,6 +133,17 @@ def test_the_default_is_imagenet_where_it_can_be_fetched(monkeypatch):
     assert chosen(training_config(None, "folder")).model == configs.load().model
     resnet = training_config(None, "folder", ["model.backbone=resnet18"])
     assert chosen(resnet).model.backbone_weights == "imagenet"
+
+
+def test_a_port_without_the_first_level_stays_without_it_at_another_size(tmp_path):
+    """mb1-ssd predicts from stride 16 on, and its extra layers halve every level."""
+    path = tmp_path / "mb1-ssd.pth"
+    torch.save(Qfgaohao(3, lite=False).state_dict(), path)
+    config = training_config(None, "folder", ["model.input_size=256"], start=str(path))
+    begin = starting.start(config, ("class_0", "other"))
+    assert (begin.settings.network.backbone, begin.settings.network.variant) == ("mobilenet_v1", "qfgaohao")
+    assert begin.settings.boxes.grids == (16, 8, 4, 2, 1)
+    assert begin.network.seen == (1, 2, 3, 4, 5)
 
 
 def test_training_starts_from_ssdlite_with_known_classes(tmp_path, monkeypatch):
