@@ -55,7 +55,7 @@ def load(
         return Detector(GraphPipeline(graph, class_names))
     network, settings = load_network(source, class_names)
     if backend == "auto" and precision in ("auto", "fp32", "bf16"):
-        backend = choose_backend(network, device=device)
+        backend = choose_backend(network, device=device, precision=precision)
     return Detector(NetworkPipeline(network, settings, device=device, precision=precision, backend=backend))
 
 

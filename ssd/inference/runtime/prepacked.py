@@ -1,8 +1,8 @@
 """A network prepared for a CPU: weights in oneDNN's layout, ReLU inside its convolution, pools without indices.
 
 The plain network reorders the weights of every convolution at each call, and reads and writes each feature map once
-more for ReLU. In bf16 both networks give the same bits; in fp32 oneDNN may choose another kernel for a layer, which
-moves logits in their sixth digit.
+more for ReLU. In bf16 both networks give the same bits; in fp32 oneDNN may choose another kernel for a layer, and large
+3x3 convolutions are computed as `winograd` describes, which moves logits in their sixth digit.
 
 The operators are PyTorch's own for compiled programs (`torch.ops.mkldnn`), without a promise to stay as they are.
 `available` tries them, and the plain network remains for where they are missing or changed.
@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ssd.inference.runtime import winograd
 from ssd.model.extras import Extras
 from ssd.model.head import MultiBoxHead
 from ssd.model.vgg import VGG
@@ -37,8 +38,7 @@ def prepack_(network: nn.Module, input_size: int, dtype: torch.dtype) -> None:
             for kind, convolutions in (("boxes", module.boxes), ("classes", module.classes)):
                 for place, layer in enumerate(convolutions):
                     if isinstance(layer, nn.Conv2d):
-                        shape = shapes[f"{name}.{kind}.{place}"]
-                        convolutions[place] = PackedConvolution(layer, shape, relu=False)
+                        convolutions[place] = _fastest(layer, shapes[f"{name}.{kind}.{place}"], relu=False)
 
 
 def _prepack_chain(chain: nn.Module, name: str, shapes: dict[str, list[int]]) -> None:
@@ -47,11 +47,17 @@ def _prepack_chain(chain: nn.Module, name: str, shapes: dict[str, list[int]]) ->
     for (place, layer), (next_place, follower) in zip(layers, [*layers, ("", None)][1:], strict=True):
         if isinstance(layer, nn.Conv2d):
             relu = isinstance(follower, nn.ReLU)
-            setattr(chain, place, PackedConvolution(layer, shapes[f"{name}.{place}"], relu=relu))
+            setattr(chain, place, _fastest(layer, shapes[f"{name}.{place}"], relu=relu))
             if relu:
                 setattr(chain, next_place, nn.Identity())
         elif isinstance(layer, nn.MaxPool2d) and _halves(layer):
             setattr(chain, place, HalvingPool(ceil=layer.ceil_mode))
+
+
+def _fastest(layer: nn.Conv2d, shape: list[int], *, relu: bool) -> nn.Module:
+    if layer.weight.dtype == torch.float32 and winograd.pays(layer, shape) and winograd.available():
+        return winograd.WinogradConvolution(layer, relu=relu)
+    return PackedConvolution(layer, shape, relu=relu)
 
 
 def _halves(pool: nn.MaxPool2d) -> bool:
@@ -103,7 +109,13 @@ class PackedConvolution(nn.Module):
     def forward(self, features: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B _ _ _"]:
         """The convolution, then ReLU."""
         result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            features, self._weight, self._bias, *self._geometry, self._relu, [], ""
+            features.contiguous(memory_format=torch.channels_last),
+            self._weight,
+            self._bias,
+            *self._geometry,
+            self._relu,
+            [],
+            "",
         )
         return result
 

@@ -1,0 +1,71 @@
+"""3x3 convolutions in fp32 by Winograd's method, which takes a quarter of the multiplications (Lavin and Gray 2016).
+
+PyTorch carries NNPACK's kernels for tiles of 8x8 and calls them by itself on phones only. On a CPU with AVX-512 they
+take half of oneDNN's time on large feature maps, though they transform the weights at each call. Rounding errors stay
+small: scores of SSD300 are within 4e-6 of double precision, with oneDNN's kernels within 3e-6.
+"""
+
+import functools
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ssd.model.vgg import VGG
+
+# Below these oneDNN is faster; tiles of 6x6 results waste a fifth of a 38x38 map, and more than a third of a 19x19 one.
+_FEWEST_CHANNELS, _SMALLEST_GRID = 64, 32
+_MOST_THREADS = 8  # tried on two; OpenVINO is made for many
+
+
+def pays(layer: nn.Conv2d, shape: list[int]) -> bool:
+    """Whether a convolution on an input of this shape is one that the method computes, and faster."""
+    fits = (layer.kernel_size, layer.stride, layer.padding) == ((3, 3), (1, 1), (1, 1))
+    whole = layer.dilation == (1, 1) and layer.groups == 1 and layer.bias is not None
+    large = min(layer.in_channels, layer.out_channels) >= _FEWEST_CHANNELS and min(shape[2:]) >= _SMALLEST_GRID
+    return fits and whole and large
+
+
+def suits(network: nn.Module) -> bool:
+    """Whether the method is the fastest for this network in fp32: VGG, on as many threads as PyTorch has now."""
+    return (
+        torch.get_num_threads() <= _MOST_THREADS and any(isinstance(m, VGG) for m in network.modules()) and available()
+    )
+
+
+class WinogradConvolution(nn.Module):
+    """A 3x3 convolution that keeps the size, and ReLU after it if asked for; the result is not channels last."""
+
+    def __init__(self, layer: nn.Conv2d, *, relu: bool) -> None:
+        super().__init__()
+        assert layer.bias is not None
+        self._weight, self._bias, self._relu = layer.weight.detach().contiguous(), layer.bias.detach(), relu
+
+    def forward(self, features: Float[Tensor, "B _ h w"]) -> Float[Tensor, "B _ h w"]:
+        """The convolution, image by image: NNPACK's kernel for batches is several times slower."""
+        images = torch.split(features.contiguous(), 1)
+        results = [torch._nnpack_spatial_convolution(image, self._weight, self._bias, [1, 1]) for image in images]
+        result = results[0] if len(results) == 1 else torch.cat(results)
+        return result.relu_() if self._relu else result
+
+
+@functools.cache
+def available() -> bool:
+    """Whether PyTorch has NNPACK here, and it computes a convolution as the plain layer does.
+
+    The question also starts NNPACK, without which its convolutions fail. NNPACK takes as many threads as PyTorch has
+    when it first computes, and keeps to them.
+    """
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.Conv2d(64, 64, 3, padding=1).requires_grad_(False)
+    for tensor in layer.parameters():
+        tensor.copy_(torch.randn(tensor.shape, generator=generator))
+    features = torch.randn(1, 64, 32, 32, generator=generator)
+    try:
+        with torch.inference_mode():
+            if not torch._nnpack_available():
+                return False
+            found, expected = WinogradConvolution(layer, relu=True)(features), layer(features).relu()
+    except (AttributeError, RuntimeError, TypeError):  # no such operator, or another by this name
+        return False
+    return bool((found - expected).abs().max() < 1e-4 * expected.abs().max())
