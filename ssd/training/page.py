@@ -3,6 +3,7 @@
 It is made from the files in the run's folder alone, so it can be written during the run and at any time afterwards.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,11 +18,24 @@ from ssd.report.run_log import read_rows
 PAGE = "report.html"
 _POINTS = 250  # most points of a line
 _ROWS = 60  # most evaluations in the table
-_LOSSES = (("loss", "loss"), ("loss_box", "box"), ("loss_confidence", "confidence"), ("loss_auxiliary", "auxiliary"))
-_VALIDATED = (("loss_total", "loss"), ("loss_box", "box"), ("loss_confidence", "confidence"))
+# Chart -> columns of the training log and of the validation log, and what they are.
+_LOSSES = {
+    "Loss": (("loss", "loss_total", ""),),
+    "Box and class loss": (
+        ("loss_box", "loss_box", "box"),
+        ("loss_confidence", "loss_confidence", "class"),
+        ("loss_auxiliary", "loss_auxiliary", "auxiliary"),
+    ),
+}
 _FIGURES = ("AP", "AP50", "AP75", "AP07")
 _SIZES = (("APs", "small"), ("APm", "medium"), ("APl", "large"))
-_DRAWN = {"step", "epoch", "lr", "images_per_second", *(column for column, _ in _LOSSES)}
+_DRAWN = {
+    "step",
+    "epoch",
+    "lr",
+    "images_per_second",
+    *(column for columns in _LOSSES.values() for column, *_ in columns),
+}
 _TITLES = {
     "missed_best_box": ("Objects that got their second choice", "objects since the start"),
     "positives": ("Matched default boxes", "a batch"),
@@ -111,10 +125,14 @@ def _tiles(train: Sequence[RunRow], val: Sequence[RunRow]) -> list[Tile]:
 
 def _losses(train: Sequence[RunRow], val: Sequence[RunRow], epochs: _Epochs) -> Section:
     blocks: list[Block] = []
-    if train:
-        blocks.append(_over_time("Loss in training", train, _LOSSES, epochs, "loss"))
-    if any("loss_total" in row for row in val):
-        blocks.append(_over_time("Loss in validation", val, _VALIDATED, epochs, "loss"))
+    for title, columns in _LOSSES.items():
+        series = [
+            *_series(train, [(column, f"{name} training".lstrip()) for column, _, name in columns], epochs),
+            *_series(val, [(column, f"{name} validation".lstrip()) for _, column, name in columns], epochs),
+        ]
+        if series:
+            colored = [dataclasses.replace(one, color=place + 1) for place, one in enumerate(series)]
+            blocks.append(line_chart(title, colored, x=epochs.axis, y="loss"))
     if train:
         blocks.append(_over_time("Learning rate", train, [("lr", "lr")], epochs, "learning rate"))
     return Section("losses", "Loss", blocks)
@@ -154,12 +172,17 @@ def _pace(train: Sequence[RunRow], epochs: _Epochs) -> Section:
 def _over_time(
     title: str, rows: Sequence[RunRow], columns: Iterable[tuple[str, str]], epochs: _Epochs, label: str | Axis
 ) -> Chart:
+    return line_chart(title, _series(rows, columns, epochs), x=epochs.axis, y=label)
+
+
+def _series(rows: Sequence[RunRow], columns: Iterable[tuple[str, str]], epochs: _Epochs) -> list[Series]:
+    """A line for each column that some row has."""
     times, series = epochs.at(rows), []
     logged = [(column, name) for column, name in columns if any(column in row for row in rows)]
     for place, (column, name) in enumerate(logged):
         values = [float(row[column]) if _is_number(row.get(column)) else float("nan") for row in rows]
         series.append(Series(name, *_thinned(times, values), color=place % COLORS + 1))
-    return line_chart(title, series, x=epochs.axis, y=label)
+    return series
 
 
 def _thinned(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:

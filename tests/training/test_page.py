@@ -15,8 +15,8 @@ def test_the_curves_of_a_run_are_all_there() -> None:
     tree = read(training_page("demo", train_rows(), val_rows(), config="name: demo", environment={"seed": 0}))
     assert tree.ids() == ["losses", "figures", "pace", "setup"]
     assert titles(tree) == {
-        "Loss in training",
-        "Loss in validation",
+        "Loss",
+        "Box and class loss",
         "Learning rate",
         "Average precision",
         "Average precision by object size",
@@ -24,6 +24,8 @@ def test_the_curves_of_a_run_are_all_there() -> None:
         "Matched default boxes",
         "Objects that got their second choice",
     }
+    parts = {f"{name} {when}".lstrip() for name in ("", "box", "class") for when in ("training", "validation")}
+    assert parts <= set(tree.text)
     assert "after step 120, in epoch 3" in tree.text
     place = tree.text.index("best AP")
     assert tree.text[place : place + 3] == ["best AP", "0.300", "after epoch 3"]

@@ -20,17 +20,20 @@ def class_section(report: Report) -> Section:
     """Counts of every class, the splits side by side."""
     splits = report.splits
     known = {(split.name, row.name): row for split in splits for row in split.classes}
+    # Shares of the split, on one scale for all splits: a class that is rarer in one of them has a shorter bar there.
+    greatest = max((row.objects / max(split.objects, 1) for split in splits for row in split.classes), default=0.0)
     rows: list[Row] = []
     for name in dict.fromkeys(row.name for split in splits for row in split.classes):
         cells: Row = [name]
         for split in splits:
             row = known.get((split.name, name))
             objects, images = (row.objects, row.images) if row is not None else (0, 0)
-            most = max((other.objects for other in split.classes), default=0) or 1
-            cells += [Cell(f"{objects:,}", bar=objects / most), f"{images:,}"]
+            share = objects / max(split.objects, 1)
+            cells += [Cell(f"{objects:,}", bar=share / (greatest or 1.0)), f"{images:,}"]
         rows.append(cells)
     head = ["class", *(text for split in splits for text in (f"{split.name} objects", "in images"))]
-    blocks: list[Block] = [Table(head, rows)] if rows else []
+    note = "Bars: the class's share of the objects of the split, on one scale for all splits."
+    blocks: list[Block] = [Table(head, rows, note=note)] if rows else []
     per_image = {
         split.name: [int((~record.crowd).sum()) for record in report.dataset(split).records] for split in splits
     }

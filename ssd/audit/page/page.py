@@ -9,7 +9,7 @@ import yaml
 from jaxtyping import UInt8
 
 from ssd.audit.page.distributions import class_section, size_section
-from ssd.audit.page.problem_images import hardest_images, problem_images
+from ssd.audit.page.problem_images import copied_images, hardest_images, problem_images
 from ssd.audit.readiness import Readiness
 from ssd.audit.report import Fit, Report, SplitReport
 from ssd.audit.text import fit_is_worth_it, fit_worth
@@ -108,6 +108,9 @@ def _problems(report: Report, cautions: Sequence[str]) -> Section:
     if report.near:
         title = f"Images that look like one of another split: {len(report.near)}"
         blocks.append(Lines(list(map(str, report.near)), title, shown=20))
+    twins = list(copied_images(report))
+    if twins:
+        blocks.append(Gallery(twins, "Copies and look-alikes", "Two of each, side by side.", 200))
     return Section("problems", "Problems", blocks or [Text("None found.", "good")])
 
 

@@ -17,6 +17,7 @@ from ssd.report.blocks import Image
 
 _OF_ONE_KIND = 6
 _HARDEST = 12
+_COPIES, _THUMBNAIL = 6, 320  # pairs that are shown, and the width of each image
 _OF_ONE_IMAGE = 2
 _NOTHING = (np.zeros((0, 4), np.float32), [""] * 0)
 
@@ -44,6 +45,20 @@ def _of_problem(problem: Problem, split: str) -> Image | None:
     box = problem.box or (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
     drawn = draw_mistake(image, box, problem.name or "", _NOTHING, _NOTHING, least=max(image.shape) // 3)
     return Image(as_jpeg(drawn), f"{problem.kind}: {problem.message}", f"{split}: {Path(problem.image).name}")
+
+
+def copied_images(report: Report) -> Iterator[Image]:
+    """Thumbnails of images that occur more than once, and of pairs that look alike in two splits."""
+    roots = {split.name: Path(report.dataset(split).name) for split in report.splits}
+    places = [copies.places for copies in report.copies]
+    places += [((near.split, near.path), (near.other_split, near.other_path)) for near in report.near]
+    for group in places[:_COPIES]:
+        for split, path in group[:2]:
+            try:
+                image = load_image(roots[split] / path)
+            except (SSDError, KeyError):  # listed by its name all the same
+                continue
+            yield Image(as_jpeg(image, _THUMBNAIL), split, path)
 
 
 def hardest_images(report: Report) -> Iterator[Image]:

@@ -46,10 +46,19 @@ def draw_images(detector: "Detector", dataset: "Dataset", count: int, folder: Pa
 def side_by_side(
     image: Image, truth: tuple[Boxes, list[str], list[int]], found: tuple[Boxes, list[str], list[int]]
 ) -> Image:
-    """Draw an image twice: the objects on the left, the detections on the right."""
-    sides = [_draw(image, *truth), _draw(image, *found)]
+    """Draw an image twice: the objects on the left, the detections on the right, each under its caption."""
+    sides = [_captioned(_draw(image, *truth), "truth"), _captioned(_draw(image, *found), "detections")]
     gap = np.full((sides[0].shape[0], _GAP, 3), 255, np.uint8)
     return np.hstack([sides[0], gap, sides[1]])
+
+
+def _captioned(image: Image, text: str) -> Image:
+    """The image with a word on white above it, whose height follows the width of the image."""
+    height = max(16, round(image.shape[1] / 20))
+    strip = np.full((height, image.shape[1], 3), 255, np.uint8)
+    size, thick = height / 40, max(1, height // 24)
+    cv2.putText(strip, text, (4, round(0.72 * height)), cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), thick, cv2.LINE_AA)
+    return np.vstack([strip, image])
 
 
 def draw_mistake(

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ssd.boxes import iou_of_arrays
 from ssd.data.dataset import Dataset
 from ssd.evaluation.causes.explain import MissedObject
 from ssd.evaluation.metrics.details import Details, FalseAlarm, Miss
@@ -86,7 +87,16 @@ class _Drawing:
         record = self._details.records[alarm.image]
         truth = (record.boxes, [self._names[label] for label in record.labels])
         text = f"{name} {alarm.score:.2f}"
-        return self._mistake(alarm, text, f"{text}: {_WORDS[alarm.kind]}", own=truth)
+        return self._mistake(alarm, text, f"{text}: {_WORDS[alarm.kind]}{self._true_class(alarm)}", own=truth)
+
+    def _true_class(self, alarm: FalseAlarm) -> str:
+        """The class of the object that a detection of another class overlaps most, as the end of its caption."""
+        if alarm.kind not in ("classification", "both"):
+            return ""
+        record = self._details.records[alarm.image]
+        overlaps = iou_of_arrays(np.array([alarm.box], np.float32), record.boxes)[0]
+        overlaps = np.where(record.labels == alarm.label, 0.0, overlaps)
+        return f", it is {self._names[record.labels[int(overlaps.argmax())]]}"
 
     def whole(self, place: int, mistakes: int) -> Image:
         """A whole image, ground truth beside detections."""

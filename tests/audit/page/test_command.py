@@ -67,6 +67,7 @@ def test_copies_and_what_is_hard_to_reach_are_on_the_page(tmp_path: Path) -> Non
     main([str(folder), "--quiet", "--report", str(page)])
     tree = check(page.read_text())
     assert any("in several splits: train/" in text for text in tree.text)
+    assert {"train JPEGImages/a.jpg", "val JPEGImages/b.jpg"} <= set(images(tree))
     assert any("IoU 0." in alt for alt in images(tree))
 
 

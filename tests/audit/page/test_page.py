@@ -76,6 +76,8 @@ def test_a_class_that_a_split_lacks_has_a_row(report: Report) -> None:
         ["cat", "1", "1", "1", "1"],
         ["dog", "1", "1", "0", "0"],
     ]
+    # In train each class is half of the objects, in val the cat is all of them.
+    assert [[cell.bar for cell in row[1::2]] for row in table.rows] == [[0.5, 1.0], [0.5, 0.0]]
     assert (chart.svg.count("train: 1.00"), chart.svg.count("val: 1.00")) == (1, 1)  # images with two and one objects
 
 

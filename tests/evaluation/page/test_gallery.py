@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -6,11 +7,13 @@ import numpy as np
 import pytest
 
 from ssd.commands.eval import main
-from ssd.evaluation.metrics.details import Miss
-from ssd.evaluation.page.drawn_images import as_jpeg, draw_mistake
-from ssd.evaluation.page.gallery import spread
+from ssd.data.shapes.dataset import shapes
+from ssd.evaluation.metrics.details import Details, Miss
+from ssd.evaluation.page.drawn_images import as_jpeg, draw_mistake, side_by_side
+from ssd.evaluation.page.gallery import _Drawing, spread
 from ssd.images.decode import as_image
 from tests.commands.test_eval import SHAPES, make_run
+from tests.evaluation.metrics.made import found, record
 from tests.evaluation.page.test_page import SECTIONS
 from tests.report.browser import open_page
 from tests.report.pages import Tree, check
@@ -116,3 +119,23 @@ def test_no_image_fills_the_gallery_alone() -> None:
 def test_images_of_the_page_are_no_wider_than_asked() -> None:
     assert as_image(as_jpeg(np.zeros((100, 400, 3), np.uint8), widest=100)).shape == (25, 100, 3)
     assert as_image(as_jpeg(np.zeros((10, 40, 3), np.uint8), widest=100)).shape == (10, 40, 3)
+
+
+def test_truth_and_detections_are_captioned() -> None:
+    grey = np.full((400, 400, 3), 128, np.uint8)
+    pair = side_by_side(grey, (*NONE, []), (*NONE, []))
+    left, right = pair[:20, :400], pair[:20, -400:]
+    assert pair.shape == (420, 808, 3)
+    assert np.array_equal(pair[20:, :400], grey)
+    assert (left == 255).mean() > 0.8
+    assert ((left < 64).all(axis=2).sum(), (right < 64).all(axis=2).sum()) > (10, 10)
+    assert not np.array_equal(left, right)  # two words
+
+
+def test_a_false_alarm_of_another_class_names_the_objects_class() -> None:
+    truth = record(0, [(10, 10, 60, 60), (100, 100, 160, 160)], [0, 1])
+    details = Details([truth], ("cat", "dog"))
+    details.update(0, found(((12, 10, 60, 60), 0.9, 1), ((150, 10, 190, 50), 0.8, 1)))
+    draw = _Drawing(dataclasses.replace(shapes("val", 1, 200), records=(truth,)), details, 0.5)
+    captions = [draw.false_alarm(alarm).caption for alarm in details.false_alarms(0.5)]
+    assert captions == ["dog 0.90: another class, it is cat", "dog 0.80: nothing is there"]
