@@ -13,14 +13,17 @@ import torchvision
 
 from ssd.benchmark import memory
 from ssd.benchmark.fixtures import Fixtures
+from ssd.benchmark.product_rates import operations, product_rates, rates_text, share_text
 from ssd.benchmark.stage_names import STAGES
 from ssd.benchmark.stages import COMPARISONS
 from ssd.benchmark.timing import DisagreementError, Timing, UnavailableError, time_in_turns
 from ssd.benchmark.worker import Workers
+from ssd.model.factory import from_settings
 from ssd.system.device import choose_dtype, cpu_features, ieee_fp32
 from ssd.system.environment import environment
 
 _HEADING = f"{'stage':22}{'ours ms':>10}{'torchvision':>13}{'ratio':>8}   {'of all pairs':>13}{'pairs':>7}   checked"
+_NETWORKS = ("network", "network_fp32")
 
 
 def run(
@@ -42,6 +45,10 @@ def run(
     }
     facts["machine"] |= {"same_allocator": same_allocator, "compiled": fixtures.compiled}
     show(machine_text(facts["machine"]))
+    rates: dict[str, float] = {}
+    if fixtures.device.type == "cpu":
+        rates = facts["machine"]["product_rates"] = product_rates()
+        show(rates_text(rates))
     if chosen:
         show(f"\n{_HEADING}")
     with Workers(fixtures, same_allocator=same_allocator) as workers:
@@ -57,10 +64,18 @@ def run(
             else:
                 facts["stages"].append(row)
                 show(stage_line(row))
+                if name in _NETWORKS and (share := share_text(row, _operations(fixtures), rates)) is not None:
+                    show(share)
     if with_memory:
         facts["memory"] = memory.measure(fixtures)
         show(f"\n{memory_text(facts['memory'], fixtures.device)}")
     return facts
+
+
+def _operations(fixtures: Fixtures) -> int:
+    """Operations of the network for one image, counted on tensors without numbers."""
+    with torch.device("meta"):
+        return operations(from_settings(fixtures.settings).eval(), fixtures.settings.network.input_size)
 
 
 def _stage(name: str, fixtures: Fixtures, pairs: int | None, workers: Workers) -> dict[str, Any]:

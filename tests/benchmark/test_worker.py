@@ -32,7 +32,7 @@ def test_torchvisions_process_keeps_no_memory_unless_told_to(monkeypatch):
     with Workers(Fixtures(CPU, b"", Path())) as workers:
         workers.prepare("loss")
         workers.prepare("train_step")
-    assert started == [("ours", True), ("theirs", False), "closed", "closed"]
+    assert started == [("ours", True), ("theirs", False), "closed", "closed"] * 2  # new ones for every stage
     with Workers(Fixtures(CPU, b"", Path()), same_allocator=True) as workers:
         workers.prepare("loss")
-    assert started[4:6] == [("ours", True), ("theirs", True)]
+    assert started[8:10] == [("ours", True), ("theirs", True)]

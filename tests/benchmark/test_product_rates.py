@@ -1,0 +1,31 @@
+import pytest
+import torch
+
+from ssd.benchmark.product_rates import operations, product_rates, rates_text, share_text
+from ssd.model import factory
+
+
+def test_rates_are_of_the_kinds_that_this_machine_multiplies():
+    rates = product_rates(64)
+    assert set(rates) <= {"fp32", "bf16", "int8"}
+    assert rates["fp32"] > 0
+    assert rates_text({"fp32": 150.2, "int8": 800.0}) == "matrix products, GFLOP/s: fp32 150, int8 800"
+
+
+def test_operations_are_two_for_each_multiplication():
+    assert operations(torch.nn.Conv2d(3, 8, 3, padding=1), 10) == 2 * 3 * 8 * 9 * 100
+
+
+@pytest.mark.parametrize(("columns", "billions"), [(21, 62.75), (91, 69.72)])
+def test_ssd300_has_the_operations_that_results_name(columns, billions):
+    names = tuple(f"class {number}" for number in range(columns - 1))
+    with torch.device("meta"):
+        network = factory.from_settings(factory.settings_for(names, input_size=300))
+        assert operations(network, 300) / 1e9 == pytest.approx(billions, abs=0.01)
+
+
+def test_the_share_is_that_of_the_rows_precision():
+    row = {"ours_ms": 200.0, "checked": "bf16: logits within 0.1"}
+    text = share_text(row, 60 * 10**9, {"bf16": 400.0})
+    assert text.strip() == "300 GFLOP/s, 75% of the product in bf16"
+    assert share_text(row, 60 * 10**9, {"fp32": 400.0}) is None
