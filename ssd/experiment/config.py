@@ -95,7 +95,9 @@ class DataConfig:
     __pydantic_config__ = _CHECKED
 
     # Format of the folder; auto recognises it. shapes draws images; the last two are downloaded.
-    format: Literal["auto", "voc", "coco", "yolo", "shapes", "voc07+12", "coco2017"] = "auto"
+    format: Literal[
+        "auto", "voc", "coco", "yolo", "labelme", "cvat", "labelstudio", "csv", "shapes", "voc07+12", "coco2017"
+    ] = "auto"
     # Folder of the data set; named data sets are downloaded into it.
     folder: str | None = None
     # Name of the training split; null looks for the usual names.

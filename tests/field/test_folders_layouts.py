@@ -307,14 +307,8 @@ def test_cocos_rotation_attribute_turns_the_box(tmp_path, degrees, box):
 
 
 TOOLS = {
-    "LabelMe": ("im0.json", '{"version": "5.0", "flags": {}, "shapes": [], "imagePath": "im0.jpg"}'),
-    "CVAT for images": ("annotations.xml", '<?xml version="1.0"?><annotations><image id="0"/></annotations>'),
-    "CVAT for video": ("annotations.xml", '<annotations><version>1.1</version><track id="0"/></annotations>'),
-    "Label Studio": ("project-1.json", '[{"id": 1, "data": {"image": "/data/a.jpg"}, "annotations": []}]'),
-    "keras-retinanet (CSV)": ("annotations.csv", "images/im0.jpg,2,3,12,13,cat\nimages/im1.jpg,,,,,\n"),
     "VIA (VGG Image Annotator)": ("via.json", '{"im0.jpg123": {"filename": "im0.jpg", "size": 123, "regions": []}}'),
     "CreateML": ("_annotations.createml.json", '[{"image": "im0.jpg", "annotations": []}]'),
-    "the TensorFlow tutorial": ("labels.csv", "filename,class,xmin,ymin,xmax,ymax\nim0.jpg,cat,2,3,12,13\n"),
 }  # fmt: skip
 
 

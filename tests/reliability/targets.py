@@ -21,6 +21,8 @@ import torch
 from PIL import Image
 
 from ssd.data.dataset import open_dataset, scan
+from ssd.data.formats import cvat, label_studio, labelme, tables
+from ssd.data.formats.entries import EntryFormat
 from ssd.experiment import config_file as config
 from ssd.images.decode import decode
 from ssd.inference.load import load
@@ -71,6 +73,77 @@ def yolo_yaml(folder: Path) -> tuple[list[bytes], Call]:
     seeds = [b"path: .\ntrain: images/train\nval: train.txt\nnc: 2\nnames:\n  0: cat\n  1: dog\n"]
     seeds.append(b"names: [cat, 'dog']\ntrain: [images/train, train.txt]\n")
     return seeds, _opens(folder, folder / "data.yaml")
+
+
+def labelme_json(folder: Path) -> tuple[list[bytes], Call]:
+    """A LabelMe file beside its image."""
+    for name in ("a", "b"):
+        write_image(folder / "train" / f"{name}.jpg")
+    shapes = [
+        {"label": "cat", "points": [[12, 3.5], [2, 13]], "shape_type": "rectangle", "flags": {}, "group_id": None},
+        {"label": "dog", "points": [[1, 2], [9, 2], [5, 8]], "shape_type": "polygon"},
+        {"label": "dog", "points": [[20, 10], [22, 10]], "shape_type": "circle"},
+        {"label": "dog", "points": [[20, 10]], "shape_type": "point"},
+    ]
+    content = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": "a.jpg", "imageData": None}
+    content |= {"imageHeight": 20, "imageWidth": 40}
+    other = content | {"imagePath": "..\\train\\b.jpg", "imageHeight": None, "shapes": shapes[:1]}
+    write_text(folder / "train" / "b.json", json.dumps(other))
+    seeds = [json.dumps(content).encode(), json.dumps(other, indent=2).encode()]
+    return seeds, _opens(folder, folder / "train" / "a.json", labelme.FORMAT)
+
+
+def cvat_xml(folder: Path) -> tuple[list[bytes], Call]:
+    """The file of a `CVAT for images` export."""
+    for name in ("a", "b"):
+        write_image(folder / "train" / "images" / f"{name}.jpg")
+    shapes = """<box label="cat" source="manual" occluded="0" xtl="2.5" ytl="3.00" xbr="12.00" ybr="13.00" z_order="0"/>
+        <box label="dog" xtl="5" ytl="5" xbr="15" ybr="10" rotation="30.5"/>
+        <polygon label="dog" points="1.00,2.00;9.0,2.0;5.0,8.0"/><points label="dog" points="3,4"/>
+        <ellipse label="cat" cx="20" cy="10" rx="4" ry="2" rotation="10"/>
+        <mask label="cat" rle="1, 2, 3" left="3" top="4" width="10" height="5"/>"""
+    images = f"""<image id="0" name="a.jpg" width="40" height="20">{shapes}</image><image id="1" name="b.jpg"/>"""
+    meta = "<version>1.1</version><meta><task><labels><label><name>cat</name></label></labels></task></meta>"
+    text = f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>{meta}{images}</annotations>'
+    seeds = [text.encode(), f"<annotations>{images}</annotations>".encode("utf-16")]
+    return seeds, _opens(folder, folder / "train" / "annotations.xml", cvat.FORMAT)
+
+
+def label_studio_json(folder: Path) -> tuple[list[bytes], Call]:
+    """Label Studio's export."""
+    for name in ("a", "b", "c d"):
+        write_image(folder / "images" / f"{name}.jpg")
+    value = {"x": 5.0, "y": 15, "width": 25, "height": 50.5, "rotation": 0}
+    sides = {"original_width": 40, "original_height": 20, "image_rotation": 0}
+    results = [
+        {"type": kind, **sides, "value": value | more | {kind: ["cat"]}}
+        for kind, more in (
+            ("rectanglelabels", {}),
+            ("rectanglelabels", {"rotation": 30}),
+            ("ellipselabels", {"radiusX": 3, "radiusY": 4}),
+            ("polygonlabels", {"points": [[1, 2], [30, 2], [5, 40]]}),
+        )
+    ]
+    done = {"id": 1, "result": results, "was_cancelled": False, "ground_truth": False}
+    addresses = ("/data/upload/1/0a1b2c3d-a.jpg", "/data/local-files/?d=images/b.jpg", "s3://bucket/c%20d.jpg")
+    tasks = [{"id": i, "data": {"image": text}, "annotations": [done]} for i, text in enumerate(addresses)]
+    only = [{"data": {"picture": "images/a.jpg"}, "predictions": [{"result": results[:1], "score": 0.5}]}]
+    seeds = [json.dumps(tasks).encode(), json.dumps(only, indent=2).encode()]
+    return seeds, _opens(folder, folder / "train.json", label_studio.FORMAT)
+
+
+def csv_table(folder: Path) -> tuple[list[bytes], Call]:
+    """Tables with a row for each object, in the three usual forms."""
+    for name in ("a", "b"):
+        write_image(folder / "images" / f"{name}.jpg")
+    write_text(folder / "class-descriptions.csv", "/m/01yrx,Cat\n/m/0bt9lr,Dog\n")
+    seeds = [
+        b"images/a.jpg,2,3,12,13,cat\nimages/b.jpg,,,,,\nimages/a.jpg,1,2,3,4,dog\n",
+        b"filename,width,height,class,xmin,ymin,xmax,ymax\r\na.jpg,40,20,cat,2,3,12,13\r\nb.jpg,40,20,dog,1,2,3.5,4\r\n",
+        b"ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsGroupOf\na,x,/m/01yrx,1,0.1,0.5,0.2,0.9,0\n"
+        b"b,x,/m/0bt9lr,1,0.1,0.5,0.2,0.9,1\n",
+    ]
+    return seeds, _opens(folder, folder / "train.csv", tables.FORMAT)
 
 
 def config_yaml(folder: Path) -> tuple[list[bytes], Call]:
@@ -199,6 +272,10 @@ TARGETS: dict[str, Target] = {
             coco_json,
             yolo_text,
             yolo_yaml,
+            labelme_json,
+            cvat_xml,
+            label_studio_json,
+            csv_table,
             config_yaml,
             weights_file,
             caffe_file,
@@ -253,9 +330,11 @@ class _Stated:
         return self.stated
 
 
-def _opens(folder: Path, file: Path) -> Call:
+def _opens(folder: Path, file: Path, reader: EntryFormat | None = None) -> Call:
     def call(data: bytes) -> object:
         file.write_bytes(data)
+        if reader is not None:
+            reader.parse(file, folder)  # also what the folder is not taken for
         dataset, problems = scan(folder, "train", check_images=True)
         for record in dataset.records:
             assert np.isfinite(record.boxes).all()

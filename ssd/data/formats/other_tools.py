@@ -76,9 +76,6 @@ def _json(path: Path) -> Tool | None:
         return _json_list(content)
     if not isinstance(content, dict):
         return None
-    if "shapes" in content and ("imagePath" in content or "imageData" in content):
-        remedy = "Convert it: labelme's examples/bbox_detection/labelme2voc.py writes Pascal VOC."
-        return Tool("LabelMe", "", remedy)
     if "_via_img_metadata" in content or "_via_settings" in content or _all_have(content, "regions", "filename"):
         return Tool("VIA (VGG Image Annotator)", "", "In VIA choose Annotation, Export Annotations (COCO format).")
     if "objects" in content and "size" in content and path.parent.name in ("ann", "annotations"):
@@ -92,10 +89,8 @@ def _json_list(content: list[Any]) -> Tool | None:
     entry = content[0] if content else None
     if not isinstance(entry, dict):
         return None
-    if "annotations" in entry and ("data" in entry or "completed_by" in entry):
-        return Tool("Label Studio", "", "In Label Studio choose Export, then COCO, Pascal VOC XML or YOLO.")
     if "annotation_id" in entry or "annotator" in entry:
-        return Tool("Label Studio", "", "In Label Studio choose Export, then COCO, Pascal VOC XML or YOLO.")
+        return Tool("Label Studio", "", "In Label Studio choose Export, then JSON, COCO, Pascal VOC XML or YOLO.")
     if "annotations" in entry and "image" in entry:
         return Tool("CreateML", "", f"{_AS_COCO} from the tool that wrote it.")
     if "Labeled Data" in entry or "data_row" in entry:
@@ -115,7 +110,7 @@ def _xml(path: Path) -> Tool | None:
     if root == "annotations" and "<image" in text:
         return Tool("CVAT for images", "", "In CVAT choose Export, then COCO 1.0, PASCAL VOC 1.1 or YOLO.")
     if root == "annotations" and "<track" in text:
-        return Tool("CVAT for video", "", "In CVAT choose Export, then COCO 1.0, PASCAL VOC 1.1 or YOLO.")
+        return Tool("CVAT for video", "", "In CVAT choose Export, then CVAT for images, COCO 1.0 or PASCAL VOC 1.1.")
     if root == "dataset" and "imglab" in text:
         return Tool("dlib's imglab", "", f"{_AS_COCO} from the tool that wrote it.")
     return None
@@ -126,14 +121,8 @@ def _csv(path: Path) -> Tool | None:
     if not lines:
         return None
     head = [word.strip().lower() for word in lines[0].split(",")]
-    if {"xmin", "ymin", "xmax", "ymax"} <= set(head):
-        kind = "OpenImages" if "imageid" in head else "the TensorFlow tutorial"
-        return Tool(kind, "", _CONVERT)
     if {"region_shape_attributes", "filename"} <= set(head):
         return Tool("VIA (VGG Image Annotator)", "", "In VIA choose Annotation, Export Annotations (COCO format).")
-    rows = [line.split(",") for line in lines]
-    if all(len(row) == 6 and _is_retinanet(row) for row in rows):
-        return Tool("keras-retinanet (CSV)", "", _CONVERT)
     return None
 
 
@@ -146,13 +135,6 @@ def _text(path: Path) -> Tool | None:
         return Tool("YOLO with commas", "", "Write spaces between the numbers.", own=False)
     name = next((name for row, name in _ROWS if lines and all(re.fullmatch(row, line) for line in lines)), None)
     return None if name is None else Tool(name, "", _CONVERT)
-
-
-def _is_retinanet(row: list[str]) -> bool:
-    """Whether it is `path,x1,y1,x2,y2,class`; an image without objects has empty fields."""
-    return row[0].strip().lower().endswith(folders.IMAGE_SUFFIXES) and all(
-        re.fullmatch(r"-?[\d.]*", number.strip()) for number in row[1:5]
-    )
 
 
 def _record(_: Path) -> Tool | None:

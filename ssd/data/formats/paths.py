@@ -57,18 +57,18 @@ def relative(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a small file.
+def read_bytes(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
+    """The bytes of a file of at most `most` bytes, 10 MB for the annotations of one image.
 
     Raises:
-        AnnotationError: it is missing, unreadable or larger than 10 MB.
+        AnnotationError: it is missing, unreadable or larger.
     """
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise AnnotationError("is not a regular file", place=path)
-        if found.st_size > MAX_TEXT_BYTES:
-            raise AnnotationError(f"has {found.st_size:,} bytes, more than {MAX_TEXT_BYTES:,}", place=path)
+        if found.st_size > most:
+            raise AnnotationError(f"has {found.st_size:,} bytes, more than {most:,}", place=path)
         return path.read_bytes()
     except FileNotFoundError:
         raise AnnotationError("no such file", place=path) from None
@@ -76,13 +76,13 @@ def read_bytes(path: Path) -> bytes:
         raise AnnotationError(f"cannot be read ({error.strerror})", place=path) from None
 
 
-def read_text(path: Path) -> str:
-    """The text of a small file in UTF-8, or in UTF-16 with a byte-order mark, as Windows PowerShell writes it.
+def read_text(path: Path, most: int = MAX_TEXT_BYTES) -> str:
+    """The text of a file of at most `most` bytes: UTF-8, or UTF-16 with a byte-order mark, as of Windows PowerShell.
 
     Raises:
         AnnotationError: as `read_bytes`, or it is neither.
     """
-    content = read_bytes(path)
+    content = read_bytes(path, most)
     try:
         return content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
     except UnicodeDecodeError as error:

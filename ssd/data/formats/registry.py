@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
-from ssd.data.formats import coco, downloads, voc, yolo
+from ssd.data.formats import coco, cvat, downloads, label_studio, labelme, tables, voc, yolo
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem, RawSplit
 from ssd.data.formats.class_lists import is_background
@@ -21,12 +21,29 @@ from ssd.data.formats.other_tools import Tool, name_tool, name_tool_of_xml
 from ssd.data.formats.voc import Offset
 from ssd.errors import AnnotationError, DatasetError
 
-FOLDER_FORMATS = {"voc": voc, "coco": coco, "yolo": yolo}
+
+class FolderFormat(Protocol):
+    """What a format's file has beside its `read`."""
+
+    def looks_like(self, folder: Path) -> bool:
+        """Whether the folder is of this format."""
+
+    def splits(self, folder: Path) -> tuple[str, ...]:
+        """The names of the splits; none where the folder has none."""
+
+    def used_files(self, folder: Path) -> set[Path]:
+        """The images and annotations that belong to some split."""
+
+
+# The formats of annotation tools count where none of the usual ones fits.
+_TOOLS = {"labelme": labelme.FORMAT, "cvat": cvat.FORMAT, "labelstudio": label_studio.FORMAT, "csv": tables.FORMAT}
+_USUAL: dict[str, FolderFormat] = {"voc": voc, "coco": coco, "yolo": yolo}
+FOLDER_FORMATS: dict[str, FolderFormat] = {**_USUAL, **_TOOLS}
 DIVIDED = ("train", "val", "all")  # the splits of a folder without splits
 PARTS = ("train-part", "val-part")  # and beside a split that has only itself
 _LOOKED_FOR = (
     "VOC: Annotations/*.xml; COCO: annotations/*.json or */_annotations.coco.json; "
-    "YOLO: data.yaml, or images/ and labels/"
+    "YOLO: data.yaml, or images/ and labels/; LabelMe, CVAT for images, Label Studio, tables (CSV)"
 )
 _LABEL = (
     "Draw boxes with a tool as CVAT or Label Studio, and export COCO, Pascal VOC or YOLO; "
@@ -45,15 +62,19 @@ _INNER = {*folders.IMAGE_FOLDERS, *folders.ANNOTATION_FOLDERS, *folders.SPLITS, 
 
 
 def recognise(folder: str | Path) -> str:
-    """Tell `voc`, `coco` or `yolo` by what lies in the folder; a YAML file stands for its folder.
+    """Tell the format by what lies in the folder; a YAML file stands for its folder.
 
     Raises:
         DatasetError: none fits (it says what was looked for and what is there), or more than one.
     """
     root = _existing(Path(folder))
-    fitting = [name for name, reader in FOLDER_FORMATS.items() if reader.looks_like(root)]
-    tool = name_tool_of_xml(root) if fitting == ["voc"] else name_tool(root) if not fitting else None
-    if tool is not None:
+    fitting = [name for name, reader in _USUAL.items() if reader.looks_like(root)]
+    if fitting == ["voc"] and (tool := name_tool_of_xml(root)) is not None:  # also beside images, but no VOC
+        if not cvat.FORMAT.looks_like(root):
+            raise _own_format(tool, root)
+        fitting = []
+    fitting = fitting or [name for name, reader in _TOOLS.items() if reader.looks_like(root)]
+    if not fitting and (tool := name_tool(root)) is not None:
         raise _own_format(tool, root)
     if len(fitting) == 1:
         return fitting[0]
@@ -204,7 +225,8 @@ def _read(
         return voc.read(root, source, division=division, offset=offset, classes=classes, allow_outside=allow_outside)
     if format == "coco":
         return coco.read(root, source, division=division, allow_outside=allow_outside)
-    return yolo.read(root, source, division=division, classes=classes, allow_outside=allow_outside)
+    read = _TOOLS[format].read if format in _TOOLS else yolo.read
+    return read(root, source, division=division, classes=classes, allow_outside=allow_outside)
 
 
 def _whole(root: Path, format: str) -> Sequence[str | None]:

@@ -37,7 +37,10 @@ _HARMLESS_NAMES = (
     "thumbs",
     "predefined_classes",
 )
-_ANNOTATIONS = {"voc": (".xml",), "coco": (".json",), "yolo": (".txt",)}
+_ANNOTATIONS = {
+    **{"voc": (".xml",), "coco": (".json",), "yolo": (".txt",)},
+    **{"labelme": (".json",), "cvat": (".xml",), "labelstudio": (".json",), "csv": (".csv",)},
+}
 
 
 def find_unused(folder: str | Path | None, format: str = "auto") -> list[Problem]:

@@ -1,0 +1,204 @@
+"""What the readers of annotation tools share: entries of annotation files -> images of a folder, splits, classes.
+
+A tool's format is an `EntryFormat`: which files are its own, and how one is parsed into entries. A folder's splits are
+those that all of its annotation files name, in their own names (`train.csv`) or in those of their folders
+(`train/annotations.xml`); else the program divides all images.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from ssd.data.formats import paths as folders
+from ssd.data.formats.annotations import Problem, RawImage, RawObject, RawSplit, unreadable
+from ssd.data.formats.class_lists import find_class_list
+from ssd.data.formats.division import Division
+from ssd.errors import AnnotationError, ImageDecodeError, SSDError
+from ssd.images.decode import read_size
+
+MAX_BYTES = 200 * 2**20  # of one annotation file of many images
+_SEARCHED = 20_000  # files whose names tell the format
+_LONGEST_SIDE = 10**9  # pixels; what is more would not fit a float
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image as an annotation file has it; boxes are pixels, or fractions of its sides."""
+
+    file_name: str  # as it is written there
+    source: str  # the file, and what else tells the entry, for messages
+    objects: tuple[RawObject, ...] = ()
+    width: int = 0  # 0 where the file does not state it
+    height: int = 0
+    fractions: bool = False
+    unit: str = "object"
+    folder: Path | None = None  # where the image is looked for first
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """The entries of one file, and what is wrong in it."""
+
+    entries: Sequence[Entry]
+    problems: Sequence[Problem] = ()
+
+
+@dataclass(frozen=True)
+class EntryFormat:
+    """A format whose annotation files hold entries of images.
+
+    `is_own` tells its files among those with its suffix; `parse(file, folder)` raises AnnotationError for a file that
+    is wrong as a whole. `named_by_file`: whether a file's own name may name a split.
+    """
+
+    suffix: str
+    is_own: Callable[[Path], bool]
+    parse: Callable[[Path, Path], Parsed]
+    named_by_file: bool = True
+
+    def looks_like(self, folder: Path) -> bool:
+        """Whether one of its annotation files lies in the folder."""
+        return next(self._files(folder, _SEARCHED), None) is not None
+
+    def splits(self, folder: Path) -> tuple[str, ...]:
+        """The names of the splits, in alphabetical order; none where some file names none."""
+        return tuple(sorted(name for name in self._by_split(folder) if name))
+
+    def read(
+        self,
+        folder: Path,
+        split: str | None,
+        *,
+        division: Division | None = None,
+        classes: Sequence[str] | None = None,
+        allow_outside: bool = False,
+    ) -> RawSplit:
+        """Read the annotations of one split, or of all, or a part of that.
+
+        Class names come from `classes`, else from `labels.txt` or `classes.txt`, else from all files of the folder.
+        """
+        problems: list[Problem] = []
+        parsed = {
+            name: [entry for file in files for entry in self._parse(file, folder, problems if name == split else None)]
+            for name, files in ((name or None, files) for name, files in self._by_split(folder).items())
+        }
+        finder = folders.ImageFinder(folder, _image_folders(folder, split))
+        entries = _unique(parsed.get(split, []), finder, allow_outside, problems)
+        if division is not None:
+            found = {key: path if isinstance(path, Path) else None for key, (_, path) in entries.items()}
+            chosen = division.choose(found, lambda key: {item.name for item in entries[key][0].objects})
+            entries = {key: entries[key] for key in chosen}
+        images = []
+        for key, (entry, path) in entries.items():
+            try:
+                images.append(_raw_image(entry, key, path))
+            except (AnnotationError, ImageDecodeError) as error:
+                problems.append(unreadable(entry.source, error))
+        names = tuple(classes) if classes is not None else find_class_list(folder)
+        if names is None:
+            names = tuple(sorted({item.name for part in parsed.values() for entry in part for item in entry.objects}))
+        return RawSplit(tuple(images), names, tuple(range(1, len(names) + 1)), tuple(problems))
+
+    def used_files(self, folder: Path) -> set[Path]:
+        """The annotation files, and the images that they have."""
+        used: set[Path] = set()
+        for split, files in self._by_split(folder).items():
+            finder = folders.ImageFinder(folder, _image_folders(folder, split or None))
+            for file in files:
+                used.add(file)
+                entries = self._parse(file, folder, None)
+                used.update(found for entry in entries if (found := _find(finder, entry)) is not None)
+        return used
+
+    def _parse(self, file: Path, folder: Path, problems: list[Problem] | None) -> Sequence[Entry]:
+        """The entries of a file; its problems are added where they are asked for."""
+        try:
+            parsed = self.parse(file, folder)
+        except SSDError as error:
+            parsed = Parsed((), (unreadable(folders.relative(file, folder), error),))
+        if problems is not None:
+            problems += parsed.problems
+        return parsed.entries
+
+    def _files(self, folder: Path, most: int | None = None) -> Iterator[Path]:
+        if folder.is_dir():
+            files = islice(folders.walk(folder), most)
+            yield from (path for path in files if path.suffix.lower() == self.suffix and self.is_own(path))
+
+    def _by_split(self, folder: Path) -> dict[str, list[Path]]:
+        """The annotation files by split; all under an empty name where one of them names none."""
+        found: dict[str, list[Path]] = {}
+        for path in self._files(folder):
+            words = [part for part in path.relative_to(folder).parts[:-1] if folders.is_split(part)]
+            if self.named_by_file:
+                words += [word for word in re.split(r"[\W_]+", path.stem.lower()) if folders.is_split(word)]
+            found.setdefault(words[0] if words else "", []).append(path)
+        return {"": [path for files in found.values() for path in files]} if "" in found else found
+
+
+def _image_folders(folder: Path, split: str | None) -> list[Path]:
+    """Where images are looked for: in the split's folders, then in those of all images."""
+    inner = folders.named_subfolders(folder, folders.IMAGE_FOLDERS)
+    of_split = [] if split is None else [folder / split, *(place / split for place in inner)]
+    return [path for path in (*of_split, *inner, folder) if path.is_dir()]
+
+
+def _find(finder: folders.ImageFinder, entry: Entry) -> Path | None:
+    """The image of an entry, first beside its annotation file."""
+    name = entry.file_name.replace("\\", "/")
+    if entry.folder is not None:
+        beside = entry.folder / name
+        for path in (Path(os.path.normpath(beside)), beside):  # without `..` where that is the same file
+            if folders.is_there(path):
+                return path
+    return finder.find(name)
+
+
+def _unique(
+    entries: Iterable[Entry], finder: folders.ImageFinder, allow_outside: bool, problems: list[Problem]
+) -> dict[str, tuple[Entry, Path | AnnotationError]]:
+    """Each image once, under its id: its path from the data folder on, without the suffix where that is enough."""
+    by_path: dict[str, tuple[Entry, Path | AnnotationError]] = {}
+    for entry in entries:
+        path = _find(finder, entry)
+        where: Path | AnnotationError
+        if path is None:
+            remedy = "Put the images beside the annotations, or into images/."
+            where = AnnotationError(f"no image {entry.file_name[:200]!r} in {finder.root}", remedy=remedy)
+        elif not allow_outside and not folders.is_inside(path, finder.root):
+            remedy = "Move it inside, or set data.allow_outside=true."
+            where = AnnotationError("names an image outside the data folder", remedy=remedy)
+        else:
+            where = path
+        key = folders.relative(path, finder.root) if isinstance(where, Path) and path else entry.file_name
+        if key in by_path:
+            message = f"{key[:200]} is annotated twice, in {by_path[key][0].source} and in {entry.source}; keep one"
+            problems.append(Problem(entry.source, "duplicate_file", message, "file"))
+        else:
+            by_path[key] = entry, where
+    short = {key: Path(key).with_suffix("").as_posix() if Path(key).name else key for key in by_path}
+    counts: dict[str, int] = {}
+    for name in short.values():
+        counts[name] = counts.get(name, 0) + 1
+    return {short[key] if counts[short[key]] == 1 else key: found for key, found in by_path.items()}
+
+
+def _raw_image(entry: Entry, key: str, path: Path | AnnotationError) -> RawImage:
+    if isinstance(path, AnnotationError):
+        raise path
+    stated = 0 < entry.width <= _LONGEST_SIDE and 0 < entry.height <= _LONGEST_SIDE
+    width, height = (entry.width, entry.height) if stated else read_size(path)
+    objects = entry.objects
+    if entry.fractions:
+        objects = tuple(map(partial(_in_pixels, width, height), objects))
+    return RawImage(str(path), key, entry.source, width, height, objects, entry.unit)
+
+
+def _in_pixels(width: int, height: int, item: RawObject) -> RawObject:
+    left, top, right, bottom = item.box
+    box = (left * width, top * height, right * width, bottom * height)
+    return RawObject(item.index, item.name, box, item.difficult, item.crowd)

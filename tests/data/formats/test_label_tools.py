@@ -1,0 +1,283 @@
+"""The formats of annotation tools are read: LabelMe, CVAT for images, Label Studio's JSON and tables."""
+
+import json
+
+import pytest
+
+from ssd.data.dataset import open_dataset, scan
+from ssd.data.formats.registry import default_split, recognise, splits
+from ssd.data.formats.unused import find_unused
+from ssd.errors import AnnotationError, DatasetError
+from tests.data.made import write_image, write_text
+
+
+def labelme(*shapes, image="a.jpg", **more):
+    return json.dumps({"version": "5.5.0", "flags": {}, "shapes": list(shapes), "imagePath": image} | more)
+
+
+def shape(points, kind="rectangle", label="cat"):
+    return {"label": label, "points": points, "shape_type": kind, "flags": {}, "group_id": None}
+
+
+def task(*results, image="a.jpg", **more):
+    return {"data": {"image": image}, "annotations": [{"result": list(results), "was_cancelled": False}]} | more
+
+
+def result(x, y, width, height, name="cat", kind="rectanglelabels", **more):
+    value = {"x": x, "y": y, "width": width, "height": height, "rotation": 0, kind: [name]} | more
+    return {"type": kind, "value": value, "original_width": 40, "original_height": 20}
+
+
+def cvat(*images):
+    return f'<?xml version="1.0"?><annotations><version>1.1</version>{"".join(images)}</annotations>'
+
+
+def cvat_image(name, *shapes):
+    return f'<image id="0" name="{name}" width="40" height="20">{"".join(shapes)}</image>'
+
+
+def boxes_of(folder, split="all"):
+    """Boxes and class names of each image, under its path from the folder on."""
+    dataset = open_dataset(folder, split)
+    names = dataset.class_names
+    return {
+        record.path.removeprefix(f"{folder}/"): [
+            (tuple(box), names[label]) for box, label in zip(record.boxes.tolist(), record.labels, strict=True)
+        ]
+        for record in dataset.records
+    }
+
+
+def test_labelme_rectangles_polygons_and_circles_are_boxes_and_points_are_left_aside(tmp_path):
+    shapes = [shape([[12, 13.5], [2, 3]]), shape([[1, 2], [9, 3], [5, 8]], "polygon", "dog")]
+    shapes += [shape([[20, 10], [23, 14]], "circle"), shape([[1, 1]], "point")]
+    write_image(tmp_path / "a.jpg")
+    write_text(tmp_path / "a.json", labelme(*shapes, imageWidth=40, imageHeight=20, imageData="AAAA"))
+    write_image(tmp_path / "b.jpg")
+    write_text(tmp_path / "b.json", labelme(image="b.jpg", imageHeight=None))
+    write_image(tmp_path / "unlabelled.jpg")
+    assert recognise(tmp_path) == "labelme"
+    expected = [((2, 3, 12, 13.5), "cat"), ((1, 2, 9, 8), "dog"), ((15, 5, 25, 15), "cat")]
+    assert boxes_of(tmp_path) == {"a.jpg": expected, "b.jpg": []}
+    notes = scan(tmp_path, "all")[1]
+    assert [str(note) for note in notes] == ["a.json: shapes without an area are left aside: 1 point"]
+    assert ["unlabelled.jpg" in str(note) for note in find_unused(tmp_path)] == [True]
+
+
+def test_labelme_files_in_a_folder_of_their_own_find_their_images_and_splits(tmp_path):
+    for split in ("train", "val"):
+        write_image(tmp_path / "images" / split / "same name é.jpg")
+        text = labelme(shape([[2, 3], [12, 13]]), image=rf"..\..\images\{split}\same name é.jpg")
+        write_text(tmp_path / "labels" / split / "same name é.json", text)
+    assert splits(tmp_path) == ("train", "val")
+    assert boxes_of(tmp_path, "val") == {"images/val/same name é.jpg": [((2, 3, 12, 13), "cat")]}
+
+
+def test_a_labelme_file_renamed_with_its_image_is_read(tmp_path):
+    write_image(tmp_path / "new.JPG")
+    write_text(tmp_path / "new.json", labelme(shape([[2, 3], [12, 13]]), image="C:\\photos\\old.jpg"))
+    assert list(boxes_of(tmp_path)) == ["new.JPG"]
+
+
+def test_cvat_shapes_are_boxes_and_points_are_left_aside(tmp_path):
+    shapes = [
+        '<box label="cat" xtl="2" ytl="3" xbr="12.5" ybr="13"/>',
+        '<box label="dog" xtl="10" ytl="8" xbr="20" ybr="12" rotation="90"/>',
+        '<polygon label="cat" points="1,2;9,3;5,8"/>',
+        '<ellipse label="cat" cx="20" cy="10" rx="4" ry="2"/>',
+        '<mask label="cat" rle="1" left="3" top="4" width="10" height="5"/>',
+        '<points label="cat" points="1,2"/>',
+    ]
+    for name in ("sub/a.jpg", "b.jpg"):
+        write_image(tmp_path / "images" / name)
+    write_text(tmp_path / "annotations.xml", cvat(cvat_image("sub/a.jpg", *shapes), cvat_image("b.jpg")))
+    assert recognise(tmp_path) == "cvat"
+    boxes = [(2, 3, 12.5, 13), (13, 5, 17, 15), (1, 2, 9, 8), (16, 8, 24, 12), (3, 4, 13, 9)]
+    found = boxes_of(tmp_path)
+    assert [box for box, _ in found["images/sub/a.jpg"]] == [pytest.approx(box) for box in boxes]
+    assert found["images/b.jpg"] == []
+    assert "1 points" in str(scan(tmp_path, "all")[1][0])
+
+
+def test_cvat_beside_its_images_is_no_voc(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    write_text(tmp_path / "a.xml", cvat(cvat_image("a.jpg", '<box label="cat" xtl="2" ytl="3" xbr="12" ybr="13"/>')))
+    assert recognise(tmp_path) == "cvat"
+    assert boxes_of(tmp_path) == {"a.jpg": [((2, 3, 12, 13), "cat")]}
+
+
+def test_tracks_of_a_video_are_named_with_what_to_export(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    write_text(tmp_path / "annotations.xml", '<annotations><meta/><track id="0" label="cat"/></annotations>')
+    with pytest.raises(AnnotationError, match=r"tracks of CVAT for video.*choose Export, then CVAT for images"):
+        open_dataset(tmp_path, "all")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('<!DOCTYPE a [<!ENTITY b "c">]><annotations><image name="a.jpg"/></annotations>', "declares a document type"),
+        (f"<annotations><image >{'<b>' * 100}{'</b>' * 100}</image></annotations>", "nested deeper than 30"),
+        ("<annotations><image >", "is not valid XML"),
+    ],
+)
+def test_a_cvat_file_that_is_unsafe_or_broken_is_refused(tmp_path, text, said):
+    write_image(tmp_path / "a.jpg")
+    write_text(tmp_path / "annotations.xml", text)
+    with pytest.raises(AnnotationError, match=rf"annotations\.xml.*{said}"):
+        open_dataset(tmp_path, "all", format="cvat")
+
+
+def test_label_studios_percents_turned_boxes_and_outlines_are_boxes(tmp_path):
+    results = [
+        result(5, 15, 25, 50),
+        result(50, 25, 10, 50, rotation=90),  # 4 x 10 pixels about (20, 5)
+        result(50, 50, 0, 0, "dog", "ellipselabels", radiusX=10, radiusY=20),
+        result(0, 0, 0, 0, "dog", "polygonlabels", points=[[10, 10], [20, 10], [15, 60]]),
+        {"type": "choices", "value": {"choices": ["good"]}},
+    ]
+    write_image(tmp_path / "a.jpg")
+    write_text(tmp_path / "project-1.json", json.dumps([task(*results), task(image="a.jpg", annotations=[])]))
+    assert recognise(tmp_path) == "labelstudio"
+    boxes = [(2, 3, 12, 13), (10, 5, 20, 9), (16, 6, 24, 14), (4, 2, 8, 12)]
+    assert [box for box, _ in boxes_of(tmp_path)["a.jpg"]] == [pytest.approx(box) for box in boxes]
+    assert "left aside: 1 tasks without annotations" in str(scan(tmp_path, "all")[1][0])
+
+
+ADDRESSES = [
+    "/data/upload/3/0a1b2c3d-caf%C3%A9_1.jpg",
+    "/data/local-files/?d=photos/caf%C3%A9_1.jpg",
+    "s3://bucket/photos/café_1.jpg",
+    "https://host/data/upload/0a1b2c3d-café_1.jpg",
+    "images/café_1.jpg",
+    "café_1.jpg",
+]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_label_studios_addresses_lead_to_the_images_here(tmp_path, address):
+    write_image(tmp_path / "images" / "café_1.jpg")
+    write_text(tmp_path / "tasks.json", json.dumps([task(result(5, 15, 25, 50), image=address)]))
+    assert boxes_of(tmp_path) == {"images/café_1.jpg": [(pytest.approx((2, 3, 12, 13)), "cat")]}
+
+
+def test_predictions_are_read_where_nothing_is_annotated_and_skipped_annotations_never(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    write_image(tmp_path / "b.jpg")
+    guess = {"predictions": [{"result": [result(5, 15, 25, 50)], "score": 0.9}], "annotations": []}
+    skipped = {"annotations": [{"result": [result(0, 0, 50, 50, "dog")], "was_cancelled": True}]}
+    tasks = [task(**guess), task(image="b.jpg", **skipped)]
+    write_text(tmp_path / "tasks.json", json.dumps(tasks))
+    assert boxes_of(tmp_path) == {"a.jpg": [(pytest.approx((2, 3, 12, 13)), "cat")]}
+    assert "predictions of its tasks are read" in str(scan(tmp_path, "all")[1][0])
+    write_text(tmp_path / "tasks.json", json.dumps([*tasks, task(result(0, 0, 50, 50, "dog"), image="b.jpg")]))
+    dataset, problems = scan(tmp_path, "all")
+    assert dataset.class_names == ("dog",)  # and b.jpg alone has been looked at by somebody
+    assert not [problem for problem in problems if problem.level == "file"]
+
+
+TABLES = {
+    "retinanet": "images/a.jpg,2,3,12,13,cat\nimages/b.jpg,,,,,\nimages/a.jpg,1,2,3.5,4,dog\n",
+    "tensorflow": "filename,width,height,class,xmin,ymin,xmax,ymax\r\n"
+    "a.jpg,40,20,cat,2,3,12,13\r\na.jpg,40,20,dog,1,2,3.5,4\r\nb.jpg,40,20,,,,,\r\n",
+    "openimages": "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsGroupOf\n"
+    "a,x,/m/1,1,0.05,0.3,0.15,0.65,0\na,x,/m/2,1,0.025,0.0875,0.1,0.2,0\n",
+}
+
+
+@pytest.mark.parametrize("kind", list(TABLES))
+def test_tables_are_read_in_the_usual_forms(tmp_path, kind):
+    for name in ("a", "b"):
+        write_image(tmp_path / "images" / f"{name}.jpg")
+    write_text(tmp_path / "class-descriptions-boxable.csv", "/m/1,cat\n/m/2,dog\n")
+    write_text(tmp_path / "annotations.csv", TABLES[kind])
+    assert recognise(tmp_path) == "csv"
+    expected = {"images/a.jpg": [(pytest.approx((2, 3, 12, 13)), "cat"), (pytest.approx((1, 2, 3.5, 4)), "dog")]}
+    assert boxes_of(tmp_path) == expected | ({} if kind == "openimages" else {"images/b.jpg": []})
+
+
+def test_a_group_of_objects_in_openimages_is_a_crowd(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    write_text(tmp_path / "t.csv", TABLES["openimages"].replace("0.65,0\n", "0.65,1\n"))
+    assert open_dataset(tmp_path, "all").records[0].crowd.tolist() == [True, False]
+
+
+def test_tables_named_after_splits_are_splits_and_their_classes_agree(tmp_path):
+    for name in ("a", "b"):
+        write_image(tmp_path / "images" / f"{name}.jpg")
+    write_text(tmp_path / "train-annotations-bbox.csv", "images/a.jpg,2,3,12,13,dog\n")
+    write_text(tmp_path / "validation-annotations-bbox.csv", "images/b.jpg,2,3,12,13,cat\n")
+    assert splits(tmp_path) == ("train", "validation")
+    assert default_split(tmp_path, "auto", "val") == "validation"
+    assert open_dataset(tmp_path, "train").class_names == ("cat", "dog")
+
+
+def test_roboflows_tables_lie_beside_the_images_of_each_split(tmp_path):
+    for split in ("train", "valid"):
+        write_image(tmp_path / split / "a.jpg")
+        write_text(tmp_path / split / "_annotations.csv", TABLES["tensorflow"].replace("b.jpg", "a.jpg"))
+    assert splits(tmp_path) == ("train", "valid")
+    assert list(boxes_of(tmp_path, "valid")) == ["valid/a.jpg"]
+
+
+WRONG = [
+    ("images/a.jpg,2,3,-,13,cat\n", "t.csv: line 1: (cat) has the coordinate '-'", "object"),
+    ("images/a.jpg,2,3,12,13,\n", "t.csv: line 1: has no class", "object"),
+    ("images/a.jpg,12,3,2,13,cat\n", "t.csv: line 1 (cat): box 12 3 2 13 has its corners swapped", "object"),
+    ("images/c.jpg,2,3,12,13,cat\n", "no image 'images/c.jpg' in", "file"),
+    ("/etc/hostname.jpg,2,3,12,13,cat\n", "no image '/etc/hostname.jpg' in", "file"),
+    ("../a.jpg,2,3,12,13,cat\n", "names an image outside the data folder", "file"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said", "level"), WRONG)
+def test_what_is_wrong_in_a_row_is_named_with_its_line(tmp_path, text, said, level):
+    write_image(tmp_path / "data" / "images" / "a.jpg")
+    write_image(tmp_path / "a.jpg")
+    write_text(tmp_path / "data" / "t.csv", text)
+    (problem,) = scan(tmp_path / "data", "all", format="csv")[1]
+    assert said in str(problem)
+    assert problem.level == level
+
+
+def test_images_outside_are_read_where_that_is_allowed(tmp_path):
+    write_image(tmp_path / "photos" / "a.jpg")
+    text = labelme(shape([[2, 3], [12, 13]]), image="../photos/a.jpg")
+    write_text(tmp_path / "found" / "a.json", text)
+    with pytest.raises(AnnotationError, match=r"outside the data folder.*data\.allow_outside=true"):
+        open_dataset(tmp_path / "found", "all")
+    assert len(open_dataset(tmp_path / "found", "all", allow_outside=True)) == 1
+
+
+def test_an_image_that_two_files_annotate_is_a_problem(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    write_text(tmp_path / "one.csv", "a.jpg,2,3,12,13,cat\n")
+    write_text(tmp_path / "two.csv", "./a.jpg,2,3,12,13,cat\n")
+    with pytest.raises(AnnotationError, match=r"a\.jpg is annotated twice, in one\.csv and in two\.csv; keep one"):
+        open_dataset(tmp_path, "all")
+
+
+def test_a_usual_format_beside_a_tools_own_comes_first(tmp_path):
+    write_image(tmp_path / "images" / "a.jpg")
+    write_text(tmp_path / "labels" / "a.txt", "0 0.5 0.5 0.25 0.5\n")
+    write_text(tmp_path / "images" / "a.json", labelme(shape([[2, 3], [12, 13]])))
+    assert recognise(tmp_path) == "yolo"
+
+
+def test_folders_without_splits_are_divided_like_any_other(tmp_path):
+    rows = []
+    for number in range(12):
+        write_image(tmp_path / f"{number}.png", 30 + number, 20)
+        rows.append(f"{number}.png,2,3,12,13,cat\n")
+    write_text(tmp_path / "boxes.csv", "".join(rows))
+    parts = [{record.path for record in open_dataset(tmp_path, split).records} for split in ("train", "val")]
+    assert not parts[0] & parts[1]
+    assert [len(part) for part in parts] == [9, 3]
+
+
+def test_two_tools_formats_at_once_are_asked_about(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    write_text(tmp_path / "a.json", labelme(shape([[2, 3], [12, 13]])))
+    write_text(tmp_path / "boxes.csv", "a.jpg,2,3,12,13,cat\n")
+    with pytest.raises(DatasetError, match=r"looks like labelme and csv at once.*data\.format=labelme"):
+        recognise(tmp_path)
