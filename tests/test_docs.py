@@ -24,7 +24,7 @@ WRITTEN = (
     *sorted(DOCS.glob("*.md")),
 )
 # A command with its options: `ssd train ...`, `python tools/train.py ...`, with or without torchrun.
-COMMAND = re.compile(r"(?:^|\s)(?:ssd\s+|(?:\.venv/bin/)?(?:python|torchrun)(?: --[-\w]+(?: \d+)?)* tools/)(.*)")
+COMMAND = re.compile(r"(?:^|\s)(?:ssd\s+|(?:\.venv/bin/)?(?:python|torchrun)(?: --[-\w]+(?: [\w:]+)?)* +tools/)(.*)")
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +97,12 @@ def test_commands_in_the_pages_exist_with_their_options(page: Path, hooks: Modul
         if name not in COMMANDS:
             wrong.append(f"no command {name!r}")
             continue
-        known = set(re.findall(r"--[a-z][-a-z0-9]*", hooks.help_of(name)))
+        usage = hooks.help_of(name)
+        known = set(re.findall(r"--[a-z][-a-z0-9]*", usage))
         wrong += [f"{name} has no {word}" for word in words if word.startswith("--") and word not in known]
-        for word in words:
-            if "=" in word and not word.startswith("-"):
+        for before, word in zip(["", *words], words, strict=False):
+            its_value = before.startswith("--") and re.search(rf"{before} [A-Z]", usage)
+            if "=" in word and not word.startswith("-") and not its_value:
                 configs.load(None, [word])  # raises where the key or the value is wrong
     assert wrong == []
 

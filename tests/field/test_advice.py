@@ -22,6 +22,7 @@ GROUPS = tuple(name for name in known_keys([]) if known_keys([name]))
 OTHERS = {
     "--force-reinstall": "pip",
     "--master-port": "torchrun",
+    "--node-rank": "torchrun",
     "--nproc-per-node": "torchrun",
     "--shm-size": "docker",
 }
