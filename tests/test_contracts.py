@@ -139,7 +139,7 @@ def test_faults_are_noticed() -> None:
     for wrong in (
         dataclasses.replace(dataset, read=_turned),
         dataclasses.replace(dataset, class_names=CLASS_NAMES[:2], category_ids=(1, 2)),
-        dataclasses.replace(dataset, records=dataset.records * 2),
+        dataclasses.replace(dataset, records=tuple(dataset.records) * 2),
     ):
         with pytest.raises(AssertionError):
             check_dataset(wrong)

@@ -25,6 +25,7 @@ from ssd.data.formats.grouping import AUTO
 from ssd.data.formats.registry import find_format, read_split
 from ssd.data.formats.unused import describe, find_unused
 from ssd.data.formats.voc import Offset
+from ssd.data.index import count_objects, paths_of
 from ssd.data.records import build_records, unknown_classes
 from ssd.data.suspicious import find_misread
 from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
@@ -75,7 +76,7 @@ def check_size(record: Record, width: int, height: int) -> None:
 class Dataset:
     """One split. Labels are places in `class_names`; `category_ids` are the classes' ids in the source."""
 
-    records: tuple[Record, ...]
+    records: Sequence[Record]
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]  # COCO's own; 1 to C elsewhere
     name: str
@@ -158,14 +159,14 @@ def are_few(bad: Sequence[Problem], dataset: Dataset) -> bool:
 
     An unknown class may be a name mistyped everywhere it occurs, so it is never among them.
     """
-    objects = sum(len(record.labels) for record in dataset.records) + len(bad)
+    objects = count_objects(dataset.records)[0] + len(bad)
     return len(bad) * FEW_BAD <= objects and all(problem.kind != "unknown_class" for problem in bad)
 
 
 def shared_images(train: Dataset, val: Dataset) -> int:
     """How many images of the validation set are trained on."""
-    trained = {record.path for record in train.records}
-    return sum(record.path in trained for record in val.records)
+    trained = set(paths_of(train.records))
+    return sum(path in trained for path in paths_of(val.records))
 
 
 def report_use(train: Dataset, val: Dataset, format: str = "auto") -> None:
@@ -200,8 +201,8 @@ def check_trainable(dataset: Dataset) -> None:
 
 def nothing_to_learn(dataset: Dataset) -> tuple[str, str] | None:
     """Why a split has nothing to learn, with a remedy; None where it has an object. Crowd regions are no objects."""
-    crowd = sum(int(record.crowd.sum()) for record in dataset.records)
-    if sum(len(record.labels) for record in dataset.records) > crowd:
+    objects, crowd = count_objects(dataset.records)
+    if objects > crowd:
         return None
     found = f"nothing to learn: no object in the {len(dataset)} images of split {dataset.split!r}"
     if dataset.dropped:

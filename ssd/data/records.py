@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Bool, Float32, Int
 
 from ssd.data.formats.annotations import Problem, RawImage, RawObject, RawSplit
-from ssd.structures import Record
+from ssd.data.index import RecordIndex, build_index
 
 _Box = tuple[float, float, float, float]
 
@@ -22,7 +23,7 @@ _Box = tuple[float, float, float, float]
 class Built:
     """The records of a split, its classes, and every problem met on the way."""
 
-    records: tuple[Record, ...]
+    records: RecordIndex
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     problems: tuple[Problem, ...]
@@ -34,21 +35,50 @@ def build_records(raw: RawSplit, classes: Sequence[str] | None = None) -> Built:
     With `classes`, labels are indices into that list, and an object of another class is a problem.
     """
     names, ids = _classes(raw, classes)
-    labels = {name: label for label, name in enumerate(names)}
+    known = {name: label for label, name in enumerate(names)}
+    counts = np.array([len(image.objects) for image in raw.images], np.int64)
+    items = [item for image in raw.images for item in image.objects]
+    owners = np.repeat(np.arange(len(counts)), counts)
+    labels = np.array([known.get(item.name, -1) for item in items], np.int64)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as that
+        boxes = np.array([item.box for item in items], np.float64).reshape(-1, 4).astype(np.float32)
+    sizes = np.array([(image.width, image.height) for image in raw.images], np.int64).reshape(-1, 2)
+
+    is_good = labels >= 0
     problems = list(raw.problems)
-    records = []
-    for image in raw.images:
-        good: list[tuple[RawObject, _Box]] = []
-        for item in image.objects:
-            box, problem = check_box(item.box, image.width, image.height)
-            if item.name not in labels:
-                box, problem = None, ("unknown_class", f"unknown class {item.name!r}")
-            if problem is not None:
-                problems.append(_problem(image, item, *problem, mended=box is not None))
-            if box is not None:
-                good.append((item, box))
-        records.append(_record(image, good, labels))
-    return Built(tuple(records), names, ids, tuple(problems))
+    for row in np.flatnonzero(~(_lie_inside(boxes, sizes[owners]) & is_good)).tolist():
+        image, item = raw.images[owners[row]], items[row]
+        box, problem = check_box(item.box, image.width, image.height)
+        if not is_good[row]:
+            box, problem = None, ("unknown_class", f"unknown class {item.name!r}")
+        if problem is not None:
+            problems.append(_problem(image, item, *problem, mended=box is not None))
+        if box is None:
+            is_good[row] = False
+        else:
+            boxes[row] = box
+
+    good, boxes = [items[row] for row in np.flatnonzero(is_good).tolist()], boxes[is_good]
+    sides = boxes[:, 2:] - boxes[:, :2]
+    given = np.array([math.nan if item.area is None else item.area for item in good], np.float64)
+    with np.errstate(over="ignore"):
+        areas = np.where(np.isnan(given), sides[:, 0] * sides[:, 1], given.astype(np.float32)).astype(np.float32)
+    records = build_index(
+        [(image.path, image.image_id, image.width, image.height) for image in raw.images],
+        np.bincount(owners[is_good], minlength=len(counts)),
+        boxes=boxes,
+        areas=areas,
+        labels=labels[is_good],
+        difficult=np.array([item.difficult for item in good], bool),
+        crowd=np.array([item.crowd for item in good], bool),
+    )
+    return Built(records, names, ids, tuple(problems))
+
+
+def _lie_inside(boxes: Float32[np.ndarray, "M 4"], sizes: Int[np.ndarray, "M 2"]) -> Bool[np.ndarray, "M"]:
+    """Whether a box has an area and lies in its image, so that nothing is to be said about it."""
+    low, high = boxes[:, :2], boxes[:, 2:]
+    return np.asarray(((low >= 0) & (low < high) & (high <= sizes)).all(axis=1))
 
 
 def check_box(box: _Box, width: int, height: int) -> tuple[_Box | None, tuple[str, str] | None]:
@@ -105,23 +135,3 @@ def _problem(image: RawImage, item: RawObject, kind: str, message: str, *, mende
     level: Literal["note", "object"] = "note" if mended else "object"
     box = item.box if all(map(math.isfinite, item.box)) else None
     return Problem(image.source, kind, message, level, item.index, item.name, image.unit, image=image.path, box=box)
-
-
-def _record(image: RawImage, good: list[tuple[RawObject, _Box]], labels: dict[str, int]) -> Record:
-    boxes = np.array([box for _, box in good], np.float32).reshape(-1, 4)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    areas = (sides[:, 0] * sides[:, 1]).astype(np.float32)
-    for row, (item, _) in enumerate(good):
-        if item.area is not None:
-            areas[row] = item.area
-    return Record(
-        path=image.path,
-        image_id=image.image_id,
-        width=image.width,
-        height=image.height,
-        boxes=boxes,
-        labels=np.array([labels[item.name] for item, _ in good], np.int64),
-        difficult=np.array([item.difficult for item, _ in good], bool),
-        crowd=np.array([item.crowd for item, _ in good], bool),
-        areas=areas,
-    )

@@ -1,6 +1,7 @@
 """Annotations in a wrong unit or form: fractions in place of pixels, corners in place of sizes."""
 
 from collections.abc import Sequence
+from itertools import compress
 
 import numpy as np
 from jaxtyping import Float
@@ -14,10 +15,11 @@ _SHARE = 0.1  # least share of boxes beyond the edge for which sizes look like c
 def find_misread(raw: RawSplit) -> list[Problem]:
     """Problems with the unit or form of the boxes of a split, found from all of them together."""
     pairs = [(image, item) for image in raw.images for item in image.objects if not item.crowd]
-    pairs = [(image, item) for image, item in pairs if np.isfinite(item.box).all()]
+    boxes = np.array([item.box for _, item in pairs], float).reshape(-1, 4)
+    is_finite = np.isfinite(boxes).all(axis=1)
+    pairs, boxes = list(compress(pairs, is_finite)), boxes[is_finite]
     if not pairs:
         return []
-    boxes = np.array([item.box for _, item in pairs], float)
     sides = np.array([(image.width, image.height) for image, _ in pairs], float)
     message = _fractions(boxes, sides) or _corners(boxes, sides, pairs)
     if message is None:

@@ -49,7 +49,7 @@ class EvaluatedData(Protocol):
     """The interface of a data set in an evaluation; `ssd.data.Dataset` has it."""
 
     @property
-    def records(self) -> tuple[Record, ...]:
+    def records(self) -> Sequence[Record]:
         """The annotated images."""
 
     @property

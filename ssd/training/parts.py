@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ssd.data.dataset import Dataset
 from ssd.data.formats.grouping import COPIES
+from ssd.data.index import paths_of
 from ssd.data.loading.loader import TrainLoader
 from ssd.errors import CheckpointError, ConfigError, DatasetError
 from ssd.evaluation.metrics.accumulator import Metric
@@ -201,7 +202,9 @@ def _agree(config: Config, data: Dataset) -> None:
     Raises:
         DatasetError: they differ.
     """
-    facts = repr((config, data.class_names, [record.path for record in data.records]))
+    if distributed.world_size() == 1:
+        return
+    facts = repr((config, data.class_names, list(paths_of(data.records))))
     digest = hashlib.sha256(facts.encode()).hexdigest()
     if len(set(distributed.gather_objects(digest))) > 1:
         raise DatasetError("the processes disagree on the config or the data", remedy="Start all with the same.")

@@ -168,6 +168,6 @@ def _find_image(finder: folders.ImageFinder, entry: ImageEntry, allow_outside: b
     path = finder.find(name)
     if path is None:
         raise AnnotationError(f"no such image in {finder.folders[0]}")
-    if not allow_outside and not folders.is_inside(path, finder.root):
+    if not allow_outside and not finder.is_inside(path):
         raise AnnotationError("names an image outside the data folder")
     return path

@@ -169,12 +169,40 @@ class ImageFinder:
         self.folders = list(dict.fromkeys((*folders, root)))
         self._by_name: dict[str, list[Path]] | None = None
         self._by_stem: dict[str, list[Path]] = {}
+        self._listings: dict[str, dict[str, bool]] = {}
+        self._inside: dict[str, bool] = {}
 
     def find(self, written: str) -> Path | None:
         """The image of that name: in one of the folders, else by the end of the path, else the only one so called."""
         name = written.replace("\\", "/")
-        found = next((path for folder in self.folders if is_there(path := folder / name)), None)
+        found = next((path for folder in self.folders if self._has(path := folder / name) or is_there(path)), None)
         return found or find_tail(self.folders, name) or self.only(name)
+
+    def is_inside(self, path: Path) -> bool:
+        """Whether a file that was found lies in the root once `..` and links are followed.
+
+        One folder is resolved once for all of its files that are no links.
+        """
+        parent = str(path.parent)
+        if self._listing(parent).get(path.name, True):
+            return is_inside(path, self.root)
+        if parent not in self._inside:
+            self._inside[parent] = is_inside(path.parent, self.root)
+        return self._inside[parent]
+
+    def _has(self, path: Path) -> bool:
+        """Whether it is a listed file or folder, and no link, which may lead nowhere."""
+        return not self._listing(str(path.parent)).get(path.name, True)
+
+    def _listing(self, folder: str) -> dict[str, bool]:
+        """The names in a folder, read once, and whether each is a link; none where it cannot be read."""
+        if folder not in self._listings:
+            try:
+                with os.scandir(folder) as entries:
+                    self._listings[folder] = {entry.name: entry.is_symlink() for entry in entries}
+            except (OSError, ValueError):
+                self._listings[folder] = {}
+        return self._listings[folder]
 
     def only(self, written: str) -> Path | None:
         """The only image of that file name, or else of that name without its suffix, in any folder below."""

@@ -29,7 +29,7 @@ class Source(Protocol):
     """The interface of a data set for the loaders; `ssd.data.dataset.Dataset` has it."""
 
     @property
-    def records(self) -> tuple[Record, ...]:
+    def records(self) -> Sequence[Record]:
         """The annotated images."""
 
     @property

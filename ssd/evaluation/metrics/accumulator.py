@@ -24,7 +24,7 @@ class Metric(Protocol):
         """The name of its main figure, which is 1 for perfect detections."""
 
     @property
-    def records(self) -> tuple[Record, ...]:
+    def records(self) -> Sequence[Record]:
         """The ground truth."""
 
     def fresh(self, records: Sequence[Record]) -> "Metric":
