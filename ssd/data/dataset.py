@@ -22,12 +22,12 @@ from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem
 from ssd.data.formats.division import VAL_FRACTION
 from ssd.data.formats.grouping import AUTO
-from ssd.data.formats.registry import find_format, read_split
+from ssd.data.formats.registry import find_format
 from ssd.data.formats.unused import describe, find_unused
 from ssd.data.formats.voc import Offset
 from ssd.data.index import count_objects, paths_of
-from ssd.data.records import build_records, unknown_classes
-from ssd.data.suspicious import find_misread
+from ssd.data.reading import read_records
+from ssd.data.records import unknown_classes
 from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
 from ssd.images.decode import load_shrunk, read_size
 from ssd.structures import Record, Sample
@@ -236,7 +236,7 @@ def scan(
         DatasetError: no such folder or split, or an unknown format.
     """
     root, kind = find_format(folder, format)
-    raw = read_split(
+    built = read_records(
         root,
         kind,
         split,
@@ -246,8 +246,7 @@ def scan(
         val_fraction=val_fraction,
         group=group,
     )
-    built = build_records(raw, classes)
-    problems = [*find_misread(raw), *built.problems]
+    problems = list(built.problems)
     if check_images:
         problems += [problem for record in built.records for problem in _check_image(record, root)]
     dropped = tuple(problem for problem in problems if problem.level == "object")

@@ -4,13 +4,16 @@
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
+from ssd.data import cache
 from ssd.structures import Record
 
 _DIFFICULT, _CROWD = 1, 2  # bits of `flags`
@@ -39,18 +42,22 @@ class Columns:
 class RecordIndex(Sequence[Record]):
     """The records of a split, made when asked for.
 
-    A pickle holds the arrays, or only the `source` that opens them again: a function and its argument.
+    A pickle holds the arrays, or only the `source`: the file of the cache that has them.
     """
 
-    def __init__(self, columns: Columns, source: tuple[Callable[[str], "RecordIndex"], str] | None = None) -> None:
+    def __init__(self, columns: Columns, source: Path | None = None) -> None:
         self.columns = columns
         self._source = source
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._source is not None and os.path.exists(self._source[1]):  # noqa: PTH110
-            opened, path = self._source
-            return opened, (path,)
+        if self._source is not None and self._source.exists():
+            return RecordIndex.mapped, (self._source,)
         return RecordIndex, (self.columns,)
+
+    @staticmethod
+    def mapped(path: Path) -> "RecordIndex":
+        """The index in a file of the cache."""
+        return RecordIndex(Columns(**cache.open_entry(path).arrays), path)
 
     def __len__(self) -> int:
         return len(self.columns.sizes)
@@ -74,17 +81,17 @@ class RecordIndex(Sequence[Record]):
             image_id=_text(columns.ids, columns.id_ends, row) if len(columns.id_ends) else int(columns.ids[row]),
             width=width,
             height=height,
-            boxes=np.asarray(columns.boxes[rows]),
+            boxes=np.array(columns.boxes[rows]),
             labels=columns.labels[rows].astype(np.int64),
             difficult=(flags & _DIFFICULT) != 0,
             crowd=(flags & _CROWD) != 0,
-            areas=np.asarray(columns.areas[rows]),
+            areas=np.array(columns.areas[rows]),
         )
 
     def paths(self) -> Iterator[str]:
         """The path of every image."""
         content, ends = self.columns.paths.tobytes(), self.columns.path_ends.tolist()
-        for start, end in zip(ends, ends[1:], strict=False):
+        for start, end in pairwise(ends):
             yield os.fsdecode(content[start:end])
 
     @property

@@ -27,6 +27,7 @@ class Built:
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     problems: tuple[Problem, ...]
+    remarks: tuple[str, ...] = ()  # for the log
 
 
 def build_records(raw: RawSplit, classes: Sequence[str] | None = None) -> Built:

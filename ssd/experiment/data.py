@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from jaxtyping import UInt8
 from ssd.data.augment.preview import draw_sheet
 from ssd.data.augment.preview import preview as draw_preview
 from ssd.data.augment.transforms import TrainTransform
+from ssd.data.checked import check_unchecked
 from ssd.data.dataset import Dataset, check_trainable, open_dataset, report_use
 from ssd.data.formats.registry import default_split
 from ssd.data.loading.loader import TrainLoader, make_train_loader
@@ -67,22 +69,28 @@ def report_folder(config: Config, train: Dataset, val: Dataset) -> None:
 def check_images(*datasets: Dataset, limit: int = 5000) -> None:
     """Decode every image once, so that a damaged one stops a run before its first step and not after an epoch.
 
-    If the data sets have more than `limit` images together, only the last one, the validation set, is checked.
+    If the data sets have more than `limit` images together, only the last one, the validation set, is checked, and
+    of that only images that have changed since an earlier run checked them.
 
     Raises:
         ImageError: the first image that cannot be decoded.
     """
     if sum(len(dataset.records) for dataset in datasets) > limit:
-        datasets = datasets[-1:]
-    for dataset in datasets:
-        with ThreadPoolExecutor(4) as threads:
-            try:
-                for _ in threads.map(functools.partial(_decodes, dataset), range(len(dataset.records))):
-                    pass
-            except ImageDecodeError as error:
-                threads.shutdown(cancel_futures=True)
-                remedy = f"{error.remedy} Or pass over a few such images in training: data.bad_images=skip.".lstrip()
-                raise ImageDecodeError(error.problem, place=error.place, remedy=remedy) from None
+        check_unchecked(datasets[-1], functools.partial(_check_some, datasets[-1]))
+    else:
+        for dataset in datasets:
+            _check_some(dataset, range(len(dataset.records)))
+
+
+def _check_some(dataset: Dataset, rows: Sequence[int]) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        try:
+            for _ in threads.map(functools.partial(_decodes, dataset), rows):
+                pass
+        except ImageDecodeError as error:
+            threads.shutdown(cancel_futures=True)
+            remedy = f"{error.remedy} Or pass over a few such images in training: data.bad_images=skip.".lstrip()
+            raise ImageDecodeError(error.problem, place=error.place, remedy=remedy) from None
 
 
 def _decodes(dataset: Dataset, index: int) -> None:

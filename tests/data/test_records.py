@@ -82,3 +82,39 @@ def test_a_image_without_objects_has_empty_arrays():
     assert record.boxes.shape == (0, 4)
     assert record.boxes.dtype == np.float32
     assert record.labels.shape == record.difficult.shape == record.crowd.shape == record.areas.shape == (0,)
+
+
+def _float(low=-60.0, high=60.0):
+    return st.one_of(st.floats(low, high), st.sampled_from([0.0, 20.0, 40.0, -1.0, 41.0, nan, inf, -inf, 1e300]))
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.tuples(*[_float()] * 4), st.sampled_from(["cat", "dog", "cow"])), max_size=5), max_size=4
+    )
+)
+def test_all_boxes_at_once_equal_one_at_a_time(images):
+    raw, expected, told = [], [], []
+    for number, objects in enumerate(images):
+        items = tuple(RawObject(row, name, box, area=None) for row, (box, name) in enumerate(objects, start=1))
+        raw.append(RawImage(f"{number}.jpg", f"é{number}", "p.xml", 40, 20, items))
+        for item_ in items:
+            box, problem = check_box(item_.box, 40, 20)
+            if item_.name == "cow":
+                box, problem = None, ("unknown_class", "unknown class 'cow'")
+            if problem:
+                told.append((item_.index, *problem, "note" if box else "object"))
+            if box:
+                expected.append((number, *box, ("cat", "dog").index(item_.name)))
+    built = build_records(RawSplit(tuple(raw), ("cat", "dog"), (1, 2), ()))
+    found = [
+        (number, *box, label)
+        for number, record in enumerate(built.records)
+        for box, label in zip(record.boxes.tolist(), record.labels.tolist(), strict=True)
+    ]
+    assert found == expected
+    assert [(p.index, p.kind, p.message, p.level) for p in built.problems] == told
+    assert [record.image_id for record in built.records] == [f"é{number}" for number in range(len(images))]
+    for record in built.records:
+        sides = record.boxes[:, 2:] - record.boxes[:, :2]
+        assert record.areas.tolist() == (sides[:, 0] * sides[:, 1]).tolist()

@@ -5,8 +5,8 @@ A reader turns a folder into a `RawSplit`; `records.py` checks every object of i
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from ssd.errors import SSDError
 
@@ -30,6 +30,12 @@ class Problem:
     unit: str = "object"  # what `index` counts: object, line, annotation
     image: str | None = field(default=None, compare=False)  # path of the image to look at, where it is known
     box: tuple[float, float, float, float] | None = field(default=None, compare=False)  # pixels, where it is finite
+
+    @classmethod
+    def of_list(cls, values: list[Any]) -> "Problem":
+        """The problem of which `dataclasses.astuple` gave the values."""
+        named = dict(zip((one.name for one in fields(cls)), values, strict=True))
+        return cls(**named | {"box": None if named["box"] is None else tuple(named["box"])})
 
     def __str__(self) -> str:
         place = self.path if self.index is None else f"{self.path}: {self.unit} {self.index}"
@@ -69,6 +75,8 @@ class RawSplit:
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     problems: tuple[Problem, ...]
+    remarks: tuple[str, ...] = ()  # for the log
+    only_named: bool = False  # whether nothing but one annotation file and the names in folders was looked at
 
 
 def join(splits: Iterable[RawSplit]) -> RawSplit:
@@ -79,6 +87,7 @@ def join(splits: Iterable[RawSplit]) -> RawSplit:
         class_names=parts[0].class_names,
         category_ids=parts[0].category_ids,
         problems=tuple(problem for part in parts for problem in part.problems),
+        remarks=tuple(remark for part in parts for remark in part.remarks),
     )
 
 

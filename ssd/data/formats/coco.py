@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import RawImage, RawSplit, unreadable
-from ssd.data.formats.coco_json import ImageEntry, read_content
+from ssd.data.formats.coco_json import ImageEntry, read_content, read_images
 from ssd.data.formats.division import Division
 from ssd.errors import AnnotationError, ImageDecodeError
 from ssd.images.decode import read_size
@@ -24,6 +24,7 @@ _SINGLE = (_BESIDE, "annotations.json", "instances.json", "coco.json", "result.j
 _OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
 _KEYS = {"images", "annotations", "categories"}
 _FIRST_KEYS = re.compile(rb'\s*{\s*"(info|licenses|images|annotations|categories|type|dataset)"')
+LARGE = 16 * 2**20  # bytes of an annotation file; a smaller one is read in a second
 _WHOLE = 4 * 2**20  # a file up to this size is parsed to see what it is; of a larger one the start is looked at
 
 
@@ -69,7 +70,23 @@ def read(folder: Path, split: str | None, *, division: Division | None = None, a
         objects = tuple(content.objects.get(key, ()))
         raw_images.append(RawImage(str(image), key, source, width, height, objects, "annotation"))
     names, ids = tuple(content.categories.values()), tuple(content.categories)
-    return RawSplit(tuple(raw_images), names, ids, tuple(problems))
+    only_named = division is None and all(entry.width for entry in entries.values())
+    return RawSplit(tuple(raw_images), names, ids, tuple(problems), tuple(content.remarks), only_named)
+
+
+def is_large(file: Path) -> bool:
+    """Whether an annotation file takes so long to read that the result should be kept."""
+    return file.stat().st_size >= LARGE
+
+
+def annotation_files(folder: Path) -> list[Path]:
+    """The annotation files of all splits."""
+    return list(_files(folder).values())
+
+
+def annotation_file(folder: Path, split: str) -> Path | None:
+    """The file that has the annotations of a split."""
+    return _files(folder).get(split)
 
 
 def used_files(folder: Path) -> set[Path]:
@@ -78,7 +95,7 @@ def used_files(folder: Path) -> set[Path]:
     for split, path in _files(folder).items():
         used.add(path)
         try:
-            entries = read_content(path, path.name).images.values()
+            entries = read_images(path)
         except AnnotationError:
             continue
         finder = _finder(folder, path, split or path.parent.name, entries)

@@ -1,9 +1,8 @@
 """Reads one COCO annotation file: images, classes and objects, and their problems."""
 
 import json
-import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -12,7 +11,6 @@ from ssd.data.formats.annotations import Level, Problem, RawObject, rotated_box
 from ssd.data.formats.coco_rle import box_of_mask
 from ssd.errors import AnnotationError
 
-log = logging.getLogger(__name__)
 _LONGEST_SIDE = 10**9  # pixels; what is more would not fit a float
 
 
@@ -34,6 +32,7 @@ class Content:
     categories: dict[int, str] = field(default_factory=dict)
     objects: dict[int, list[RawObject]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     merged: dict[int, str] = field(default_factory=dict)  # categories whose name another one has
     outlined: int = 0  # objects whose box is taken from their polygons
     lost: set[int] = field(default_factory=set)  # images left out, with a problem of their own
@@ -63,6 +62,17 @@ def read_content(path: Path, source: str) -> Content:
     _drop_root(raw["categories"], content)
     _find_one_based(content)
     return content
+
+
+def read_images(path: Path) -> Iterable[ImageEntry]:
+    """The images that a COCO file lists, without the objects.
+
+    Raises:
+        AnnotationError: as `read_content`.
+    """
+    content = Content("")
+    _read_images(_load(path)["images"], content)
+    return content.images.values()
 
 
 def _load(path: Path) -> dict[str, list[Any]]:
@@ -210,8 +220,8 @@ def _drop_root(entries: list[Any], content: Content) -> None:
     used = {item.name for items in content.objects.values() for item in items}
     for key, name in list(content.categories.items()):
         if name in parents and name not in used:
-            log.info(
-                "%s: category %d %r has no objects and is the parent of others: left out", content.source, key, name
+            content.remarks.append(
+                f"{content.source}: category {key} {name!r} has no objects and is the parent of others: left out"
             )
             del content.categories[key]
 

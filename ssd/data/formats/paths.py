@@ -103,6 +103,16 @@ def walk(folder: Path) -> Iterator[Path]:
     Raises:
         DatasetError: there are more files than any data set has.
     """
+    for place, names in _places(folder):
+        yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
+
+
+def tree(folder: Path) -> list[str]:
+    """The folders that `walk` looks into."""
+    return [place for place, _ in _places(folder)]
+
+
+def _places(folder: Path) -> Iterator[tuple[str, list[str]]]:
     seen: set[str] = set()
     count = 0
     for place, inner, names in os.walk(folder, followlinks=True):
@@ -117,7 +127,7 @@ def walk(folder: Path) -> Iterator[Path]:
             raise DatasetError(
                 f"holds more than {MAX_FILES:,} files", place=folder, remedy="Name the data set's folder."
             )
-        yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
+        yield place, names
 
 
 def subfolders(folder: Path) -> list[Path]:

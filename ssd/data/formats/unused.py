@@ -1,9 +1,11 @@
 """Files in a data folder that no split uses, by kind and count, with the first of each."""
 
 from collections import Counter, defaultdict
+from dataclasses import astuple
 from pathlib import Path
 
-from ssd.data.formats import downloads
+from ssd.data import cache
+from ssd.data.formats import coco, downloads
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem
 from ssd.data.formats.registry import FOLDER_FORMATS, find_format
@@ -48,6 +50,20 @@ def find_unused(folder: str | Path | None, format: str = "auto") -> list[Problem
     root, kind = find_format(folder, format)
     if kind in downloads.NAMES:
         return []
+    files = coco.annotation_files(root) if kind == "coco" else []
+    if not any(map(coco.is_large, files)):
+        return _find(root, kind)
+    key = {"what": "unused 1", "root": str(root)}
+    entry = cache.load(key)
+    if entry is not None:
+        return [Problem.of_list(values) for values in entry.facts["notes"]]
+    before = cache.states([*files, *folders.tree(root)])
+    notes = _find(root, kind)
+    cache.store(key, before, {"notes": [astuple(note) for note in notes]})
+    return notes
+
+
+def _find(root: Path, kind: str) -> list[Problem]:
     top = root.parent if root.is_file() else root
     try:
         used = FOLDER_FORMATS[kind].used_files(root)

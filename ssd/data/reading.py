@@ -1,0 +1,104 @@
+"""Reads and checks the annotations of a split, once for all runs where that takes long.
+
+What one large COCO file gave is kept in the cache, with all that was wrong, so that a later start says the same.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ssd.data import cache
+from ssd.data.formats import coco
+from ssd.data.formats.annotations import Problem, RawSplit
+from ssd.data.formats.registry import read_split
+from ssd.data.formats.voc import Offset
+from ssd.data.index import Columns, RecordIndex, paths_of
+from ssd.data.records import Built, build_records
+from ssd.data.suspicious import find_misread
+
+log = logging.getLogger(__name__)
+
+
+def read_records(
+    root: Path,
+    format: str,
+    split: str,
+    *,
+    classes: Sequence[str] | None,
+    offset: Offset,
+    allow_outside: bool,
+    val_fraction: float,
+    group: str,
+) -> Built:
+    """The records of one split, its classes, and everything that is wrong with it.
+
+    Raises:
+        DatasetError: there is no such split.
+    """
+    key = {
+        "what": "records 1",
+        "root": str(root),
+        "split": split,
+        "classes": None if classes is None else list(classes),
+        "allow_outside": allow_outside,
+    }
+    file = coco.annotation_file(root, split) if format == "coco" else None
+    is_kept = file is not None and coco.is_large(file)
+    if is_kept and (entry := cache.load(key)) is not None:
+        return _said(_from_entry(entry))
+    before = cache.states([file]) if is_kept and file is not None else []
+    raw = read_split(
+        root,
+        format,
+        split,
+        classes=classes,
+        offset=offset,
+        allow_outside=allow_outside,
+        val_fraction=val_fraction,
+        group=group,
+    )
+    built = build_records(raw, classes)
+    built = dataclasses.replace(built, problems=(*find_misread(raw), *built.problems), remarks=raw.remarks)
+    if is_kept and _may_be_kept(raw, built):
+        built = _keep(key, built, before, root)
+    return _said(built)
+
+
+def _said(built: Built) -> Built:
+    for remark in built.remarks:
+        log.info("%s", remark)
+    return built
+
+
+def _may_be_kept(raw: RawSplit, built: Built) -> bool:
+    return raw.only_named and all(problem.level != "file" for problem in built.problems)
+
+
+def _keep(key: dict[str, Any], built: Built, before: cache.States, root: Path) -> Built:
+    """Store the records, and map what is stored in place of those in memory."""
+    parents = sorted({path.rpartition("/")[0] or "." for path in paths_of(built.records)})
+    facts = {
+        "class_names": built.class_names,
+        "category_ids": built.category_ids,
+        "problems": [dataclasses.astuple(problem) for problem in built.problems],
+        "remarks": built.remarks,
+    }
+    try:
+        watched = before + cache.states({str(root): root, **dict.fromkeys(parents)})
+    except OSError:  # removed meanwhile
+        return built
+    path = cache.store(key, watched, facts, built.records.columns.arrays())
+    return built if path is None else dataclasses.replace(built, records=RecordIndex.mapped(path))
+
+
+def _from_entry(entry: cache.Entry) -> Built:
+    facts = entry.facts
+    return Built(
+        RecordIndex(Columns(**entry.arrays), entry.path),
+        tuple(facts["class_names"]),
+        tuple(facts["category_ids"]),
+        tuple(Problem.of_list(values) for values in facts["problems"]),
+        tuple(facts["remarks"]),
+    )
