@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
@@ -63,12 +63,12 @@ class RecordIndex(Sequence[Record]):
         return len(self.columns.sizes)
 
     @overload
-    def __getitem__(self, place: int) -> Record: ...
+    def __getitem__(self, place: SupportsIndex) -> Record: ...
 
     @overload
     def __getitem__(self, place: slice) -> tuple[Record, ...]: ...
 
-    def __getitem__(self, place: int | slice) -> Record | tuple[Record, ...]:
+    def __getitem__(self, place: SupportsIndex | slice) -> Record | tuple[Record, ...]:
         if isinstance(place, slice):
             return tuple(self[row] for row in range(*place.indices(len(self))))
         row = range(len(self))[place]

@@ -134,7 +134,9 @@ def subfolders(folder: Path) -> list[Path]:
     """The folders in a folder in the order of their names, without hidden ones."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX")) and path.is_dir())
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if not entry.name.startswith((".", "__MACOSX")) and entry.is_dir()]
+    return sorted(folder / name for name in names)
 
 
 def named_subfolders(folder: Path, names: Sequence[str]) -> list[Path]:
