@@ -24,7 +24,7 @@ from ssd.system.device import on_cpu
 # Overlaps held at once off the CPU, where few large launches are best: 128 MiB a temporary.
 _OVERLAPS_AT_ONCE = 2**25
 # Up to this many objects, all their overlaps with all default boxes stay in the cache.
-_FEW_OBJECTS = 16
+_FEW_OBJECTS = 64
 
 
 @dataclass(frozen=True)
