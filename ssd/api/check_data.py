@@ -15,6 +15,7 @@ from ssd.audit.divide import BY, Divided, divide_report
 from ssd.audit.page.page import write_dataset_page
 from ssd.audit.readiness import Readiness, judge
 from ssd.audit.report import Report, examine
+from ssd.audit.rewrite import Rewritten, rewrite_report
 from ssd.audit.splits import Reading
 from ssd.audit.text import as_dict, as_text
 from ssd.data.formats.annotations import Problem
@@ -76,6 +77,16 @@ class DataCheck:
             DatasetError: there are fewer than two images, or `data.group` matches no name.
         """
         return divide_report(self.report, fraction, by=by, rule=self.config.data.group)
+
+    def rewrite(self, formats: Sequence[str], out: str | Path, *, copy: bool = False) -> Rewritten:
+        """Write the good images and objects into a new folder in other formats: coco-data, voc, yolo, labelme, ...
+
+        Images are copied with `copy`, and for yolo.
+
+        Raises:
+            SSDError: no space is left, or the folder cannot be written.
+        """
+        return rewrite_report(self.report, formats, out, copy=copy)
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{split.name} {split.images} images" for split in self.report.splits)

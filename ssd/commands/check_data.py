@@ -18,6 +18,7 @@ EPILOG = """examples:
   ssd check-data my_images --preview augmented.png --json report.json
   ssd check-data my_images --report data.html      a page to look at: balance, sizes, problems with their images
   ssd check-data my_images --divide 0.2 --out lists    lists of images for training and validation, without leaks
+  ssd check-data my_images --write coco --out as_coco    the same labels for other tools, also with commas
   ssd check-data data.format=coco2017              a named set
 
 Nothing in the data folder is ever changed. The exit code is 1 where training, or evaluation on a split, would stop."""
@@ -55,7 +56,13 @@ def parser() -> argparse.ArgumentParser:
         help="with --divide: group keeps near duplicates and frames together (data.group), class puts each class on "
         "both sides; default both",
     )
-    p.add_argument("--out", type=Path, metavar="FOLDER", help="with --divide: folder for train.txt and val.txt")
+    p.add_argument(
+        "--write",
+        metavar="LIST",
+        help="write the good labels anew into --out: coco, voc, yolo, labelme, labelstudio, cvat; several with commas",
+    )
+    p.add_argument("--copy", action="store_true", help="with --write: copy the images too, as yolo always does")
+    p.add_argument("--out", type=Path, metavar="FOLDER", help="for --divide (train.txt and val.txt) or --write")
     p.add_argument("--preview", type=Path, metavar="FILE.png", help="draw augmented images with their boxes to FILE")
     p.add_argument("--report", type=Path, metavar="FILE.html", help="write a page to look at")
     p.add_argument("--json", metavar="FILE", help="write everything as JSON; - prints it instead of the text")
@@ -77,6 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.json is not None and not Path(args.json).parent.is_dir():
         raise ArgumentError("its folder does not exist", place=args.json, remedy="Make it first.")
     _check_division(args)
+    formats = _label_formats(args, folder)
     show_log()
 
     from ssd.api.check_data import check_data  # brings torch, so only now
@@ -106,6 +114,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.divide is not None:
         divided = check.divide(args.divide, by=args.by.split(","))
         print("\n" + divided.to_text(divided.write(args.out)), file=sys.stderr if args.json == "-" else sys.stdout)
+    if formats:
+        print(str(check.rewrite(formats, args.out, copy=args.copy)), file=sys.stderr)
     if args.json is not None:
         _write_json(json.dumps(check.to_dict(), indent=2, allow_nan=False), args.json)
     return int(not check.ready)
@@ -113,14 +123,28 @@ def main(argv: list[str] | None = None) -> int:
 
 def _check_division(args: argparse.Namespace) -> None:
     """Refuse a division that cannot be made or written, before the work."""
-    if (args.divide is None) != (args.out is None):
-        raise ArgumentError("belong together", place="--divide and --out", remedy="Write --divide 0.2 --out FOLDER.")
+    if args.write is not None and args.divide is not None:
+        raise ArgumentError("are two steps", place="--write and --divide", remedy="Give one of them at a time.")
+    if (args.divide is None and args.write is None) != (args.out is None):
+        remedy = "Write --divide 0.2 --out FOLDER, or --write coco --out FOLDER."
+        raise ArgumentError("belong together", place="--divide or --write, and --out", remedy=remedy)
     if args.divide is not None:
         if not 0 < args.divide < 1:
             raise ArgumentError(f"{args.divide:g} is out of range", place="--divide", remedy="Use 0.2, for example.")
         lists = args.out / "train.txt", args.out / "val.txt"
         refuse_existing(*lists, force=args.force)
         check_writable(*lists)
+
+
+def _label_formats(args: argparse.Namespace, folder: str | None) -> tuple[str, ...]:
+    """The formats of --write, and a look at its folder before the work."""
+    if args.write is None:
+        return ()
+    from ssd.audit.rewrite import check_output, parse_label_formats
+
+    formats = parse_label_formats(args.write)
+    check_output(args.out, folder, force=args.force)
+    return formats
 
 
 def _split_words(words: list[str], data: str | None) -> tuple[str | None, list[str]]:

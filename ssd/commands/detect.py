@@ -12,6 +12,7 @@ EPILOG = """examples:
   ssd detect photos/ more/*.png --weights runs/run         a run's best weights
   ssd detect clip.mp4                                      draws the video; so do 0 (a camera) and rtsp://...
   ssd detect photos/ --format yolo                         a data set to correct and train on, no drawings
+  ssd detect photos/ --format labelme,cvat --copy          the same for these tools
   ssd detect aerial.tif --tiles auto                       small objects in large images
   ssd detect photos/ --output found --resume               goes on where it was interrupted, or starts
   ssd detect photos/ --output found --shard 2/8            this machine's eighth, into found/shard-2-of-8
@@ -50,8 +51,12 @@ def parser() -> argparse.ArgumentParser:
     read.add_argument("--max-frames", type=int, metavar="N", help="stop a video, camera or stream after N frames")
     read.add_argument("--shard", metavar="I/N", help="search the Ith of N equal shares, for N machines")
     write = p.add_argument_group("what is written")
-    text = "of images, yolo, coco, with commas; default: images. jsonl is always written, and alone writes nothing else"
+    text = (
+        "images (drawings, the default), coco (results), and labels for annotation tools: voc, coco-data, yolo, "
+        "labelme, labelstudio, cvat; several with commas. jsonl is always written, and alone writes nothing else"
+    )
     write.add_argument("--format", default="images,jsonl", metavar="LIST", help=text)
+    write.add_argument("--copy", action="store_true", help="copy the images beside their labels, as yolo always does")
     write.add_argument("--coco-ids", metavar="FILE", help="COCO annotations that have the ids for coco.json")
     write.add_argument("--output", metavar="FOLDER", help="new or empty; default: runs/detect/1, 2, ...")
     write.add_argument("--force", action="store_true", help="write into an --output folder that holds files already")
@@ -84,6 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         args.weights,
         output=args.output,
         format=args.format,
+        copy=args.copy,
         coco_ids=args.coco_ids,
         score_threshold=None if args.score_threshold is None else threshold(args.score_threshold),
         iou_threshold=args.iou_threshold,

@@ -212,7 +212,7 @@ def test_without_output_each_call_takes_the_next_number(weights, photos, tmp_pat
         (["photos", "--precision", "int3"], "'int3'"),
         (["photos", "--device", "cuda:77"], "cuda:77"),
         (["photos", "--backend", "abacus"], "'abacus' is unknown"),
-        (["photos", "--format", "images,voc"], "--format: 'voc' is unknown"),
+        (["photos", "--format", "images,kitti"], "--format: 'kitti' is unknown"),
         (["photos", "--tiles", "0"], "tiles: 0 is not a number of tiles"),
         (["photos", "--tiles", "many"], "--tiles: 'many' is not a number of tiles"),
         (["photos", "--tiles", "2", "--tile-overlap", "1"], "tile_overlap"),

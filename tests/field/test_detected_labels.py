@@ -93,3 +93,46 @@ def test_a_folder_that_the_images_lie_in_is_refused(weights, tmp_path, capsys):
     words = [tmp_path / "out" / "images", "--weights", weights, "--output", tmp_path / "out", "--force"]
     assert main([str(word) for word in words]) == 2
     assert "holds the images themselves" in capsys.readouterr().err
+
+
+LABELS = {"voc": "voc", "coco-data": "coco", "labelme": "labelme", "labelstudio": "labelstudio", "cvat": "cvat"}
+
+
+@pytest.mark.parametrize("format", list(LABELS))
+def test_labels_for_each_tool_are_read_back_with_the_same_boxes(weights, tmp_path, format):
+    for number, name in enumerate(["a b.png", "größe.png", "c.d.bmp", "sub/a b.jpg"]):
+        write_image(tmp_path / "photos" / name, 50 + 30 * number, 70, seed=number)
+    words = ["--format", format, "--copy", "--recursive"]
+    out = detect(weights, tmp_path / "out", tmp_path / "photos", *words)
+    assert recognise(out) == LABELS[format]
+    dataset = open_dataset(out, "all")
+    read = {record.path.rpartition("/")[2]: record for record in dataset.records}
+    rows = read_rows(out)
+    assert len(read) == len(rows) == 4
+    for row in rows:
+        record = read[row["files"][0].removeprefix("images/")]
+        assert [dataset.class_names[label] for label in record.labels] == [item["name"] for item in row["detections"]]
+        boxes = np.reshape([item["box"] for item in row["detections"]], (-1, 4))
+        np.testing.assert_allclose(record.boxes, boxes, atol=0.5)
+
+
+def test_labels_name_images_where_they_are_and_frames_are_written(weights, tmp_path):
+    write_image(tmp_path / "photos" / "a.png")
+    clip = write_video(tmp_path / "clip.avi", frames=3)
+    out = detect(weights, tmp_path / "out", tmp_path / "photos", clip, "--format", "labelme,coco-data")
+    assert json.loads((out / "a.json").read_text())["imagePath"] == "../photos/a.png"
+    assert not (out / "images" / "a.png").exists()
+    assert sorted(path.name for path in (out / "images" / "clip").glob("*.jpg")) == [f"{n:06d}.jpg" for n in range(3)]
+    assert json.loads((out / "images" / "clip" / "000001.json").read_text())["imagePath"] == "000001.jpg"
+    content = json.loads((out / "annotations" / "instances_default.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["a.png", *(f"clip/{n:06d}.jpg" for n in range(3))]
+
+
+def test_labels_of_an_interrupted_search_are_whole_after_the_next_one(weights, tmp_path):
+    for number in range(3):
+        write_image(tmp_path / "photos" / f"{number}.png", seed=number)
+    write_image(tmp_path / "later" / "3.png", seed=3)
+    out = tmp_path / "out"
+    detect(weights, out, tmp_path / "photos", "--format", "cvat")
+    detect(weights, out, tmp_path / "photos", tmp_path / "later", "--format", "cvat", "--resume")
+    assert (out / "annotations.xml").read_text().count("<image ") == 4

@@ -158,6 +158,8 @@ def _box(kind: str, value: dict[str, Any], sides: tuple[int, int]) -> Box:
     width, height = (number(value.get(key)) / 100 for key in ("width", "height"))
     if not turn:
         return x, y, x + width, y + height
+    if not math.isfinite(turn):
+        return (math.nan,) * 4
     cos, sin = math.cos(turn), math.sin(turn)
     w, h = sides  # turned in pixels: fractions of a wide image are no square
     corners = [(0.0, 0.0), (width * w, 0.0), (0.0, height * h), (width * w, height * h)]

@@ -55,6 +55,7 @@ def detect_files(
     *,
     output: str | Path | None = None,
     format: str = "images,jsonl",
+    copy: bool = False,
     coco_ids: str | Path | None = None,
     score_threshold: ScoreThreshold | None = None,
     iou_threshold: float | None = None,
@@ -78,7 +79,9 @@ def detect_files(
     """Find the objects in files, folders, globs, videos, cameras (a number) and streams (an address).
 
     `output` is a new or empty folder, by default the next of runs/detect/1, 2, ...; `format` lists with commas what is
-    written into it: images, jsonl (always), yolo, coco (with the image ids of the annotation file `coco_ids`).
+    written into it: images, jsonl (always), coco (results, with the image ids of the annotation file `coco_ids`), and
+    labels to correct and train on: voc, coco-data, yolo, labelme, labelstudio, cvat. Labels name the images where they
+    are; yolo, and `copy` for all formats, copy them into `images/`, which makes the folder a data set.
     Without `score_threshold` detections above the weights' own thresholds are kept, or from 0.5 on where the weights
     have none; see `Detector.detect`. `every` and `max_frames` thin out videos; `shard="2/8"`
     takes the second of eight shares. `resume` continues in the folder of an interrupted call. Unreadable sources are
@@ -111,12 +114,12 @@ def detect_files(
     inputs = [source.path for source in everything if source.kind != "live"]
     folder = output_folder(_named(output, shard), inputs, force=force, journal=JOURNAL, resume=resume)
     facts = {**options, "weights": named, "format": sorted(formats)}
-    facts |= {"every": every, "max_frames": max_frames, "shard": shard}
+    facts |= {"every": every, "max_frames": max_frames, "shard": shard, **({"copy": True} if copy else {})}
     done = _take_up(folder, facts, resume=resume)
     waiting = [source for source in chosen if source.address not in done.paths]
     if done.paths:
         log.info("%d of %d are done already", len(chosen) - len(waiting), len(chosen))
-    results = Results(folder, formats, names, output_names(waiting, done.names), done)
+    results = Results(folder, formats, names, output_names(waiting, done.names), done, copy=copy)
     start = time.perf_counter()
     search = _Search(weights, results, batch_size, options, show or (lambda source, found: None), progress)
     try:
@@ -124,6 +127,7 @@ def detect_files(
         for source in waiting:
             if source.kind != "image":
                 search.video(source, every, max_frames)
+        results.write_labels()
         without_id = results.write_coco(ids) if "coco" in formats else 0
     except KeyboardInterrupt as stop:
         finished = results.tally.images + results.tally.videos

@@ -1,10 +1,11 @@
-"""The results of a bulk detection: the journal, drawn images and videos, a YOLO data set, COCO results.
+"""The results of a bulk detection: the journal, drawn images and videos, labels for annotation tools, COCO results.
 
-The data set has `images/` (copies, and the frames of videos), `labels/`, `classes.txt` and `data.yaml`, so that the
-folder can be corrected and trained on.
+A YOLO data set has `images/` (copies, and the frames of videos), `labels/`, `classes.txt` and `data.yaml`, so that the
+folder can be corrected and trained on. The other formats of labels are written at the end, from the journal.
 """
 
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,18 +15,21 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 from tqdm import tqdm
 
-from ssd.errors import ArgumentError, ImageError, printable
+from ssd.data.labels.label_formats import LABEL_FORMATS, write_labels
+from ssd.data.labels.text_files import start_yolo
+from ssd.errors import ArgumentError, ImageError
 from ssd.images.decode import read_image_bytes
 from ssd.images.drawing import write_image
 from ssd.inference.bulk.coco_ids import CocoIds
 from ssd.inference.bulk.journal import JOURNAL, Done, Row, open_journal, read_rows, write_row
+from ssd.inference.bulk.label_rows import read_labelled
 from ssd.inference.bulk.sources import SUFFIXES, Source
 from ssd.system.files import open_atomic, write_atomic, writing
 
 if TYPE_CHECKING:
     from ssd.inference.detections import Detections
 
-FORMATS = ("images", "jsonl", "yolo", "coco")
+FORMATS = ("images", "jsonl", "coco", *LABEL_FORMATS)
 
 
 def parse_formats(text: str) -> frozenset[str]:
@@ -44,21 +48,23 @@ class Results:
     """Writes results and counts them. `draw` may be called from several threads, the other methods from one."""
 
     def __init__(
-        self, folder: Path, formats: frozenset[str], class_names: Sequence[str], names: Mapping[str, str], done: Done
+        self,
+        folder: Path,
+        formats: frozenset[str],
+        class_names: Sequence[str],
+        names: Mapping[str, str],
+        done: Done,
+        *,
+        copy: bool = False,
     ) -> None:
+        self.copy = copy or "yolo" in formats
         self.folder, self.formats, self.class_names, self.names = folder, formats, tuple(class_names), names
         self.tally = dataclasses.replace(done.tally)
         self._lines: TextIO = open_journal(folder / JOURNAL)
+        if self.copy:
+            (folder / "images").mkdir(exist_ok=True)
         if "yolo" in formats:
-            self._start_yolo()
-
-    def _start_yolo(self) -> None:
-        names = [printable(name) for name in self.class_names]
-        for inner in ("images", "labels"):
-            (self.folder / inner).mkdir(exist_ok=True)
-        write_atomic(self.folder / "classes.txt", "".join(f"{name}\n" for name in names).encode())
-        listed = "".join(f"  {label}: {json.dumps(name)}\n" for label, name in enumerate(names))
-        write_atomic(self.folder / "data.yaml", f"path: .\ntrain: images\nnames:\n{listed}".encode())
+            start_yolo(folder, self.class_names, ("",))
 
     def close(self) -> None:
         """Close the journal."""
@@ -75,24 +81,27 @@ class Results:
         if "images" in self.formats and frame is None:
             files.append(f"{name}{source.suffix}")
             found.save(self.folder / files[-1])
+        own = name if frame is None else f"{name}/{frame:06d}"
+        if self.copy or (frame is not None and self.formats & set(LABEL_FORMATS)):
+            files.append(self._write_copy(source, found, own))
         if "yolo" in self.formats:
-            files += self._write_labelled(source, found, name if frame is None else f"{name}/{frame:06d}")
+            files.append(f"labels/{own}.txt")
+            (self.folder / files[-1]).parent.mkdir(exist_ok=True)
+            write_atomic(self.folder / files[-1], found.to_yolo().encode())
         return files
 
-    def _write_labelled(self, source: Source, found: "Detections", name: str) -> list[str]:
-        """Write a copy of an image, or a frame, and its labels."""
+    def _write_copy(self, source: Source, found: "Detections", name: str) -> str:
+        """Write a copy of an image, or a frame, and return its place in the folder."""
         copied = source.kind == "image" and source.path.suffix.lower() in SUFFIXES
         suffix = source.path.suffix if copied else ".png" if source.kind == "image" else ".jpg"
-        image, labels = f"images/{name}{suffix}", f"labels/{name}.txt"
-        for path in (image, labels):
-            (self.folder / path).parent.mkdir(exist_ok=True)
+        image = f"images/{name}{suffix}"
+        (self.folder / image).parent.mkdir(exist_ok=True, parents=True)
         if copied:
             write_atomic(self.folder / image, read_image_bytes(source.path))
         else:
             assert isinstance(found.source, np.ndarray)
             write_image(self.folder / image, found.source)
-        write_atomic(self.folder / labels, found.to_yolo().encode())
-        return [image, labels]
+        return image
 
     def add_image(self, source: Source, outcome: "Detections | ImageError", files: Sequence[str] = ()) -> None:
         """Write the line of an image, which marks it as done."""
@@ -102,10 +111,13 @@ class Results:
         row = dataclasses.replace(outcome, source=source.path).to_dict()
         self._write(row | ({"files": list(files)} if files else {}))
 
-    def add_frame(self, source: Source, found: "Detections", frame: int, seconds: float) -> None:
+    def add_frame(
+        self, source: Source, found: "Detections", frame: int, seconds: float, files: Sequence[str] = ()
+    ) -> None:
         """Write a frame's line."""
-        place = {"path": source.address, "frame": frame, "seconds": round(seconds, 3)}
-        self._write(place | {key: value for key, value in found.to_dict().items() if key != "path"})
+        row = {"path": source.address, "frame": frame, "seconds": round(seconds, 3)}
+        row |= {key: value for key, value in found.to_dict().items() if key != "path"}
+        self._write(row | ({"files": list(files)} if files else {}))
 
     def add_video(self, source: Source, frames: int, files: Sequence[str], error: ImageError | None = None) -> None:
         """Write the last line of a video, which marks it as done.
@@ -126,6 +138,11 @@ class Results:
         with writing(self.folder / JOURNAL):
             write_row(self._lines, row)
         self.tally.count(row)
+
+    def write_labels(self) -> None:
+        """Write the labels of all images in the formats of annotation tools, from the journal."""
+        images = functools.partial(read_labelled, self.folder, self.class_names)
+        write_labels(self.folder, self.formats & set(LABEL_FORMATS) - {"yolo"}, images, self.class_names)
 
     def write_coco(self, ids: CocoIds) -> int:
         """Write `coco.json` from the journal, row by row; return how many images without an id are left out."""

@@ -83,9 +83,9 @@ def _search(
     with _Drawing(results, source, video) as drawing:
         try:
             for frame, found in _detect(detector, frames, batch_size, options):
-                results.draw(source, found, frame.index)
+                files = results.draw(source, found, frame.index)
                 drawing.write(found, frame.seconds)
-                results.add_frame(source, found, frame.index, frame.seconds)
+                results.add_frame(source, found, frame.index, frame.seconds, files)
                 show(source, found)
                 count += 1
         except KeyboardInterrupt:

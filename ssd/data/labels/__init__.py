@@ -1,0 +1,1 @@
+"""Labels written in the formats of annotation tools: VOC, COCO, YOLO, LabelMe, Label Studio, CVAT."""

@@ -1,0 +1,77 @@
+"""One image with its labels, as the writers of label files take it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+from jaxtyping import Float32
+
+from ssd.errors import printable
+
+
+@dataclass(frozen=True)
+class Label:
+    """One object; the box is xyxy in pixels of the upright image."""
+
+    name: str
+    box: tuple[float, float, float, float]
+    score: float | None = None  # of a detection
+    difficult: bool = False
+    crowd: bool = False
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One image with its labels."""
+
+    name: str  # its path in its folder of images, as tools name it
+    stem: str  # of its label files: the same without suffix, or another where that is taken
+    place: str  # from the folder of the labels to the image
+    copied: bool  # whether it lies in that folder, in `images/`
+    width: int
+    height: int
+    labels: tuple[Label, ...]
+    split: str = ""  # empty where there are none
+    detected: bool = False  # whether the labels are a detector's, not a person's
+
+    @property
+    def base(self) -> str:
+        """The image's name without folders."""
+        return PurePosixPath(self.name).name
+
+
+Images = Callable[[], Iterable[Labelled]]  # each call gives all images again: they may be more than memory holds
+
+
+def make_labels(
+    boxes: Float32[np.ndarray, "N 4"],
+    names: Iterable[str],
+    scores: Iterable[float | None],
+    difficult: Iterable[bool],
+    crowd: Iterable[bool],
+) -> tuple[Label, ...]:
+    """The labels of an image from columns of equal length; coordinates to a thousandth of a pixel."""
+    rows = zip(np.round(boxes.astype(np.float64), 3).tolist(), names, scores, difficult, crowd, strict=True)
+    return tuple(Label(name, (x1, y1, x2, y2), score, bool(d), bool(c)) for (x1, y1, x2, y2), name, score, d, c in rows)
+
+
+def one_line(name: str) -> str:
+    """A name as it stands in a line of a text file."""
+    return printable(name)
+
+
+class Stems:
+    """Gives label files names that differ, also where upper and lower case are the same."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def take(self, name: str) -> str:
+        """The path without its suffix, else with it, else numbered."""
+        short = PurePosixPath(name).with_suffix("").as_posix()
+        stem, number = short if short.lower() not in self._taken else name.replace(".", "_"), 2
+        while stem.lower() in self._taken:
+            stem, number = f"{short}-{number}", number + 1
+        self._taken.add(stem.lower())
+        return stem
