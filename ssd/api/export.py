@@ -71,6 +71,8 @@ def export(
     top_k: int | None = None,
     max_detections: int | None = None,
     box_voting: float | None = None,
+    plain: bool = False,
+    opset: int | None = None,
     force: bool = False,
 ) -> ExportResult:
     """Export weights as ONNX, OpenVINO or PyTorch graph, and compare its detections with those of the weights.
@@ -83,6 +85,9 @@ def export(
     own: `limit` of them, by default 32, and all where AP is measured. `tolerance` changes the allowed differences:
     box, score, missing, least_score, ap. The thresholds are built into the graph; None: the weights' own.
 
+    `plain` writes an ONNX graph without resize and suppression, for OpenCV, ncnn, TensorRT and others, and for
+    `ssd.light`, which needs no PyTorch; its thresholds are defaults, not built in. `opset`: of ONNX, 14 to 23.
+
     Look at `accepted` of the result: a graph that detects something else is kept as *.rejected.* for a look.
 
     Raises:
@@ -90,8 +95,8 @@ def export(
         MissingExtraError: the engine's package is not installed.
         CheckpointError, ExportError, DatasetError: weights, graph or images cannot be used.
     """
-    format, out = _place(str(weights), path_or_format, precision)
-    check_format(format, precision)
+    format, out = _place(str(weights), path_or_format, "plain" if plain else precision)
+    check_format(format, precision, plain=plain, opset=opset)
     at_least(1, limit=limit)
     if precision == "int8":
         _check_int8(calibrate)
@@ -117,13 +122,22 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(out.parent, ".export-") as folder:
         unchecked = folder / out.name
-        write_graph(network, settings, unchecked, format, precision=precision, calibration=calibration)
+        write_graph(
+            network,
+            settings,
+            unchecked,
+            format,
+            precision=precision,
+            calibration=calibration,
+            plain=plain,
+            opset=opset,
+        )
         count = limit or (_FEW if precision == "fp32" or images.drawn else None)
-        outcome = check(network, settings, unchecked, images, count, allowed, precision)
+        outcome = check(network, settings, unchecked, images, count, allowed, precision, plain=plain)
         return _finish(str(weights), outcome, unchecked, out, format, precision)
 
 
-def _place(weights: str, path_or_format: str | Path, precision: str) -> tuple[str, Path]:
+def _place(weights: str, path_or_format: str | Path, kind: str) -> tuple[str, Path]:
     """The format, and the file to write: the one named, else beside the weights under their name."""
     named = Path(path_or_format)
     if str(path_or_format) in SUFFIXES:
@@ -131,7 +145,7 @@ def _place(weights: str, path_or_format: str | Path, precision: str) -> tuple[st
         source = Path(weights)
         beside = source / "best" if source.is_dir() else source.with_suffix("") if source.exists() else None
         name = beside or Path(weights.rstrip("/").rpartition("/")[2])
-        mark = "" if precision == "fp32" else f".{precision}"
+        mark = "" if kind == "fp32" else f".{kind}"
         return format, name.with_name(f"{name.name}{mark}{SUFFIXES[format]}")
     formats = {suffix: format for format, suffix in SUFFIXES.items()}
     if named.suffix not in formats:

@@ -13,11 +13,16 @@ FORMATS = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}  # format -> suff
 EPILOG = """examples:
   ssd export runs/bccd --format onnx
   ssd export runs/bccd --format openvino --int8 --calibrate bccd
+  ssd export runs/bccd --format onnx --plain --opset 17
   ssd export coco --format onnx --parity photos/ --score-threshold 0.3 --max-detections 50
 
 The graph takes uint8 RGB images, any number at once, and gives boxes (as fractions of the image), scores,
 labels and counts: normalising and suppression are inside. Class names and settings travel in the file, so
 `ssd.load("best.onnx")` makes a detector of it and ssd detect and ssd eval take it, too.
+
+--plain writes a graph of plain operators (float32 images NCHW from 0 to 255 in; decoded boxes and softmax
+scores of every default box out) without resize and suppression, for OpenCV, ncnn, TensorRT, CoreML and
+ssd.light, which detects without PyTorch. Its contract is in docs/embed.md and in the file.
 
 It is checked against PyTorch in fp32 on real images: those of --parity, else the validation split of
 --calibrate, else the run's own. Tolerances: box (pixels of the network's input), score, missing (share of
@@ -50,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--split", metavar="NAME", help="another split of the parity's data set")
     p.add_argument("--limit", type=int, metavar="N", help="images checked; default: 32, and all where AP is measured")
     p.add_argument("--tolerance", nargs="+", default=[], metavar="NAME=X", help="box, score, missing, least_score, ap")
+    p.add_argument("--plain", action="store_true", help="no resize, no suppression, plain operators (onnx)")
+    p.add_argument("--opset", type=int, metavar="N", help="of the plain graph, 14 to 23; default: 17")
     p.add_argument("--score-threshold", type=float, metavar="S", help="built in; default: the weights' own")
     p.add_argument("--iou-threshold", type=float, metavar="IOU", help="built in; default: the weights' own")
     p.add_argument("--top-k", type=int, metavar="N", help="candidates of a class, built in; default: the weights' own")
@@ -88,6 +95,8 @@ def main(argv: list[str] | None = None) -> int:
         top_k=args.top_k,
         max_detections=args.max_detections,
         box_voting=args.box_voting,
+        plain=args.plain,
+        opset=args.opset,
         force=args.force,
     )
     print(result.check.as_text())

@@ -3,12 +3,13 @@
 import contextlib
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 
 from ssd.errors import ExportError
 from ssd.exporters.graph import OUTPUTS, DetectionGraph
@@ -33,26 +34,53 @@ def write_onnx(network: nn.Module, facts: Facts, path: Path) -> Facts:
     facts = with_version(facts, onnx=onnx.__version__, onnxscript=onnxscript.__version__)
     settings = facts.settings
     program = record(DetectionGraph(network, settings), example(settings), free=free_sides(settings))
+    table = {torch.ops.ssd.suppress.default: _suppression(onnxscript)}
+    model = to_onnx(program, ["images"], OUTPUTS, path, table)
+    name_axes(model, {"images": ("batch", "height", "width")})
+    names = "\n".join(settings.class_names)
+    onnx.helper.set_model_props(model, {"ssd": facts.to_text(), "class_names": names, "digest": PLACEHOLDER})
+    write_atomic(path, add_checksum(model.SerializeToString()))
+    return facts
+
+
+def to_onnx(
+    program: ExportedProgram,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    path: Path,
+    table: dict[Any, Callable[..., Any]] | None = None,
+) -> Any:
+    """A recorded program as ONNX's `ModelProto`; `table` gives the ONNX functions of our own operators.
+
+    Raises:
+        ExportError: PyTorch's exporter refuses the network; `path` is named.
+    """
     try:
         with _quietly():
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
-                input_names=["images"],
-                output_names=list(OUTPUTS),
+                input_names=list(inputs),
+                output_names=list(outputs),
                 opset_version=_OPSET,
-                custom_translation_table={torch.ops.ssd.suppress.default: _suppression(onnxscript)},
+                custom_translation_table=table,
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
         reason = " ".join(str(error).split())[:200]
         raise ExportError(f"PyTorch cannot export this network ({reason})", place=path) from None
     assert exported is not None  # None is what the old exporter returns
-    model = exported.model_proto
-    names = "\n".join(settings.class_names)
-    onnx.helper.set_model_props(model, {"ssd": facts.to_text(), "class_names": names, "digest": PLACEHOLDER})
-    write_atomic(path, add_checksum(model.SerializeToString()))
-    return facts
+    return exported.model_proto
+
+
+def name_axes(model: Any, names: Mapping[str, Sequence[str]] | None = None) -> None:
+    """Name the dynamic axes, which PyTorch numbers (s77): those given, else `batch` for the first."""
+    for value in (*model.graph.input, *model.graph.output):
+        for axis, name in zip(
+            value.type.tensor_type.shape.dim, (names or {}).get(value.name, ("batch",)), strict=False
+        ):
+            if axis.dim_param:
+                axis.dim_param = name
 
 
 def _suppression(onnxscript: Any) -> Callable[..., Any]:

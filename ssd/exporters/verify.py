@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 from tqdm import tqdm
 
+from ssd import light
 from ssd.errors import EvaluationError
 from ssd.evaluation.class_map import ClassMap, match_classes
 from ssd.evaluation.metrics.coco import CocoMetric
@@ -106,10 +107,12 @@ def check(
     limit: int | None,
     tolerance: Tolerance,
     precision: str,
+    *,
+    plain: bool = False,
 ) -> Check:
     """Detect in the images with both and compare; also compare AP in lower precision if there are annotations."""
     before = Detector(NetworkPipeline(network, settings, device="cpu", precision="fp32", backend="torch"))
-    after = load(exported, device="cpu", precision=precision, trust=True)  # trusted, since this process wrote it
+    after = light.load(exported) if plain else _graph(exported, precision)
     rules = settings.postprocessing
     places = samples.spread(limit)
     metrics = _Ap.make(settings, samples, places) if precision != "fp32" else None
@@ -137,6 +140,10 @@ def check(
                 bar.update()
     ap = metrics.compute() if metrics is not None else None
     return Check(parity, tolerance, precision, samples.title, samples.drawn, ap)
+
+
+def _graph(exported: Path, precision: str) -> Detector:
+    return load(exported, device="cpu", precision=precision, trust=True)  # trusted, since this process wrote it
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ import io
 import logging
 import re
 import stat
+import sys
 import warnings
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
-from torch import Tensor, bfloat16
 
 from ssd.errors import ImageDecodeError, ImageError, printable
 from ssd.images import kinds
@@ -162,12 +163,18 @@ def as_image(source: object, *, bgr: bool = False) -> UInt8[np.ndarray, "H W 3"]
         return decode(bytes(source))
     if isinstance(source, Image.Image):
         return _from_pil(source)
-    if isinstance(source, Tensor):
+    if is_tensor(source):
         source = _array_of(source)
     if not isinstance(source, np.ndarray):
         raise ImageError(f"{type(source).__name__} is not an image", place="image", remedy=_ACCEPTED)
     image = _from_array(np.asarray(source))  # a matrix would keep two dimensions
     return np.ascontiguousarray(image[..., ::-1] if bgr else image)
+
+
+def is_tensor(value: object) -> bool:
+    """Whether it is a tensor. PyTorch is not imported for it: `ssd.light` does without."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def read_image_bytes(path: str | Path) -> bytes:
@@ -213,11 +220,11 @@ def _open_header(file: io.BytesIO | io.BufferedReader, place: str) -> Image.Imag
         raise ImageDecodeError(f"{reason} ({type(error).__name__})", place=place, remedy=remedy) from None
 
 
-def _array_of(tensor: Tensor) -> np.ndarray:
+def _array_of(tensor: Any) -> np.ndarray:
     """A tensor on the host; NumPy has no bfloat16."""
     try:
         tensor = tensor.detach().cpu()
-        array: np.ndarray = (tensor.float() if tensor.dtype == bfloat16 else tensor).numpy()
+        array: np.ndarray = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
     except (RuntimeError, TypeError, NotImplementedError) as error:  # sparse, quantised, without storage
         reason = str(error).partition("\n")[0][:80]
         problem = f"{tensor.dtype} tensor of shape {tuple(tensor.shape)} is no array of numbers ({reason})"

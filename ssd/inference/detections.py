@@ -163,7 +163,7 @@ class Detections:
         elif isinstance(self.source, np.ndarray):
             image = self.source
         else:
-            from ssd.images.decode import load_image  # brings torch, which reading detections does not need
+            from ssd.images.decode import load_image  # brings OpenCV, which reading detections does not need
 
             image = load_image(self.source)
         if image.shape[:2] != self.image_size:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image as PILImage
-from torch import Tensor
 
 from ssd.errors import ArgumentError
+from ssd.images.decode import is_tensor
 
 
 def groups(images: Iterator[object], batch_size: int) -> Iterator[list[object]]:
@@ -36,4 +36,4 @@ def _is_one_array(images: object) -> bool:
     """Whether it is an array of less than four dimensions; B x H x W x 3 are many images."""
     if isinstance(images, np.ndarray):
         return images.dtype.kind not in "OUS" and images.ndim < 4
-    return isinstance(images, Tensor) and images.ndim < 4
+    return is_tensor(images) and images.ndim < 4  # type: ignore[attr-defined]

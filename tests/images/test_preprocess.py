@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from ssd.images.preprocess import mean_colour, normalise, preprocess_batch, resize_8bit
+from ssd.images.preprocess import mean_colour, normalise, preprocess_batch
+from ssd.images.resize import resize_8bit, resize_floats
 from ssd.settings import Preprocessing
 
 
@@ -120,3 +121,11 @@ def test_normalising_keeps_the_layout_and_agrees_with_preprocessing() -> None:
 def test_the_mean_as_a_colour_is_rgb() -> None:
     assert mean_colour(Preprocessing((123.0, 117.0, 104.0))) == (123, 117, 104)
     assert mean_colour(Preprocessing((104.0, 117.0, 123.0), channels="bgr")) == (123, 117, 104)
+
+
+@pytest.mark.parametrize("size", [7, 64, 300])
+def test_floats_resized_in_numpy_are_those_of_pytorch(size: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (47, 91, 3), np.uint8)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    expected = torch.nn.functional.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
+    np.testing.assert_allclose(resize_floats(image, size), expected[0].permute(1, 2, 0), atol=1e-4)

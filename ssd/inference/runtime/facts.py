@@ -12,7 +12,7 @@ import torch
 from jaxtyping import UInt8
 
 from ssd.errors import ArgumentError, CheckpointError
-from ssd.images.preprocess import resize_8bit
+from ssd.images.resize import resize_8bit
 from ssd.settings import Settings
 from ssd.structures import BatchDetections
 

@@ -36,7 +36,11 @@ class OnnxGraph:
         except Exception as error:  # its kinds of error have no base of their own
             reason = " ".join(str(error).split())[:160]
             raise CheckpointError(f"is not a graph that ONNX Runtime can read ({reason})", place=path) from None
-        self.facts = Facts.from_text(self._session.get_modelmeta().custom_metadata_map.get("ssd"), path)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if "ssd_plain" in metadata:
+            remedy = f"Open it by ssd.light.load({path.name!r}), or export again without --plain."
+            raise CheckpointError("is a plain graph, without suppression", place=path, remedy=remedy)
+        self.facts = Facts.from_text(metadata.get("ssd"), path)
         self._path = path.absolute()
 
     def __reduce__(self) -> tuple[Any, ...]:

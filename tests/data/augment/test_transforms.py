@@ -17,7 +17,7 @@ from ssd.data.augment.crops import CHOICES, WHOLE, Switches, draw_geometry, visi
 from ssd.data.augment.photometric import Colours, distort, draw_colours
 from ssd.data.augment.transforms import TrainTransform
 from ssd.data.augment.warp import Geometry, by_steps, in_one_warp, move_boxes
-from ssd.images.preprocess import resize_8bit
+from ssd.images.resize import resize_8bit
 from ssd.structures import Sample
 
 FILL = (124, 116, 104)
