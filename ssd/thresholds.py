@@ -96,6 +96,7 @@ class Postprocessing:
 
 
 def is_share(value: float) -> bool:
+    """Whether a number is from 0 to 1."""
     return 0 <= value <= 1
 
 

@@ -16,7 +16,7 @@ from ssd.inference.options import named_options
 from ssd.light.engines import Engine, open_engine
 from ssd.light.plain_file import PlainFacts, read_facts
 from ssd.light.suppression import select
-from ssd.thresholds import Postprocessing
+from ssd.thresholds import Postprocessing, ScoreThreshold
 
 
 class LightDetector:
@@ -54,7 +54,7 @@ class LightDetector:
         self,
         image: object,
         *,
-        score_threshold: float | None = None,
+        score_threshold: ScoreThreshold | None = None,
         iou_threshold: float | None = None,
         top_k: int | None = None,
         max_detections: int | None = None,
@@ -69,15 +69,14 @@ class LightDetector:
             ImageError: not an image, or a damaged one.
             ArgumentError: a threshold out of its range.
         """
-        rules = self.facts.postprocessing.changed(
-            score_threshold=score_threshold,
+        rules = self._rules(
+            score_threshold,
             iou_threshold=iou_threshold,
             top_k=top_k,
             max_detections=max_detections,
             box_voting=box_voting,
         )
-        draw_from = READABLE_SCORE if score_threshold is None else 0.0
-        return next(self._found([image], rules, draw_from, bgr))
+        return next(self._found([image], rules, self._draw_from(score_threshold), bgr))
 
     __call__ = detect
 
@@ -87,7 +86,7 @@ class LightDetector:
         images: Iterable[object],
         batch_size: int = 8,
         *,
-        score_threshold: float | None = None,
+        score_threshold: ScoreThreshold | None = None,
         iou_threshold: float | None = None,
         top_k: int | None = None,
         max_detections: int | None = None,
@@ -96,22 +95,29 @@ class LightDetector:
     ) -> list[Detections]:
         """Find the objects in many images, in their order; the options are those of `detect`."""
         at_least(1, batch_size=batch_size)
-        rules = self.facts.postprocessing.changed(
-            score_threshold=score_threshold,
+        rules = self._rules(
+            score_threshold,
             iou_threshold=iou_threshold,
             top_k=top_k,
             max_detections=max_detections,
             box_voting=box_voting,
         )
-        draw_from = READABLE_SCORE if score_threshold is None else 0.0
+        draw_from = self._draw_from(score_threshold)
         return [
             found
             for sources in groups(each_image(images), batch_size)
             for found in self._found(sources, rules, draw_from, bgr)
         ]
 
+    def _rules(self, score_threshold: ScoreThreshold | None, **numbers: object) -> Postprocessing:
+        return self.facts.postprocessing.with_threshold(score_threshold, self.class_names).changed(**numbers)
+
+    def _draw_from(self, score_threshold: ScoreThreshold | None) -> float | tuple[float, ...]:
+        own = self.facts.postprocessing.own_thresholds
+        return (own or READABLE_SCORE) if score_threshold is None else 0.0
+
     def _found(
-        self, sources: Sequence[object], rules: Postprocessing, draw_from: float, bgr: bool
+        self, sources: Sequence[object], rules: Postprocessing, draw_from: float | tuple[float, ...], bgr: bool
     ) -> Iterator[Detections]:
         arrays = [as_image(source, bgr=bgr) for source in sources]
         all_boxes, all_scores = self._engine(self.preprocess(arrays))

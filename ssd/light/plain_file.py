@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from ssd.errors import ArgumentError, CheckpointError
 from ssd.inference.runtime.checksum import check_checksum
-from ssd.thresholds import Postprocessing
+from ssd.thresholds import NUMBERS, Postprocessing
 
 KEY = "ssd_plain"
 """The key of the graph's facts in the metadata of the ONNX file."""
@@ -37,13 +37,11 @@ class PlainFacts:
         try:
             raw: dict[str, Any] = json.loads(text)
             version, settings = raw["version"], raw["settings"]
-            rules = dict(settings["postprocessing"])
-            clip = str(rules.pop("clip"))
             facts = PlainFacts(
                 class_names=tuple(map(str, settings["class_names"])),
                 input_size=int(settings["network"]["input_size"]),
                 resize=str(settings["preprocessing"]["resize"]),
-                postprocessing=Postprocessing(clip="before" if clip == "before" else "after").changed(**rules),
+                postprocessing=_rules(settings["postprocessing"]),
             )
         except (ValueError, KeyError, TypeError, ArgumentError) as error:
             raise CheckpointError(f"its facts are damaged ({error!r})", place=place, remedy="Export again.") from None
@@ -53,6 +51,15 @@ class PlainFacts:
             )
             raise CheckpointError(problem, place=place, remedy="Update the package, or export again.")
         return facts
+
+
+def _rules(raw: dict[str, Any]) -> Postprocessing:
+    rules = Postprocessing(
+        clip="before" if raw["clip"] == "before" else "after",
+        own_thresholds=tuple(map(float, raw.get("own_thresholds", ()))),
+        class_thresholds=tuple(map(float, raw.get("class_thresholds", ()))),
+    )
+    return rules.changed(**{name: raw[name] for name in NUMBERS})
 
 
 def read_facts(path: Path) -> PlainFacts:

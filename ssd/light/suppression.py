@@ -35,7 +35,11 @@ def select(boxes: Float[np.ndarray, "K 4"], scores: Float[np.ndarray, "K C"], ru
     found = boxes[rows[chosen]]
     if rules.box_voting and len(found):
         found = _voted(found, values[chosen], labels[chosen], boxes, scores, rules)
-    return found.clip(0, 1), values[chosen], labels[chosen]
+    found, values, labels = found.clip(0, 1), values[chosen], labels[chosen]
+    if rules.class_thresholds:
+        above = values > np.array(rules.class_thresholds, np.float32)[labels]
+        found, values, labels = found[above], values[above], labels[above]
+    return found, values, labels
 
 
 def _best_pairs(

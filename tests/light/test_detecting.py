@@ -1,5 +1,6 @@
 """The light detector: its options, its errors, and that it loads without PyTorch."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -110,3 +111,13 @@ def test_a_backend_that_is_unknown_or_missing_is_named(tmp_path: Path, monkeypat
     (tmp_path / "x.onnx").write_bytes(b"no graph")
     with pytest.raises(CheckpointError, match="not a graph that opencv can read"):
         engines.open_engine(tmp_path / "x.onnx", "auto", None)
+
+
+def test_thresholds_of_the_weights_and_by_class() -> None:
+    own = dataclasses.replace(FACTS, postprocessing=Postprocessing(own_thresholds=(0.05, 0.7)))
+    weights = light.LightDetector(own, engine)
+    assert weights.detect(IMAGE, score_threshold="own").names == ("cat",)
+    assert weights.detect(IMAGE).draw_from == (0.05, 0.7)
+    assert detector().detect(IMAGE, score_threshold={"dog": 0.2}).names == ("dog",)
+    with pytest.raises(ArgumentError, match="no class 'cow'"):
+        detector().detect(IMAGE, score_threshold={"cow": 0.2})
