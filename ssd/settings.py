@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from ssd.errors import CheckpointError
-from ssd.thresholds import MAX_COUNT as _MAX_COUNT
-from ssd.thresholds import NUMBERS, is_share
-from ssd.thresholds import READABLE_SCORE as READABLE_SCORE
-from ssd.thresholds import SIGMA_REMEDY as SIGMA_REMEDY
-from ssd.thresholds import Postprocessing as Postprocessing
-from ssd.thresholds import ScoreThreshold as ScoreThreshold
-from ssd.thresholds import can_be_sigma as can_be_sigma
+from ssd.rules import MAX_COUNT as _MAX_COUNT
+from ssd.rules import NUMBERS, is_share
+from ssd.rules import READABLE_SCORE as READABLE_SCORE
+from ssd.rules import SIGMA_REMEDY as SIGMA_REMEDY
+from ssd.rules import Postprocessing as Postprocessing
+from ssd.rules import ScoreThreshold as ScoreThreshold
+from ssd.rules import can_be_sigma as can_be_sigma
 
 _STRICT = ConfigDict(extra="forbid")
 # Far beyond any network in use, and still no more memory than a large one takes.

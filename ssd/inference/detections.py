@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64, UInt8
 
 from ssd.errors import ArgumentError, ImageDecodeError, ImageError
 from ssd.inference import converters
-from ssd.thresholds import READABLE_SCORE as READABLE_SCORE  # re-exported: callers ask here from which score is drawn
+from ssd.rules import READABLE_SCORE as READABLE_SCORE  # re-exported: callers ask here from which score is drawn
 
 _Image = UInt8[np.ndarray, "H W 3"]
 _SHOWN_SIDE = 1000  # pixels of the longer side in a notebook, which keeps what it shows for ever

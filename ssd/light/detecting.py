@@ -16,7 +16,7 @@ from ssd.inference.options import named_options
 from ssd.light.engines import Engine, open_engine
 from ssd.light.plain_file import PlainFacts, read_facts
 from ssd.light.suppression import select
-from ssd.thresholds import Postprocessing, ScoreThreshold
+from ssd.rules import Postprocessing, ScoreThreshold
 
 
 class LightDetector:

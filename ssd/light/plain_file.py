@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from ssd.errors import ArgumentError, CheckpointError
 from ssd.inference.runtime.checksum import check_checksum
-from ssd.thresholds import NUMBERS, Postprocessing
+from ssd.rules import NUMBERS, Postprocessing
 
 KEY = "ssd_plain"
 """The key of the graph's facts in the metadata of the ONNX file."""

@@ -6,7 +6,7 @@ The same rules, in the same total order (score, then class, then default box), a
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ssd.thresholds import Postprocessing
+from ssd.rules import Postprocessing
 
 # Those of `ssd.multibox.voting` and `ssd.boxes`, which import PyTorch.
 VOTERS, LEAST_SCORE, REACH = 400, 0.25, 1024

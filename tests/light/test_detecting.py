@@ -14,7 +14,7 @@ from ssd.errors import ArgumentError, CheckpointError, ImageError, UnknownOption
 from ssd.images.drawing import encode_image
 from ssd.inference.detections import Detections
 from ssd.light.plain_file import PlainFacts
-from ssd.thresholds import Postprocessing
+from ssd.rules import Postprocessing
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = PlainFacts(("cat", "dog"), 8, "uint8", Postprocessing())
@@ -38,7 +38,7 @@ def test_nothing_of_it_imports_pytorch() -> None:
         "import sys; sys.modules['torch'] = sys.modules['pydantic'] = None\n"
         "import numpy as np, ssd, ssd.light\n"
         "from ssd.light.plain_file import PlainFacts\n"
-        "from ssd.thresholds import Postprocessing\n"
+        "from ssd.rules import Postprocessing\n"
         "engine = lambda images: (np.array([[[0, 0, 1, 0.5]]], np.float32), np.array([[[0.3, 0.7]]], np.float32))\n"
         "facts = PlainFacts(('cat',), 8, 'float', Postprocessing(box_voting=0.05))\n"
         "found = ssd.light.LightDetector(facts, engine).detect(np.zeros((20, 40, 3), np.uint8))\n"

@@ -7,7 +7,7 @@ import pytest
 
 from ssd.errors import CheckpointError
 from ssd.light.plain_file import PlainFacts, read_facts, read_metadata
-from ssd.thresholds import Postprocessing
+from ssd.rules import Postprocessing
 from tests.exporters import made
 
 

@@ -12,8 +12,8 @@ from ssd.light import suppression
 from ssd.multibox import voting
 from ssd.multibox.coder import decode
 from ssd.multibox.postprocess import postprocess
+from ssd.rules import Postprocessing
 from ssd.structures import Predictions
-from ssd.thresholds import Postprocessing
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
 
