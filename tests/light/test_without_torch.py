@@ -71,9 +71,7 @@ def test_every_engine_finds_what_pytorch_finds(count: int, python: Path, bccd: P
         parity = Parity()
         for theirs, line in zip(expected, lines, strict=True):
             ours = Detections.from_dict(json.loads(line), names)
-            parity = parity.plus(
-                compare(theirs, ours, _EXACT, input_size=300, score_threshold=_LEAST, full=200)
-            )
+            parity = parity.plus(compare(theirs, ours, _EXACT, input_size=300, score_threshold=_LEAST, full=200))
         print(engine, parity)
         assert parity.images == 72
         assert parity.compared > 72
