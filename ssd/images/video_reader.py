@@ -1,9 +1,11 @@
 """Frames of a video file, a camera or a stream, decoded ahead in a thread.
 
 However long the video, only a few frames are in memory: the thread waits while they are not asked for. A camera does
-not wait; there the frames that came too late are left out, so that what is shown is now.
+not wait; there the frames that came too late are left out, so that what is shown is now. A stream that breaks off is
+opened again, after longer and longer waits.
 """
 
+import logging
 import os
 import queue
 import threading
@@ -18,12 +20,16 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from ssd.errors import ImageDecodeError
+from ssd.errors import ImageDecodeError, printable
+
+_log = logging.getLogger(__name__)
 
 SUFFIXES = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".3gp"}
 _AHEAD = 16  # frames decoded ahead of a file: 100 MB of full HD
 _FPS = 25.0  # of a source that does not say
 _TOLERATED = 0.02  # of the frames: containers estimate how many there are
+_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each attempt to open a stream again
+_STEADY = 30.0  # seconds after which a connection counts as good, and the attempts start anew
 _WAIT = 0.2  # seconds between two looks at whether the other side is still there
 
 
@@ -39,8 +45,9 @@ class Frame:
 class VideoReader:
     """An open video; use it as a context manager and iterate over it, once.
 
-    `source` is a file, the number of a camera or the address of a stream (rtsp://, http://, ...). `every=5` gives every
-    fifth frame. `frame_count` is what the container says, None for cameras and streams: those are `live`.
+    `source` is a file, the number of a camera or the address of a stream (rtsp://, http://, ...), which is opened again
+    where it breaks off, five times at most, with waits of 1 to 16 s that the log names. `every=5` gives every fifth
+    frame. `frame_count` is what the container says, None for cameras and streams: those are `live`.
 
     Raises:
         ImageDecodeError: it cannot be opened; while iterating: a file ended before its last frame.
@@ -49,12 +56,16 @@ class VideoReader:
     def __init__(self, source: str | int, *, every: int = 1) -> None:
         self.name = f"camera {source}" if isinstance(source, int) else str(source)
         self.every = every
+        self._source = source
         self._capture = _open(source, self.name)
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.live = isinstance(source, int) or count <= 0
         self.frame_count = None if self.live else count
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps <= 1000 else _FPS
+        self._is_stream = self.live and isinstance(source, str) and "://" in source
+        self._attempts = 0  # to open a stream again, since it was last steady
+        self._connected = time.monotonic()
         self.read = 0  # frames, those left out included
         self._frames: queue.Queue[Frame | None] = queue.Queue(1 if self.live else _AHEAD)
         self._stop = threading.Event()
@@ -92,7 +103,7 @@ class VideoReader:
 
     def _decode(self) -> None:
         try:
-            while not self._stop.is_set() and self._capture.grab():
+            while not self._stop.is_set() and (self._capture.grab() or self._reconnect()):
                 if self.read == 0:
                     self._started = time.monotonic()
                 self.read += 1
@@ -101,6 +112,30 @@ class VideoReader:
         except BaseException as error:  # belongs to whoever iterates, not to this thread
             self._error = error
         self._put(None)
+
+    def _reconnect(self) -> bool:
+        """Open a stream again until it gives a frame, which is grabbed; False where no attempt is left."""
+        if not self._is_stream:
+            return False
+        if time.monotonic() - self._connected >= _STEADY:
+            self._attempts = 0
+        while self._attempts < len(_DELAYS):
+            delay = _DELAYS[self._attempts]
+            self._attempts += 1
+            place = f"attempt {self._attempts} of {len(_DELAYS)} in {delay:g} s"
+            _log.warning("%s: broke off after %d frames; %s", printable(self.name), self.read, place)
+            if self._stop.wait(delay):
+                return False
+            self._capture.release()
+            try:
+                self._capture = _open(self._source, self.name)
+            except ImageDecodeError:
+                continue
+            if self._capture.grab():
+                self._connected = time.monotonic()
+                _log.warning("%s: is connected again", printable(self.name))
+                return True
+        return False
 
     def _retrieve(self) -> Frame:
         done, image = self._capture.retrieve()

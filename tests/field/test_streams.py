@@ -65,6 +65,7 @@ class ShortStream(http.server.BaseHTTPRequestHandler):
 def test_a_stream_that_breaks_off_is_an_error(weights, tmp_path, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("ssd.images.video_reader._DELAYS", (0.01, 0.02))  # it breaks off again each time
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), ShortStream)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ssd.errors import ImageDecodeError
+from ssd.images import video_reader
 from ssd.images.video_reader import VideoReader
 from tests.commands.small_detector import write_video
 
@@ -129,3 +130,49 @@ def test_an_error_while_decoding_reaches_who_iterates(monkeypatch):
     monkeypatch.setattr("ssd.images.video_reader.cv2.VideoCapture", lambda _: camera)
     with pytest.raises(ImageDecodeError, match="frame 0 cannot be decoded"), VideoReader(0) as video:
         list(video)
+
+
+class Closed(FakeCamera):
+    """A stream that cannot be opened."""
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's names
+        return False
+
+
+def connections(monkeypatch, *captures):
+    """Streams that are opened one after the other, with a thousandth of the waits."""
+    left = list(captures)
+    monkeypatch.setattr("ssd.images.video_reader.cv2.VideoCapture", lambda _: left.pop(0))
+    monkeypatch.setattr("ssd.images.video_reader._DELAYS", tuple(delay / 1000 for delay in video_reader._DELAYS))
+
+
+def test_a_stream_that_breaks_off_is_opened_again_with_longer_waits_and_says_so(monkeypatch, caplog):
+    # 0.005 s a frame: no connection is steady; one without frames is none
+    connections(monkeypatch, FakeCamera(3), Closed(0), FakeCamera(0), FakeCamera(4), Closed(0), Closed(0))
+    with VideoReader("rtsp://camera/1") as video:
+        last = list(video)[-1]
+    assert last.index == 6
+    assert video.read == 7
+    assert [record.message for record in caplog.records] == [
+        "rtsp://camera/1: broke off after 3 frames; attempt 1 of 5 in 0.001 s",
+        "rtsp://camera/1: broke off after 3 frames; attempt 2 of 5 in 0.002 s",
+        "rtsp://camera/1: broke off after 3 frames; attempt 3 of 5 in 0.004 s",
+        "rtsp://camera/1: is connected again",
+        "rtsp://camera/1: broke off after 7 frames; attempt 4 of 5 in 0.008 s",
+        "rtsp://camera/1: broke off after 7 frames; attempt 5 of 5 in 0.016 s",
+    ]
+
+
+def test_the_attempts_start_anew_after_a_steady_connection(monkeypatch):
+    monkeypatch.setattr("ssd.images.video_reader._STEADY", 0.0)
+    connections(monkeypatch, *[FakeCamera(2) for _ in range(8)], *[Closed(0)] * 5)
+    with VideoReader("rtsp://camera/1") as video:
+        list(video)
+    assert video.read == 16
+
+
+def test_a_camera_is_not_opened_again(monkeypatch):
+    connections(monkeypatch, FakeCamera(3))
+    with VideoReader(0) as video:
+        list(video)
+    assert video.read == 3
