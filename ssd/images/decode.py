@@ -36,6 +36,8 @@ _DECODED_AT = {
     4: cv2.IMREAD_REDUCED_COLOR_4 & ~cv2.IMREAD_COLOR | cv2.IMREAD_COLOR_RGB,
     8: cv2.IMREAD_REDUCED_COLOR_8 & ~cv2.IMREAD_COLOR | cv2.IMREAD_COLOR_RGB,
 }
+_DARK = 32  # of 255: an image of 16 bits that stays below uses 13 bits or fewer
+_SAID: set[int] = set()  # numbers of bits of dark images that have been named
 _URL = re.compile(r"(https?|ftp|file|s3|gs|data):", re.IGNORECASE)
 _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 turn the image on its side
 _ACCEPTED = (
@@ -95,7 +97,28 @@ def decode_shrunk(
         raise ImageDecodeError(problem, place=place, remedy="Replace or remove it.")
     if pages > 1:
         _say_pages(place, pages)
+    if kind.startswith(("TIFF", "PNG")) and image.max(initial=0) < _DARK:
+        _say_dark(data[:end], place)
     return np.asarray(image), shrink
+
+
+def _say_dark(data: bytes, place: str) -> None:
+    """Say, once for each number of bits, that an image of 16 bits uses only the lowest ones and comes out dark."""
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+    except cv2.error:
+        return
+    if image is None or image.dtype != np.uint16 or not image.any():
+        return
+    low, high = int(image.min()), int(image.max())
+    bits = high.bit_length()
+    if bits not in _SAID:
+        _SAID.add(bits)
+        _log.warning(
+            "%s: 16 bits, but its values are %d to %d (%d bits), so it is nearly black: the upper 8 bits are read. "
+            "Scale all such images alike: magick mogrify -evaluate multiply %d FILES",
+            printable(place), low, high, bits, 2 ** (16 - bits),
+        )  # fmt: skip
 
 
 @lru_cache(maxsize=10_000)

@@ -297,3 +297,22 @@ def test_a_palette_with_transparency_is_accepted_without_a_warning() -> None:
     picture = photo().convert("P")
     picture.info["transparency"] = bytes(range(256))
     assert as_image(picture).shape == (40, 80, 3)
+
+
+@pytest.mark.parametrize("suffix", [".tiff", ".png"])
+def test_an_image_of_12_bits_in_16_is_said_to_be_dark_once_with_its_range(monkeypatch, caplog, suffix):
+    monkeypatch.setattr("ssd.images.decode._SAID", set())
+    pixels = np.linspace(7, 4000, 12 * 10).reshape(12, 10).astype(np.uint16)
+    data = cv2.imencode(suffix, pixels)[1].tobytes()
+    for place in ("a", "b"):
+        np.testing.assert_array_equal(decode(data, place)[..., 0], pixels >> 8)
+    (message,) = caplog.messages
+    assert "a: 16 bits, but its values are 7 to 4000 (12 bits), so it is nearly black" in message
+    assert message.endswith("magick mogrify -evaluate multiply 16 FILES")
+
+
+@pytest.mark.parametrize("pixels", [np.full((9, 9), 5, np.uint8), np.full((9, 9), 60000, np.uint16)])
+def test_dark_images_of_8_bits_and_bright_ones_of_16_are_not_spoken_about(monkeypatch, caplog, pixels):
+    monkeypatch.setattr("ssd.images.decode._SAID", set())
+    decode(cv2.imencode(".png", pixels)[1].tobytes())
+    assert caplog.messages == []
