@@ -39,19 +39,22 @@ class Sample:
     path: str
     image_id: int | str
     shrink: int = 1  # the image was decoded at 1/shrink of the size in which the boxes are pixels
+    complete: Bool[np.ndarray, "n"] | None = None  # the classes of which every object is annotated; None: all
 
 
 @dataclass(frozen=True)
 class Targets:
     """The objects of a batch, padded to the fullest image. `valid` marks the real rows.
 
-    Padding rows have box 0 0 0 0 and label 0.
+    Padding rows have box 0 0 0 0 and label 0. `complete` marks the columns of the logits whose objects are all
+    annotated in an image: background, and the classes that its data folder is complete for; None: all of every image.
     """
 
     boxes: Float[Tensor, "B N 4"]
     labels: Int[Tensor, "B N"]
     crowd: Bool[Tensor, "B N"]
     valid: Bool[Tensor, "B N"]
+    complete: Bool[Tensor, "B C"] | None = None
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> "Targets":
         """Move every tensor to `device`."""
@@ -60,6 +63,7 @@ class Targets:
             self.labels.to(device, non_blocking=non_blocking),
             self.crowd.to(device, non_blocking=non_blocking),
             self.valid.to(device, non_blocking=non_blocking),
+            None if self.complete is None else self.complete.to(device, non_blocking=non_blocking),
         )
 
 

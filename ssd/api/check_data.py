@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,6 +131,9 @@ def check_data(
     strict = strict_decoder() if deep else None
     config = _config(folder, overrides, drop_bad_objects=drop_bad_objects)
     data = config.data
+    if data.folders is not None:
+        remedy = f"Check each by itself: ssd check-data {shlex.quote(data.folders[0].path)}"
+        raise ArgumentError("one folder is checked at a time", place="data.folders", remedy=remedy)
     found = examine(
         data.folder,
         Reading(

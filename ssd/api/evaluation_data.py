@@ -42,7 +42,7 @@ def find_config(
     if folder is not None or format is not None:
         # Other data: what the run said about its own no longer holds.
         name = None if folder is None else str(folder)
-        changes = {"folder": name, "format": format or "auto", "val": None, "classes": None}
+        changes = {"folder": name, "folders": None, "format": format or "auto", "val": None, "classes": None}
         if not any(_key(override) == "data.group" for override in overrides):
             changes["group"] = AUTO
     elif beside is None and not any(_key(override).startswith("data.") for override in overrides):
@@ -107,7 +107,8 @@ def _other_data(weights: str, config: Config | None, dataset: Dataset) -> str:
         own = configs.load(None, ["data.format=coco2017"] if weights == "coco" else []).data
     known = beside is not None or weights == "coco"
     same_format = own.format == used.format or (used.folder is not None and "auto" in (own.format, used.format))
-    if not (known and same_format and Path(own.folder or "").resolve() == Path(used.folder or "").resolve()):
+    same_folder = own.folders == used.folders and Path(own.folder or "").resolve() == Path(used.folder or "").resolve()
+    if not (known and same_format and same_folder):
         return f"{Path(dataset.name).resolve().name}-{dataset.split}"
     if used.val == own.val or used.format == "shapes":  # drawn ones have one split
         return ""

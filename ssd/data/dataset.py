@@ -26,6 +26,7 @@ from ssd.data.formats.registry import find_format
 from ssd.data.formats.unused import describe, find_unused
 from ssd.data.formats.voc import Offset
 from ssd.data.index import count_objects, paths_of
+from ssd.data.joined_records import CompleteClasses
 from ssd.data.reading import read_records
 from ssd.data.records import unknown_classes
 from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
@@ -83,6 +84,7 @@ class Dataset:
     split: str
     dropped: tuple[Problem, ...] = ()  # the bad objects left out
     read: Callable[[Record], UInt8[np.ndarray, "_ _ 3"]] = field(default=read_image, repr=False)
+    complete: CompleteClasses | None = None  # of several folders: the classes that each image is complete for
 
     def __len__(self) -> int:
         return len(self.records)
@@ -104,6 +106,7 @@ class Dataset:
             path=record.path,
             image_id=record.image_id,
             shrink=shrunk,
+            complete=None if self.complete is None else self.complete.of(index),
         )
 
 
@@ -171,9 +174,19 @@ def shared_images(train: Dataset, val: Dataset) -> int:
 
 def report_use(train: Dataset, val: Dataset, format: str = "auto") -> None:
     """Say in one line each what of the folder is not used, and that images are both trained and evaluated on."""
-    unused = find_unused(train.name, format)
+    report_unused(train.name, format)
+    report_validation(train, val)
+
+
+def report_unused(folder: str, format: str = "auto") -> None:
+    """Say in one line what of the folder is not used."""
+    unused = find_unused(folder, format)
     if unused:
-        log.warning("%s: not used: %s", train.name, describe(unused))
+        log.warning("%s: not used: %s", folder, describe(unused))
+
+
+def report_validation(train: Dataset, val: Dataset) -> None:
+    """Say in one line that images are both trained and evaluated on, or that those to evaluate on are few."""
     shared = shared_images(train, val)
     if shared:
         log.warning(

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch.nn.utils.rnn import pad_sequence
 
+from ssd.data.loading.batches import complete_columns
 from ssd.errors import EvaluationError
 from ssd.structures import Sample, Targets
 
@@ -53,7 +54,10 @@ def match_classes(detector_names: Sequence[str], data_names: Sequence[str]) -> C
 
 
 def make_targets(samples: Sequence[Sample], classes: ClassMap) -> Targets:
-    """The objects of a batch for the loss, with the detector's labels; classes it lacks are left out."""
+    """The objects of a batch for the loss, with the detector's labels; classes it lacks are left out.
+
+    Where samples are complete for some classes only, so are the targets; they are not for classes that the data lacks.
+    """
     boxes, labels, crowd = [], [], []
     for sample in samples:
         height, width = sample.image.shape[:2]
@@ -62,7 +66,10 @@ def make_targets(samples: Sequence[Sample], classes: ClassMap) -> Targets:
         labels.append(torch.from_numpy(classes.to_detector[sample.labels[known]]))
         crowd.append(torch.from_numpy(sample.crowd[known]))
     valid = [torch.ones(len(row), dtype=torch.bool) for row in labels]
-    return Targets(*(pad_sequence(column, batch_first=True) for column in (boxes, labels, crowd, valid)))
+    given = [sample.complete for sample in samples]
+    rows = [None if row is None else row[classes.to_data] & (classes.to_data >= 0) for row in given]
+    padded = [pad_sequence(column, batch_first=True) for column in (boxes, labels, crowd, valid)]
+    return Targets(padded[0], padded[1], padded[2], padded[3], complete_columns(rows))
 
 
 def _advice(missing: Sequence[str], unused: Sequence[str]) -> str:

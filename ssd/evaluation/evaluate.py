@@ -235,13 +235,17 @@ def _work_through(
 
 
 def _keep(share: _Share, batch: _Searched, classes: ClassMap) -> None:
-    """Convert the detections of a batch to pixels and to the data's classes. The metrics refuse NaN."""
+    """Convert the detections of a batch to pixels and to the data's classes. The metrics refuse NaN.
+
+    Detections of a class that the image's folder is not complete for are left out: the object may be there.
+    """
     for sample, found in zip(batch.samples, batch.found, strict=True):
         labels = classes.to_data[found.labels]
-        kept = labels >= 0
+        known = labels >= 0
+        kept = known if sample.complete is None else known & sample.complete[labels]
         pixels = found.in_pixels(*sample.image.shape[:2])
         share.found.append((sample.image_id, dataclasses.replace(pixels, labels=labels).subset(kept)))
-        share.dropped += int((~kept).sum())
+        share.dropped += int((~known).sum())
 
 
 def _figures(metrics: Sequence[Metric], shares: Sequence[_Share]) -> dict[str, dict[str, Any]]:

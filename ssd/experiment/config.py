@@ -89,6 +89,20 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class FolderConfig:
+    """One of several folders that are trained on together."""
+
+    __pydantic_config__ = _CHECKED
+
+    # The folder.
+    path: str
+    # Its class names with others to use in their place, such as {goal: goalpost}.
+    rename: dict[str, Annotated[str, Field(min_length=1)]] = field(default_factory=dict)
+    # The classes, by their new names, of which every object in its images is annotated; null: those that occur in it.
+    complete_for: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """The images and annotations, and how they are read."""
 
@@ -100,6 +114,9 @@ class DataConfig:
     ] = "auto"
     # Folder of the data set; named data sets are downloaded into it.
     folder: str | None = None
+    # Several folders in place of that one: [{path: a}, {path: b, rename: {goal: goalpost}, complete_for: [car]}]. In
+    # images of b every class but car may be present without an annotation, and is no mistake of the network there.
+    folders: tuple[FolderConfig, ...] | None = None
     # Name of the training split; null looks for the usual names.
     train: str | None = None
     # Name of the validation split; null looks for the usual names.

@@ -177,7 +177,8 @@ def _explained(error: ValidationError, values: dict[str, Any], place: str) -> Co
     first = error.errors()[0]
     keys = _key_of(first["loc"])
     dotted = ".".join(keys)
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+    unknown = first["type"] in ("unexpected_keyword_argument", "extra_forbidden")
+    if unknown and len(keys) == len(first["loc"]):  # else it is inside the value of a key
         return ConfigError(f"unknown key {dotted!r}", place=place, remedy=nearest_key(keys))
     others = len({tuple(_key_of(found["loc"])) for found in error.errors()}) - 1
     value: Any = values

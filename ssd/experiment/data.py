@@ -1,7 +1,9 @@
 """Builds the data sets, the loader and the metric of a config."""
 
+import dataclasses
 import functools
 import importlib.util
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,19 +16,36 @@ from ssd.data.augment.preview import draw_sheet
 from ssd.data.augment.preview import preview as draw_preview
 from ssd.data.augment.transforms import TrainTransform
 from ssd.data.checked import check_unchecked
-from ssd.data.dataset import Dataset, check_trainable, open_dataset, report_use
+from ssd.data.dataset import Dataset, check_trainable, open_dataset, report_unused, report_use, report_validation
 from ssd.data.formats.registry import default_split
+from ssd.data.joined import Part, join
 from ssd.data.loading.loader import TrainLoader, make_train_loader
 from ssd.data.loading.workers import choose_workers
 from ssd.data.shapes.dataset import shapes
-from ssd.errors import ImageDecodeError
+from ssd.errors import ConfigError, ImageDecodeError
 from ssd.evaluation.metrics.accumulator import Metric
 from ssd.evaluation.metrics.coco import Backend, CocoMetric
 from ssd.evaluation.metrics.voc import VocMetric
-from ssd.experiment.config import Config
+from ssd.experiment.config import Config, DataConfig
 from ssd.images.preprocess import mean_colour
 from ssd.settings import Preprocessing, Settings
 from ssd.system import distributed
+
+
+def open_sets(config: Config) -> tuple[Dataset, Dataset]:
+    """The training and the validation set, which has the classes of the training set.
+
+    Raises:
+        DatasetError: as `open_split`.
+        ConfigError: keys that exclude each other.
+    """
+    if config.data.folders is not None:
+        train, val = _joined(config)
+        assert val is not None
+    else:
+        train = open_split(config, "train")
+        val = open_split(config, "val", class_names=train.class_names)
+    return train, val
 
 
 def open_split(
@@ -36,8 +55,12 @@ def open_split(
 
     Raises:
         DatasetError: missing, empty, unknown format or split, or objects that cannot be trained on.
+        ConfigError: keys that exclude each other.
     """
     data = config.data
+    if data.folders is not None:
+        train_set, val_set = _joined(config, with_val=which == "val")
+        return train_set if val_set is None else val_set
     if data.format == "shapes":
         train, val, side = data.shapes
         return shapes(which, count=train if which == "train" else val, size=side)
@@ -60,10 +83,52 @@ def open_split(
     return dataset
 
 
+def _joined(config: Config, *, with_val: bool = True) -> tuple[Dataset, Dataset | None]:
+    """The sets of `data.folders`. The training splits decide the classes, those of the validation set too.
+
+    Raises:
+        ConfigError: keys beside it that say the same in another way.
+        DatasetError: as `open_split`, and names in it that are no classes.
+    """
+    data = config.data
+    assert data.folders is not None
+    _check_keys(data)
+    parts = []
+    for given in data.folders:
+        alone = dataclasses.replace(config, data=dataclasses.replace(data, folder=given.path, folders=None))
+        train = open_split(alone, "train")
+        val = open_split(alone, "val", class_names=train.class_names) if with_val else None
+        parts.append(Part(train, val, given.rename, given.complete_for))
+    return join(parts)
+
+
+def _check_keys(data: DataConfig) -> None:
+    if not data.folders:
+        raise ConfigError("names no folder", place="data.folders", remedy="Set data.folders=null, or name one.")
+    if data.folder is not None:
+        remedy = "Drop one: data.folder=null, or data.folders=null."
+        raise ConfigError(f"data.folder={data.folder} and data.folders are both given", place="data", remedy=remedy)
+    if data.format == "shapes":
+        raise ConfigError("data.format=shapes has no folders", place="data.folders", remedy="Set data.format=auto.")
+    if data.classes is not None:
+        problem = "data.classes and data.folders are both given"
+        raise ConfigError(problem, place="data", remedy="Set data.classes=null; folders have rename and complete_for.")
+    paths = Counter(Path(given.path).resolve() for given in data.folders)
+    twice = next((given.path for given in data.folders if paths[Path(given.path).resolve()] > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{twice} is given twice", place="data.folders", remedy="Keep one of them.")
+
+
 def report_folder(config: Config, train: Dataset, val: Dataset) -> None:
     """Log which parts of the data folder are unused, and whether images are in both training and validation."""
-    if config.data.format != "shapes" and distributed.rank() == 0:
+    if config.data.format == "shapes" or distributed.rank() != 0:
+        return
+    if config.data.folders is None:
         report_use(train, val, config.data.format)
+        return
+    for given in config.data.folders:
+        report_unused(given.path, config.data.format)
+    report_validation(train, val)
 
 
 def check_images(*datasets: Dataset, limit: int = 5000) -> None:

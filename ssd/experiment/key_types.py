@@ -126,7 +126,8 @@ _WORDS = {
 def described(kind: Any, *, plural: bool = False) -> str:
     """The accepted values of this type, in the words of messages and the config reference."""
     if dataclasses.is_dataclass(kind):
-        return "keys of its own"
+        names = ", ".join(field.name for field in dataclasses.fields(kind))
+        return f"{{{names}}}" if plural else "keys of its own"
     if get_origin(kind) in (Union, types.UnionType):
         return _joined([described(choice) for choice in get_args(kind)])
     if get_origin(kind) is Literal:

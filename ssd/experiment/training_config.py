@@ -32,7 +32,7 @@ def training_config(
     path: str | Path | None = config
     if config is None and resume is not None and resume != "auto":
         path = _config_of_run(resume)
-    elif config is None and data is None:
+    elif config is None and data is None and "data.folders" not in map(_key, overrides):
         path = config_file.builtin("demo")
     elif config is not None and Path(config).suffix == "" and not Path(config).exists():
         path = config_file.builtin(str(config))
@@ -43,6 +43,10 @@ def training_config(
     if data is not None and path is None and made.data.format == "shapes":
         raise ConfigError("--data with data.format=shapes", place="the command line", remedy="Drop one.")
     return with_default_start(with_keys_of_weights(made, given), given)
+
+
+def _key(override: Override) -> str:
+    return override.partition("=")[0].strip() if isinstance(override, str) else override[0]
 
 
 def _config_of_run(resume: str) -> Path:

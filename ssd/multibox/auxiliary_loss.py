@@ -14,11 +14,14 @@ def presence_loss(logits: Sequence[Float[Tensor, "B n"]], targets: Targets) -> F
     """Binary cross entropy, mean over images and classes, summed over the heads.
 
     GoogLeNet's heads (Szegedy et al., "Going deeper with convolutions", section 5) learn the one class of an image;
-    an image to detect in has many, so each class is a binary decision. A crowd region counts as its class.
+    an image to detect in has many, so each class is a binary decision. A crowd region counts as its class. A class
+    that may be in an image without an annotation (`targets.complete`) is no decision there if none of it is annotated.
     """
     loss = targets.boxes.new_zeros(())
     for head in logits:
-        loss = loss + F.binary_cross_entropy_with_logits(head.float(), present(targets, head.shape[1]))
+        wanted = present(targets, head.shape[1])
+        known = None if targets.complete is None else wanted.maximum(targets.complete[:, 1:].float())
+        loss = loss + F.binary_cross_entropy_with_logits(head.float(), wanted, known)
     return loss
 
 

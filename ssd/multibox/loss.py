@@ -57,6 +57,10 @@ def multibox_loss(
     `negatives_per_empty_image` negatives; with 0, as in the paper, it contributes nothing. Sums are in float32,
     whatever the dtype of the predictions. A batch that contributes nothing gives a zero with a gradient.
 
+    Where `targets.complete` is given, objects of other classes may be in an image without an annotation: these classes
+    leave the softmax of its negatives, which are ranked without them too, and get no gradient there. Positives keep the
+    full softmax.
+
     `class_weights` (background first) multiply the cross entropy of each default box by the weight of its class; the
     divisor stays the number of boxes.
 
@@ -67,11 +71,13 @@ def multibox_loss(
     count = matched.sum()
     with torch.autocast(predictions.logits.device.type, enabled=False):
         wanted = _negatives_wanted(targets, matched, rules)
-        negatives = hard_negatives(predictions.logits, ~matched & ~matches.ignored, wanted)
+        hidden = None if targets.complete is None else ~matched[..., None] & ~targets.complete[:, None]
+        ranked = _without(predictions.logits.detach(), hidden)
+        negatives = hard_negatives(ranked, ~matched & ~matches.ignored, wanted)
         box = _box_loss(predictions.offsets, targets, matches, default_boxes, variances)
         classes = _classes(targets, matches)
         confidence = _confidence_loss(
-            predictions.logits, classes, matched | negatives, rules.label_smoothing, class_weights
+            predictions.logits, hidden, classes, matched | negatives, rules.label_smoothing, class_weights
         )
         normaliser = (count if positives is None else positives).clamp(min=1)
         return LossParts(box / normaliser, confidence / normaliser, count)
@@ -93,6 +99,10 @@ def hard_negatives(
     equal = loss == last
     room = wanted[:, None] - worse.sum(dim=1, keepdim=True)
     return candidates & (worse | (equal & (equal.cumsum(dim=1) <= room)))
+
+
+def _without(logits: Float[Tensor, "*rows C"], hidden: Bool[Tensor, "*rows C"] | None) -> Float[Tensor, "*rows C"]:
+    return logits if hidden is None else logits.masked_fill(hidden, -torch.inf)
 
 
 def _negatives_wanted(targets: Targets, matched: Bool[Tensor, "B K"], rules: LossRules) -> Int[Tensor, "B"]:
@@ -120,18 +130,42 @@ def _classes(targets: Targets, matches: Matches) -> Int[Tensor, "B K"]:
 
 def _confidence_loss(
     logits: Float[Tensor, "B K C"],
+    hidden: Bool[Tensor, "B K C"] | None,
     classes: Int[Tensor, "B K"],
     chosen: Bool[Tensor, "B K"],
     label_smoothing: float,
     weights: Float[Tensor, "C"] | None,
 ) -> Float[Tensor, ""]:
     logits, classes, chosen = logits.flatten(0, 1), classes.flatten(), chosen.flatten()
+    hidden = None if hidden is None else hidden.flatten(0, 1)
     if on_cpu(logits):  # only a small share of the rows is needed
         rows = chosen.nonzero()[:, 0]
         logits, classes = logits.index_select(0, rows), classes[rows]
+        if hidden is not None:
+            return _masked_cross_entropy(logits.float(), hidden[rows], classes, label_smoothing, weights).sum()
         return F.cross_entropy(logits.float(), classes, weights, reduction="sum", label_smoothing=label_smoothing)
-    loss = F.cross_entropy(logits.float(), classes, weights, reduction="none", label_smoothing=label_smoothing)
+    if hidden is not None:
+        loss = _masked_cross_entropy(logits.float(), hidden, classes, label_smoothing, weights)
+    else:
+        loss = F.cross_entropy(logits.float(), classes, weights, reduction="none", label_smoothing=label_smoothing)
     return torch.where(chosen, loss, 0).sum()
+
+
+def _masked_cross_entropy(
+    logits: Float[Tensor, "R C"],
+    hidden: Bool[Tensor, "R C"],
+    classes: Int[Tensor, "R"],
+    label_smoothing: float,
+    weights: Float[Tensor, "C"] | None,
+) -> Float[Tensor, "R"]:
+    """The cross entropy of each row over its columns that are not hidden; smoothing is spread over these alone."""
+    log_probabilities = _without(logits, hidden).log_softmax(dim=-1)
+    loss = F.nll_loss(log_probabilities, classes, weights, reduction="none")
+    if not label_smoothing:
+        return loss
+    seen = log_probabilities.masked_fill(hidden, 0.0)  # -inf times a weight of 0 would be NaN
+    seen = seen if weights is None else seen * weights
+    return (1 - label_smoothing) * loss - label_smoothing * seen.sum(dim=-1) / (~hidden).sum(dim=-1)
 
 
 def _box_loss(

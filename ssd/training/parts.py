@@ -183,8 +183,7 @@ def _owned(
 
 def _data(config: Config) -> tuple[Dataset, Dataset, Callable[[], Metric]]:
     """The training set, the validation set, and a function that makes the metric of an evaluation."""
-    train_set = experiment_data.open_split(config, "train")
-    val_set = experiment_data.open_split(config, "val", class_names=train_set.class_names)
+    train_set, val_set = experiment_data.open_sets(config)
     experiment_data.report_folder(config, train_set, val_set)
     _agree(config, train_set)
     new_metric = functools.partial(experiment_data.metric, config, val_set)

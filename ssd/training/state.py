@@ -81,7 +81,7 @@ class TrainState:
             )
         if self.data and saved.get("data", self.data) != self.data:
             raise CheckpointError(
-                f"was trained on other images or objects ({saved['config']['data']['folder']})",
+                f"was trained on other images or objects ({_folders(saved['config']['data'])})",
                 place=place,
                 remedy="Resume with that data; to go on with other data, use model.weights=FILE without --resume.",
             )
@@ -120,6 +120,10 @@ class TrainState:
     @property
     def _device(self) -> torch.device:
         return next(self.network.parameters()).device
+
+
+def _folders(data: dict[str, Any]) -> str:
+    return ", ".join(given["path"] for given in data.get("folders") or ()) or str(data["folder"])
 
 
 def fingerprint(records: Iterable[Record]) -> str:

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -43,3 +44,15 @@ def test_the_loss_is_summed_in_fp32_and_reaches_the_heads() -> None:
     loss.backward()
     assert logits.grad is not None
     assert logits.grad.tolist() == [[-0.25, 0.25]]
+
+
+def test_a_class_that_may_be_there_unlabelled_is_no_decision() -> None:
+    logits = torch.zeros(1, 3, requires_grad=True)
+    said = dataclasses.replace(targets([(0, False)]), complete=torch.tensor([[True, False, False, True]]))
+    loss = presence_loss([logits], said)
+    assert float(loss.detach()) == pytest.approx(
+        2 * math.log(2) / 3
+    )  # the object there is, and class 2, of which none is
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad[0, 1] == 0

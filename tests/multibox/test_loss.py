@@ -53,6 +53,36 @@ def slow_loss(predictions, targets, matches, default_boxes, *, negative_ratio, p
     return box_sum / normaliser, class_sum / normaliser, count
 
 
+def slow_masked_confidence(predictions, targets, matches, rules, weights):
+    """The class loss where images are complete for some classes only, one number at a time; not yet normalised."""
+    total = 0.0
+    for image, answer in enumerate(matches.object_index.tolist()):
+        complete = targets.complete[image].tolist()
+        losses = []
+        for k, row in enumerate(answer):
+            columns = [c for c in range(len(complete)) if row >= 0 or complete[c]]
+            logits = {c: predictions.logits[image, k, c].item() for c in columns}
+            log_sum = math.log(sum(math.exp(value) for value in logits.values()))
+            nll = {c: float(weights[c]) * (log_sum - value) for c, value in logits.items()}
+            right = int(targets.labels[image, row]) + 1 if row >= 0 else 0
+            smooth = sum(nll.values()) / len(nll)
+            loss = (1 - rules.label_smoothing) * nll[right] + rules.label_smoothing * smooth
+            losses.append((log_sum - logits.get(0, 0.0), loss))
+        total += sum(losses[k][1] for k, row in enumerate(answer) if row >= 0)
+        free = [k for k, row in enumerate(answer) if row < 0 and not matches.ignored[image, k]]
+        has_objects = bool((targets.valid[image] & ~targets.crowd[image]).any())
+        wanted = rules.negative_ratio * sum(row >= 0 for row in answer)
+        worst = sorted(free, key=lambda k: -losses[k][0])[: wanted if has_objects else rules.negatives_per_empty_image]
+        total += sum(losses[k][1] for k in worst)
+    return total
+
+
+def masked_targets(targets, generator, classes):
+    complete = torch.rand(len(targets.labels), classes, generator=generator) < 0.6
+    complete[:, 0] = True
+    return dataclasses.replace(targets, complete=complete)
+
+
 def compute(predictions, targets, default_boxes, *, positives=None, **changes):
     rules = dataclasses.replace(ALL_NEGATIVE, **changes)
     matches = match(default_boxes, targets, rules)
@@ -262,6 +292,61 @@ def test_weights_of_1_leave_the_loss_and_its_gradient_equal_to_the_last_bit(on_e
         found.append((parts.total.detach(), own.logits.grad))
     assert torch.equal(found[0][0], found[1][0])
     assert torch.equal(found[0][1], found[1][1])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    smoothing=st.sampled_from([0.0, 0.1]),
+    weighted=st.booleans(),
+    per_empty=st.sampled_from([0, 3]),
+    is_cpu=st.booleans(),
+)
+def test_classes_that_an_image_is_not_complete_for_leave_its_negatives(seed, smoothing, weighted, per_empty, is_cpu):
+    generator = torch.Generator().manual_seed(seed)
+    default_boxes = random_boxes(30, generator)
+    targets = masked_targets(random_targets(3, 4, generator, num_classes=4), generator, 5)
+    predictions = with_gradients(random_predictions(3, 30, 5, generator, spread=2.0))
+    rules = dataclasses.replace(
+        ALL_NEGATIVE, match_iou=0.4, label_smoothing=smoothing, negatives_per_empty_image=per_empty
+    )
+    weights = torch.tensor([1.0, 0.5, 3.0, 0.0, 2.0]) if weighted else None
+    matches = match(default_boxes, targets, rules)
+    with pretended_device(is_cpu):
+        parts = multibox_loss(predictions, targets, matches, default_boxes, rules, VARIANCES, class_weights=weights)
+    ones = torch.ones(5) if weights is None else weights
+    slow = slow_masked_confidence(predictions, targets, matches, rules, ones) / max(1, int(parts.positives))
+    assert float(parts.confidence) == pytest.approx(slow, rel=1e-4, abs=1e-5)
+    parts.total.backward()
+    hidden = (matches.object_index < 0)[..., None] & ~targets.complete[:, None]
+    assert (predictions.logits.grad[hidden] == 0).all()
+    assert predictions.logits.grad.isfinite().all()
+
+
+def test_a_class_that_may_be_there_unlabelled_makes_no_hard_negative(on_either_device):
+    # The network is sure of class 1 in box 1, and half sure of class 0 in box 2.
+    logits = torch.zeros(1, 4, 3)
+    logits[0, 1, 2], logits[0, 2, 1], logits[0, 3, 0] = 9.0, 1.0, 5.0
+    targets = targets_of([([0.0, 0.0, 0.5, 0.5], 0)])
+    expected = {(True, True): 1, (True, False): 2}  # complete for both classes, or for class 0 alone: the negative
+    for complete, negative in expected.items():
+        predictions = with_gradients(Predictions(torch.zeros(1, 4, 4), logits.clone()))
+        said = dataclasses.replace(targets, complete=torch.tensor([[True, *complete]]))
+        compute(predictions, said, QUARTERS, negative_ratio=1).total.backward()
+        touched = predictions.logits.grad[0].abs().sum(dim=1) > 0
+        assert touched.nonzero().flatten().tolist() == [0, negative]
+        assert (predictions.logits.grad[0, 0] != 0).all()  # a positive keeps the full softmax
+
+
+def test_complete_images_have_the_loss_of_images_of_which_nothing_is_said(on_either_device):
+    generator = torch.Generator().manual_seed(3)
+    default_boxes, targets = random_boxes(40, generator), random_targets(3, 4, generator, num_classes=3)
+    predictions = random_predictions(3, 40, 4, generator)
+    said = dataclasses.replace(targets, complete=torch.ones(3, 4, dtype=torch.bool))
+    for smoothing in (0.0, 0.1):
+        plain = compute(predictions, targets, default_boxes, label_smoothing=smoothing)
+        masked = compute(predictions, said, default_boxes, label_smoothing=smoothing)
+        torch.testing.assert_close(masked.total, plain.total)
 
 
 def test_gradients_are_finite_for_wild_predictions(on_either_device):

@@ -60,12 +60,13 @@ def empty(*shape, dtype=torch.float32):
     return torch.empty(*shape, dtype=dtype, device="cuda")
 
 
-def pretended_batch(images, objects, boxes, classes, dtype=torch.float32):
+def pretended_batch(images, objects, boxes, classes, dtype=torch.float32, *, masked=False):
     targets = Targets(
         boxes=empty(images, objects, 4),
         labels=empty(images, objects, dtype=torch.long),
         crowd=empty(images, objects, dtype=torch.bool),
         valid=empty(images, objects, dtype=torch.bool),
+        complete=empty(images, classes, dtype=torch.bool) if masked else None,
     )
     predictions = Predictions(empty(images, boxes, 4, dtype=dtype), empty(images, boxes, classes, dtype=dtype))
     return predictions, targets, empty(boxes, 4)
@@ -77,9 +78,10 @@ shape_envs = pytest.mark.parametrize("shape_env", [None, ShapeEnv()], ids=["stat
 @shape_envs
 @pytest.mark.parametrize("objects", [0, 1, 9])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_matching_and_loss_never_wait_for_the_device(shape_env, objects, dtype):
+@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+def test_matching_and_loss_never_wait_for_the_device(shape_env, objects, dtype, masked):
     with pretended_gpu(shape_env):
-        predictions, targets, default_boxes = pretended_batch(3, objects, 50, 7, dtype)
+        predictions, targets, default_boxes = pretended_batch(3, objects, 50, 7, dtype, masked=masked)
         predictions.offsets.requires_grad_()
         predictions.logits.requires_grad_()
         rules = LossRules(label_smoothing=0.1)

@@ -90,19 +90,20 @@ def pretended_step(mode: FakeTensorMode, settings: Settings, device: str, **opti
     )
 
 
-def pretended_batch() -> Batch:
-    """A batch on the host, as a data worker hands it over."""
+def pretended_batch(*, masked: bool = False) -> Batch:
+    """A batch on the host, as a data worker hands it over; `masked` as from folders with other classes."""
     targets = Targets(
         boxes=torch.empty(IMAGES, OBJECTS, 4),
         labels=torch.empty(IMAGES, OBJECTS, dtype=torch.long),
         crowd=torch.empty(IMAGES, OBJECTS, dtype=torch.bool),
         valid=torch.empty(IMAGES, OBJECTS, dtype=torch.bool),
+        complete=torch.empty(IMAGES, 3, dtype=torch.bool) if masked else None,
     )
     images = torch.empty(IMAGES, SIZE, SIZE, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
     return Batch(images, targets, ids=(1, 2), paths=("a.jpg", "b.jpg"))
 
 
-def waits_of_an_epoch(*, backbone: str, scaled: bool) -> list[list[str]]:
+def waits_of_an_epoch(*, backbone: str, scaled: bool, masked: bool) -> list[list[str]]:
     """Train one epoch with the loop of the package; the waits of each step."""
     settings = factory.settings_for(("a", "b"), input_size=SIZE, width=0.05, backbone=backbone)
     rows: list[dict[str, Any]] = []
@@ -119,7 +120,7 @@ def waits_of_an_epoch(*, backbone: str, scaled: bool) -> list[list[str]]:
         def epoch(number: int, start: int) -> Iterator[Batch]:
             for _ in range(start, PLAN.steps_per_epoch):
                 before.append(len(waits.found))
-                yield pretended_batch()
+                yield pretended_batch(masked=masked)
 
         parts = SimpleNamespace(
             plan=PLAN,
@@ -140,5 +141,8 @@ def waits_of_an_epoch(*, backbone: str, scaled: bool) -> list[list[str]]:
 
 if __name__ == "__main__":
     register()
-    cases = (("vgg11", False), ("vgg11_bn", True))
-    json.dump([waits_of_an_epoch(backbone=backbone, scaled=scaled) for backbone, scaled in cases], sys.stdout)
+    cases: list[dict[str, Any]] = [
+        {"backbone": "vgg11", "scaled": False, "masked": False},
+        {"backbone": "vgg11_bn", "scaled": True, "masked": True},
+    ]
+    json.dump([waits_of_an_epoch(**case) for case in cases], sys.stdout)

@@ -23,7 +23,7 @@ SETTINGS = factory.settings_for(("a", "b"), input_size=SIZE, width=0.05, backbon
 
 
 def test_the_training_loop_waits_for_the_device_once_in_a_log_row_and_never_else() -> None:
-    """Two epochs of four steps and two updates; the second with BatchNorm and a gradient scaler."""
+    """Two epochs of four steps and two updates; the second with BatchNorm, a gradient scaler and masked classes."""
     command = [sys.executable, "-m", "tests.training.pretended_gpu"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=300, env=environment(), cwd=CHECKOUT, check=False
@@ -33,16 +33,17 @@ def test_the_training_loop_waits_for_the_device_once_in_a_log_row_and_never_else
     assert json.loads(done.stdout) == [[[], [], [], row]] * 2
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_forward_loss_and_update_wait_for_nothing_on_cuda_in_any_precision(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, masked: bool
 ) -> None:
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *_, **__: True)
     with PretendedTensors() as mode:
         step = pretended_step(mode, SETTINGS, "cuda", dtype=dtype)
     with mode, Waits("cuda") as waits:
-        batch = pretended_batch()
+        batch = pretended_batch(masked=masked)
         images, targets = step.to_device(batch.images, batch.targets)
         predictions = step.forward(images)
         assert predictions.logits.dtype == dtype

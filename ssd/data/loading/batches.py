@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
@@ -80,7 +81,8 @@ class WorkerResult:
         if self.batch is None:
             return self
         targets = self.batch.targets
-        pinned = {field.name: getattr(targets, field.name).pin_memory() for field in dataclasses.fields(targets)}
+        given = {field.name: getattr(targets, field.name) for field in dataclasses.fields(targets)}
+        pinned = {name: tensor.pin_memory() for name, tensor in given.items() if tensor is not None}
         batch = dataclasses.replace(self.batch, images=self.batch.images.pin_memory(), targets=Targets(**pinned))
         return dataclasses.replace(self, batch=batch)
 
@@ -163,6 +165,7 @@ def collate(images: Tensor, samples: Sequence[Sample]) -> Batch:
         labels=torch.zeros(shape, dtype=torch.int64),
         crowd=torch.zeros(shape, dtype=torch.bool),
         valid=torch.zeros(shape, dtype=torch.bool),
+        complete=complete_columns([sample.complete for sample in samples]),
     )
     for row, sample in enumerate(samples):
         count = len(sample.boxes)
@@ -172,6 +175,13 @@ def collate(images: Tensor, samples: Sequence[Sample]) -> Batch:
         targets.valid[row, :count] = True
     ids, paths = tuple(sample.image_id for sample in samples), tuple(sample.path for sample in samples)
     return Batch(images, targets, ids, paths)
+
+
+def complete_columns(rows: Sequence[Bool[np.ndarray, "n"] | None]) -> Bool[Tensor, "B C"] | None:
+    """`Targets.complete` of images that are complete for these classes; None where nothing is said of them."""
+    given = [torch.from_numpy(row) for row in rows if row is not None]
+    assert len(given) in (0, len(rows))
+    return F.pad(torch.stack(given), (1, 0), value=True) if given else None
 
 
 def _fractions(sample: Sample) -> Float32[np.ndarray, "N 4"]:

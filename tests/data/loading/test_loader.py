@@ -310,6 +310,8 @@ class Pinned(torch.Tensor):
 
 def test_every_tensor_of_a_batch_is_pinned() -> None:
     (batch, *_) = train_loader(Drawn()).epoch(0)
+    said = dataclasses.replace(batch.targets, complete=torch.ones(len(batch), 3, dtype=torch.bool))
+    batch = dataclasses.replace(batch, targets=said)
     fields = {field.name: getattr(batch.targets, field.name) for field in dataclasses.fields(batch.targets)}
     targets = Targets(**{name: tensor.as_subclass(Pinned) for name, tensor in fields.items()})
     whole = dataclasses.replace(batch, images=batch.images.as_subclass(Pinned), targets=targets)
