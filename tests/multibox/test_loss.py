@@ -316,7 +316,7 @@ def test_classes_that_an_image_is_not_complete_for_leave_its_negatives(seed, smo
         parts = multibox_loss(predictions, targets, matches, default_boxes, rules, VARIANCES, class_weights=weights)
     ones = torch.ones(5) if weights is None else weights
     slow = slow_masked_confidence(predictions, targets, matches, rules, ones) / max(1, int(parts.positives))
-    assert float(parts.confidence) == pytest.approx(slow, rel=1e-4, abs=1e-5)
+    assert parts.confidence.item() == pytest.approx(slow, rel=1e-4, abs=1e-5)
     parts.total.backward()
     hidden = (matches.object_index < 0)[..., None] & ~targets.complete[:, None]
     assert (predictions.logits.grad[hidden] == 0).all()
