@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ssd.audit.report import Report, SplitReport
-from ssd.data.dataset import FEW_IMAGES, shared_images
+from ssd.data.dataset import FEW_IMAGES, shared_images, test_as_validation
 
 _CLIPPED = 0.2  # share of an image set's boxes beyond the edge that hints at a wrong convention
 _MAX_DETECTIONS, _MAX_DETS = 200, 100  # of post-processing, and of COCO's figures
@@ -29,6 +29,14 @@ def about_validation(report: Report) -> Iterator[str]:
     if missing and len(val.dataset):
         names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         yield f"no object of {names} in {val.name}: figures leave {'it' if len(missing) == 1 else 'them'} out"
+
+
+def about_test(report: Report) -> Iterator[str]:
+    """A warning that the test split chooses the best weights."""
+    train, val = report.opened.named(report.opened.train), report.opened.named(report.opened.val)
+    said = test_as_validation(train.dataset, val.dataset) if train is not None and val is not None else None
+    if said is not None:
+        yield said
 
 
 def about_numbers(report: Report) -> Iterator[str]:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ssd.audit.doubts import about_numbers, about_validation
+from ssd.audit.doubts import about_numbers, about_test, about_validation
 from ssd.audit.report import Report, SplitReport
 from ssd.data.formats.annotations import Problem
 from ssd.data.formats.unused import describe
@@ -96,6 +96,7 @@ def _cautions(report: Report) -> Iterator[str]:
     for kind, remedy in _NOTES.items():
         if notes[kind]:
             yield f"{notes[kind]} {kind}: {remedy}"
+    yield from about_test(report)
     yield from about_numbers(report)
     if report.opened.unused:
         yield f"in the folder and not used: {describe(list(report.opened.unused))}"

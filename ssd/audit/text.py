@@ -69,7 +69,10 @@ def as_dict(report: "Report", readiness: "Readiness") -> dict[str, Any]:
 def _opening(report: "Report") -> str:
     names = ", ".join(f"{split.name} {split.images} images" for split in report.splits)
     unions = [f"; {name} holds the same images and is not checked again" for name in report.opened.unions]
-    return printable(f"{report.folder}: {names}{''.join(unions)}")
+    opened = report.opened
+    both = opened.named(opened.train) is not None and opened.named(opened.val) is not None
+    used = f"; training uses {opened.train}, validation {opened.val}" if both else ""
+    return printable(f"{report.folder}: {names}{''.join(unions)}{used}")
 
 
 def _split(split: "SplitReport", show: int, *, first: bool) -> Iterator[str]:

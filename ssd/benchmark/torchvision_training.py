@@ -1,6 +1,8 @@
 """Trains torchvision's SSD300 by its references' recipe: its network, loss and augmentation, on this package's data."""
 
-from collections.abc import Callable, Iterator
+import itertools
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from torchvision.models.detection import ssd300_vgg16
 from ssd.benchmark.torchvision_baseline import augmentation
 from ssd.data.dataset import Dataset
 from ssd.errors import CheckpointError, SSDError
+from ssd.training.checkpoints import load_state, save_state
 from ssd.weights.files.tensors import read_tensors
 
 IMAGENET, RANDOM = "imagenet", "none"
@@ -84,11 +87,18 @@ def _in_ssd(name: str) -> str:
 
 
 def train(
-    model: nn.Module, dataset: Dataset, recipe: Recipe, device: torch.device, log: Callable[[int, float], object]
-) -> None:
-    """Train the model; `log` gets the step, from 1, and its loss.
+    model: nn.Module,
+    dataset: Dataset,
+    recipe: Recipe,
+    device: torch.device,
+    log: Callable[[int, float], object],
+    state: Path | None = None,
+) -> float:
+    """Train the model, and return the seconds it took; `log` gets the step, from 1, and its loss.
 
-    Images without objects are left out, as torchvision's references do.
+    Images without objects are left out, as torchvision's references do. `state` names a file that the training is
+    saved to after each pass over the images and goes on from; without workers it ends bit for bit like one that was
+    not interrupted. The seconds are then those of all calls, without what was lost.
     """
     torch.manual_seed(recipe.seed)
     model.to(device).to(memory_format=torch.channels_last).train()
@@ -96,28 +106,57 @@ def train(
         model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.lr_factor)
-    for step, (images, targets) in zip(range(1, recipe.steps + 1), _batches(dataset, recipe), strict=False):
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.autocast):
-            losses = model(
-                [image.to(device) for image in images],
-                [{key: value.to(device) for key, value in target.items()} for target in targets],
-            )
-        loss = sum(losses.values(), torch.zeros((), device=device))
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad_norm)
-        optimizer.step()
-        schedule.step()
-        log(step, float(loss.detach()))
+    loader = _loader(dataset, recipe)
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    done, seconds = _restore(state, parts)
+    while done < recipe.steps:
+        start = time.perf_counter()
+        for images, targets in itertools.islice(loader, recipe.steps - done):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.autocast):
+                losses = model(
+                    [image.to(device) for image in images],
+                    [{key: value.to(device) for key, value in target.items()} for target in targets],
+                )
+            loss = sum(losses.values(), torch.zeros((), device=device))
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad_norm)
+            optimizer.step()
+            schedule.step()
+            done += 1
+            log(done, float(loss.detach()))
+        seconds += time.perf_counter() - start
+        if state is not None:
+            _save(state, parts, done, seconds)
+    return seconds
 
 
-def _batches(dataset: Dataset, recipe: Recipe) -> Iterator[Any]:
-    """Shuffled batches without end."""
+def _save(path: Path, parts: Mapping[str, Any], step: int, seconds: float) -> None:
+    """Save the training between two passes, with the generator that shuffles and augments."""
+    saved = {name: part.state_dict() for name, part in parts.items()}
+    saved["schedule"].pop("lr_lambdas", None)
+    save_state(path, {**saved, "step": step, "seconds": seconds, "generator": torch.get_rng_state()})
+
+
+def _restore(path: Path | None, parts: Mapping[str, Any]) -> tuple[int, float]:
+    """Load a saved training where there is one, and return its step and its seconds."""
+    if path is None or not path.exists():
+        return 0, 0.0
+    saved = load_state(path)
+    saved["schedule"]["lr_lambdas"] = [None]
+    for name, part in parts.items():
+        part.load_state_dict(saved[name])
+    torch.set_rng_state(saved["generator"])
+    return saved["step"], saved["seconds"]
+
+
+def _loader(dataset: Dataset, recipe: Recipe) -> DataLoader[Any]:
+    """Shuffled batches of the annotated images."""
     annotated = [index for index, record in enumerate(dataset.records) if (~record.crowd).any()]
     if len(annotated) < recipe.batch_size:
         problem = f"{len(annotated)} images with objects are fewer than a batch of {recipe.batch_size}"
         raise SSDError(problem, place=dataset.name, remedy="Use a smaller --batch-size.")
-    loader = DataLoader(
+    return DataLoader(
         _Augmented(dataset, annotated),
         recipe.batch_size,
         shuffle=True,
@@ -125,8 +164,6 @@ def _batches(dataset: Dataset, recipe: Recipe) -> Iterator[Any]:
         collate_fn=_collate,
         num_workers=recipe.workers,
     )
-    while True:
-        yield from loader
 
 
 class _Augmented(torch.utils.data.Dataset[Any]):

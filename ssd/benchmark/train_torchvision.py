@@ -10,7 +10,6 @@ import argparse
 import functools
 import json
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -39,7 +38,7 @@ class TorchvisionDetector:
     def __init__(self, model: nn.Module, class_names: Sequence[str], device: torch.device) -> None:
         self.model = model.to(device).eval()
         self.class_names = tuple(class_names)
-        self.device = device
+        self.device = str(device)
 
     def preprocess(self, images: Sequence[np.ndarray]) -> list[Tensor]:
         """Images as floats from 0 to 1, (3, H, W); resizing is part of the model."""
@@ -115,9 +114,8 @@ def _run(args: argparse.Namespace) -> None:
     data = open_dataset(args.data, args.train_split, bad_objects="drop")
     held_out = open_dataset(args.data, args.split, classes=data.class_names, bad_objects="drop")
     torch.manual_seed(recipe.seed)
-    model, start = new_model(len(data.class_names), args.backbone), time.perf_counter()
-    train(model, data, recipe, device, functools.partial(_log, every=max(1, recipe.steps // 50)))
-    seconds = time.perf_counter() - start
+    model = new_model(len(data.class_names), args.backbone)
+    seconds = train(model, data, recipe, device, functools.partial(log_step, every=max(1, recipe.steps // 50)))
     evaluation = score(model, held_out, data.class_names, device)
     for name, figures in evaluation.by_metric.items():
         print(summary_line(name, figures))
@@ -130,7 +128,8 @@ def _run(args: argparse.Namespace) -> None:
         print(f"figures: {args.out}")
 
 
-def _log(step: int, loss: float, *, every: int) -> None:
+def log_step(step: int, loss: float, *, every: int) -> None:
+    """Print the loss of every so many steps."""
     if step % every == 0:
         print(f"step {step} loss {loss:.3f}", flush=True)
 

@@ -8,6 +8,7 @@ is ever written into a data folder.
 """
 
 import logging
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem
 from ssd.data.formats.division import VAL_FRACTION
 from ssd.data.formats.grouping import AUTO
-from ssd.data.formats.registry import find_format
+from ssd.data.formats.registry import find_format, is_test
 from ssd.data.formats.unused import describe, find_unused
 from ssd.data.formats.voc import Offset
 from ssd.data.index import count_objects, paths_of
@@ -199,6 +200,15 @@ def report_validation(train: Dataset, val: Dataset) -> None:
         log.warning(
             "%s: the validation set %s has %s: its figures say little; use ten or more", val.name, val.split, count
         )
+
+
+def test_as_validation(train: Dataset, val: Dataset) -> str | None:
+    """What follows where a test split stands in for validation images, with a remedy; None where it does not."""
+    if not is_test(val.split):
+        return None
+    divide = f"ssd check-data {shlex.quote(val.name)} --split {shlex.quote(train.split)} --divide 0.2 --out lists"
+    flatters = f"{val.split} chooses the best weights, so its figures flatter"
+    return f"there is no validation split: {flatters}; to keep {val.split} for the end: {divide}"
 
 
 def check_trainable(dataset: Dataset) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib.util
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,15 @@ from ssd.data.augment.preview import draw_sheet
 from ssd.data.augment.preview import preview as draw_preview
 from ssd.data.augment.transforms import TrainTransform
 from ssd.data.checked import check_unchecked
-from ssd.data.dataset import Dataset, check_trainable, open_dataset, report_unused, report_use, report_validation
+from ssd.data.dataset import (
+    Dataset,
+    check_trainable,
+    open_dataset,
+    report_unused,
+    report_use,
+    report_validation,
+    test_as_validation,
+)
 from ssd.data.formats.registry import default_split
 from ssd.data.joined import Part, join
 from ssd.data.loading.loader import TrainLoader, make_train_loader
@@ -30,6 +39,8 @@ from ssd.experiment.config import Config, DataConfig
 from ssd.images.preprocess import mean_colour
 from ssd.settings import Preprocessing, Settings
 from ssd.system import distributed
+
+log = logging.getLogger(__name__)
 
 
 def open_sets(config: Config) -> tuple[Dataset, Dataset]:
@@ -125,6 +136,9 @@ def report_folder(config: Config, train: Dataset, val: Dataset) -> None:
         return
     if config.data.folders is None:
         report_use(train, val, config.data.format)
+        said = test_as_validation(train, val) if config.data.val is None else None
+        if said is not None:
+            log.info("%s: %s", val.name, said)
         return
     for given in config.data.folders:
         report_unused(given.path, config.data.format)

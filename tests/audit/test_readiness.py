@@ -121,3 +121,13 @@ def test_the_configs_own_boxes_come_first_and_once():
     assert len(box_presets(boxes())) == 6
     own, *others = box_presets(boxes(96))
     assert (own.name, len(others)) == ("config", 6)
+
+
+def test_a_test_split_that_chooses_the_best_weights_is_named_with_a_division_in_its_place(tmp_path):
+    folder = voc_splits(tmp_path, train={"a": good(), "b": good()}, test={"c": good()})
+    said = [caution for caution in verdict(folder).cautions if "no validation split" in caution]
+    assert said == [
+        "there is no validation split: test chooses the best weights, so its figures flatter; to keep test for the "
+        f"end: ssd check-data {folder} --split train --divide 0.2 --out lists"
+    ]
+    assert not [caution for caution in verdict(sound(tmp_path / "own")).cautions if "no validation" in caution]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.models import vgg16
 
-from ssd.benchmark.torchvision_training import Recipe, new_model
+from ssd.benchmark.torchvision_training import Recipe, new_model, train
 from ssd.benchmark.train_torchvision import TorchvisionDetector, main
 from ssd.data.dataset import open_dataset
 from ssd.errors import CheckpointError
@@ -68,3 +68,40 @@ def test_detections_become_fractions_and_labels_from_0() -> None:
     assert found.counts.tolist() == [0, 1]
     np.testing.assert_allclose(found.boxes[1, 0], [0.1, 0.1, 0.2, 0.2], rtol=1e-6)
     assert found.labels[1, 0] == 1
+
+
+class _Fitted(torch.nn.Module):
+    """A network of one layer whose loss depends on the augmented images and their boxes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 2, 1)
+
+    def forward(self, images: list, targets: list) -> dict:
+        boxes = sum(target["boxes"].sum() for target in targets)
+        return {"loss": sum(self.layer(image[None]).square().mean() for image in images) + 0 * boxes}
+
+
+def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    data = open_dataset(sound(tmp_path / "cells"), "train")
+    recipe, state = Recipe(steps=7, batch_size=1, autocast=False), tmp_path / "state.pt"
+
+    def trained(log, path: Path | None) -> torch.nn.Module:
+        torch.manual_seed(0)
+        model = _Fitted()
+        train(model, data, recipe, torch.device("cpu"), log, path)
+        return model
+
+    def stop_at_five(step: int, loss: float) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    steps: list[int] = []
+    whole = trained(lambda step, loss: None, None)
+    with pytest.raises(KeyboardInterrupt):
+        trained(stop_at_five, state)
+    resumed = trained(lambda step, loss: steps.append(step), state)
+    assert steps == [5, 6, 7]
+    assert torch.equal(whole.layer.weight, resumed.layer.weight)
+    assert train(resumed, data, recipe, torch.device("cpu"), lambda step, loss: steps.append(step), state) > 0
+    assert steps == [5, 6, 7]  # a finished training has nothing to do

@@ -52,12 +52,13 @@ _LABEL = (
 _ANNOTATIONS = (".xml", ".json", ".txt", ".csv", ".tsv", ".yaml", ".yml", ".mat", ".jsonl", ".xlsx", ".parquet")
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 _SEARCHED = 20_000  # files whose names are looked at
+_TEST = ("test", "testing")
 _PAIRS = (
     *((train, val) for val in ("val", "valid", "validation") for train in ("train", "training")),
     ("trainval", "test"),
-    *((train, test) for test in ("test", "testing") for train in ("train", "training")),
+    *((train, test) for test in _TEST for train in ("train", "training")),
 )
-_HELD_OUT = ("val", "valid", "validation", "test", "testing", "minival", "dev", "eval")
+_HELD_OUT = ("val", "valid", "validation", *_TEST, "minival", "dev", "eval")
 _INNER = {*folders.IMAGE_FOLDERS, *folders.ANNOTATION_FOLDERS, *folders.SPLITS, "ImageSets", "Main"}
 
 
@@ -253,6 +254,11 @@ def _without_background(raw: RawSplit) -> RawSplit:
 def _says_nothing(named: Sequence[str]) -> bool:
     """Whether it is a single split whose name is none of the usual ones, as CVAT's `default`."""
     return len(named) == 1 and not _like_one_of(folders.SPLITS, named[0])
+
+
+def is_test(split: str) -> bool:
+    """Whether a split is named as one to test on."""
+    return _like_one_of(_TEST, split)
 
 
 def _like_one_of(bases: Sequence[str], name: str) -> bool:

@@ -219,6 +219,7 @@ def _run(ground_truth: dict[str, Any], detections: dict[str, Any], backend: Back
     coco, evaluator_class = _tools(backend)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         evaluator = evaluator_class(_index(coco, ground_truth), _index(coco, detections), "bbox")
+        evaluator.print_function = _log.debug  # faster-coco-eval logs its progress
         evaluator.params.maxDets = [*MAX_DETECTIONS[:-1], limit]
         if any(row["difficult"] for row in ground_truth["annotations"]):
             _spare_difficult(evaluator)
