@@ -31,7 +31,7 @@ def content(folder: Path) -> dict[str, str]:
 def test_a_sound_folder_is_exit_code_0(tmp_path, capsys):
     assert main([str(sound(tmp_path)), "--quiet"]) == 0
     printed = capsys.readouterr().out
-    assert printed.splitlines()[0] == f"{tmp_path}: train 2 images, val 1 images"
+    assert printed.splitlines()[0] == f"{tmp_path}: train 2 images, val 1 images; training uses train, validation val"
     assert printed.splitlines()[-1].startswith("verdict: training can start")
 
 

@@ -18,7 +18,8 @@ from ssd.data.formats.division import Division
 from ssd.data.formats.registry import default_split
 from ssd.data.formats.unused import find_unused
 from ssd.errors import AnnotationError, ImageDecodeError
-from ssd.experiment.data import check_images
+from ssd.experiment.config import Config, DataConfig
+from ssd.experiment.data import check_images, open_split, report_folder
 from ssd.images.decode import load_image
 from tests.audit.made import boxes
 from tests.data.made import write_text, xml, xml_object
@@ -245,6 +246,17 @@ def test_evaluating_on_training_images_is_said_loudly(tmp_path, caplog, lone):
         report_use(train, open_dataset(tmp_path, "train"))
     assert f"{9 if lone else 12} of the 12 validation images are trained on" in caplog.text
     assert "trained on: evaluation will flatter" in verdict(tmp_path, val="train").line
+
+
+def test_a_test_split_that_stands_in_for_validation_is_said_unless_it_was_named(tmp_path, caplog):
+    for split in ("train", "test"):
+        voc_pair(tmp_path / split, tmp_path / split, name=split + "{}")
+    for named, said in ((None, True), ("test", False)):
+        config = Config(data=DataConfig(folder=str(tmp_path), val=named))
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "ssd"):
+            report_folder(config, open_split(config, "train"), open_split(config, "val"))
+        assert ("there is no validation split: test chooses the best weights" in caplog.text) is said
 
 
 def test_crowded_images_hint_at_the_limits(tmp_path):

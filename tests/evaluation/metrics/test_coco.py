@@ -124,6 +124,14 @@ def test_every_class_needs_an_id() -> None:
         CocoMetric([], ["a", "b"], [1])
 
 
+def test_the_fast_evaluator_is_silent(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("faster_coco_eval", reason="needs the extra fast-eval")
+    box = (0, 0, 10, 10)
+    with caplog.at_level(logging.INFO):
+        hand_in(CocoMetric([record(1, [box], [0])], ["cell"], backend="fast"), {1: found((box, 0.9, 0))}).compute()
+    assert (caplog.text, *capsys.readouterr()) == ("", "", "")
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_fast_evaluator_gives_the_same_figures(seed: int) -> None:
     pytest.importorskip("faster_coco_eval", reason="needs the extra fast-eval")
