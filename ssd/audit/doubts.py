@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ssd.audit.report import Report, SplitReport
-from ssd.data.dataset import FEW_IMAGES, shared_images, test_as_validation
+from ssd.data.dataset import FEW_IMAGES, missing_validation, shared_images
 
 _CLIPPED = 0.2  # share of an image set's boxes beyond the edge that hints at a wrong convention
 _MAX_DETECTIONS, _MAX_DETS = 200, 100  # of post-processing, and of COCO's figures
@@ -34,7 +34,7 @@ def about_validation(report: Report) -> Iterator[str]:
 def about_test(report: Report) -> Iterator[str]:
     """A warning that the test split chooses the best weights."""
     train, val = report.opened.named(report.opened.train), report.opened.named(report.opened.val)
-    said = test_as_validation(train.dataset, val.dataset) if train is not None and val is not None else None
+    said = missing_validation(train.dataset, val.dataset) if train is not None and val is not None else None
     if said is not None:
         yield said
 

@@ -202,7 +202,7 @@ def report_validation(train: Dataset, val: Dataset) -> None:
         )
 
 
-def test_as_validation(train: Dataset, val: Dataset) -> str | None:
+def missing_validation(train: Dataset, val: Dataset) -> str | None:
     """What follows where a test split stands in for validation images, with a remedy; None where it does not."""
     if not is_test(val.split):
         return None

@@ -20,11 +20,11 @@ from ssd.data.checked import check_unchecked
 from ssd.data.dataset import (
     Dataset,
     check_trainable,
+    missing_validation,
     open_dataset,
     report_unused,
     report_use,
     report_validation,
-    test_as_validation,
 )
 from ssd.data.formats.registry import default_split
 from ssd.data.joined import Part, join
@@ -136,7 +136,7 @@ def report_folder(config: Config, train: Dataset, val: Dataset) -> None:
         return
     if config.data.folders is None:
         report_use(train, val, config.data.format)
-        said = test_as_validation(train, val) if config.data.val is None else None
+        said = missing_validation(train, val) if config.data.val is None else None
         if said is not None:
             log.info("%s: %s", val.name, said)
         return
