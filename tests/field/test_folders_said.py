@@ -106,9 +106,10 @@ def test_training_says_it_in_one_line_and_check_data_lists_it(tmp_path, caplog):
     parts = [open_dataset(tmp_path, split) for split in ("train", "val")]
     with caplog.at_level(logging.WARNING, "ssd.data"):
         report_use(*parts)
-    assert len(caplog.messages) == 1
-    assert "1 image that no split uses" in caplog.messages[0]
-    assert "(1 .heic)" in caplog.messages[0]
+    not_used, few = caplog.messages
+    assert "1 image that no split uses" in not_used
+    assert "(1 .heic)" in not_used
+    assert "the validation set val has 3 images" in few
     assert "in the folder and not used" in "\n".join(verdict(tmp_path).cautions)
 
 

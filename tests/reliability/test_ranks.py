@@ -91,8 +91,8 @@ def test_a_process_that_never_comes_is_told(nursery: Nursery, tmp_path: Path) ->
 
 
 def test_ranks_with_different_configs_stop_on_all(nursery: Nursery, tmp_path: Path) -> None:
-    first = "import ssd.experiment.config_file as c\nreal = c.load\n"
-    first += "c.load = lambda p, o=(): real(p, [*o, f'seed={rank}'])\n"
+    first = "import ssd.experiment.config_file as c\nreal = c.load_with_keys\n"
+    first += "c.load_with_keys = lambda p, o=(): real(p, [*o, f'seed={rank}'])\n"
     ended = nursery.run("train", *words(tmp_path, *THREE), ranks=3, first=first, timeout=30)
     assert [rank.code for rank in ended] == [2] * 3
     assert all("disagree on the config or the data" in rank.err for rank in ended)
