@@ -25,7 +25,8 @@ def product_rates(side: int = _SIDE) -> dict[str, float]:
     kinds: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor]] = {"fp32": (torch.mm, matrix)}
     if cpu_has_bf16():
         kinds["bf16"] = (torch.mm, matrix.bfloat16())
-    kinds["int8"] = (torch._int_mm, bytes_)
+    if hasattr(torch, "_int_mm"):
+        kinds["int8"] = (torch._int_mm, bytes_)
     rates = {}
     for name, (multiply, operand) in kinds.items():
         try:

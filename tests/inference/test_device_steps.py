@@ -42,8 +42,9 @@ def assert_same(found: list, expected: list) -> None:
     assert [len(image) for image in found] == [len(image) for image in expected]
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.labels.tolist() == theirs.labels.tolist()
-        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-6)
-        np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=1e-6)
+        # The CPU's own path computes some convolutions by another method.
+        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-5)
+        np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=1e-5)
 
 
 @pytest.mark.parametrize(

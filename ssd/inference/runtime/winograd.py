@@ -57,7 +57,8 @@ def available() -> bool:
     when it first computes, and keeps to them.
     """
     generator = torch.Generator().manual_seed(0)
-    layer = nn.Conv2d(64, 64, 3, padding=1).requires_grad_(False)
+    # Without numbers at first: the global generator belongs to the run, which a resumed one must repeat.
+    layer = nn.Conv2d(64, 64, 3, padding=1, device="meta").to_empty(device="cpu").requires_grad_(False)
     for tensor in layer.parameters():
         tensor.copy_(torch.randn(tensor.shape, generator=generator))
     features = torch.randn(1, 64, 32, 32, generator=generator)

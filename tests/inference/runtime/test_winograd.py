@@ -109,3 +109,11 @@ def test_without_nnpack_the_layers_are_packed(monkeypatch):
     monkeypatch.setattr(torch, "_nnpack_available", lambda: False)
     assert not available()
     available.cache_clear()
+
+
+def test_the_probe_draws_no_number_of_the_training_run() -> None:
+    """A resumed run would otherwise go on with another random state than the uninterrupted one."""
+    available.cache_clear()
+    before = torch.get_rng_state()
+    available()
+    assert torch.equal(torch.get_rng_state(), before)
