@@ -32,18 +32,16 @@ def main(argv: list[str] | None = None) -> int:
     deadline += args.seconds
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for deterministic products; read at the first one
 
-    import torch
-
     from ssd.benchmark.gpu.check import chosen_sections
     from ssd.benchmark.gpu.sections import run_sections, table
     from ssd.benchmark.gpu.setup import Setup
-    from ssd.system.device import choose_device
+    from ssd.system.device import choose_device, tuned_convolutions
 
     sections = chosen_sections(args.part, args.only)
     setup = Setup(choose_device(args.device), tiny=args.tiny)
-    torch.backends.cudnn.benchmark = True
     args.out.mkdir(parents=True, exist_ok=True)
     out = args.out / "gpu_check.json"
-    outcomes = run_sections(sections, setup, deadline=deadline, out=out, say=lambda line: print(line, flush=True))
+    with tuned_convolutions():
+        outcomes = run_sections(sections, setup, deadline=deadline, out=out, say=lambda line: print(line, flush=True))
     print(f"\n{table(outcomes)}\n\nwritten: {out}")
     return 1 if any(outcome.state == "failed" for outcome in outcomes) else 0

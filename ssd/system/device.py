@@ -99,9 +99,9 @@ class _Override:
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
-                now = [(owner, name, _current(owner, name)) for owner, name, _ in self._switches]
-                self._before = [switch for switch in now if switch[2] is not None]
-                _set(self._switches)
+                readable = [switch for switch in self._switches if _current(*switch[:2]) is not None]
+                self._before = [(owner, name, _current(owner, name)) for owner, name, _ in readable]
+                _set(readable)
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:

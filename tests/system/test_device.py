@@ -103,6 +103,7 @@ def test_a_choice_of_the_users_own_comes_back() -> None:
         assert (conv.fp32_precision, rnn.fp32_precision) == ("ieee", "tf32")
     finally:
         conv.fp32_precision = "tf32"
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_tuned_convolutions_restore_the_switch_after_an_error() -> None:
