@@ -55,7 +55,7 @@ def _prepack_chain(chain: nn.Module, name: str, shapes: dict[str, list[int]]) ->
 
 
 def _fastest(layer: nn.Conv2d, shape: list[int], *, relu: bool) -> nn.Module:
-    if layer.weight.dtype == torch.float32 and winograd.pays(layer, shape) and winograd.available():
+    if layer.weight.dtype == torch.float32 and winograd.pays(layer, shape) and winograd.usable():
         return winograd.WinogradConvolution(layer, relu=relu)
     return PackedConvolution(layer, shape, relu=relu)
 

@@ -15,7 +15,7 @@ from ssd.model.vgg import VGG
 
 # Below these oneDNN is faster; tiles of 6x6 results waste a fifth of a 38x38 map, and more than a third of a 19x19 one.
 _FEWEST_CHANNELS, _SMALLEST_GRID = 64, 32
-_MOST_THREADS = 8  # tried on two; OpenVINO is made for many
+_MOST_THREADS = 1  # on two, the whole network gains nothing
 
 
 def pays(layer: nn.Conv2d, shape: list[int]) -> bool:
@@ -27,10 +27,13 @@ def pays(layer: nn.Conv2d, shape: list[int]) -> bool:
 
 
 def suits(network: nn.Module) -> bool:
-    """Whether the method is the fastest for this network in fp32: VGG, on as many threads as PyTorch has now."""
-    return (
-        torch.get_num_threads() <= _MOST_THREADS and any(isinstance(m, VGG) for m in network.modules()) and available()
-    )
+    """Whether the method is the fastest for this network in fp32: VGG, with the threads that PyTorch has now."""
+    return any(isinstance(module, VGG) for module in network.modules()) and usable()
+
+
+def usable() -> bool:
+    """Whether PyTorch has so few threads now that the method gains, and the operator for it."""
+    return torch.get_num_threads() <= _MOST_THREADS and available()
 
 
 class WinogradConvolution(nn.Module):

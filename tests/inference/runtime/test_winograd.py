@@ -15,6 +15,11 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 needs_nnpack = pytest.mark.skipif(not available(), reason="PyTorch has no NNPACK here")
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)
+
+
 def layer(inputs: int = 64, outputs: int = 64, **options) -> nn.Conv2d:
     torch.manual_seed(0)
     return nn.Conv2d(inputs, outputs, **{"kernel_size": 3, "padding": 1} | options).requires_grad_(False)
@@ -98,7 +103,7 @@ def test_auto_takes_pytorch_for_vgg_in_fp32_where_winograds_method_works(monkeyp
         monkeypatch.setattr("ssd.inference.runtime.open.choose_dtype", lambda name, _: getattr(torch, DTYPES[name]))
         assert choose_backend(large, device="cpu", precision=precision) == expected
     monkeypatch.setattr(winograd, "available", lambda: True)
-    monkeypatch.setattr("torch.get_num_threads", lambda: 32)  # not tried on so many
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)  # no gain
     assert choose_backend(large, device="cpu", precision="fp32") == "openvino"
 
 
