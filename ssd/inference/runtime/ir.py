@@ -4,6 +4,7 @@ The `.xml` carries the SHA-256 of its `.bin` and of the facts: neither a flipped
 export goes unseen.
 """
 
+import functools
 import hashlib
 import os
 from pathlib import Path
@@ -39,6 +40,19 @@ def write(path: Path, model: Any, facts: str | None = None) -> None:
             part.unlink(missing_ok=True)
 
 
+@functools.cache
+def core() -> Any:
+    """OpenVINO's one core of this process, which lasts as long.
+
+    Each core changes the stack that signals are handled on, and restores the one before at its end: of several that end
+    in another order, the last restores one that is gone, and the next Ctrl-C is a segmentation fault.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
+    """
+    return load_extra("openvino", "openvino").Core()
+
+
 def read(path: Path) -> Any:
     """Read a graph back.
 
@@ -46,13 +60,13 @@ def read(path: Path) -> Any:
         CheckpointError: one of the two files is missing, or they are not what was written.
         MissingExtraError: OpenVINO is not installed.
     """
-    openvino = load_extra("openvino", "openvino")
+    reader = core()
     numbers = path.with_suffix(".bin")
     for part in (path, numbers):
         if not part.is_file():
             raise CheckpointError("no such file", place=part, remedy="An OpenVINO graph is an .xml and a .bin.")
     try:
-        model = openvino.Core().read_model(path)
+        model = reader.read_model(path)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[-160:]
         raise CheckpointError(f"is not a graph that OpenVINO can read ({reason})", place=path) from None

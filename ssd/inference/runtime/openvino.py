@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssd.errors import CheckpointError
+from ssd.inference.runtime.ir import core
 from ssd.inference.runtime.openvino_conversion import converted
 from ssd.structures import Predictions
-from ssd.system.optional import load_extra
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
@@ -55,16 +55,15 @@ class CompiledModel:
         self._open(self._compile("LATENCY"))
 
     def _compile(self, hint: str) -> Any:
-        core = load_extra("openvino", "openvino").Core()
         options = {
             "PERFORMANCE_HINT": hint,
             "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
         if self._exported is None:
-            return core.compile_model(self._model, "CPU", options)
+            return core().compile_model(self._model, "CPU", options)
         try:
-            return core.import_model(self._exported, "CPU", options)
+            return core().import_model(self._exported, "CPU", options)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[-160:]
             problem = f"was pickled by another OpenVINO or for another CPU ({reason})"

@@ -1,5 +1,7 @@
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -167,11 +169,37 @@ def test_auto_takes_openvino_for_large_networks_on_the_cpu_where_it_is_installed
     [({}, "ceil"), ({"padding": 1}, "ceil_torch"), ({"stride": 3}, "ceil_torch"), ({"ceil_mode": False}, "floor")],
 )
 def test_pools_round_up_by_openvinos_rule_where_it_is_the_same(options, rule):
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
     pool = torch.nn.MaxPool2d(**{"kernel_size": 2, "ceil_mode": True} | options)
     images = torch.randn(2, 3, 9, 9)
     model = convert.convert(torch.nn.Sequential(pool), images)
     (rounding,) = (node.get_attributes()["rounding_type"] for node in model.get_ops() if "Pool" in node.get_type_name())
     assert rounding == rule
-    found = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images.numpy())[0]
+    found = ir.core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images.numpy())[0]
     torch.testing.assert_close(torch.from_numpy(found), pool(images), rtol=0, atol=0)
+
+
+MODELS_END_IN_ANY_ORDER = """
+import os, signal
+import numpy as np
+from openvino import Model, opset13
+from ssd.inference.runtime.openvino import CompiledModel
+def made():
+    number = opset13.parameter([1], np.float32)
+    return CompiledModel(Model([opset13.add(number, number)], [number], "twice"), "fp32")
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+first, second = made(), made()
+del first
+third = made()
+del second, third
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_a_signal_after_the_end_of_several_models_is_handled():
+    """With a core for each model, OpenVINO leaves a stack for signals that is gone: Ctrl-C was a segmentation fault."""
+    pytest.importorskip("openvino")
+    root = Path(__file__).parents[3]
+    words = [sys.executable, "-c", MODELS_END_IN_ANY_ORDER]
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
