@@ -40,7 +40,6 @@ def write(path: Path, model: Any, facts: str | None = None) -> None:
             part.unlink(missing_ok=True)
 
 
-@functools.cache
 def core() -> Any:
     """OpenVINO's one core of this process, which lasts as long.
 
@@ -50,7 +49,12 @@ def core() -> Any:
     Raises:
         MissingExtraError: OpenVINO is not installed.
     """
-    return load_extra("openvino", "openvino").Core()
+    return _made_once(load_extra("openvino", "openvino"))
+
+
+@functools.cache
+def _made_once(openvino: Any) -> Any:
+    return openvino.Core()
 
 
 def read(path: Path) -> Any:
