@@ -14,7 +14,8 @@ from ssd.data.dataset import Dataset, open_dataset
 from ssd.data.formats.folds import divide_into_folds
 from ssd.data.formats.grouping import group_images
 from ssd.data.formats.registry import splits
-from ssd.data.formats.writing import WRITERS, write_folder
+from ssd.data.labels.data_sets import write_data_sets
+from ssd.data.labels.label_formats import parse_label_formats
 from ssd.errors import ArgumentError, at_least, printable
 from ssd.evaluation.causes.evidence import Evidence, EvidenceDetector
 from ssd.evaluation.causes.suspects import Fault, Suspect, counts, find_suspects, proposed
@@ -151,8 +152,9 @@ def review(
     All splits of the VOC, COCO or YOLO folder are divided, or `split` alone; copies and near duplicates stay in one
     part. `overrides` and `epochs` are those of `ssd.train`. Everything is written into `output`, by default
     runs/review/<name of the folder>: the runs, `review.json`, and the page `review.html`; the same call goes on where
-    it was interrupted. `as_format` (voc, coco, yolo) also writes the images with suspects of a score of 0.5 or more,
-    and the labels as they are proposed to be, into `<output>/proposed-<format>`. The data folder is never changed.
+    it was interrupted. `as_format` (voc, coco, yolo, labelme, labelstudio, cvat; several with commas) also writes
+    the images with suspects of a score of 0.5 or more, and the labels as they are proposed to be, into
+    `<output>/proposed-<format>`. The data folder is never changed.
 
     Raises:
         ArgumentError: fewer than two folds or images for them, an unknown format, or an `output` of another review.
@@ -160,10 +162,9 @@ def review(
         KeyboardInterrupt: a signal stopped a training, which was saved.
     """
     at_least(2, folds=folds)
-    if as_format is not None and as_format not in WRITERS:
-        raise ArgumentError(f"{as_format!r} is unknown", place="as", remedy=f"Choose from {', '.join(WRITERS)}.")
+    formats = () if as_format is None else parse_label_formats(as_format, "as")
     target = Path("runs") / "review" / Path(data).resolve().name if output is None else Path(output)
-    proposals = None if as_format is None else target / f"proposed-{as_format}"
+    proposals = target / "-".join(["proposed", *formats]) if formats else None
     if proposals is not None and proposals.exists():
         raise ArgumentError("is there already", place=proposals, remedy="Remove it, or name another --output.")
     changes = [*as_list(overrides), *([] if epochs is None else [("train.epochs", epochs)])]
@@ -181,8 +182,8 @@ def review(
     result = ReviewResult(target, whole, tuple(suspects), tuple(results), details, target / PAGE, proposals)
     write_atomic(target / _FACTS, json.dumps(result.to_dict(), indent=2, allow_nan=False).encode())
     write_review_page(target / PAGE, result.to_dict(), result.suspects, details, whole, LEAST)
-    if as_format is not None and proposals is not None:
-        _write_proposals(proposals, as_format, whole, result.suspects)
+    if proposals is not None:
+        _write_proposals(proposals, formats, whole, result.suspects)
     return result
 
 
@@ -298,10 +299,10 @@ def _judge(
     return FoldResult(run.last, len(part), found.metrics["AP"], found.metrics["AP50"])
 
 
-def _write_proposals(folder: Path, format: str, whole: Dataset, suspects: Sequence[Suspect]) -> None:
+def _write_proposals(folder: Path, formats: Sequence[str], whole: Dataset, suspects: Sequence[Suspect]) -> None:
     by_image: dict[int, list[Suspect]] = defaultdict(list)
     for item in suspects:
         if item.score >= LEAST:
             by_image[item.image].append(item)
-    records = [proposed(whole.records[place], by_image[place], whole.class_names) for place in sorted(by_image)]
-    write_folder(folder, format, records, whole.class_names)
+    records = tuple(proposed(whole.records[place], by_image[place], whole.class_names) for place in sorted(by_image))
+    write_data_sets(folder, formats, {"": dataclasses.replace(whole, records=records)}, folder, copy=True)

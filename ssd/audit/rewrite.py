@@ -1,20 +1,16 @@
 """Writes a data folder that was checked anew, in the formats of other tools."""
 
-import os
 import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ssd.audit.report import Report
 from ssd.data.dataset import Dataset
 from ssd.data.formats import paths as folders
-from ssd.data.labels.label_formats import LABEL_FORMATS, write_labels
-from ssd.data.labels.labelled import Label, Labelled, Stems, make_labels
+from ssd.data.labels.data_sets import write_data_sets
 from ssd.errors import ArgumentError, printable
-from ssd.images.decode import read_image_bytes
-from ssd.structures import Record
-from ssd.system.files import check_writable, write_atomic
+from ssd.system.files import check_writable
 
 
 @dataclass(frozen=True)
@@ -34,19 +30,6 @@ class Rewritten:
         where = shlex.quote(str(self.folder))
         names = ", ".join(self.formats)
         return printable(f"{names}: {self.objects} objects in {self.images} images ({images}){crowds}: {where}")
-
-
-def parse_label_formats(text: str) -> tuple[str, ...]:
-    """`voc,coco-data` as names of formats; `coco` is `coco-data`.
-
-    Raises:
-        ArgumentError: an unknown format.
-    """
-    words = ["coco-data" if word.strip() == "coco" else word.strip() for word in text.split(",")]
-    for word in words:
-        if word not in LABEL_FORMATS:
-            raise ArgumentError(f"{word!r} is unknown", place="--write", remedy=f"Use {', '.join(LABEL_FORMATS)}.")
-    return tuple(dict.fromkeys(words))
 
 
 def check_output(out: Path, data: str | Path | None, *, force: bool) -> None:
@@ -72,27 +55,12 @@ def rewrite_report(report: Report, formats: Collection[str], out: str | Path, *,
     Raises:
         SSDError: no space is left, or the folder cannot be written.
     """
-    folder = Path(out)
-    root = Path(report.folder)
-    root = root.parent if root.is_file() else root
-    copy = copy or "yolo" in formats
+    folder, root = Path(out), Path(report.folder)
     parts = _parts(report)
-    folder.mkdir(parents=True, exist_ok=True)
-    if copy:
-        for split, dataset in parts.items():
-            for record, image in zip(dataset.records, _images(split, dataset, root, folder, copy), strict=True):
-                (folder / image.place).parent.mkdir(parents=True, exist_ok=True)
-                write_atomic(folder / image.place, read_image_bytes(record.path))
-
-    def images() -> Iterator[Labelled]:
-        for split, dataset in parts.items():
-            yield from _images(split, dataset, root, folder, copy)
-
-    names = list(dict.fromkeys(name for dataset in parts.values() for name in dataset.class_names))
-    write_labels(folder, formats, images, names, list(parts))
-    labels = [label for image in images() for label in image.labels]
-    crowds = sum(label.crowd for label in labels)
-    return Rewritten(folder, tuple(formats), sum(map(len, parts.values())), len(labels) - crowds, crowds, copy)
+    copied = write_data_sets(folder, formats, parts, root.parent if root.is_file() else root, copy=copy)
+    crowds = sum(int(record.crowd.sum()) for dataset in parts.values() for record in dataset.records)
+    objects = sum(len(record.labels) for dataset in parts.values() for record in dataset.records)
+    return Rewritten(folder, tuple(formats), sum(map(len, parts.values())), objects - crowds, crowds, copied)
 
 
 def _parts(report: Report) -> dict[str, Dataset]:
@@ -101,32 +69,3 @@ def _parts(report: Report) -> dict[str, Dataset]:
     if len(found) == 1 and not folders.is_split(next(iter(found))):
         return {"": next(iter(found.values()))}
     return found
-
-
-def _images(split: str, dataset: Dataset, root: Path, folder: Path, copy: bool) -> Iterator[Labelled]:
-    stems = Stems()
-    for record in dataset.records:
-        inside = folders.relative(Path(record.path), root)
-        stem = stems.take(PurePosixPath(inside).name if copy else inside)
-        name = stem + Path(record.path).suffix if copy else inside
-        place = PurePosixPath("images", split, name).as_posix() if copy else _place(record, folder)
-        yield Labelled(
-            name=name,
-            stem=stem,
-            place=place,
-            copied=copy,
-            width=record.width,
-            height=record.height,
-            labels=_labels(record, dataset),
-            split=split,
-        )
-
-
-def _place(record: Record, folder: Path) -> str:
-    return os.path.relpath(record.path, folder).replace(os.sep, "/")
-
-
-def _labels(record: Record, dataset: Dataset) -> tuple[Label, ...]:
-    names = [dataset.class_names[label] for label in record.labels.tolist()]
-    scores = [None] * len(names)
-    return make_labels(record.boxes, names, scores, record.difficult.tolist(), record.crowd.tolist())

@@ -80,7 +80,9 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m ssd.benchmark.train_torchvision",
         description="Train torchvision's SSD300 on a data set and score it with this package's evaluation.",
     )
-    p.add_argument("--data", required=True, metavar="FOLDER", help="a VOC, COCO or YOLO folder")
+    p.add_argument(
+        "--data", required=True, metavar="FOLDER", help="a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...)"
+    )
     p.add_argument("--train-split", default="train", metavar="NAME", help="default: %(default)s")
     p.add_argument("--split", default="val", metavar="NAME", help="the split that is scored, default: %(default)s")
     p.add_argument("--steps", type=int, required=True, metavar="N")

@@ -33,7 +33,10 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument(
-        "words", nargs="*", metavar="DATA | group.key=value", help="a VOC, COCO or YOLO folder, and what training sets"
+        "words",
+        nargs="*",
+        metavar="DATA | group.key=value",
+        help="a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...), and what training sets",
     )
     p.add_argument("--data", metavar="FOLDER", help="the folder, as for `ssd train`")
     p.add_argument("--split", metavar="NAME", help="this split alone; default: all there are")
@@ -140,9 +143,10 @@ def _label_formats(args: argparse.Namespace, folder: str | None) -> tuple[str, .
     """The formats of --write, and a look at its folder before the work."""
     if args.write is None:
         return ()
-    from ssd.audit.rewrite import check_output, parse_label_formats
+    from ssd.audit.rewrite import check_output
+    from ssd.data.labels.label_formats import parse_label_formats
 
-    formats = parse_label_formats(args.write)
+    formats = parse_label_formats(args.write, "--write")
     check_output(args.out, folder, force=args.force)
     return formats
 

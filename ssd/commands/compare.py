@@ -29,7 +29,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("a", metavar="A", help=what)
     p.add_argument("b", metavar="B", help="the same, compared with A")
     p.add_argument("--voc", action="store_true", help="AP at IoU 0.5 by the VOC rules; default: COCO's figures")
-    p.add_argument("--data", metavar="FOLDER", help="a VOC, COCO or YOLO folder instead of A's own data")
+    p.add_argument(
+        "--data", metavar="FOLDER", help="a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...) instead of A's own data"
+    )
     p.add_argument("--split", metavar="NAME", help="which split; default: the data's validation split")
     p.add_argument("--format", metavar="KIND", help="voc, coco, yolo, shapes, voc07+12, coco2017; default: recognised")
     p.add_argument(

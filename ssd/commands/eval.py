@@ -36,7 +36,11 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--coco", action="store_true", help="AP over IoU 0.50 to 0.95 by pycocotools (default)")
     p.add_argument("--voc", action="store_true", help="AP at IoU 0.5 by the VOC rules: area, and 11 points (VOC07)")
-    p.add_argument("--data", metavar="FOLDER", help="a VOC, COCO or YOLO folder instead of the run's own data")
+    p.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...) instead of the run's own data",
+    )
     p.add_argument("--split", metavar="NAME", help="which split; default: the data's validation split")
     p.add_argument("--format", metavar="KIND", help="voc, coco, yolo, shapes, voc07+12, coco2017; default: recognised")
     p.add_argument(

@@ -26,13 +26,22 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("data", metavar="FOLDER", help="a VOC, COCO or YOLO folder; all its splits are reviewed")
+    p.add_argument(
+        "data",
+        metavar="FOLDER",
+        help="a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...); all its splits are reviewed",
+    )
     p.add_argument("overrides", nargs="*", metavar="group.key=value", help="what training sets")
     p.add_argument("--folds", type=int, default=3, metavar="K", help="trainings, default %(default)s")
     p.add_argument("--epochs", type=int, metavar="N", help="the same as train.epochs=N")
     p.add_argument("--split", metavar="NAME", help="review this split alone")
     p.add_argument("--output", metavar="FOLDER", help="default: runs/review/<name of the data folder>")
-    p.add_argument("--as", dest="as_format", choices=("voc", "coco", "yolo"), help="also write proposed labels")
+    p.add_argument(
+        "--as",
+        dest="as_format",
+        metavar="LIST",
+        help="also write proposed labels: coco, voc, yolo, labelme, labelstudio, cvat; several with commas",
+    )
     p.add_argument("--show", type=int, default=10, metavar="N", help="labels listed, default %(default)s")
     p.add_argument("--quiet", action="store_true", help="no progress bar")
     return p

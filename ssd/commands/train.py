@@ -29,7 +29,11 @@ def parser() -> argparse.ArgumentParser:
         prog="ssd train", description="Train SSD.", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("words", nargs="*", metavar="CONFIG.yaml | group.key=value", help="an experiment, and changes to it")
-    p.add_argument("--data", metavar="FOLDER", help="a VOC, COCO or YOLO folder; short for data.folder=FOLDER")
+    p.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...); short for data.folder=FOLDER",
+    )
     p.add_argument(
         "--start", metavar="WHAT", help="what to start from: coco, ssdlite, imagenet (the default), none, or a file"
     )

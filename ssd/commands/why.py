@@ -27,7 +27,11 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("weights", nargs="?", metavar="RUN", help="a run's folder or weights; default: the newest run")
-    p.add_argument("--data", metavar="FOLDER", help="a VOC, COCO or YOLO folder instead of the run's own data")
+    p.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...) instead of the run's own data",
+    )
     p.add_argument("--split", metavar="NAME", help="which split; default: the data's validation split")
     p.add_argument("--format", metavar="KIND", help="voc, coco, yolo, shapes, voc07+12, coco2017; default: recognised")
     p.add_argument(

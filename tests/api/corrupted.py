@@ -9,7 +9,7 @@ import numpy as np
 
 from ssd.boxes import iou_of_arrays
 from ssd.data.dataset import Dataset
-from ssd.data.formats.writing import write_folder
+from ssd.data.labels.data_sets import write_data_sets
 from ssd.evaluation.causes.suspects import Fault, Suspect
 from ssd.structures import Record
 
@@ -92,7 +92,9 @@ def write_shapes(folder: Path, drawn: Dataset, records: Sequence[Record]) -> Pat
         path = images / f"shape-{place}x.png"
         path.write_bytes(cv2.imencode(".png", drawn.load(place).image[..., ::-1])[1].tobytes())
         filed.append(dataclasses.replace(record, path=str(path)))
-    write_folder(folder, "coco", filed, drawn.class_names)
+    write_data_sets(
+        folder, ["coco-data"], {"train": dataclasses.replace(drawn, records=tuple(filed))}, images, copy=True
+    )
     return folder
 
 

@@ -11,6 +11,7 @@ import ssd.api.review as room
 from ssd.api.review import ReviewResult
 from ssd.commands.review import main
 from ssd.data.dataset import open_dataset
+from ssd.data.labels.label_formats import LABEL_FORMATS
 from ssd.data.shapes.dataset import shapes
 from ssd.errors import ArgumentError
 from ssd.evaluation.causes.suspects import Fault
@@ -52,7 +53,7 @@ def test_every_image_is_judged_once_by_a_network_that_never_saw_it(reviewed) -> 
     assert [fold.images for fold in result.folds] == [7, 7]
     assert len(result.dataset) == 14
     assert sorted(path for paths in seen.values() for path in paths) == sorted(
-        str(path) for path in (folder / "train").iterdir()
+        str(path) for path in (folder / "images" / "train").iterdir()
     )
     assert [fold.weights.parent.name for fold in result.folds] == ["fold-1", "fold-2"]
 
@@ -106,11 +107,12 @@ def test_too_few_images_for_the_folds_are_named(tmp_path: Path) -> None:
         ssd.review(folder, folds=20, output=tmp_path / "out", overrides=TINY)
 
 
-def test_proposed_labels_are_a_data_set_of_the_images_in_question(reviewed, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", list(LABEL_FORMATS))
+def test_proposed_labels_are_a_data_set_of_the_images_in_question(reviewed, format: str, tmp_path: Path) -> None:
     _, _, _, result = reviewed
     sure = [dataclasses.replace(item, score=0.9) for item in result.suspects if item.image < 3]
-    room._write_proposals(tmp_path / "out", "coco", result.dataset, sure)
-    proposed = open_dataset(tmp_path / "out", "train")
+    room._write_proposals(tmp_path / "out", [format], result.dataset, sure)
+    proposed = open_dataset(tmp_path / "out", "train" if format == "yolo" else "all")
     assert len(proposed) == len({item.image for item in sure}) == 3
     added = sum(item.fault is Fault.MISSING for item in sure) - sum(item.fault is Fault.SPARE for item in sure)
     before = sum(len(record.labels) for record in result.dataset.records[:3])

@@ -8,6 +8,7 @@ from ssd.data.labels.json_files import write_coco, write_label_studio, write_lab
 from ssd.data.labels.labelled import Images, Labelled
 from ssd.data.labels.text_files import write_class_list, write_yolo
 from ssd.data.labels.xml_files import write_cvat, write_voc
+from ssd.errors import ArgumentError
 
 _Write = Callable[[Path, Images, Sequence[str], Sequence[str]], None]
 
@@ -20,6 +21,19 @@ LABEL_FORMATS: dict[str, _Write] = {
     "cvat": write_cvat,
 }
 _KEEPS_CROWDS = ("coco-data",)  # elsewhere a crowd region would be taken for an object
+
+
+def parse_label_formats(text: str, place: str) -> tuple[str, ...]:
+    """`voc,coco-data` as names of formats; `coco` is `coco-data`. `place`: the option, for the message.
+
+    Raises:
+        ArgumentError: an unknown format.
+    """
+    words = ["coco-data" if word.strip() == "coco" else word.strip() for word in text.split(",")]
+    for word in words:
+        if word not in LABEL_FORMATS:
+            raise ArgumentError(f"{word!r} is unknown", place=place, remedy=f"Use {', '.join(LABEL_FORMATS)}.")
+    return tuple(dict.fromkeys(words))
 
 
 def write_labels(
