@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ssd.data.fingerprint import fingerprint
 from ssd.data.index import RecordIndex
 from ssd.experiment import data as experiment
 from ssd.experiment.config_file import load
 from ssd.experiment.starting_settings import build_settings
 from ssd.settings import Preprocessing
-from ssd.training.state import fingerprint
 
 SIZES = {  # images and boxes for training, images for validation
     "coco": (118_000, 860_000, 5_000),

@@ -57,11 +57,19 @@ def load(key: Mapping[str, Any]) -> Entry | None:
 
 
 def store(
-    key: Mapping[str, Any], watched: States, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None
+    key: Mapping[str, Any],
+    watched: States,
+    facts: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray] | None = None,
+    *,
+    began: float | None = None,
 ) -> Path | None:
-    """Store facts (JSON) and arrays; `watched` are the `states` before reading. None if that was not possible."""
+    """Store facts (JSON) and arrays; None if that was not possible.
+
+    `watched` are the `states` before reading, or after it, where `began` is the time at which reading began.
+    """
     newest = max((state[2] for state in watched), default=0) / 1e9
-    if time.time() - newest < _SETTLED:
+    if (time.time() if began is None else began) - newest < _SETTLED:
         return None
     with contextlib.suppress(OSError, SSDError, RuntimeError):
         if states(state[0] for state in watched) == watched:
@@ -89,6 +97,8 @@ def open_entry(path: str | Path, *, verify: bool = False) -> Entry:
     arrays = {}
     for name, dtype, shape, offset in head["arrays"]:
         count = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        if offset + count > len(content):
+            raise ValueError(f"{path} is cut short")
         arrays[name] = content[offset : offset + count].view(dtype).reshape(shape)
     return Entry(Path(path), head["facts"], arrays)
 

@@ -17,6 +17,7 @@ from ssd.data import cache
 from ssd.structures import Record
 
 _DIFFICULT, _CROWD = 1, 2  # bits of `flags`
+_AT_ONCE = 50_000  # paths that are unpacked together
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,16 @@ class Columns:
 class RecordIndex(Sequence[Record]):
     """The records of a split, made when asked for.
 
-    A pickle holds the arrays, or only the `source`: the file of the cache that has them.
+    A pickle holds the arrays, or only the `source`: the file of the cache that has them, None where there is none.
     """
 
     def __init__(self, columns: Columns, source: Path | None = None) -> None:
         self.columns = columns
-        self._source = source
+        self.source = source
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._source is not None and self._source.exists():
-            return RecordIndex.mapped, (self._source,)
+        if self.source is not None and self.source.exists():
+            return RecordIndex.mapped, (self.source,)
         return RecordIndex, (self.columns,)
 
     @staticmethod
@@ -90,9 +91,12 @@ class RecordIndex(Sequence[Record]):
 
     def paths(self) -> Iterator[str]:
         """The path of every image."""
-        content, ends = self.columns.paths.tobytes(), self.columns.path_ends.tolist()
-        for start, end in pairwise(ends):
-            yield os.fsdecode(content[start:end])
+        ends = self.columns.path_ends
+        for start in range(0, len(self), _AT_ONCE):
+            some = ends[start : start + _AT_ONCE + 1]
+            content = self.columns.paths[some[0] : some[-1]].tobytes()
+            for first, last in pairwise((some - some[0]).tolist()):
+                yield os.fsdecode(content[first:last])
 
     @property
     def crowds(self) -> int:

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssd.data.dataset import Dataset
+from ssd.data.fingerprint import fingerprint
 from ssd.data.formats.grouping import COPIES
 from ssd.data.index import paths_of
 from ssd.data.loading.loader import TrainLoader
@@ -39,7 +40,7 @@ from ssd.training.optim import MOMENTUM, AveragedNetwork, Schedule, parameter_gr
 from ssd.training.plan import Plan
 from ssd.training.preconditions import check_batch_norm, check_text
 from ssd.training.run_folder import RunFolder, check_folder, find_state, has_states, new_run, resumed_run
-from ssd.training.state import TrainState, fingerprint
+from ssd.training.state import TrainState
 from ssd.training.step import TrainStep, network_input
 
 log = logging.getLogger(__name__)

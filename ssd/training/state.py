@@ -1,19 +1,15 @@
 """The state of a run that a checkpoint restores."""
 
-import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from ssd.errors import CheckpointError
 from ssd.settings import Settings
-from ssd.structures import Record
 from ssd.training.optim import AveragedNetwork
 
 log = logging.getLogger(__name__)
@@ -34,7 +30,7 @@ class TrainState:
     scaler: torch.amp.GradScaler
     config: dict[str, Any]  # in plain types; compared when a run resumes
     settings: Settings
-    data: str = ""  # `fingerprint` of the training images
+    data: str = ""  # `ssd.data.fingerprint` of the training images
     step: int = 0  # batches done
     best: float | None = None
     evaluated: int = 0  # the step of the last evaluation
@@ -124,15 +120,6 @@ class TrainState:
 
 def _folders(data: dict[str, Any]) -> str:
     return ", ".join(given["path"] for given in data.get("folders") or ()) or str(data["folder"])
-
-
-def fingerprint(records: Iterable[Record]) -> str:
-    """A one-line digest of the images and their objects, independent of their folder."""
-    digest = hashlib.sha256()
-    for record in records:
-        digest.update(repr((Path(record.path).name, record.width, record.height, record.labels.tolist())).encode())
-        digest.update(np.ascontiguousarray(record.boxes).tobytes())
-    return digest.hexdigest()
 
 
 def _changes(before: Any, now: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 
 from ssd.data import cache, reading
+from ssd.data import fingerprint as digests
 from ssd.data.checked import check_unchecked
 from ssd.data.dataset import scan
-from ssd.data.formats import coco, unused
+from ssd.data.fingerprint import fingerprint
+from ssd.data.formats import coco, registry, unused
+from ssd.data.formats.registry import find_format
 from ssd.data.formats.unused import find_unused
+from ssd.errors import DatasetError
 from tests.data.made import coco_content, coco_folder, write_image
 
 
@@ -84,8 +88,7 @@ def test_a_worker_gets_the_path_of_the_arrays(folder, caplog):
     assert len(pickled) < 500
     assert_same((dataset, [], []), (read(folder, caplog)[0], [], []))
     assert pickle.loads(pickled)[1].path == dataset.records[1].path
-    cache_file = next(Path(os.environ["SSD_HOME"]).rglob("*.bin"))
-    cache_file.unlink()
+    dataset.records.source.unlink()
     assert pickle.loads(pickle.dumps(dataset.records))[1].boxes.tolist() == [[0, 0, 40, 20]]
 
 
@@ -115,7 +118,7 @@ def test_a_removed_image_is_noticed(folder, caplog):
 
 def test_a_damaged_or_foreign_file_is_made_again(folder, caplog):
     first = read(folder, caplog)
-    path = next(Path(os.environ["SSD_HOME"]).rglob("*.bin"))
+    path = first[0].records.source
     whole = path.read_bytes()
     for damage in (b"", whole[:-1], whole[: len(whole) // 2], b"X" + whole[1:], whole[:-80] + b"\1" + whole[-79:]):
         path.unlink()  # not in place: the first records are mapped
@@ -145,14 +148,48 @@ def test_a_small_file_is_not_kept(folder, caplog, monkeypatch):
     assert not Path(os.environ["SSD_HOME"]).exists()
 
 
-def test_files_with_problems_are_not_kept(folder, caplog):
+def test_files_with_problems_are_not_kept(folder, caplog, monkeypatch):
     path = folder / "annotations" / "instances_train.json"
     content = json.loads(path.read_text())
     content["images"].append({"id": 11, "file_name": "missing.jpg", "width": 40, "height": 20})
     path.write_text(json.dumps(content))
     settle(folder)
     read(folder, caplog)
-    assert not list(Path(os.environ["SSD_HOME"]).rglob("*.bin"))
+    monkeypatch.setattr(reading, "read_split", refuse)
+    with pytest.raises(AssertionError, match="read again"):
+        scan(folder, "train")
+
+
+def test_the_format_is_recognised_once(folder, monkeypatch):
+    assert find_format(folder, "auto") == (folder, "coco")
+    recognise = registry._recognise
+    monkeypatch.setattr(registry, "_recognise", refuse)
+    assert find_format(folder, "auto") == (folder, "coco")
+    monkeypatch.setattr(registry, "_recognise", recognise)
+    label = next(folder.rglob("a.jpg")).with_suffix(".txt")
+    label.write_text("words")
+    settle(folder)
+    assert find_format(folder, "auto") == (folder, "coco")
+    label.write_text("0 0.5 0.5 0.1 0.1")  # in the same folder, which has not changed
+    with pytest.raises(DatasetError, match="coco and yolo at once"):
+        find_format(folder, "auto")
+
+
+def test_the_fingerprint_of_an_index_is_that_of_its_records_and_computed_once(folder, caplog, monkeypatch):
+    records = read(folder, caplog)[0].records
+    expected = fingerprint(list(records))
+    assert expected.startswith("4a56aac215566b02")  # as of the runs of earlier versions, which are resumed
+    assert fingerprint(records) == expected
+    monkeypatch.setattr(digests, "_digest", refuse)
+    assert fingerprint(records) == expected
+
+
+def test_a_file_of_the_cache_that_is_cut_short_is_refused_when_it_is_opened(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSD_HOME", str(tmp_path))
+    path = cache.store({"k": 1}, [], {}, {"a": np.arange(1000)})
+    path.write_bytes(path.read_bytes()[:-64])
+    with pytest.raises(ValueError, match="cut short"):
+        cache.open_entry(path)
 
 
 def test_unused_files_are_looked_for_once(folder, monkeypatch):

@@ -20,7 +20,12 @@ SPLITS = ("train", "trainval", "training", "val", "valid", "validation", "test",
 
 def is_image(path: Path) -> bool:
     """Whether the name ends like an image's, in any case."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    return is_image_name(path.name)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file's name ends like an image's, in any case."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
 def list_images(folder: Path, *, deep: bool = False) -> list[Path]:
@@ -103,16 +108,21 @@ def walk(folder: Path) -> Iterator[Path]:
     Raises:
         DatasetError: there are more files than any data set has.
     """
-    for place, names in _places(folder):
+    for place, names in listings(folder):
         yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
 
 
 def tree(folder: Path) -> list[str]:
     """The folders that `walk` looks into."""
-    return [place for place, _ in _places(folder)]
+    return [place for place, _ in listings(folder)]
 
 
-def _places(folder: Path) -> Iterator[tuple[str, list[str]]]:
+def listings(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """The folders that `walk` looks into, each with the names of its files.
+
+    Raises:
+        DatasetError: as `walk`.
+    """
     seen: set[str] = set()
     count = 0
     for place, inner, names in os.walk(folder, followlinks=True):

@@ -18,6 +18,7 @@ from ssd.data.formats.division import VAL_FRACTION, Division
 from ssd.data.formats.grouping import AUTO
 from ssd.data.formats.lists import find_list, listed
 from ssd.data.formats.other_tools import Tool, name_tool, name_tool_of_xml
+from ssd.data.formats.remembered import remembered_format
 from ssd.data.formats.voc import Offset
 from ssd.errors import AnnotationError, DatasetError
 
@@ -69,6 +70,10 @@ def recognise(folder: str | Path) -> str:
         DatasetError: none fits (it says what was looked for and what is there), or more than one.
     """
     root = _existing(Path(folder))
+    return remembered_format(root, _recognise)
+
+
+def _recognise(root: Path) -> str:
     fitting = [name for name, reader in _USUAL.items() if reader.looks_like(root)]
     if fitting == ["voc"] and (tool := name_tool_of_xml(root)) is not None:  # also beside images, but no VOC
         if not cvat.FORMAT.looks_like(root):

@@ -9,6 +9,7 @@ polygon gives the polygon's box; an image without a label file has no objects.
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from ssd.data.formats import paths as folders
@@ -222,10 +223,13 @@ def _numbered(source: YoloFolder, labels: LabelFinder, problems: list[Problem]) 
 
 def _has_labels_beside(folder: Path, *, deep: bool = True) -> bool:
     """Whether some image has a text file with rows of numbers beside it."""
-    for path in folders.list_images(folder, deep=deep):
-        label = path.with_suffix(".txt")
-        if label.is_file() and _is_row_file(label):
-            return True
+    places = folders.listings(folder)
+    for place, names in places if deep else islice(places, 1):
+        texts = {name[:-4] for name in names if name.endswith(".txt")}
+        for name in names if texts else ():
+            stem = name.rpartition(".")[0]
+            if stem in texts and folders.is_image_name(name) and _is_row_file(Path(place, f"{stem}.txt")):
+                return True
     return False
 
 
