@@ -152,6 +152,7 @@ def check_data(
         skip=data.bad_images == "skip",
         fit_boxes=fit_boxes,
         balance=data.balance,
+        mirror=config.augment.mirror,
         strict=strict,
         workers=workers,
         progress=progress,

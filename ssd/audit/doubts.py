@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from ssd.audit.report import Report, SplitReport
 from ssd.data.dataset import FEW_IMAGES, missing_validation, shared_images
+from ssd.data.mirrored_names import mirror_advice
 
 _CLIPPED = 0.2  # share of an image set's boxes beyond the edge that hints at a wrong convention
 _MAX_DETECTIONS, _MAX_DETS = 200, 100  # of post-processing, and of COCO's figures
@@ -40,11 +41,14 @@ def about_test(report: Report) -> Iterator[str]:
 
 
 def about_numbers(report: Report) -> Iterator[str]:
-    """Warnings about similar class names, clipped boxes and images with many objects."""
+    """Warnings about similar and mirrored class names, clipped boxes and images with many objects."""
     if not report.splits:
         return
     for one, other in look_alikes([row.name for row in report.splits[0].classes]):
         yield f"the classes {one!r} and {other!r} look alike: give them one name if they are one"
+    mirrored = mirror_advice([row.name for row in report.splits[0].classes]) if report.mirror else None
+    if mirrored is not None:
+        yield mirrored
     for split in report.splits:
         clipped = sum(problem.kind == "clipped" for problem in split.problems)
         if split.objects and clipped >= max(2, _CLIPPED * split.objects):
@@ -75,7 +79,6 @@ def _one_slip(one: str, other: str) -> bool:
         return False
     if re.findall(r"\d+", one) != re.findall(r"\d+", other):
         return False
-    size = min(len(one), len(other))
     size = min(len(one), len(other))
     start = next((place for place in range(size) if one[place] != other[place]), size)
     a, b = one[start:], other[start:]

@@ -105,6 +105,7 @@ class Report:
     choices: tuple[BoxPreset, ...]
     fit: Fit | None
     repeats: Repeats | None  # of the training split, with data.balance
+    mirror: bool  # whether training would mirror images
     usable: Dataset | None = field(repr=False)  # the first split without what cannot be decoded
 
     def dataset(self, split: SplitReport) -> Dataset:
@@ -132,6 +133,7 @@ def examine(
     skip: bool = False,
     fit_boxes: bool = False,
     balance: float = 0.0,
+    mirror: bool = True,
     strict: StrictDecoder | None = None,
     workers: int = 2,
     progress: bool = False,
@@ -139,7 +141,7 @@ def examine(
     """Check every split of a folder, or `only` one; nothing is ever written.
 
     `own_boxes` are those that training would use; `drop` and `skip` say that bad objects, and training images that
-    cannot be decoded, would be left out. `balance` is `data.balance`.
+    cannot be decoded, would be left out. `balance` is `data.balance`, `mirror` is `augment.mirror`.
 
     Raises:
         DatasetError: no such folder or split, or an unknown format.
@@ -169,6 +171,7 @@ def examine(
         choices=choices,
         fit=_fit([split.dataset for split in opened.splits], choices) if fit_boxes else None,
         repeats=count_repeats(opened.splits[0].dataset, balance) if balance and opened.splits else None,
+        mirror=mirror,
         usable=_usable(*seen[0]) if seen else None,
     )
 

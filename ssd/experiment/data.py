@@ -30,6 +30,7 @@ from ssd.data.formats.registry import default_split
 from ssd.data.joined import Part, join
 from ssd.data.loading.loader import TrainLoader, make_train_loader
 from ssd.data.loading.workers import choose_workers
+from ssd.data.mirrored_names import mirror_advice
 from ssd.data.shapes.dataset import shapes
 from ssd.errors import ConfigError, ImageDecodeError
 from ssd.evaluation.metrics.accumulator import Metric
@@ -131,9 +132,12 @@ def _check_keys(data: DataConfig) -> None:
 
 
 def report_folder(config: Config, train: Dataset, val: Dataset) -> None:
-    """Log which parts of the data folder are unused, and whether images are in both training and validation."""
+    """Log what the folder holds unused, images in both training and validation, and classes that mirroring mixes up."""
     if config.data.format == "shapes" or distributed.rank() != 0:
         return
+    mirrored = mirror_advice(train.class_names) if config.augment.mirror else None
+    if mirrored is not None:
+        log.warning("%s: %s", train.name, mirrored)
     if config.data.folders is None:
         report_use(train, val, config.data.format)
         said = missing_validation(train, val) if config.data.val is None else None
