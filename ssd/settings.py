@@ -19,6 +19,7 @@ from ssd.rules import SIGMA_REMEDY as SIGMA_REMEDY
 from ssd.rules import Postprocessing as Postprocessing
 from ssd.rules import ScoreThreshold as ScoreThreshold
 from ssd.rules import can_be_sigma as can_be_sigma
+from ssd.tiles import Tiles, can_be_tiles
 
 _STRICT = ConfigDict(extra="forbid")
 # Far beyond any network in use, and still no more memory than a large one takes.
@@ -115,6 +116,7 @@ class Settings:
     class_names: tuple[str, ...]
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     postprocessing: Postprocessing = field(default_factory=Postprocessing)
+    tiles: Tiles = 1  # that training saw, and detection searches unless it is told otherwise; 1: whole images
 
     @property
     def num_classes(self) -> int:
@@ -127,6 +129,8 @@ class Settings:
         for key in _ABSENT_IF_EMPTY:  # so that files without thresholds are as they were before there were any
             if not facts["postprocessing"][key]:
                 del facts["postprocessing"][key]
+        if self.tiles == 1:  # as above
+            del facts["tiles"]
         return facts
 
     @staticmethod
@@ -160,6 +164,8 @@ def _checks(settings: Settings) -> Iterator[tuple[str, object, bool]]:
     yield "network.width", network.width, 0 < network.width <= _MAX_WIDTH
     yield "network.l2_eps", network.l2_eps, 0 < network.l2_eps < 1
     yield "class_names", names, 0 < len(set(names)) == len(names) <= _MAX_COUNT and all(names)
+
+    yield "tiles", settings.tiles, can_be_tiles(settings.tiles)
 
     yield "boxes.input_size", boxes.input_size, boxes.input_size == network.input_size
     yield "boxes.grids", boxes.grids, bool(boxes.grids) and all(0 < grid <= _MAX_SIDE for grid in boxes.grids)

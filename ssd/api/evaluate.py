@@ -32,6 +32,7 @@ from ssd.inference.options import named_options
 from ssd.settings import ScoreThreshold
 from ssd.system import distributed
 from ssd.system.files import check_writable, refuse_existing, write_atomic
+from ssd.tiles import Tiles, plan_of
 
 MetricName = Literal["coco", "voc"]
 METRICS: tuple[MetricName, ...] = ("coco", "voc")
@@ -47,6 +48,7 @@ class EvaluationResult:
     evaluation: Evaluation
     detector: Detector
     dataset: Dataset
+    tiles: Tiles = 1  # that were searched
     figures_file: Path | None = None
     report: Path | None = None
     thresholds: tuple[ClassThreshold, ...] = ()  # where they were asked for, of each class of the detector
@@ -74,7 +76,8 @@ class EvaluationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything in plain JSON types, with versions and settings: the content of the figures file."""
-        return as_dict(self.evaluation, self.dataset, self.detector, self.weights, self.intervals)
+        facts = as_dict(self.evaluation, self.dataset, self.detector, self.weights, self.intervals)
+        return {**facts, "tiles": self.tiles}
 
     def to_text(self) -> str:
         """Tables of classes and of mistakes, and the figures over all classes, with their intervals."""
@@ -100,6 +103,7 @@ def evaluate(
     score_threshold: ScoreThreshold | None = None,
     box_voting: float | None = None,
     max_detections: int | None = None,
+    tiles: Tiles | None = None,
     batch_size: int = 8,
     workers: int | None = None,
     device: str = "auto",
@@ -121,6 +125,7 @@ def evaluate(
     `workers`: decoding threads; None: 2 for a detector on the CPU, nearly as many as there are cores for one on a GPU.
     `max_detections` is how many detections of an image are kept, and how many of an image and class count in COCO's
     figures; None: the weights' own number, and COCO's 100. AR100 then has another name, such as AR500.
+    `tiles` as for `Detector.detect`; None: as many as the weights were trained with (`data.tiles`).
     `overrides` are changes to the run's config: {"data.bad_objects": "drop"}, or ("data.bad_objects=drop",).
 
     `set_thresholds` chooses a score threshold for each class on these images, and writes a copy of the weights that has
@@ -154,6 +159,8 @@ def evaluate(
             data = open_split(config, "val")
         if not isinstance(weights, Detector):
             weights = load(name, device=str(target), precision=precision, backend=backend)
+        tiles = weights.settings.tiles if tiles is None else tiles
+        windows = plan_of(tiles, weights.input_size)
         places = _places(figures, report, functools.partial(figures_path, chosen, name, config, data))
         if first:
             check_writable(*places)
@@ -166,12 +173,13 @@ def evaluate(
             data,
             *metrics.values(),
             rules=rules,
+            plan=windows,
             batch_size=batch_size,
             workers=workers,
             progress=progress and first,
         )
     assert evaluation is not None  # it is not asked to stop
-    result = EvaluationResult(name, evaluation, weights, data, matches=_matches(metrics) if first else {})
+    result = EvaluationResult(name, evaluation, weights, data, tiles, matches=_matches(metrics) if first else {})
     if not first:
         return result
     if thresholds is not None:

@@ -136,6 +136,21 @@ def threshold(text: str) -> Any:
         raise ArgumentError(f"{text!r} is no threshold", place="--score-threshold", remedy=remedy) from None
 
 
+def tiles(text: str) -> Any:
+    """The `tiles` of `Detector.detect`: `2`, `2x3` or `auto`.
+
+    Raises:
+        ArgumentError: it is none of these.
+    """
+    if text == "auto":
+        return text
+    words = text.lower().split("x")
+    if len(words) > 2 or not all(word.isdecimal() for word in words):
+        problem = f"{text!r} is not a number of tiles"
+        raise ArgumentError(problem, place="--tiles", remedy="Use 3, 2x3 (rows x columns) or auto.")
+    return int(words[0]) if len(words) == 1 else (int(words[0]), int(words[1]))
+
+
 def check_numbers(args: argparse.Namespace, **least: int) -> None:
     """Raise `ArgumentError` for an option below its least value; one that was not given passes."""
     for name, value in least.items():

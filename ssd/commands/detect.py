@@ -2,10 +2,9 @@
 
 import argparse
 import sys
-from typing import Any
 
-from ssd.commands._shared import USER_ERROR, check_numbers, guarded, show_log, threshold
-from ssd.errors import ArgumentError, printable
+from ssd.commands._shared import USER_ERROR, check_numbers, guarded, show_log, threshold, tiles
+from ssd.errors import printable
 
 EPILOG = """examples:
   ssd detect street.jpg                                    SSD300 trained on COCO, fetched once
@@ -43,7 +42,11 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument("--max-detections", type=int, metavar="N", help="per image; default: the weights' own")
     found.add_argument("--box-voting", type=float, metavar="SIGMA", help="0: none; default: the weights' own")
-    found.add_argument("--tiles", metavar="N|RxC|auto", help="search parts of large images too, for small objects")
+    found.add_argument(
+        "--tiles",
+        metavar="N|RxC|auto",
+        help="search parts of large images too, for small objects; 1: none; default: the weights' own",
+    )
     found.add_argument("--tile-overlap", type=float, default=0.2, metavar="PART", help="default %(default)s of a tile")
     read = p.add_argument_group("what is read")
     read.add_argument("--recursive", action="store_true", help="look into folders within folders")
@@ -76,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     """Detect; the exit code is 2 for a user's mistake or an unreadable source, 130 after Ctrl-C."""
     args = parser().parse_args(argv)
     check_numbers(args, batch_size=1, every=1, max_frames=1)
-    tiles = None if args.tiles is None else _tiles(args.tiles)
+    parts = None if args.tiles is None else tiles(args.tiles)
     show_log()
 
     from ssd.inference.bulk.detect_files import detect_files  # brings torch, so only now
@@ -95,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         iou_threshold=args.iou_threshold,
         max_detections=args.max_detections,
         box_voting=args.box_voting,
-        tiles=tiles,
+        tiles=parts,
         tile_overlap=args.tile_overlap,
         recursive=args.recursive,
         every=args.every,
@@ -118,14 +121,3 @@ def main(argv: list[str] | None = None) -> int:
     if result.tally.failed:
         print(f"error: {result.tally.failed} failed, see above.", file=sys.stderr)
     return USER_ERROR if result.tally.failed else 0
-
-
-def _tiles(text: str) -> Any:
-    """Convert `2`, `2x3` or `auto` to the `tiles` of `Detector.detect`."""
-    if text == "auto":
-        return text
-    words = text.lower().split("x")
-    if len(words) > 2 or not all(word.isdecimal() for word in words):
-        problem = f"{text!r} is not a number of tiles"
-        raise ArgumentError(problem, place="--tiles", remedy="Use 3, 2x3 (rows x columns) or auto.")
-    return int(words[0]) if len(words) == 1 else (int(words[0]), int(words[1]))

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ssd.commands._shared import add_force, check_numbers, guarded, show_log, threshold
+from ssd.commands._shared import add_force, check_numbers, guarded, show_log, threshold, tiles
 from ssd.errors import printable
 
 EPILOG = """examples:
@@ -61,6 +61,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--box-voting", type=float, metavar="SIGMA", help="0: none; default: the weights' own")
     p.add_argument(
         "--max-detections", type=int, metavar="N", help="of an image, also in COCO's figures; default: there 100"
+    )
+    p.add_argument(
+        "--tiles", metavar="N|RxC|auto", help="search parts of large images too; 1: none; default: the weights' own"
     )
     p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
     p.add_argument("--precision", default="auto", help="auto (default), fp32, bf16, fp16")
@@ -119,6 +122,7 @@ def _run(args: argparse.Namespace, *, first: bool) -> int:
         weights_output=args.weights_output,
         box_voting=args.box_voting,
         max_detections=args.max_detections,
+        tiles=None if args.tiles is None else tiles(args.tiles),
         batch_size=args.batch_size,
         workers=args.workers,
         device=args.device,
@@ -140,7 +144,7 @@ def _run(args: argparse.Namespace, *, first: bool) -> int:
         from ssd.evaluation.page.drawn_images import draw_images
 
         folder = result.figures_file.with_name(f"{result.figures_file.stem}-images")
-        count = draw_images(result.detector, result.dataset, args.draw, folder)
+        count = draw_images(result.detector, result.dataset, args.draw, folder, result.tiles)
         print(printable(f"{count} drawn images: {folder}"))
     if result.thresholds_file is not None:
         print(printable(f"weights with thresholds: {result.thresholds_file}"))

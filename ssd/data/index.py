@@ -109,6 +109,13 @@ def paths_of(records: Sequence[Record]) -> Iterable[str]:
     return records.paths() if isinstance(records, RecordIndex) else (record.path for record in records)
 
 
+def sizes_of(records: Sequence[Record]) -> Int[np.ndarray, "N 2"]:
+    """The width and height of every image, without making the records' arrays."""
+    if isinstance(records, RecordIndex):
+        return np.asarray(records.columns.sizes)
+    return np.array([(record.width, record.height) for record in records], np.int32).reshape(-1, 2)
+
+
 def count_objects(records: Sequence[Record]) -> tuple[int, int]:
     """The number of objects, and how many of them are crowd regions."""
     if isinstance(records, RecordIndex):

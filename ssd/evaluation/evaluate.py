@@ -3,61 +3,22 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 from ssd.errors import SSDError
-from ssd.evaluation.class_map import ClassMap, make_targets, match_classes
+from ssd.evaluation.class_map import ClassMap, match_classes
 from ssd.evaluation.metrics.accumulator import Metric
 from ssd.evaluation.metrics.sanity_check import sanity_check
+from ssd.evaluation.searching import EvaluatedData, EvaluatedDetector, Loss, Plan, Searched, Work, search_all
 from ssd.settings import Postprocessing
-from ssd.structures import BatchDetections, ImageDetections, Predictions, Record, Sample, Targets
+from ssd.structures import ImageDetections
 from ssd.system import distributed
-from ssd.system.threads import map_ahead, usable_cores
-
-Loss = Callable[[Predictions, Targets], dict[str, float]]
-
-
-@runtime_checkable
-class EvaluatedDetector(Protocol):
-    """The interface of a detector in an evaluation; `ssd.inference.detector.Detector` has it.
-
-    The values passed between its methods may have any type, but a loss requires `Predictions`.
-    """
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The name of each label."""
-
-    def preprocess(self, images: Sequence[np.ndarray]) -> Any:
-        """Turn uint8 RGB images into the network's input."""
-
-    def predict(self, images: Any) -> Any:
-        """Run the network."""
-
-    def postprocess(self, predictions: Any, rules: Postprocessing | None = None) -> BatchDetections:
-        """Select the detections, by `rules` or by the detector's own."""
-
-
-@runtime_checkable
-class EvaluatedData(Protocol):
-    """The interface of a data set in an evaluation; `ssd.data.Dataset` has it."""
-
-    @property
-    def records(self) -> Sequence[Record]:
-        """The annotated images."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The name of each label."""
-
-    def load(self, index: int) -> Sample:
-        """Decode one image."""
+from ssd.system.threads import usable_cores
 
 
 @dataclass(frozen=True)
@@ -99,6 +60,7 @@ def evaluate(
     rules: Postprocessing | None = None,
     batch_size: int = 8,
     workers: int | None = None,
+    plan: Plan | None = None,
     loss: Loss | None = None,
     stop: Callable[[], bool] | None = None,
     progress: bool = True,
@@ -107,8 +69,11 @@ def evaluate(
 
     Each of n processes takes every nth image; the detections are gathered by image id, rank 0 computes the figures and
     all get them. `workers` threads decode images; None: 2 for a detector on the CPU, which needs its cores itself, else
-    one less than there are cores, 16 at most. `loss` is called with the predictions and the objects of each batch, with
-    the detector's labels.
+    one less than there are cores, 16 at most. `loss` is called with the predictions and the objects of each batch of
+    images or windows, with the detector's labels. `plan` gives the windows of an image of (height, width), the whole
+    image first, as `ssd.tiles.windows` does: each is searched like an image, and what is found is merged by `rules`,
+    which are needed then; None: the whole images alone.
+
     Returns None if `stop` returned true on any process, since figures of a part of the data would mislead.
 
     Raises:
@@ -121,8 +86,8 @@ def evaluate(
     indices = range(distributed.rank(), len(dataset.records), distributed.world_size())
     bar = tqdm(total=len(indices), desc="evaluating", unit="img", leave=False, disable=not progress)
     threads = _threads(getattr(detector, "device", "cpu")) if workers is None else workers
-    work = _Work(detector, dataset, classes, rules, loss)
-    searched = contextlib.closing(_searched(work, indices, batch_size, threads))
+    work = Work(detector, dataset, classes, rules, loss, plan, batch_size)
+    searched = contextlib.closing(search_all(work, indices, threads))
     with torch.inference_mode(), bar, searched as batches:
         share = _work_through(batches, len(indices), classes, bar.update, stop)
     shares = distributed.gather_objects(share)
@@ -150,67 +115,8 @@ def _threads(device: str) -> int:
     return 2 if device == "cpu" else max(2, min(16, usable_cores() - 1))
 
 
-@dataclass(frozen=True)
-class _Searched:
-    """A batch of images with what was found in them, and the parts of the loss as means over them."""
-
-    samples: list[Sample]
-    found: list[ImageDetections]
-    losses: dict[str, float]
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What is done with each batch, in two steps."""
-
-    detector: EvaluatedDetector
-    dataset: EvaluatedData
-    classes: ClassMap
-    rules: Postprocessing | None
-    loss: Loss | None
-
-    def prepare(self, chosen: Sequence[int]) -> tuple[list[Sample], Any]:
-        """Decode and resize images."""
-        samples = [self.dataset.load(index) for index in chosen]
-        return samples, self.detector.preprocess([sample.image for sample in samples])
-
-    def search(self, prepared: tuple[list[Sample], Any]) -> _Searched:
-        """Run the network, the loss and the post-processing."""
-        samples, images = prepared
-        predictions, losses = self.detector.predict(images), {}
-        if self.loss is not None:
-            losses = self.loss(predictions, make_targets(samples, self.classes).to(predictions.logits.device))
-        return _Searched(samples, self.detector.postprocess(predictions, self.rules).to_images(), losses)
-
-    def for_throughput(self) -> "tuple[_Work, int]":
-        """The work of a detector made for many images, and how many it computes at once; see `Detector`.
-
-        A loss is normalised over the objects of its batch, so that its batches stay as they are.
-        """
-        many = getattr(self.detector, "for_throughput", None)
-        if many is None or self.loss is not None:
-            return self, 1
-        detector, at_once = many()
-        return dataclasses.replace(self, detector=detector), at_once
-
-
-def _searched(work: _Work, indices: Sequence[int], batch_size: int, workers: int) -> Generator[_Searched, None, None]:
-    """Decode and resize in threads, a few batches ahead of the network; OpenCV releases the GIL."""
-    many, at_once = work.for_throughput() if min(workers, batch_size - 1, len(indices) - 1) > 0 else (work, 1)
-    if at_once > 1:  # one more than are computed, which is decoded or post-processed; `map_ahead` holds another
-        threads = min(at_once + 1, batch_size - 1)
-        yield from map_ahead(lambda index: many.search(many.prepare([index])), indices, threads=threads)
-        return
-    groups = [indices[first : first + batch_size] for first in range(0, len(indices), batch_size)]
-    if workers == 0:
-        yield from map(work.search, map(work.prepare, groups))
-        return
-    with contextlib.closing(map_ahead(work.prepare, groups, threads=workers)) as prepared:
-        yield from map(work.search, prepared)
-
-
 def _work_through(
-    batches: Iterator[_Searched],
+    batches: Iterator[Searched],
     images: int,
     classes: ClassMap,
     advance: Callable[[int], object],
@@ -234,7 +140,7 @@ def _work_through(
     return share
 
 
-def _keep(share: _Share, batch: _Searched, classes: ClassMap) -> None:
+def _keep(share: _Share, batch: Searched, classes: ClassMap) -> None:
     """Convert the detections of a batch to pixels and to the data's classes. The metrics refuse NaN.
 
     Detections of a class that the image's folder is not complete for are left out: the object may be there.

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 
 from ssd.settings import LossRules
+from ssd.tiles import MOST_TILES
 
 _CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -38,6 +39,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 FractionBelowOne = Annotated[float, Field(ge=0, lt=1)]
 RegularExpression = Annotated[str, Field(min_length=1), AfterValidator(_regular_expression)]
+TileCount = Annotated[int, Field(ge=1, le=MOST_TILES)]
 FolderName = Annotated[str, Field(min_length=1), AfterValidator(_folder_name)]
 
 
@@ -140,6 +142,10 @@ class DataConfig:
     # Repeat images of classes that fewer than this share of the training images have, such as 0.3: an image is shown
     # sqrt(this / its rarest class's share) times in an epoch, which grows by that; 0 repeats none.
     balance: Fraction = 0.0
+    # Train, evaluate and later detect on overlapping tiles of each image besides the whole image, for small objects in
+    # large images: a number for both sides, [rows, columns], or auto: none larger than 2.5 times the input. 1: none.
+    # An epoch has every tile once, and decodes the image for each.
+    tiles: TileCount | tuple[TileCount, TileCount] | Literal["auto"] = 1
     # Processes that decode and augment images; 0 does it in the training process, auto uses all cores but one.
     workers: CountOrNone | Literal["auto"] = "auto"
     # Seconds to wait for a batch before training stops with an error.

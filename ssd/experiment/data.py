@@ -32,6 +32,7 @@ from ssd.data.loading.loader import TrainLoader, make_train_loader
 from ssd.data.loading.workers import choose_workers
 from ssd.data.mirrored_names import mirror_advice
 from ssd.data.shapes.dataset import shapes
+from ssd.data.tiled import TiledDataset, tiled
 from ssd.errors import ConfigError, ImageDecodeError
 from ssd.evaluation.metrics.accumulator import Metric
 from ssd.evaluation.metrics.coco import Backend, CocoMetric
@@ -181,9 +182,9 @@ def _decodes(dataset: Dataset, index: int) -> None:
 
 
 def train_loader(config: Config, dataset: Dataset, settings: Settings, *, pin_memory: bool = False) -> TrainLoader:
-    """This rank's share of the augmented batches; `pin_memory` is for a network on a GPU."""
+    """This rank's share of the augmented batches, of tiles if `data.tiles` says so; `pin_memory` is for a GPU."""
     return make_train_loader(
-        dataset,
+        tiled(dataset, config.data.tiles, settings.network.input_size),
         _train_transform(config, settings.network.input_size, settings.preprocessing),
         batch_size=config.train.batch_size,
         seed=config.seed,
@@ -194,6 +195,7 @@ def train_loader(config: Config, dataset: Dataset, settings: Settings, *, pin_me
         bad_images=config.data.bad_images,
         pin_memory=pin_memory,
         balance=config.data.balance,
+        images=len(dataset),
     )
 
 
@@ -225,12 +227,16 @@ def preview(config: Config, path: Path, dataset: Dataset | None = None) -> None:
     """Write a grid of augmented training images with their boxes, of `dataset` where one is given."""
     if dataset is None:
         dataset = open_split(config, "train")
-    draw_preview(dataset, _preview_transform(config), path, seed=config.seed)
+    draw_preview(_shown(config, dataset), _preview_transform(config), path, seed=config.seed)
 
 
 def augmented_sheet(config: Config, dataset: Dataset, count: int = 16) -> UInt8[np.ndarray, "H W 3"]:
     """Draw the grid of `preview` as an image."""
-    return draw_sheet(dataset, _preview_transform(config), count=count, seed=config.seed)
+    return draw_sheet(_shown(config, dataset), _preview_transform(config), count=count, seed=config.seed)
+
+
+def _shown(config: Config, dataset: Dataset) -> Dataset | TiledDataset:
+    return tiled(dataset, config.data.tiles, config.model.input_size)
 
 
 def _preview_transform(config: Config) -> TrainTransform:

@@ -58,7 +58,7 @@ def build_settings(
     )
     rules = Postprocessing(box_voting=sigma)
     preprocessing = with_resize(preprocessing, config.mode_rules)
-    settings = Settings(settings.network, settings.boxes, class_names, preprocessing, rules)
+    settings = Settings(settings.network, settings.boxes, class_names, preprocessing, rules, config.data.tiles)
     return settings if source is None else _with_the_rest(settings, source, config)
 
 

@@ -117,14 +117,15 @@ def check(
     places = samples.spread(limit)
     metrics = _Ap.make(settings, samples, places) if precision != "fp32" else None
     parity = Parity()
+    whole: dict[str, Any] = {} if plain else {"tiles": 1}  # the graphs are compared, not what is made of windows
     bar = tqdm(total=len(places), desc="checking", unit="img", leave=False, disable=not sys.stderr.isatty())
     with bar:
         for start in range(0, len(places), _AT_ONCE):
             chosen = places[start : start + _AT_ONCE]
             images = [samples.load(index) for index in chosen]
-            found = after.detect_batch(images, _AT_ONCE)
+            found = after.detect_batch(images, _AT_ONCE, **whole)
             for index, image, graphs in zip(chosen, images, found, strict=True):
-                weights = before.detect(image)
+                weights = before.detect(image, tiles=1)
                 parity = parity.plus(
                     compare(
                         weights,

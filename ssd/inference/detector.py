@@ -18,11 +18,11 @@ from ssd.inference.detections import READABLE_SCORE, Detections
 from ssd.inference.image_lists import each_image, groups
 from ssd.inference.options import named_options
 from ssd.inference.pipelines import Image, Pipeline
-from ssd.inference.tiling import Tiles
 from ssd.multibox.default_boxes import default_boxes
 from ssd.settings import Postprocessing, ScoreThreshold, Settings
 from ssd.structures import BatchDetections, ImageDetections
 from ssd.system.threads import image_threads, map_ahead
+from ssd.tiles import OVERLAP, Tiles, has_tiles, windows
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Detector:
         max_detections: int | None = None,
         box_voting: float | None = None,
         tiles: Tiles | None = None,
-        tile_overlap: float = 0.2,
+        tile_overlap: float = OVERLAP,
         bgr: bool = False,
     ) -> Detections:
         """Find the objects in one image: a path, bytes, a PIL image or an array (uint8 RGB, or BGR with `bgr`).
@@ -159,7 +159,7 @@ class Detector:
 
         `tiles` finds small objects in large images: a number for both sides, (rows, columns) or "auto" also searches
         that many parts of the image, which overlap by `tile_overlap` of their sides, and takes as many times longer;
-        see `ssd.inference.tiling`.
+        see `ssd.inference.tiling`. None: as many as training had (`data.tiles`), mostly 1: the whole image alone.
 
         Raises:
             ImageError: not an image, or a damaged one.
@@ -168,7 +168,7 @@ class Detector:
         return next(
             self.detect_stream(
                 [image],
-                1 if tiles is None else 8,
+                8 if has_tiles(self.settings.tiles if tiles is None else tiles) else 1,
                 score_threshold=score_threshold,
                 iou_threshold=iou_threshold,
                 max_detections=max_detections,
@@ -192,7 +192,7 @@ class Detector:
         max_detections: int | None = None,
         box_voting: float | None = None,
         tiles: Tiles | None = None,
-        tile_overlap: float = 0.2,
+        tile_overlap: float = OVERLAP,
         bgr: bool = False,
     ) -> list[Detections]:
         """Find the objects in many images, in their order; the options are those of `detect`."""
@@ -221,7 +221,7 @@ class Detector:
         max_detections: int | None = None,
         box_voting: float | None = None,
         tiles: Tiles | None = None,
-        tile_overlap: float = 0.2,
+        tile_overlap: float = OVERLAP,
         bgr: bool = False,
     ) -> Iterator[Detections]:
         """Like `detect_batch`, for more images than fit into memory: they are read one batch at a time.
@@ -237,11 +237,12 @@ class Detector:
             max_detections=max_detections,
             box_voting=box_voting,
         )
-        if tiles is not None:
-            tiling.windows(1, 1, tiles, tile_overlap, self.input_size)  # checks the arguments before the first image
-        read = functools.partial(Detector._read, bgr=bgr, tiled=tiles is not None)
+        tiles = self.settings.tiles if tiles is None else tiles
+        windows(1, 1, tiles, tile_overlap, self.input_size)  # checks the arguments before the first image
+        tiled = has_tiles(tiles)
+        read = functools.partial(Detector._read, bgr=bgr, tiled=tiled)
         search: _Search = functools.partial(Detector._search, rules=rules)
-        if tiles is not None:
+        if tiled:
             search = functools.partial(
                 Detector._search_tiles, rules=rules, tiles=tiles, overlap=tile_overlap, batch_size=batch_size
             )
@@ -287,7 +288,7 @@ class Detector:
         self, batch: _Batch, rules: Postprocessing, tiles: Tiles, overlap: float, batch_size: int
     ) -> Iterator[ImageDetections]:
         images = batch.arrays
-        plans = [tiling.windows(image.shape[0], image.shape[1], tiles, overlap, self.input_size) for image in images]
+        plans = [windows(image.shape[0], image.shape[1], tiles, overlap, self.input_size) for image in images]
 
         def find(views: Sequence[Image]) -> list[ImageDetections]:
             return self._search(_Batch(views, views, self.preprocess(views)), rules)

@@ -14,9 +14,9 @@ from ssd.inference.options import named_options
 from ssd.inference.pipelines import GraphPipeline, NetworkPipeline
 from ssd.inference.runtime.facts import is_graph
 from ssd.inference.runtime.open import choose_backend, open_graph
-from ssd.inference.tiling import Tiles
 from ssd.model.factory import from_settings
 from ssd.settings import ScoreThreshold, Settings
+from ssd.tiles import OVERLAP, Tiles
 from ssd.weights.hub import fetch_from_hub, is_hub_address
 from ssd.weights.resolve import read_weights
 
@@ -81,7 +81,7 @@ def detect(
     max_detections: int | None = None,
     box_voting: float | None = None,
     tiles: Tiles | None = None,
-    tile_overlap: float = 0.2,
+    tile_overlap: float = OVERLAP,
     bgr: bool = False,
 ) -> Detections:
     """Find the objects in one image with the default weights, loaded at the first call; see `Detector.detect`."""
@@ -107,7 +107,7 @@ def detect_batch(
     max_detections: int | None = None,
     box_voting: float | None = None,
     tiles: Tiles | None = None,
-    tile_overlap: float = 0.2,
+    tile_overlap: float = OVERLAP,
     bgr: bool = False,
 ) -> list[Detections]:
     """Find the objects in many images with the default weights, in their order; see `Detector.detect`."""
@@ -136,7 +136,7 @@ def detect_stream(
     max_detections: int | None = None,
     box_voting: float | None = None,
     tiles: Tiles | None = None,
-    tile_overlap: float = 0.2,
+    tile_overlap: float = OVERLAP,
     bgr: bool = False,
 ) -> Iterator[Detections]:
     """Like `detect_batch`, for more images than fit into memory: they are read one batch at a time."""

@@ -1,98 +1,29 @@
 """Small objects in a large image: it is cut into overlapping tiles, and what is found in them is put together.
 
-A network sees every image at the size of its input, so an object of 20 pixels in an image of 4000 shrinks to one or
-two. In a tile it keeps more of its size. The whole image is searched too: that is where large objects come from.
+`ssd.tiles` has the tiles. The whole image is searched too: that is where large objects come from.
 
 An object on the border between two tiles is seen cut by one of them. The tiles overlap, so the other one sees it whole
 unless it is larger than the overlap; then the whole image has to show it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from ssd.boxes import intersection_of_arrays
-from ssd.errors import ArgumentError, is_number
 from ssd.multibox.candidates import Candidates
 from ssd.multibox.postprocess import suppress
+from ssd.multibox.voting import vote
 from ssd.settings import Postprocessing
 from ssd.structures import ImageDetections
+from ssd.tiles import Window
 
-Tiles = int | tuple[int, int] | Literal["auto"]
-
-MOST_TILES = 32
-"""Along one side; more is a typing mistake."""
 _NEAR = 0.02  # of a tile's side: a box that ends this close to the tile's border may be cut by it
 _HELD = 0.7  # of a cut box: so much of it inside another box of its class makes it a part of that
 _SURE_ENOUGH = 0.5  # of the cut box's score: what the other box needs for that
-# A tile is at most this many times the network's input. A photograph of COCO is 2.1 times SSD300's.
-_AUTO_REDUCTION = 2.5
-
-
-class Window(NamedTuple):
-    """A part of an image: whole pixels, the last ones excluded."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-
 Find = Callable[[Sequence[UInt8[np.ndarray, "_ _ 3"]]], Sequence[ImageDetections]]
-
-
-def windows(height: int, width: int, tiles: Tiles, overlap: float, input_size: int) -> list[Window]:
-    """The whole image, and then its tiles, row by row; the whole alone where one tile is enough.
-
-    `tiles` is a number for both sides, `(rows, columns)`, or "auto": as few as leave no tile more than 2.5 times as
-    wide or high as the network's input. Neighbours share at least `overlap` of a tile's side.
-
-    Raises:
-        ArgumentError: numbers out of their range.
-    """
-    remedy = "Use a number from 0 to 0.9."
-    if not is_number(overlap):
-        raise ArgumentError(f"{overlap!r} is not a number", place="tile_overlap", remedy=remedy)
-    if not 0 <= overlap <= 0.9:
-        raise ArgumentError(f"{overlap} is out of range", place="tile_overlap", remedy=remedy)
-    if tiles == "auto":
-        rows, columns = (_enough(side, overlap, _AUTO_REDUCTION * input_size) for side in (height, width))
-    else:
-        rows, columns = check_tiles(tiles)
-    whole = Window(0, 0, width, height)
-    if rows == columns == 1:
-        return [whole]
-    tops, lefts = _spans(height, rows, overlap), _spans(width, columns, overlap)
-    return [whole, *(Window(left, top, right, bottom) for top, bottom in tops for left, right in lefts)]
-
-
-def check_tiles(tiles: object) -> tuple[int, int]:
-    """`(rows, columns)` of a number or a pair.
-
-    Raises:
-        ArgumentError: it is neither, or out of range.
-    """
-    pair = (tiles, tiles) if isinstance(tiles, int) else tiles
-    if isinstance(pair, tuple | list) and len(pair) == 2:
-        rows, columns = pair
-        if all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= MOST_TILES for n in pair):
-            return rows, columns
-    remedy = f"Use a number from 1 to {MOST_TILES}, a pair (rows, columns) of them, or 'auto'."
-    raise ArgumentError(f"{tiles!r} is not a number of tiles", place="tiles", remedy=remedy)
-
-
-def _enough(side: int, overlap: float, largest: float) -> int:
-    return next((n for n in range(1, MOST_TILES) if side / (n - (n - 1) * overlap) <= largest), MOST_TILES)
-
-
-def _spans(side: int, count: int, overlap: float) -> list[tuple[int, int]]:
-    """Equal spans over `side` pixels, the first at its start and the last at its end."""
-    length = min(side, int(np.ceil(side / (count - (count - 1) * overlap))))
-    starts = np.rint(np.linspace(0, side - length, count)).astype(int).tolist()
-    return [(start, start + length) for start in dict.fromkeys(starts)]  # a few pixels make fewer tiles
 
 
 def search(
@@ -117,7 +48,8 @@ def merge(plan: Sequence[Window], found: Sequence[ImageDetections], rules: Postp
     """Merge the detections of the windows, as fractions of the first window, which is the whole image.
 
     Boxes cut by a tile's border go where a neighbour or a larger box has the whole object; the others meet in the
-    suppression that follows every search.
+    suppression that follows every search. With `box_voting` each detection that is left is averaged with those of
+    its class from the other windows, cut ones apart; within its window it was before.
     """
     whole, size = plan[0], np.array([plan[0].right, plan[0].bottom] * 2, np.float32)
     boxes = np.concatenate([_to_image(window, part.boxes) for window, part in zip(plan, found, strict=True)])
@@ -129,7 +61,20 @@ def merge(plan: Sequence[Window], found: Sequence[ImageDetections], rules: Postp
     order = np.flatnonzero(keep)[np.argsort(-scores[keep], kind="stable")]
     boxes, scores, labels = (boxes / size)[order], scores[order], labels[order]
     best = _suppressed(boxes, scores, labels, rules.iou_threshold)[: rules.max_detections]
-    return ImageDetections(boxes[best], scores[best], labels[best])
+    chosen = ImageDetections(boxes[best], scores[best], labels[best])
+    if not rules.box_voting or not len(best):
+        return chosen
+    return _voted(chosen, ImageDetections(boxes, scores, labels).subset(~cut[order]), rules)
+
+
+def _voted(chosen: ImageDetections, voters: ImageDetections, rules: Postprocessing) -> ImageDetections:
+    """Average each box with the voters' boxes."""
+    ours, theirs = (
+        [torch.from_numpy(column)[None] for column in (some.boxes, some.scores, some.labels)]
+        for some in (chosen, voters)
+    )
+    moved = vote(ours[0], ours[1], ours[2], theirs[0], theirs[1], theirs[2], rules)
+    return ImageDetections(moved[0].numpy(), chosen.scores, chosen.labels)
 
 
 def _to_image(window: Window, boxes: Float32[np.ndarray, "N 4"]) -> Float32[np.ndarray, "N 4"]:

@@ -32,7 +32,7 @@ class Matches:
     """The object of every default box of a batch."""
 
     object_index: Int[Tensor, "B K"]  # the row in `Targets`, -1 for none
-    ignored: Bool[Tensor, "B K"]  # neither object nor background: nearly matched, or half inside one crowd region
+    ignored: Bool[Tensor, "B K"]  # neither object nor background: nearly matched, or on a crowd region
     missed_best_box: Int[Tensor, ""]  # number of objects that were not matched to their best default box
 
 
@@ -43,8 +43,9 @@ def match(default_boxes: Float[Tensor, "K 4"], targets: Targets, rules: LossRule
     `match_iou` or more ignores none, as in the paper: `neg_overlap` of the original is the threshold itself
     (bbox_util.cpp:838-847).
 
-    An overlap of 0 never matches, whatever `match_iou` is. Crowd regions are never matched; an unmatched default box
-    with at least half of its area inside one of them is `ignored`. An image may have no objects. If it has more objects
+    An overlap of 0 never matches, whatever `match_iou` is. Crowd regions are never matched. An unmatched default box is
+    `ignored` if its part inside the image lies half in one of them, or overlaps it as much as would be `ignored` or
+    matched beside an object. An image may have no objects. If it has more objects
     than there are default boxes, those with the least overlap stay unmatched.
     """
     default_boxes = default_boxes.float()
@@ -69,7 +70,7 @@ def match(default_boxes: Float[Tensor, "K 4"], targets: Targets, rules: LossRule
     nearly = (best_overlap >= rules.negative_iou) & (best_overlap > 0)
     return Matches(
         object_index=object_index,
-        ignored=(_inside_crowd(default_boxes, targets) | nearly) & (object_index < 0),
+        ignored=(_on_crowd(default_boxes, targets, low) | nearly) & (object_index < 0),
         missed_best_box=(is_object & (own_box != favourite)).sum(),
     )
 
@@ -203,14 +204,21 @@ def _best_first(overlap: Float[Tensor, "B N K"], count: int) -> Int[Tensor, "B N
     return sort_keys(overlap, indices).topk(count, dim=2).indices
 
 
-def _inside_crowd(default_boxes: Float[Tensor, "K 4"], targets: Targets) -> Bool[Tensor, "B K"]:
+def _on_crowd(default_boxes: Float[Tensor, "K 4"], targets: Targets, low: float) -> Bool[Tensor, "B K"]:
+    """Which default boxes, cut to the image, lie half inside a crowd region, or overlap one by `low` or more.
+
+    They are cut because an object that a tile cuts is a crowd region that ends there, as the image does.
+    """
     crowd = targets.valid & targets.crowd
-    half = area(default_boxes) / 2
-    inside = []
+    seen = default_boxes.clamp(0, 1)
+    half = area(seen) / 2
+    found = []
     for part in _parts(targets.boxes, len(default_boxes)):
         if on_cpu(crowd) and not crowd[part].any():
-            inside.append(crowd.new_zeros(1, len(default_boxes)))
+            found.append(crowd.new_zeros(1, len(default_boxes)))
             continue
-        shared = intersection(targets.boxes[part].float(), default_boxes)
-        inside.append(((shared >= half) & crowd[part, :, None]).any(dim=1))
-    return torch.cat(inside)
+        boxes = targets.boxes[part].float()
+        shared = intersection(boxes, seen)
+        on = (shared >= half) | (iou(boxes, seen) >= low)
+        found.append((on & (shared > 0) & crowd[part, :, None]).any(dim=1))
+    return torch.cat(found)

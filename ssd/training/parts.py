@@ -35,6 +35,7 @@ from ssd.report.run_log import RunLog, tensorboard_writer
 from ssd.settings import Settings
 from ssd.system import distributed
 from ssd.system.device import choose_dtype
+from ssd.tiles import has_tiles
 from ssd.training.announcements import counted
 from ssd.training.optim import MOMENTUM, AveragedNetwork, Schedule, parameter_groups
 from ssd.training.plan import Plan
@@ -231,7 +232,9 @@ def _announcement(
     start = "from scratch" if model.backbone_weights == "none" else f"from {model.backbone} of {model.backbone_weights}"
     if model.weights is not None:
         start = f"from {model.weights}"
-    shown = f" ({loader.images_per_epoch} an epoch, by data.balance)" if config.data.balance else ""
+    given = {"tiles": has_tiles(config.data.tiles), "balance": bool(config.data.balance)}
+    keys = " and ".join(f"data.{key}" for key, yes in given.items() if yes)
+    shown = f" ({loader.images_per_epoch} samples an epoch, by {keys})" if keys else ""
     parts = (
         f"{counted(len(train_set), 'image')} to train on{shown}, {len(val_set)} to evaluate on, "
         f"{counted(len(train_set.class_names), 'class', 'classes')}",

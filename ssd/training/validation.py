@@ -11,6 +11,7 @@ from ssd.inference.detector import Detector
 from ssd.inference.pipelines import NetworkPipeline
 from ssd.structures import Predictions, Targets
 from ssd.system import distributed
+from ssd.tiles import plan_of
 from ssd.training.parts import RunParts
 from ssd.training.saving import save_averaged_weights, update_page
 
@@ -58,10 +59,13 @@ def _evaluate(parts: RunParts, metric: Metric, stop: Callable[[], bool], *, prog
     device = str(parts.device)
     network = parts.state.average.network
     pipeline = NetworkPipeline(network, parts.settings, device=device, precision=parts.precision, backend="torch")
+    settings = parts.settings
     return evaluate(
         Detector(pipeline),
         parts.val_set,
         metric,
+        rules=settings.postprocessing,
+        plan=plan_of(settings.tiles, settings.network.input_size),
         batch_size=max(1, parts.plan.batch_size // distributed.world_size()),
         loss=loss,
         stop=stop,

@@ -34,7 +34,7 @@ def test_an_object_is_found_once_and_by_its_own_class_alone(example):
         class_names=("cat", "dog"),
         image_size=(60, 60),
     )
-    count = example.Count()
+    count = example.Count(3600)
     count.add(sheet, found)
     assert (count.found, count.objects, count.detections) == (1, 3, 4)
 
@@ -56,6 +56,6 @@ def test_the_table_has_a_row_for_each_way_of_tiling(tmp_path, bccd):
     command = [sys.executable, str(SCRIPT), str(bccd), "--weights", str(weights), "--grid", "2", "--limit", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
     assert [line.split("|")[1].strip() for line in done.stdout.splitlines()[4:]] == [
-        *("None", "2", "3", "4", "auto"),
+        *("1", "2", "3", "4", "auto"),
         "the images one by one",
     ]

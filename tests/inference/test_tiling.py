@@ -1,19 +1,15 @@
-from itertools import pairwise
-
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ssd.errors import ArgumentError
 from ssd.inference import tiling
 from ssd.inference.detector import Detector
 from ssd.inference.pipelines import NetworkPipeline
-from ssd.inference.tiling import Window
 from ssd.model import factory
 from ssd.settings import Postprocessing
 from ssd.structures import ImageDetections
+from ssd.tiles import Window, windows
 
 
 def found(*rows: tuple[float, float, float, float, float, int]) -> ImageDetections:
@@ -36,7 +32,7 @@ def in_window(window: Window, *rows: tuple[float, float, float, float, float, in
 
 def side_by_side() -> list[Window]:
     """An image of 180 x 100 pixels and two tiles that share the columns from 80 to 100."""
-    plan = tiling.windows(100, 180, (1, 2), 0.2, 300)
+    plan = windows(100, 180, (1, 2), 0.2, 300)
     assert plan == [Window(0, 0, 180, 100), Window(0, 0, 100, 100), Window(80, 0, 180, 100)]
     return plan
 
@@ -48,56 +44,6 @@ def merged(plan: list[Window], *parts: ImageDetections, iou_threshold: float = 0
         (*np.rint(box).astype(int).tolist(), round(float(score), 3), int(label))
         for box, score, label in zip(pixels, result.scores, result.labels, strict=True)
     ]
-
-
-def test_tiles_lie_row_by_row_after_the_whole_image():
-    plan = tiling.windows(100, 200, (2, 3), 0.0, 300)
-    assert plan[0] == Window(0, 0, 200, 100)
-    assert plan[1] == Window(0, 0, 67, 50)
-    assert plan[-1] == Window(133, 50, 200, 100)
-    assert len(plan) == 7
-
-
-def test_one_tile_is_the_whole_image():
-    assert tiling.windows(100, 200, 1, 0.2, 300) == [Window(0, 0, 200, 100)]
-    assert tiling.windows(100, 200, (1, 1), 0.2, 300) == [Window(0, 0, 200, 100)]
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "tiles"),
-    [(480, 640, 1), (750, 750, 1), (751, 750, 2), (1080, 1920, 2 * 3), (3000, 4000, 5 * 7), (6000, 8000, 10 * 14)],
-)
-def test_auto_takes_as_few_tiles_as_keep_each_within_two_and_a_half_inputs(height, width, tiles):
-    plan = tiling.windows(height, width, "auto", 0.2, 300)
-    assert len(plan) == (1 if tiles == 1 else 1 + tiles)
-    assert all(w.right - w.left <= 750 and w.bottom - w.top <= 750 for w in plan[1:])
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.integers(1, 500), st.integers(1, 500), st.integers(1, 9), st.integers(1, 9), st.floats(0, 0.9))
-def test_tiles_cover_every_pixel_and_share_what_was_asked_for(height, width, rows, columns, overlap):
-    plan = tiling.windows(height, width, (rows, columns), overlap, 300)
-    seen = np.zeros((height, width), bool)
-    for left, top, right, bottom in plan[1:] or plan:
-        assert 0 <= left < right <= width
-        assert 0 <= top < bottom <= height
-        seen[top:bottom, left:right] = True
-    assert seen.all()
-    spans = sorted({(w.left, w.right) for w in plan[1:]})
-    for (_, end), (start, last) in pairwise(spans):
-        assert end - start >= overlap * (last - start) - 2  # whole pixels
-
-
-@pytest.mark.parametrize("tiles", [0, -1, 33, 2.0, (2,), (2, 0), (1, 2, 3), "many", True, None])
-def test_what_is_no_number_of_tiles_is_named(tiles):
-    with pytest.raises(ArgumentError, match=r"tiles: .* is not a number of tiles"):
-        tiling.check_tiles(tiles)
-
-
-@pytest.mark.parametrize("overlap", [-0.1, 0.95])
-def test_an_overlap_out_of_range_is_named(overlap):
-    with pytest.raises(ArgumentError, match="tile_overlap"):
-        tiling.windows(10, 10, 2, overlap, 300)
 
 
 def test_boxes_of_tiles_come_out_in_the_image_with_the_best_first():
@@ -134,7 +80,7 @@ def test_a_box_cut_by_a_border_gives_way_to_the_neighbour_that_sees_the_whole_ob
 
 
 def test_an_object_in_the_corner_of_four_tiles_is_seen_whole_by_one():
-    plan = tiling.windows(180, 180, 2, 0.2, 300)  # borders at 80 and 100
+    plan = windows(180, 180, 2, 0.2, 300)  # borders at 80 and 100
     cut = [
         in_window(w, (max(85, w.left), max(85, w.top), min(105, w.right), min(105, w.bottom), 0.9 - n / 10, 0))
         for n, w in enumerate(plan[1:])
@@ -181,9 +127,7 @@ def test_windows_of_several_images_are_searched_in_batches():
         return [found((0.4, 0.4, 0.6, 0.6, part.shape[1] / 1000, 0)) for part in parts]
 
     images = [np.zeros((100, 180, 3), np.uint8), np.zeros((50, 60, 3), np.uint8)]
-    plans = [
-        tiling.windows(*image.shape[:2], tiles, 0.2, 300) for image, tiles in zip(images, [(1, 2), 1], strict=True)
-    ]
+    plans = [windows(*image.shape[:2], tiles, 0.2, 300) for image, tiles in zip(images, [(1, 2), 1], strict=True)]
     first, second = tiling.search(find, images, plans, 3, Postprocessing(max_detections=10))
     assert sizes == [3, 1]
     assert len(first.scores) == 3

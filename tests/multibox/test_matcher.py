@@ -46,9 +46,12 @@ def slow_match(default_boxes, targets, iou_threshold, negative_iou=1.0):
                 answer[k] = best
         near = [max((overlap[row, k] for row in objects), default=0) for k in range(num_boxes)]
         inside = [near[k] >= negative_iou and near[k] > 0 and answer[k] < 0 for k in range(num_boxes)]
-        shared, half = intersection(targets.boxes[image], default_boxes).tolist(), (area(default_boxes) / 2).tolist()
+        seen, low = default_boxes.clamp(0, 1), min(iou_threshold, negative_iou)
+        shared, half = intersection(targets.boxes[image], seen).tolist(), (area(seen) / 2).tolist()
+        near = iou(targets.boxes[image], seen).tolist()
         for row in set(rows) - set(objects):
-            inside = [inside[k] or (shared[row][k] >= half[k] and answer[k] < 0) for k in range(num_boxes)]
+            on = [shared[row][k] > 0 and (shared[row][k] >= half[k] or near[row][k] >= low) for k in range(num_boxes)]
+            inside = [inside[k] or (on[k] and answer[k] < 0) for k in range(num_boxes)]
         answers.append(answer)
         ignored.append(inside)
     return answers, ignored, missed_best_box
@@ -126,6 +129,19 @@ def test_a_default_box_half_inside_a_crowd_is_ignored():
     matches = match(THIRDS, targets_of([crowd]), ALL_NEGATIVE)
     assert matches.object_index.tolist() == [[-1, -1, -1]]
     assert matches.ignored.tolist() == [[True, False, False]]
+
+
+def test_a_default_box_that_nearly_matches_a_crowd_is_ignored():
+    crowd = ([0.0, 0.0, 0.3, 0.45], 0, "crowd")  # IoU 0.45 with the first, less than half of it
+    for negative_iou, ignored in ((1.0, False), (0.5, False), (0.4, True)):
+        matches = match(THIRDS, targets_of([crowd]), LossRules(negative_iou=negative_iou))
+        assert matches.ignored.tolist() == [[ignored, False, False]]
+
+
+def test_of_a_default_box_beyond_the_image_the_part_inside_counts():
+    beyond = torch.tensor([[0.8, 0.0, 1.6, 1.0], [0.0, 0.0, 0.5, 1.0]])
+    crowd = ([0.9, 0.0, 1.0, 1.0], 0, "crowd")  # an eighth of the first, and half of what shows of it
+    assert match(beyond, targets_of([crowd]), ALL_NEGATIVE).ignored.tolist() == [[True, False]]
 
 
 def test_two_crowds_do_not_add_up():

@@ -33,15 +33,19 @@ def make_train_loader(
     bad_images: BadImages = "error",
     pin_memory: bool = False,
     balance: float = 0.0,
+    images: int | None = None,
 ) -> "TrainLoader":
     """Make the training batches of one process; `batch_size` counts images over all processes.
 
-    Images of classes that fewer than the share `balance` of all images have are repeated; 0 repeats none.
+    Images of classes that fewer than the share `balance` of all images have are repeated; 0 repeats none. `images` is
+    the number of files where the records of `source` are tiles of them; None: each is a file.
     `pin_memory` puts batches into page-locked memory, for asynchronous copies to a GPU.
     """
     batches = TrainBatches(source, transform, seed, bad_images)
     factors = repeat_factors(source.records, len(source.class_names), balance) if balance else None
-    return TrainLoader(batches, batch_size, workers, timeout, rank, world_size, pin_memory=pin_memory, factors=factors)
+    return TrainLoader(
+        batches, batch_size, workers, timeout, rank, world_size, pin_memory=pin_memory, factors=factors, images=images
+    )
 
 
 class TrainLoader:
@@ -58,7 +62,9 @@ class TrainLoader:
         *,
         pin_memory: bool = False,
         factors: Float[np.ndarray, "N"] | None = None,
+        images: int | None = None,
     ) -> None:
+        self._images = len(batches.source) if images is None else images
         self.images_per_epoch = len(batches.source) if factors is None else epoch_length(factors)
         self.steps_per_epoch = steps_per_epoch(self.images_per_epoch, batch_size, world_size)
         self.workers = workers
@@ -105,7 +111,7 @@ class TrainLoader:
                 continue
             self.bad_paths.add(error.place)
             _log.warning("%s Another image stands in for it (%d so far).", error, len(self.bad_paths))
-        count, length = len(self.bad_paths), len(self._batches.source)
+        count, length = len(self.bad_paths), self._images
         if count > max(1.0, BAD_IMAGES_LIMIT * length):
             names = ", ".join(sorted(self.bad_paths)[:10])
             remedy = "Repair or remove them; ssd check-data lists them all."

@@ -56,7 +56,7 @@ def _resolution(missed: Sequence[MissedObject], situation: Situation) -> str:
     needed = input_size * cell / max(float(np.median(sides)), 1e-6)
     larger = next((size for size in _INPUTS if size >= needed and size > input_size), None)
     if larger is None:
-        return f"ssd detect IMAGES --weights {situation.weights} --tiles auto"
+        return "data.tiles=auto"
     return f"model.input_size={larger}"
 
 

@@ -13,6 +13,7 @@ from ssd.system.files import writing
 if TYPE_CHECKING:
     from ssd.data.dataset import Dataset
     from ssd.inference.detector import Detector
+    from ssd.tiles import Tiles
 
 _READABLE = 400  # pixels; smaller images are enlarged so that labels can be read
 _GAP = 8
@@ -26,14 +27,16 @@ Boxes = Num[np.ndarray, "_ 4"]
 Drawn = tuple[Boxes, list[str]]  # boxes in pixels, and a text for each
 
 
-def draw_images(detector: "Detector", dataset: "Dataset", count: int, folder: Path) -> int:
+def draw_images(
+    detector: "Detector", dataset: "Dataset", count: int, folder: Path, tiles: "Tiles | None" = None
+) -> int:
     """Write the first `count` images, ground truth beside the readable detections; returns their number."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     count = min(count, len(dataset))
     for index in range(count):
         sample = dataset.load(index)
-        found = detector.detect(sample.image).readable()
+        found = detector.detect(sample.image, tiles=tiles).readable()
         truth = [dataset.class_names[label] for label in sample.labels]
         guesses = [f"{name} {score:.2f}" for name, score in zip(found.names, found.scores, strict=True)]
         # Colours follow the data's labels, so that a class has the same colour on both sides.

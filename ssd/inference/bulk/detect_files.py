@@ -20,8 +20,8 @@ from ssd.inference.bulk.video import detect_video
 from ssd.inference.detections import READABLE_SCORE, Detections
 from ssd.inference.detector import Detector
 from ssd.inference.load import load
-from ssd.inference.tiling import Tiles
 from ssd.settings import ScoreThreshold
+from ssd.tiles import OVERLAP, Tiles
 
 log = logging.getLogger(__name__)
 Show = Callable[[Source, Detections], None]
@@ -62,7 +62,7 @@ def detect_files(
     max_detections: int | None = None,
     box_voting: float | None = None,
     tiles: Tiles | None = None,
-    tile_overlap: float = 0.2,
+    tile_overlap: float = OVERLAP,
     recursive: bool = False,
     every: int = 1,
     max_frames: int | None = None,
@@ -101,7 +101,8 @@ def detect_files(
         "iou_threshold": iou_threshold,
         "max_detections": max_detections,
         "box_voting": box_voting,
-        **({} if tiles is None else {"tiles": tiles, "tile_overlap": tile_overlap}),
+        **({} if tiles is None else {"tiles": tiles}),
+        **({} if tiles is None and tile_overlap == OVERLAP else {"tile_overlap": tile_overlap}),
     }
     named = repr(weights) if isinstance(weights, Detector) else str(weights)
     if not isinstance(weights, Detector):
