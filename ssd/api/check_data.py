@@ -153,6 +153,7 @@ def check_data(
         fit_boxes=fit_boxes,
         balance=data.balance,
         mirror=config.augment.mirror,
+        tiles=data.tiles,
         strict=strict,
         workers=workers,
         progress=progress,

@@ -1,14 +1,20 @@
 """Warnings that do not stop training: small validation sets, similar class names, boxes beyond the edge."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from ssd.audit.report import Report, SplitReport
 from ssd.data.dataset import FEW_IMAGES, missing_validation, shared_images
+from ssd.data.index import sizes_of
 from ssd.data.mirrored_names import mirror_advice
+from ssd.tiles import MOST_TILES, OVERLAP, has_tiles
 
 _CLIPPED = 0.2  # share of an image set's boxes beyond the edge that hints at a wrong convention
 _MAX_DETECTIONS, _MAX_DETS = 200, 100  # of post-processing, and of COCO's figures
+_SMALL, _LARGE_ENOUGH = 16, 32  # pixels of the input: of the median object where tiles help, and what they aim at
 _COMPARED = 500  # class names; more are not compared in pairs
 
 
@@ -55,6 +61,7 @@ def about_numbers(report: Report) -> Iterator[str]:
             share = f"{clipped} of {split.objects} boxes ({clipped / split.objects:.0%}) in {split.name}"
             yield f"{share} reach over the edge: check that they are written as the format has them"
     yield from _crowded(report)
+    yield from _small(report)
 
 
 def look_alikes(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -95,6 +102,27 @@ def _crowded(report: Report) -> Iterator[str]:
         cut = f"; max_detections keeps {_MAX_DETECTIONS} an image unless it is raised" if most > _MAX_DETECTIONS else ""
         limit = f"COCO's figures count {_MAX_DETS} detections an image (maxDets), more with --max-detections"
         yield f"an image of {name} has {most} objects: {limit}{cut}"
+
+
+def _small(report: Report) -> Iterator[str]:
+    """A number of tiles for objects that are small at the network's input, where the images have more pixels."""
+    split = report.splits[0]
+    if split.sizes is None or has_tiles(report.tiles) or not 0 < split.sizes.sides[50] < _SMALL:
+        return
+    median, size = split.sizes.sides[50], split.sizes.input_size
+    shorter = float(np.median(sizes_of(report.dataset(split).records).min(axis=1)))
+    # With n tiles a side, objects are n - (n - 1) * overlap times as large; a tile is no smaller than the input.
+    wanted, most = (
+        math.ceil((_LARGE_ENOUGH / median - OVERLAP) / (1 - OVERLAP)),
+        (shorter / size - OVERLAP) / (1 - OVERLAP),
+    )
+    tiles = min(wanted, int(most + 1e-6), MOST_TILES)
+    if tiles > 1:
+        larger = tiles - (tiles - 1) * OVERLAP
+        yield (
+            f"half of the objects in {split.name} have a side of at most {median:g} pixels at the input of {size}: "
+            f"data.tiles={tiles} makes them {larger:.1f} times as large in training, evaluation and detection"
+        )
 
 
 def _reports(report: Report, *names: str) -> list[SplitReport]:

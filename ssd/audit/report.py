@@ -25,8 +25,10 @@ from ssd.data.dataset import FEW_BAD, Dataset, are_few
 from ssd.data.formats.annotations import Problem
 from ssd.data.loading.loader import BAD_IMAGES_LIMIT
 from ssd.data.objects import gather
+from ssd.data.tiled import TiledRecords
 from ssd.multibox.best_overlaps import best_overlaps
 from ssd.settings import BoxSettings
+from ssd.tiles import Tiles, has_tiles
 
 FITTED = "fitted"
 
@@ -106,6 +108,7 @@ class Report:
     fit: Fit | None
     repeats: Repeats | None  # of the training split, with data.balance
     mirror: bool  # whether training would mirror images
+    tiles: Tiles  # data.tiles: in these, sizes and overlaps of objects are those at the network's input
     usable: Dataset | None = field(repr=False)  # the first split without what cannot be decoded
 
     def dataset(self, split: SplitReport) -> Dataset:
@@ -134,6 +137,7 @@ def examine(
     fit_boxes: bool = False,
     balance: float = 0.0,
     mirror: bool = True,
+    tiles: Tiles = 1,
     strict: StrictDecoder | None = None,
     workers: int = 2,
     progress: bool = False,
@@ -141,7 +145,8 @@ def examine(
     """Check every split of a folder, or `only` one; nothing is ever written.
 
     `own_boxes` are those that training would use; `drop` and `skip` say that bad objects, and training images that
-    cannot be decoded, would be left out. `balance` is `data.balance`, `mirror` is `augment.mirror`.
+    cannot be decoded, would be left out. `balance` and `tiles` are `data.balance` and `data.tiles`, `mirror` is
+    `augment.mirror`.
 
     Raises:
         DatasetError: no such folder or split, or an unknown format.
@@ -156,6 +161,7 @@ def examine(
             images,
             choices if place == 0 else choices[:1],
             _forgiven(split, images, drop=drop, skip=skip and split.name == opened.train),
+            tiles,
         )
         for place, (split, images) in enumerate(seen)
     ]
@@ -169,11 +175,21 @@ def examine(
         near=tuple(find_near_copies(opened.splits, known)),
         boxes_from_zero=boxes_from_zero(folder, opened, reading),
         choices=choices,
-        fit=_fit([split.dataset for split in opened.splits], choices) if fit_boxes else None,
+        fit=_fit([in_tiles(split.dataset, tiles, own_boxes) for split in opened.splits], choices)
+        if fit_boxes
+        else None,
         repeats=count_repeats(opened.splits[0].dataset, balance) if balance and opened.splits else None,
         mirror=mirror,
+        tiles=tiles,
         usable=_usable(*seen[0]) if seen else None,
     )
+
+
+def in_tiles(dataset: Dataset, tiles: Tiles, boxes: BoxSettings) -> Dataset:
+    """The windows of the images in place of these, for figures about objects; for a single tile the images."""
+    if not has_tiles(tiles):
+        return dataset
+    return dataclasses.replace(dataset, records=TiledRecords(dataset.records, tiles, boxes.input_size))
 
 
 def _forgiven(split: Split, seen: Sequence[Seen], *, drop: bool, skip: bool) -> dict[str, str]:
@@ -186,21 +202,23 @@ def _forgiven(split: Split, seen: Sequence[Seen], *, drop: bool, skip: bool) -> 
     return forgiven
 
 
-def _report(split: Split, seen: Sequence[Seen], choices: Sequence[BoxPreset], forgiven: dict[str, str]) -> SplitReport:
-    dataset = split.dataset
+def _report(
+    split: Split, seen: Sequence[Seen], choices: Sequence[BoxPreset], forgiven: dict[str, str], tiles: Tiles
+) -> SplitReport:
+    dataset, own = split.dataset, choices[0]
+    shown = in_tiles(dataset, tiles, own.boxes)
     images = tuple(image.problem for image in seen if image.problem is not None)
-    reach = {choice.name: measure(dataset, choice.boxes) for choice in choices}
-    own = choices[0]
+    reach = {choice.name: measure(shown, choice.boxes) for choice in choices}
     return SplitReport(
         name=split.name,
         images=len(dataset),
         problems=(*split.problems, *images, *repeated_objects(dataset)),
         classes=tuple(count_classes(dataset)),
         empty=tuple(empty_images(dataset)),
-        sizes=measure_sizes(gather(dataset), own.boxes.input_size, own.boxes.steps[0]),
+        sizes=measure_sizes(gather(shown), own.boxes.input_size, own.boxes.steps[0]),
         reach=reach,
-        missed_best_box=count_missed_best_box(dataset, own.boxes),
-        hardest=tuple(hardest(dataset, reach[own.name].overlaps, own.boxes.input_size)),
+        missed_best_box=count_missed_best_box(shown, own.boxes),
+        hardest=tuple(hardest(shown, reach[own.name].overlaps, own.boxes.input_size)),
         forgiven=forgiven,
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ssd.errors import printable
 from ssd.report.blocks import number
 from ssd.report.text_table import aligned
+from ssd.tiles import check_tiles, has_tiles
 
 if TYPE_CHECKING:
     from ssd.audit.readiness import Readiness
@@ -27,6 +28,11 @@ def as_text(report: "Report", readiness: "Readiness", *, show: int) -> str:
     if report.opened.unused:
         lines = [f"{problem.path}: {problem.message}" for problem in report.opened.unused]
         parts.append("\n".join(["in the folder and not used", *_shown(lines, show)]))
+    if has_tiles(report.tiles):
+        named = report.tiles if report.tiles == "auto" else " x ".join(map(str, check_tiles(report.tiles)))
+        parts.append(
+            f"sizes and default boxes: of the objects that are whole in a tile ({named}) or in the whole image"
+        )
     for place, split in enumerate(report.splits):
         parts += _split(split, show, first=place == 0)
     if any(split.classes for split in report.splits):
@@ -61,6 +67,7 @@ def as_dict(report: "Report", readiness: "Readiness") -> dict[str, Any]:
         ],
         "near_copies": [dataclasses.asdict(pair) for pair in report.near],
         "boxes_from_zero": report.boxes_from_zero,
+        "tiles": report.tiles,
         "repeats": None if report.repeats is None else dataclasses.asdict(report.repeats),
         "fit": None if report.fit is None else _fit_dict(report.fit),
     }
@@ -139,7 +146,7 @@ def _sizes(split: "SplitReport") -> str:
 
 def _reach(split: "SplitReport") -> str:
     own, reach = next(iter(split.reach.items()))
-    seconds = split.missed_best_box
+    seconds, objects = split.missed_best_box, len(reach.overlaps)
     rows = [
         [name, str(one.default_boxes), *(_pair(bucket) for bucket in one.buckets.values())]
         for name, one in split.reach.items()
@@ -147,7 +154,7 @@ def _reach(split: "SplitReport") -> str:
     lines = [
         "share of objects with an IoU of 0.5 (and mean of the best IoUs), by object size",
         aligned([["default boxes", "number", *reach.buckets], *rows]),
-        f"{own}: {reach.unreached} of {split.objects} objects have no default box with an IoU of 0.5 and learn from "
+        f"{own}: {reach.unreached} of {objects} objects have no default box with an IoU of 0.5 and learn from "
         f"one box each;",
         f"  {seconds.count} of {seconds.objects} get their second choice, the best being another object's",
     ]

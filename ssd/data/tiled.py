@@ -8,35 +8,59 @@ image, so every object is whole in at least one of them; one that is smaller tha
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import SupportsIndex, TypeVar, overload
+from typing import SupportsIndex, overload
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float32, UInt8
 
 from ssd.data.dataset import Dataset
 from ssd.data.index import sizes_of
 from ssd.structures import Record, Sample
 from ssd.tiles import OVERLAP, Tiles, Window, has_tiles, windows
 
-Annotated = TypeVar("Annotated", Record, Sample)
+
+@dataclass(frozen=True)
+class _Shown:
+    """The objects of an image that show in a window."""
+
+    rows: Bool[np.ndarray, "N"]  # which of the image's
+    boxes: Float32[np.ndarray, "M 4"]  # what shows of each, in pixels of the window
+    cut: Bool[np.ndarray, "M"]
 
 
-def objects_in(image: Annotated, window: Window, height: int, width: int) -> Annotated:
-    """The objects of an image of `height` x `width` pixels that show in a window, in pixels of the window.
+def _objects_in(boxes: Float32[np.ndarray, "N 4"], window: Window, height: int, width: int) -> _Shown:
+    corner, end = (np.array(side * 2, np.float32) for side in (window[:2], window[2:]))
+    inside = boxes.clip(0, np.array([width, height] * 2, np.float32))  # its own border cuts nothing
+    shown = inside.clip(corner, end)
+    rows = np.asarray((shown[:, 2:] > shown[:, :2]).all(axis=1))
+    return _Shown(rows, (shown - corner)[rows], (shown != inside).any(axis=1)[rows])
 
-    Those that it cuts become crowd regions, with the box of what shows. All else is as it was given.
-    """
-    inside: Float[np.ndarray, "N 4"] = image.boxes.clip(0, np.array([width, height] * 2, np.float32))
-    shown = inside.clip(np.array(window[:2] * 2, np.float32), np.array(window[2:] * 2, np.float32))
-    kept = (shown[:, 2:] > shown[:, :2]).all(axis=1)
-    cut = (shown != inside).any(axis=1)
-    moved = (shown - np.array(window[:2] * 2, np.float32)).astype(np.float32)
+
+def record_in(record: Record, window: Window) -> Record:
+    """A window of an image as a record; objects that it cuts become crowd regions, with the box of what shows."""
+    seen = _objects_in(record.boxes, window, record.height, record.width)
     return dataclasses.replace(
-        image,
-        boxes=moved[kept],
-        labels=image.labels[kept],
-        difficult=image.difficult[kept],
-        crowd=(image.crowd | cut)[kept],
+        record,
+        width=window.right - window.left,
+        height=window.bottom - window.top,
+        boxes=seen.boxes,
+        labels=record.labels[seen.rows],
+        difficult=record.difficult[seen.rows],
+        crowd=record.crowd[seen.rows] | seen.cut,
+        areas=(seen.boxes[:, 2:] - seen.boxes[:, :2]).prod(axis=1),
+    )
+
+
+def sample_in(sample: Sample, window: Window, height: int, width: int, pixels: UInt8[np.ndarray, "_ _ 3"]) -> Sample:
+    """A window with these pixels, of a sample of `height` x `width`; objects as for `record_in`."""
+    seen = _objects_in(sample.boxes, window, height, width)
+    return dataclasses.replace(
+        sample,
+        image=pixels,
+        boxes=seen.boxes,
+        labels=sample.labels[seen.rows],
+        difficult=sample.difficult[seen.rows],
+        crowd=sample.crowd[seen.rows] | seen.cut,
     )
 
 
@@ -80,11 +104,7 @@ class TiledRecords(Sequence[Record]):
         if isinstance(place, slice):
             return tuple(self[row] for row in range(*place.indices(len(self))))
         image, window = self.place(range(len(self))[place])
-        whole = self.images[image]
-        seen = objects_in(whole, window, whole.height, whole.width)
-        left, top, right, bottom = window
-        sides = seen.boxes[:, 2:] - seen.boxes[:, :2]
-        return dataclasses.replace(seen, width=right - left, height=bottom - top, areas=sides.prod(axis=1))
+        return record_in(self.images[image], window)
 
     def __iter__(self) -> Iterator[Record]:
         return (self[row] for row in range(len(self)))
@@ -113,10 +133,9 @@ class TiledDataset:
             shrink //= 2
         sample = self.whole.load(image, shrink)
         record = self.whole.records[image]
-        seen = objects_in(sample, window, record.height, record.width)
         rows = slice(top // sample.shrink, -(-bottom // sample.shrink))
         columns = slice(left // sample.shrink, -(-right // sample.shrink))
-        return dataclasses.replace(seen, image=sample.image[rows, columns])
+        return sample_in(sample, window, record.height, record.width, sample.image[rows, columns])
 
 
 def tiled(dataset: Dataset, tiles: Tiles, input_size: int) -> Dataset | TiledDataset:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ssd.data.tiled import objects_in
+from ssd.data.tiled import sample_in
 from ssd.evaluation.class_map import ClassMap, make_targets
 from ssd.inference.tiling import merge
 from ssd.settings import Postprocessing
@@ -158,4 +158,4 @@ def search_all(work: Work, indices: Sequence[int], workers: int) -> Generator[Se
 def _view(sample: Sample, window: Window) -> Sample:
     height, width = sample.image.shape[:2]
     part = sample.image[window.top : window.bottom, window.left : window.right]
-    return dataclasses.replace(objects_in(sample, window, height, width), image=part)
+    return sample_in(sample, window, height, width, part)

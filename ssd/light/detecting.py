@@ -1,5 +1,6 @@
 """The detector of a plain graph: images in, the `Detections` of `ssd.load` out."""
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from ssd.light.engines import Engine, open_engine
 from ssd.light.plain_file import PlainFacts, read_facts
 from ssd.light.suppression import select
 from ssd.rules import Postprocessing, ScoreThreshold
+
+log = logging.getLogger(__name__)
 
 
 class LightDetector:
@@ -154,5 +157,9 @@ def load(path: str | Path, *, backend: str = "auto", threads: int | None = None)
     at_least(1, threads=threads)
     path = Path(path)
     facts = read_facts(path)
+    if facts.tiled:
+        log.warning(
+            "%s: trained on tiles, but ssd.light searches whole images; ssd.load of its weights searches tiles", path
+        )
     engine, name = open_engine(path, backend, threads)
     return LightDetector(facts, engine, name)

@@ -26,6 +26,7 @@ class PlainFacts:
     input_size: int  # side S of the input, in pixels
     resize: str  # uint8, float, antialias or area; see `ssd.images.resize`
     postprocessing: Postprocessing
+    tiled: bool = False  # whether training had tiles, which are not searched here
 
     @staticmethod
     def from_text(text: str, place: Path) -> "PlainFacts":
@@ -42,6 +43,7 @@ class PlainFacts:
                 input_size=int(settings["network"]["input_size"]),
                 resize=str(settings["preprocessing"]["resize"]),
                 postprocessing=_rules(settings["postprocessing"]),
+                tiled="tiles" in settings,
             )
         except (ValueError, KeyError, TypeError, ArgumentError) as error:
             raise CheckpointError(f"its facts are damaged ({error!r})", place=place, remedy="Export again.") from None

@@ -1,6 +1,8 @@
 import dataclasses
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import ssd
@@ -39,6 +41,29 @@ def test_a_threshold_holds_for_one_evaluation_only(run: Path) -> None:
     detector, data = ssd.load(run), shapes("val", count=6, size=64)
     assert ssd.evaluate(detector, data, score_threshold=1.0).metrics["detections"] == 0
     assert ssd.evaluate(detector, data).metrics["detections"] > 0
+
+
+def test_windows_are_searched_and_merged_as_detection_does(run: Path, tmp_path: Path) -> None:
+    detector, data = ssd.load(run), shapes("val", count=2, size=100)
+    detector.pipeline.settings = dataclasses.replace(detector.settings, tiles=2)
+    for tiles in (None, (1, 3)):
+        details = tmp_path / f"{tiles}.json"
+        result = ssd.evaluate(detector, data, tiles=tiles, results=details, batch_size=4, score_threshold=0.2)
+        assert result.tiles == (2 if tiles is None else tiles)
+        found = [(row["image_id"], row["score"], *row["bbox"]) for row in json.loads(details.read_text())]
+        expected = []
+        for sample in map(data.load, range(2)):
+            alone = detector.detect(sample.image, tiles=tiles, score_threshold=0.2)
+            for name, score, (x1, y1, x2, y2) in zip(alone.names, alone.scores, alone.boxes, strict=True):
+                if name in data.class_names:
+                    expected.append((sample.image_id, score, x1, y1, x2 - x1, y2 - y1))
+        assert len(found) == len(expected) > 0
+        np.testing.assert_allclose(sorted(found), sorted(expected), rtol=1e-3, atol=1e-3)
+
+
+def test_wrong_tiles_are_named(run: Path) -> None:
+    with pytest.raises(ArgumentError, match="tiles: 0 is not a number of tiles"):
+        ssd.evaluate(run, tiles=0)
 
 
 def test_files_are_written_where_they_are_named_and_replace_nothing(run: Path, tmp_path: Path) -> None:

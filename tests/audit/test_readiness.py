@@ -7,7 +7,7 @@ from ssd.audit.readiness import judge
 from ssd.audit.report import FITTED, examine
 from ssd.audit.splits import Reading
 from tests.audit.made import boxes, good, lists, sound, voc_splits
-from tests.data.made import voc_folder, xml, xml_object
+from tests.data.made import voc_folder, write_image, xml, xml_object
 
 BAD = xml(xml_object(), xml_object(box=(5, 5, 5, 9)))
 
@@ -131,3 +131,35 @@ def test_a_test_split_that_chooses_the_best_weights_is_named_with_a_division_in_
         f"end: ssd check-data {folder} --split train --divide 0.2 --out lists"
     ]
     assert not [caution for caution in verdict(sound(tmp_path / "own")).cautions if "no validation" in caution]
+
+
+@pytest.fixture(scope="module")
+def small_in_large(tmp_path_factory):
+    """An object of 12 x 12 pixels in an image of 900 x 600, in each of two splits."""
+    text = xml(xml_object(box=(10, 10, 22, 22)), size=(900, 600))
+    folder = voc_splits(tmp_path_factory.mktemp("large"), train={"a": text}, val={"b": text})
+    for name in "ab":
+        write_image(folder / "JPEGImages" / f"{name}.jpg", 900, 600)
+    return folder
+
+
+def test_a_number_of_tiles_is_named_for_small_objects_in_large_images(small_in_large):
+    def hint(size, **options):
+        return [text for text in verdict(small_in_large, own=boxes(size), **options).cautions if "data.tiles" in text]
+
+    # 2 pixels should be 32, but 7 tiles of a side of 600 would have fewer pixels than 120: 600 / (7 - 6 * 0.2) = 103.
+    assert hint(120) == [
+        "half of the objects in train have a side of at most 2 pixels at the input of 120: data.tiles=6 makes them 5.0 "
+        "times as large in training, evaluation and detection"
+    ]
+    assert hint(400) == []
+    assert hint(120, tiles=3) == []
+
+
+def test_with_tiles_objects_are_measured_in_these(small_in_large):
+    whole, tiled = (examine(small_in_large, Reading(), boxes(120), tiles=tiles).splits[0] for tiles in (1, 3))
+    assert (whole.objects, tiled.objects) == (1, 1)
+    own = next(iter(whole.reach))
+    assert len(whole.reach[own].overlaps) == 1
+    assert len(tiled.reach[own].overlaps) == 2  # in the whole image and in the first tile
+    assert tiled.sizes.sides[95] > 2 * whole.sizes.sides[95]

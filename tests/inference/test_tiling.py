@@ -1,3 +1,6 @@
+import copy
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -37,8 +40,8 @@ def side_by_side() -> list[Window]:
     return plan
 
 
-def merged(plan: list[Window], *parts: ImageDetections, iou_threshold: float = 0.45, most: int = 200) -> list[tuple]:
-    result = tiling.merge(plan, parts, Postprocessing(iou_threshold=iou_threshold, max_detections=most))
+def merged(plan: list[Window], *parts: ImageDetections, most: int = 200, voting: float = 0.0) -> list[tuple]:
+    result = tiling.merge(plan, parts, Postprocessing(max_detections=most, box_voting=voting))
     pixels = result.boxes * np.array([plan[0].right, plan[0].bottom] * 2)
     return [
         (*np.rint(box).astype(int).tolist(), round(float(score), 3), int(label))
@@ -63,6 +66,24 @@ def test_an_object_that_several_windows_see_is_kept_once():
     seen = [(84, 40, 94, 50, score, 1) for score in (0.3, 0.6, 0.8)]
     parts = [in_window(window, row) for window, row in zip(plan, seen, strict=True)]
     assert merged(plan, *parts) == [(84, 40, 94, 50, 0.8, 1)]
+
+
+def test_the_boxes_of_several_windows_vote_after_the_merge():
+    plan = side_by_side()
+    parts = [found(), in_window(plan[1], (82, 40, 94, 52, 0.6, 0)), in_window(plan[2], (84, 40, 96, 52, 0.8, 0))]
+    overlap = 10 * 12 / (2 * 144 - 120)
+    vote = 0.6 * np.exp(-((1 - overlap) ** 2) / 0.5)
+    left = 84 - 2 * vote / (0.8 + vote)
+    (whole,) = tiling.merge(plan, parts, Postprocessing(box_voting=0.5)).boxes * [180, 100, 180, 100]
+    np.testing.assert_allclose(whole, [left, 40, left + 12, 52], rtol=1e-5)
+    assert merged(plan, *parts) == [(84, 40, 96, 52, 0.8, 0)]
+
+
+def test_boxes_that_a_border_cuts_and_other_classes_have_no_vote():
+    plan = side_by_side()
+    whole = in_window(plan[0], (70, 20, 120, 80, 0.9, 0), (72, 20, 120, 80, 0.8, 1))
+    left = in_window(plan[1], (70, 20, 100, 80, 0.7, 0))
+    assert (70, 20, 120, 80, 0.9, 0) in merged(plan, whole, left, found(), voting=0.5)
 
 
 def test_classes_do_not_suppress_each_other():
@@ -183,6 +204,18 @@ def test_images_of_several_sizes_are_tiled_in_one_batch(detector):
         alone = detector.detect(image, tiles="auto")
         np.testing.assert_allclose(found_in_batch.boxes, alone.boxes, atol=1e-2)
         assert found_in_batch.image_size == image.shape[:2]
+
+
+def test_the_weights_number_of_tiles_is_searched_unless_another_is_given(detector):
+    image = picture(300, 400)
+    pipeline = copy.copy(detector.pipeline)
+    pipeline.settings = dataclasses.replace(detector.settings, tiles=(2, 3))
+    tiled = Detector(pipeline)
+    for own, asked in ((None, (2, 3)), (1, None), (3, 3)):
+        ours, theirs = tiled.detect(image, tiles=own), detector.detect(image, tiles=asked)
+        assert (ours.boxes == theirs.boxes).all()
+        assert (ours.scores == theirs.scores).all()
+    assert len(tiled.detect_batch([image, image])) == 2
 
 
 def test_wrong_tiles_are_named_before_a_image_is_read(detector):

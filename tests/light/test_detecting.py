@@ -121,3 +121,16 @@ def test_thresholds_of_the_weights_and_by_class() -> None:
     assert detector().detect(IMAGE, score_threshold={"dog": 0.2}).names == ("dog",)
     with pytest.raises(ArgumentError, match="no class 'cow'"):
         detector().detect(IMAGE, score_threshold={"cow": 0.2})
+
+
+def test_a_graph_of_weights_with_tiles_says_that_whole_images_are_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ssd.light import detecting
+
+    monkeypatch.setattr(detecting, "open_engine", lambda path, backend, threads: (engine, "own"))
+    for tiled in (False, True):
+        facts = dataclasses.replace(FACTS, tiled=tiled)
+        monkeypatch.setattr(detecting, "read_facts", lambda path, facts=facts: facts)
+        light.load(tmp_path / "x.onnx")
+        assert ("trained on tiles" in caplog.text) == tiled

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import safetensors.torch
 import torch
 
 from ssd.errors import CheckpointError
+from ssd.inference.runtime.facts import Facts
 from ssd.settings import BoxSettings, NetworkSettings, Settings
 from ssd.weights import native
 
@@ -35,6 +37,21 @@ def test_weights_settings_and_extra_come_back_as_they_were(tmp_path):
     assert settings == SETTINGS
     assert read == extra
     assert native.is_ours(path)
+
+
+@pytest.mark.parametrize("tiles", [1, 3, (2, 4), "auto"])
+def test_the_number_of_tiles_travels_with_the_weights(tmp_path, tiles):
+    settings = dataclasses.replace(SETTINGS, tiles=tiles)
+    assert ("tiles" in settings.to_dict()) == (tiles != 1)  # files without tiles stay as they were
+    native.save_weights(tmp_path / "w.safetensors", some_weights(), settings)
+    assert native.load_weights(tmp_path / "w.safetensors")[1] == settings
+    assert Facts.from_text(Facts(settings).to_text(), tmp_path).settings == settings  # of an exported graph
+
+
+@pytest.mark.parametrize("tiles", [0, 33, (2, 0), (1, 2, 3), "many", 2.5])
+def test_a_number_of_tiles_that_cannot_be_is_refused(tiles):
+    with pytest.raises(CheckpointError, match="tiles"):
+        Settings.from_dict(SETTINGS.to_dict() | {"tiles": tiles})
 
 
 def test_equal_weights_make_equal_files(tmp_path):

@@ -1,5 +1,6 @@
 """What the network says about each annotated object, before suppression: read during an evaluation."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,12 @@ from ssd.multibox.best_overlaps import best_overlaps
 from ssd.multibox.coder import Variances, decode
 from ssd.settings import Postprocessing
 from ssd.structures import BatchDetections, Predictions, Record
+from ssd.tiles import has_tiles
 
 if TYPE_CHECKING:
     from ssd.inference.detector import Detector
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ class EvidenceDetector:
 
     def __init__(self, detector: "Detector", records: Sequence[Record], class_names: Sequence[str]) -> None:
         self.detector, self.evidence = detector, list[Evidence]()
+        if has_tiles(detector.settings.tiles):
+            log.warning("trained on tiles, but searched here in whole images: small objects may count as missed")
         known = {name: label for label, name in enumerate(detector.class_names)}
         self._labels = np.array([known.get(name, -1) for name in class_names], np.int64)
         self._records = iter(records)
