@@ -143,3 +143,13 @@ def test_the_page_shows_every_cause_with_its_objects_and_the_class_that_won(tmp_
     assert f'<td class="word">{item.name}</td>' in page
     assert f'<td class="word">{item.other}</td>' in page
     assert page.count("data:image/jpeg") == min(len(result.missed), 12)
+
+
+def test_weights_with_tiles_are_searched_in_whole_images_which_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    scenes = plant(None, images=2)
+    tiled = detector(scenes)
+    tiled.pipeline.settings = dataclasses.replace(tiled.settings, tiles=3)
+    plain, said = ssd.why(detector(scenes), dataset(scenes), workers=0), caplog.text
+    assert ssd.why(tiled, dataset(scenes), workers=0).to_dict() == plain.to_dict() | {"weights": repr(tiled)}
+    assert "trained on tiles" not in said
+    assert "trained on tiles, but searched here in whole images" in caplog.text
