@@ -50,12 +50,13 @@ class Search:
         """A row of the output for each encoded image."""
         from ssd.images.decode import decode
 
+        depth = self.detector.settings.preprocessing.depth
         rows: list[dict[str, Any]] = []
         images = []
         for path, data in zip(paths, encoded, strict=True):
             rows.append({"path": path})
             try:
-                images.append(decode(data, path or "an image"))
+                images.append(decode(data, path or "an image", depth=depth))
             except ImageError as error:
                 rows[-1] |= {"error": str(error), "detections": []}
         found = iter(self.detector.detect_batch(images, score_threshold=self.score_threshold))

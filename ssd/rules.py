@@ -1,9 +1,10 @@
-"""The numbers of the post-processing: which boxes are candidates, which suppress others, how many are kept.
+"""Rules that travel with the weights: the numbers of the post-processing, and how images of more than 8 bits are read.
 
 Needs neither PyTorch nor pydantic, for `ssd.light`.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,7 +19,15 @@ READABLE_SCORE = 0.5
 ScoreThreshold = float | Literal["own"] | Mapping[str, float]
 """One number for all classes; the weights' own thresholds; or numbers by class name."""
 
+Depth = Literal["percentile"] | tuple[float, float]
+"""How more than 8 bits a channel become 8: by the window of each image, or by a fixed one. See `ssd.images.depth`."""
+
 SIGMA_REMEDY = "Use 0 (none), or a number from 0.000001 to 1."
+
+
+def is_window(values: tuple[float, float]) -> bool:
+    """Whether two values can become 0 and 255: finite, and the first below the second."""
+    return -math.inf < values[0] < values[1] < math.inf
 
 
 def can_be_sigma(value: float) -> bool:

@@ -13,9 +13,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from ssd.errors import CheckpointError
 from ssd.rules import MAX_COUNT as _MAX_COUNT
-from ssd.rules import NUMBERS, is_share
+from ssd.rules import NUMBERS, is_share, is_window
 from ssd.rules import READABLE_SCORE as READABLE_SCORE
 from ssd.rules import SIGMA_REMEDY as SIGMA_REMEDY
+from ssd.rules import Depth as Depth
 from ssd.rules import Postprocessing as Postprocessing
 from ssd.rules import ScoreThreshold as ScoreThreshold
 from ssd.rules import can_be_sigma as can_be_sigma
@@ -74,6 +75,8 @@ class Preprocessing:
     channels: Literal["rgb", "bgr"] = "rgb"
     # uint8, float: bilinear of four pixels, before or after normalising. antialias, area: of all pixels covered.
     resize: Literal["uint8", "float", "antialias", "area"] = "uint8"
+    # How images of more than 8 bits a channel become 8. None: by the upper 8 bits.
+    depth: Depth | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,8 @@ class Settings:
                 del facts["postprocessing"][key]
         if self.tiles == 1:  # as above
             del facts["tiles"]
+        if facts["preprocessing"]["depth"] is None:
+            del facts["preprocessing"]["depth"]
         return facts
 
     @staticmethod
@@ -181,6 +186,8 @@ def _checks(settings: Settings) -> Iterator[tuple[str, object, bool]]:
     mean, std = settings.preprocessing.mean, settings.preprocessing.std
     yield "preprocessing.mean", mean, all(abs(number) <= _MAX_COUNT for number in mean)
     yield "preprocessing.std", std, all(1e-6 < number <= _MAX_COUNT for number in std)
+    depth = settings.preprocessing.depth
+    yield "preprocessing.depth", depth, not isinstance(depth, tuple) or is_window(depth)
 
     rules = settings.postprocessing
     for key, (_, possible, _) in NUMBERS.items():

@@ -145,6 +145,7 @@ def check_data(
             data.val,
             data.val_fraction,
             data.group,
+            config.preprocessing.depth,
         ),
         starting_settings(config, ("object",)).boxes,
         only=split,

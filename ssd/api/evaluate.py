@@ -161,6 +161,7 @@ def evaluate(
             weights = load(name, device=str(target), precision=precision, backend=backend)
         tiles = weights.settings.tiles if tiles is None else tiles
         windows = plan_of(tiles, weights.input_size)
+        data = dataclasses.replace(data, depth=weights.settings.preprocessing.depth)
         places = _places(figures, report, functools.partial(figures_path, chosen, name, config, data))
         if first:
             check_writable(*places)

@@ -116,9 +116,12 @@ def export(
         "box_voting": box_voting,
     }
     settings = dataclasses.replace(settings, postprocessing=settings.postprocessing.changed(**rules))
-    calibration = None if calibrate is None else open_images(str(calibrate), "train").some(CALIBRATION_IMAGES)
+    depth = settings.preprocessing.depth
+    calibration = (
+        None if calibrate is None else open_images(str(calibrate), "train", depth=depth).some(CALIBRATION_IMAGES)
+    )
     named = parity or calibrate
-    images = open_images(str(named), "val", split) if named else own_images(str(weights))
+    images = open_images(str(named), "val", split, depth) if named else own_images(str(weights))
     out.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(out.parent, ".export-") as folder:
         unchecked = folder / out.name

@@ -219,7 +219,8 @@ def _open_whole(config: Config, split: str | None, target: Path) -> Dataset:
     names = splits(data.folder, data.format) if split is None else (split,)
     opened = [open_dataset(data.folder, name, **options) for name in names]
     paths = dict.fromkeys(str(Path(record.path).resolve()) for dataset in opened for record in dataset.records)
-    return open_dataset(data.folder, str(_write_list(target / "all.txt", list(paths))), **options)
+    whole = open_dataset(data.folder, str(_write_list(target / "all.txt", list(paths))), **options)
+    return dataclasses.replace(whole, depth=config.preprocessing.depth)
 
 
 def _write_list(path: Path, images: Sequence[str]) -> Path:

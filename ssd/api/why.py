@@ -1,5 +1,6 @@
 """`why`: the cause of every missed object, what mending it would regain, and what to try first."""
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -129,6 +130,7 @@ def why(
         data = open_split(config, "val")
     if not isinstance(weights, Detector):
         weights = load(name, device=device, precision=precision, backend=backend)
+    data = dataclasses.replace(data, depth=weights.settings.preprocessing.depth)
     weights.rules(score_threshold=score_threshold)  # checks its range
     rules = weights.rules(score_threshold=min(score_threshold, _LOWEST))
     tracer = EvidenceDetector(weights, data.records, data.class_names)

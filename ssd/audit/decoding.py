@@ -4,6 +4,7 @@ The usual decoder accepts a JPEG with damaged bytes in its middle and leaves a p
 decoder simplejpeg refuses it.
 """
 
+import contextlib
 import hashlib
 import importlib
 from collections import defaultdict
@@ -20,7 +21,8 @@ from ssd.data.dataset import Dataset
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem
 from ssd.errors import AnnotationError, ImageDecodeError, MissingExtraError
-from ssd.structures import Record
+from ssd.images.decode import read_image_bytes
+from ssd.images.value_range import ValueRange, measure
 
 _JPEG_START = b"\xff\xd8"
 StrictDecoder = Callable[[bytes], None]
@@ -33,6 +35,7 @@ class Seen:
     path: str  # relative to the data folder
     digest: str | None  # None if it cannot be read
     problem: Problem | None
+    values: ValueRange | None = None  # of an image with more than 8 bits a channel
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def see(
     look = partial(_look, dataset=dataset, strict=strict)
     bar = partial(tqdm, total=len(dataset), desc=f"decoding {dataset.split}", unit="image", disable=not progress)
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        return list(bar(pool.map(look, dataset.records)))
+        return list(bar(pool.map(look, range(len(dataset)))))
 
 
 def strict_decoder() -> StrictDecoder:
@@ -87,19 +90,23 @@ def find_copies(seen: Iterable[tuple[Split, Sequence[Seen]]]) -> list[Copies]:
     return sorted(copies, key=lambda group: (not group.leaks, group.places))
 
 
-def _look(record: Record, *, dataset: Dataset, strict: StrictDecoder | None) -> Seen:
+def _look(index: int, *, dataset: Dataset, strict: StrictDecoder | None) -> Seen:
+    record = dataset.records[index]
     path = folders.relative(Path(record.path), Path(dataset.name))
     try:
-        dataset.read(record)  # also compares the annotated size
+        dataset.load(index)  # also compares the annotated size
     except (ImageDecodeError, AnnotationError) as error:
         kind = "undecodable" if isinstance(error, ImageDecodeError) else "size_differs"
-        return Seen(path, None, Problem(path, kind, error.problem, "file", image=record.path))
+        problem = Problem(path, kind, error.problem, "file", image=record.path)
+        with contextlib.suppress(ImageDecodeError):
+            return Seen(path, None, problem, measure(read_image_bytes(record.path)))
+        return Seen(path, None, problem)
     data = Path(record.path).read_bytes()
-    problem = None
+    damaged = None
     if strict is not None:
         try:
             strict(data)
         except ValueError as error:
             # Training accepts the image with its grey part.
-            problem = Problem(path, "damaged", f"is damaged inside ({error})", "note", image=record.path)
-    return Seen(path, hashlib.sha256(data).hexdigest(), problem)
+            damaged = Problem(path, "damaged", f"is damaged inside ({error})", "note", image=record.path)
+    return Seen(path, hashlib.sha256(data).hexdigest(), damaged, measure(data))

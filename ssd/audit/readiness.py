@@ -96,6 +96,10 @@ def _cautions(report: Report) -> Iterator[str]:
     for kind, remedy in _NOTES.items():
         if notes[kind]:
             yield f"{notes[kind]} {kind}: {remedy}"
+    for split in report.splits:
+        depth = report.dataset(split).depth
+        if split.values is not None and split.values.loses(depth):
+            yield f"{split.name}: {split.values.about(depth)}"
     yield from about_test(report)
     yield from about_numbers(report)
     if report.opened.unused:

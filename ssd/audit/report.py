@@ -1,6 +1,7 @@
 """The complete check of a data folder, as a report."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from ssd.data.formats.annotations import Problem
 from ssd.data.loading.loader import BAD_IMAGES_LIMIT
 from ssd.data.objects import gather
 from ssd.data.tiled import TiledRecords
+from ssd.images.value_range import ValueRange
 from ssd.multibox.best_overlaps import best_overlaps
 from ssd.settings import BoxSettings
 from ssd.tiles import Tiles, has_tiles
@@ -46,6 +48,7 @@ class SplitReport:
     reach: dict[str, Reach]  # by the name of the default boxes, the config's own first
     missed_best_box: MissedBestBox  # with the config's own default boxes, as are
     hardest: tuple[Hard, ...]  # the objects farthest from any
+    values: ValueRange | None  # of the images with more than 8 bits a channel
     forgiven: dict[str, str]  # problems that stop nothing: level or kind -> the config value that leaves them out
 
     @property
@@ -219,8 +222,13 @@ def _report(
         reach=reach,
         missed_best_box=count_missed_best_box(shown, own.boxes),
         hardest=tuple(hardest(shown, reach[own.name].overlaps, own.boxes.input_size)),
+        values=functools.reduce(_both, (image.values for image in seen), None),
         forgiven=forgiven,
     )
+
+
+def _both(one: ValueRange | None, other: ValueRange | None) -> ValueRange | None:
+    return other if one is None else one.plus(other)
 
 
 def _fit(datasets: Sequence[Dataset], choices: Sequence[BoxPreset]) -> Fit | None:

@@ -18,6 +18,7 @@ from ssd.data.formats.registry import PARTS, default_split, recognise, splits
 from ssd.data.formats.unused import find_unused
 from ssd.data.formats.voc import Offset
 from ssd.errors import DatasetError
+from ssd.rules import Depth
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Reading:
-    """How annotations are read, from `data.*` of a config."""
+    """How a folder is read, from `data.*` and `preprocessing.depth` of a config."""
 
     format: str = "auto"
     classes: Sequence[str] | None = None
@@ -61,6 +62,7 @@ class Reading:
     val: str | None = None
     val_fraction: float = VAL_FRACTION
     group: str = AUTO
+    depth: Depth | None = None  # preprocessing.depth
 
 
 def open_splits(folder: str | Path | None, reading: Reading, only: str | None = None) -> Opened:
@@ -141,7 +143,7 @@ def _open(
         )
     elif trained and dataset.records and (nothing := nothing_to_learn(dataset)) is not None:
         problems.append(Problem(f"split {name}", "no_objects", ". ".join(nothing), "file"))
-    return Split(dataset, tuple(problems))
+    return Split(replace(dataset, depth=reading.depth), tuple(problems))
 
 
 def _unions(found: Sequence[Split], keep: set[str | None]) -> tuple[str, ...]:

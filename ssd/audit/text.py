@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ssd.audit.recall import Bucket, Reach
     from ssd.audit.report import Fit, Report, SplitReport
     from ssd.data.formats.annotations import Problem
+    from ssd.rules import Depth
 
 _WORTH = 0.02  # of held-out objects: what a fit has to reach more than the best table
 
@@ -34,7 +35,7 @@ def as_text(report: "Report", readiness: "Readiness", *, show: int) -> str:
             f"sizes and default boxes: of the objects that are whole in a tile ({named}) or in the whole image"
         )
     for place, split in enumerate(report.splits):
-        parts += _split(split, show, first=place == 0)
+        parts += _split(split, show, report.dataset(split).depth, first=place == 0)
     if any(split.classes for split in report.splits):
         parts.append(_classes(report))
     if report.repeats is not None:
@@ -82,12 +83,14 @@ def _opening(report: "Report") -> str:
     return printable(f"{report.folder}: {names}{''.join(unions)}{used}")
 
 
-def _split(split: "SplitReport", show: int, *, first: bool) -> Iterator[str]:
+def _split(split: "SplitReport", show: int, depth: "Depth | None", *, first: bool) -> Iterator[str]:
     yield printable(f"== {split.name}: {split.images} images, {split.objects} objects")
     if split.problems:
         yield _problems(split, show)
     if split.empty:
         yield "\n".join([f"images without objects: {len(split.empty)}", *_shown(split.empty, show)])
+    if split.values is not None and not split.values.loses(depth):
+        yield split.values.about(depth)
     if split.sizes is not None:
         yield _sizes(split)
     if split.objects:
@@ -228,6 +231,7 @@ def _split_dict(split: "SplitReport") -> dict[str, Any]:
         "sizes": None if split.sizes is None else dataclasses.asdict(split.sizes),
         "default_boxes": {name: _reach_dict(reach) for name, reach in split.reach.items()},
         "missed_best_box": dataclasses.asdict(split.missed_best_box),
+        "values": None if split.values is None else dataclasses.asdict(split.values),
         "hardest": [dataclasses.asdict(hard) for hard in split.hardest],
     }
 

@@ -32,6 +32,7 @@ from ssd.data.reading import read_records
 from ssd.data.records import unknown_classes
 from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
 from ssd.images.decode import load_shrunk, read_size
+from ssd.rules import Depth
 from ssd.structures import Record, Sample
 
 log = logging.getLogger(__name__)
@@ -48,12 +49,12 @@ def read_image(record: Record) -> UInt8[np.ndarray, "H W 3"]:
         ImageDecodeError: it cannot be decoded whole.
         AnnotationError: it has another size than its annotation says.
     """
-    return _read_shrunk(record, 1)[0]
+    return _read_shrunk(record, 1, None)[0]
 
 
-def _read_shrunk(record: Record, shrink: int) -> tuple[UInt8[np.ndarray, "H W 3"], int]:
+def _read_shrunk(record: Record, shrink: int, depth: Depth | None) -> tuple[UInt8[np.ndarray, "H W 3"], int]:
     """Decode it at 1/`shrink` of its size where its format allows, and say how many times smaller it came."""
-    image, shrunk = load_shrunk(record.path, shrink)
+    image, shrunk = load_shrunk(record.path, shrink, depth)
     height, width = image.shape[:2]
     check_size(record, *((width, height) if shrunk == 1 else read_size(record.path)))
     return image, shrunk
@@ -86,6 +87,7 @@ class Dataset:
     dropped: tuple[Problem, ...] = ()  # the bad objects left out
     read: Callable[[Record], UInt8[np.ndarray, "_ _ 3"]] = field(default=read_image, repr=False)
     complete: CompleteClasses | None = None  # of several folders: the classes that each image is complete for
+    depth: Depth | None = None  # how files of more than 8 bits a channel are read; see `ssd.images.depth`
 
     def __len__(self) -> int:
         return len(self.records)
@@ -97,7 +99,7 @@ class Dataset:
         """
         record = self.records[index]
         from_file = self.read is read_image
-        image, shrunk = _read_shrunk(record, shrink) if from_file else (self.read(record), 1)
+        image, shrunk = _read_shrunk(record, shrink, self.depth) if from_file else (self.read(record), 1)
         return Sample(
             image=image,
             boxes=record.boxes,

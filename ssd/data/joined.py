@@ -74,6 +74,7 @@ def _joined(
         split=" + ".join(splits),
         dropped=tuple(problem for one in sets for problem in one.dropped),
         complete=None if complete.all() else CompleteClasses(records.ends, complete),
+        depth=sets[0].depth,
     )
 
 

@@ -96,7 +96,7 @@ class Search:
         """
         detector = self.load(weights)
         start = time.perf_counter()
-        image = decode(path.read_bytes(), path.name)
+        image = decode(path.read_bytes(), path.name, depth=detector.settings.preprocessing.depth)
         read = time.perf_counter()
         found = detector.detect(image)
         searched = time.perf_counter()

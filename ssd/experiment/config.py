@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
+from ssd.rules import is_window
 from ssd.settings import LossRules
 from ssd.tiles import MOST_TILES
 
@@ -32,6 +33,12 @@ def _regular_expression(text: str) -> str:
     return text
 
 
+def _window(values: tuple[float, float]) -> tuple[float, float]:
+    if not is_window(values):
+        raise ValueError("must be two values, the lower one first")
+    return values
+
+
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]  # 0 is allowed
 Positive = Annotated[float, Field(gt=0)]
@@ -40,6 +47,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 FractionBelowOne = Annotated[float, Field(ge=0, lt=1)]
 RegularExpression = Annotated[str, Field(min_length=1), AfterValidator(_regular_expression)]
 TileCount = Annotated[int, Field(ge=1, le=MOST_TILES)]
+Window = Annotated[tuple[float, float], AfterValidator(_window)]
 FolderName = Annotated[str, Field(min_length=1), AfterValidator(_folder_name)]
 
 
@@ -155,6 +163,17 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class PreprocessingConfig:
+    """How pixels are read, in training and by the weights."""
+
+    __pydantic_config__ = _CHECKED
+
+    # Images of more than 8 bits a channel: percentile (each image's own range), or the values that become black and
+    # white, such as [0, 4095] for 12 bits; null: the upper 8 of 16 bits. Without a value of its own that of `weights`.
+    depth: Literal["percentile"] | Window | None = None
+
+
+@dataclass(frozen=True)
 class AugmentConfig:
     """Random changes of the training images: the paper's section 2.2, each with its own switch."""
 
@@ -262,6 +281,7 @@ class Config:
     output: str = "runs"
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossRules = field(default_factory=LossRules)
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -185,7 +185,8 @@ def _explained(error: ValidationError, values: dict[str, Any], place: str) -> Co
     for key in keys:
         value = value[key]
     problem = f"{dotted} = {shown(value)} is not accepted" + (f" (and {others} more)" if others else "")
-    return ConfigError(problem, place=place, remedy=_remedy(first, dotted))
+    own = (found for found in error.errors() if found["type"] == "value_error" and _key_of(found["loc"]) == keys)
+    return ConfigError(problem, place=place, remedy=_remedy(next(own, first), dotted))
 
 
 def _remedy(error: Any, dotted: str) -> str:

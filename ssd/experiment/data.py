@@ -26,6 +26,7 @@ from ssd.data.dataset import (
     report_use,
     report_validation,
 )
+from ssd.data.deep_images import report_values
 from ssd.data.formats.registry import default_split
 from ssd.data.joined import Part, join
 from ssd.data.loading.loader import TrainLoader, make_train_loader
@@ -93,7 +94,7 @@ def open_split(
     )
     if which == "train":
         check_trainable(dataset)
-    return dataset
+    return dataclasses.replace(dataset, depth=config.preprocessing.depth)
 
 
 def _joined(config: Config, *, with_val: bool = True) -> tuple[Dataset, Dataset | None]:
@@ -133,9 +134,10 @@ def _check_keys(data: DataConfig) -> None:
 
 
 def report_folder(config: Config, train: Dataset, val: Dataset) -> None:
-    """Log what the folder holds unused, images in both training and validation, and classes that mirroring mixes up."""
+    """Log what the folder holds unused, shared images, deep images, and classes that mirroring mixes up."""
     if config.data.format == "shapes" or distributed.rank() != 0:
         return
+    report_values(train)
     mirrored = mirror_advice(train.class_names) if config.augment.mirror else None
     if mirrored is not None:
         log.warning("%s: %s", train.name, mirrored)

@@ -73,7 +73,7 @@ def _first_fitting(value: Any, choices: tuple[Any, ...]) -> Any:
         result = converted(value, choice)
         if type(result) is not type(value):
             return result
-        if isinstance(value, list) and get_origin(choice) is tuple:
+        if isinstance(value, list) and get_origin(_plain(choice)) is tuple:
             return result
     return value
 
@@ -132,8 +132,8 @@ def described(kind: Any, *, plural: bool = False) -> str:
         return _joined([described(choice) for choice in get_args(kind)])
     if get_origin(kind) is Literal:
         return _joined(list(get_args(kind)))
-    if get_origin(kind) is tuple:
-        inner, *others = get_args(kind)
+    if get_origin(_plain(kind)) is tuple:
+        inner, *others = get_args(_plain(kind))
         count = "" if others == [Ellipsis] else f"{1 + len(others)} "
         return f"{'lists' if plural else 'a list'} of {count}{described(inner, plural=True)}"
     if get_origin(kind) is dict:

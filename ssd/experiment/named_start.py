@@ -18,7 +18,7 @@ from ssd.weights.resolve import DEFAULT, PUBLISHED, is_detector, read_weights
 log = logging.getLogger(__name__)
 
 _WEIGHTS, _BACKBONE_WEIGHTS = "model.weights", "model.backbone_weights"
-_KEYS_OF_WEIGHTS = ("backbone", "width", "input_size")
+_KEYS_OF_WEIGHTS, _DEPTH = ("backbone", "width", "input_size"), "preprocessing.depth"
 
 
 def start_keys(start: str, changes: Sequence[str | tuple[str, Any]] = ()) -> list[tuple[str, Any]]:
@@ -41,15 +41,19 @@ def start_keys(start: str, changes: Sequence[str | tuple[str, Any]] = ()) -> lis
 
 
 def with_keys_of_weights(config: Config, given: Collection[str]) -> Config:
-    """Take backbone, width and input size from `model.weights`, but for the keys that are `given`.
+    """Take backbone, width, input size and depth from `model.weights`, but for the keys that are `given`.
 
     Raises:
         SSDError: the weights cannot be read or fetched.
     """
     missing = [key for key in _KEYS_OF_WEIGHTS if f"model.{key}" not in given]
-    if config.model.weights is None or not missing:
+    if config.model.weights is None or not (missing or _DEPTH not in given):
         return config
-    network = read_weights(config.model.weights)[1].network
+    settings = read_weights(config.model.weights)[1]
+    network = settings.network
+    if _DEPTH not in given:
+        pixels = dataclasses.replace(config.preprocessing, depth=settings.preprocessing.depth)
+        config = dataclasses.replace(config, preprocessing=pixels)
     found = {key: getattr(network, key) for key in missing}
     if network.backbone != (found.get("backbone") or config.model.backbone):
         found.pop("width", None)  # it is that of another backbone

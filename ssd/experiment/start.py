@@ -12,7 +12,7 @@ from torch import Tensor
 from ssd.errors import ConfigError
 from ssd.experiment.config import Config
 from ssd.experiment.named_start import chosen
-from ssd.experiment.starting_settings import build_settings, with_resize
+from ssd.experiment.starting_settings import adapted, build_settings
 from ssd.model import backbones, vgg
 from ssd.model.factory import from_settings
 from ssd.model.norm import Norm
@@ -117,7 +117,7 @@ def _from_library(config: Config, class_names: tuple[str, ...]) -> Initialised:
     transfer = copy_what_fits(network.state_dict(), imagenet.state)
     network.load_state_dict(transfer.state)
     _report(config.model.backbone_weights, transfer)
-    settings = dataclasses.replace(settings, preprocessing=with_resize(imagenet.preprocessing, config.mode_rules))
+    settings = dataclasses.replace(settings, preprocessing=adapted(imagenet.preprocessing, config))
     return Initialised(network, settings, _fresh_convolutions(network, transfer.copied), _in_backbone(transfer))
 
 

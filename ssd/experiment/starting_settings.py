@@ -8,7 +8,7 @@ import dataclasses
 from typing import Any
 
 from ssd.errors import ConfigError
-from ssd.experiment.config import Config, ModelConfig, ModeRules
+from ssd.experiment.config import Config, ModelConfig
 from ssd.model import vgg
 from ssd.model.factory import level_grids, settings_for
 from ssd.model.norm import Norm
@@ -57,21 +57,21 @@ def build_settings(
         ratios=model.aspect_ratios,
     )
     rules = Postprocessing(box_voting=sigma)
-    preprocessing = with_resize(preprocessing, config.mode_rules)
+    preprocessing = adapted(preprocessing, config)
     settings = Settings(settings.network, settings.boxes, class_names, preprocessing, rules, config.data.tiles)
     return settings if source is None else _with_the_rest(settings, source, config)
 
 
-def with_resize(preprocessing: Preprocessing, rules: ModeRules) -> Preprocessing:
-    """Replace the resize rule of the starting weights where it does not suit this training.
+def adapted(preprocessing: Preprocessing, config: Config) -> Preprocessing:
+    """The preprocessing of the starting weights, with this training's depth and a resize rule that suits it.
 
     Training in the default mode filters when it shrinks, so `area` replaces rules without a filter; `mode: paper`
     replaces only `area`.
     """
     unsuited = {"area": ("uint8", "float"), "uint8": ("area",)}
-    if preprocessing.resize not in unsuited[rules.resize]:
-        return preprocessing
-    return dataclasses.replace(preprocessing, resize=rules.resize)
+    rule = config.mode_rules.resize
+    resize = rule if preprocessing.resize in unsuited[rule] else preprocessing.resize
+    return dataclasses.replace(preprocessing, resize=resize, depth=config.preprocessing.depth)
 
 
 def starting_settings(config: Config, class_names: tuple[str, ...]) -> Settings:

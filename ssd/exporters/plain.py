@@ -130,6 +130,10 @@ def as_text(facts: Facts) -> str:
         "settings": settings.to_dict(),
         "versions": facts.versions,
     }
+    depth = settings.preprocessing.depth
+    if depth is not None:
+        values = "0.5 and 99.5 percentile of each image" if depth == "percentile" else f"{depth[0]:g} and {depth[1]:g}"
+        text["depth"] = f"of more than 8 bits a channel: {values} become 0 and 255, in proportion, rounded, cut to them"
     return json.dumps(text, ensure_ascii=True, allow_nan=False)
 
 

@@ -1,7 +1,7 @@
 """The images for calibration and parity of an export: named ones, the run's own, or synthetic ones."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from ssd.data.shapes.dataset import shapes
 from ssd.errors import DatasetError
 from ssd.images.decode import load_image
 from ssd.inference.bulk.sources import find_images
+from ssd.rules import Depth
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,16 @@ class Images:
     paths: tuple[Path, ...] = ()
     dataset: Dataset | None = None
     drawn: bool = False
+    depth: Depth | None = None  # of the weights: how files of more than 8 bits a channel are read
 
     def __len__(self) -> int:
         return len(self.paths) if self.dataset is None else len(self.dataset)
 
     def load(self, index: int) -> np.ndarray:
         """Decode one image to uint8 RGB."""
-        return load_image(self.paths[index]) if self.dataset is None else self.dataset.load(index).image
+        if self.dataset is None:
+            return load_image(self.paths[index], depth=self.depth)
+        return self.dataset.load(index).image
 
     def spread(self, limit: int | None) -> list[int]:
         """At most `limit` indices, evenly spread, since neighbours in a folder are often alike."""
@@ -42,7 +46,9 @@ class Images:
         return (self.load(index) for index in self.spread(limit))
 
 
-def open_images(named: str, which: Literal["train", "val"], split: str | None = None) -> Images:
+def open_images(
+    named: str, which: Literal["train", "val"], split: str | None = None, depth: Depth | None = None
+) -> Images:
     """The `split` of a data set (by default its usual `which` split), or the images of a folder, glob or file.
 
     Raises:
@@ -54,10 +60,10 @@ def open_images(named: str, which: Literal["train", "val"], split: str | None = 
     except DatasetError:
         kind = None
     if kind is None and split is None:
-        return Images(named, paths=tuple(find_images([named])))
+        return Images(named, paths=tuple(find_images([named])), depth=depth)
     split = split or default_split(named, kind or "auto", which)
     dataset = open_dataset(named, split, bad_objects="drop")
-    return Images(f"{named}, split {split}", dataset=dataset)
+    return Images(f"{named}, split {split}", dataset=replace(dataset, depth=depth))
 
 
 def own_images(weights: str) -> Images:

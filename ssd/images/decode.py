@@ -1,27 +1,28 @@
-"""Images: from a file, bytes or array to upright uint8 RGB, and from there to what the network reads.
+"""Image files: from a path or bytes to upright uint8 RGB.
 
 An image is decoded whole or not at all. Its header is read first, so that a file which is no image, or declares more
 pixels than it should, is refused before memory is spent on it. `cv2.imdecode` does the decoding: unlike `cv2.imread` it
-returns nothing for a truncated file, and it applies the EXIF orientation, drops alpha and scales 16 bits to 8.
+returns nothing for a truncated file, and it applies the EXIF orientation, drops alpha and takes the upper 8 bits of 16,
+unless `depth` says otherwise (`ssd.images.depth`).
 """
 
 import io
 import logging
 import re
 import stat
-import sys
 import warnings
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ssd.errors import ImageDecodeError, ImageError, printable
+from ssd.errors import ImageDecodeError, printable
 from ssd.images import kinds
+from ssd.images.depth import bits_of, decode_values, likely_window, to_8bit
+from ssd.rules import Depth
 from ssd.system.files import read_regular
 
 _log = logging.getLogger(__name__)
@@ -40,32 +41,38 @@ _DARK = 32  # of 255: an image of 16 bits that stays below uses 13 bits or fewer
 _SAID: set[int] = set()  # numbers of bits of dark images that have been named
 _URL = re.compile(r"(https?|ftp|file|s3|gs|data):", re.IGNORECASE)
 _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 turn the image on its side
-_ACCEPTED = (
-    "Give a path, bytes, a PIL image, a uint8 array HxW or HxWx1/3/4, or a float array or tensor CxHxW in [0, 1]."
-)
 
 
-def load_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H W 3"]:
+def load_image(
+    path: str | Path, *, max_pixels: int = MAX_PIXELS, depth: Depth | None = None
+) -> UInt8[np.ndarray, "H W 3"]:
     """Read an image file: upright, RGB, 8 bits.
 
     Raises:
         ImageDecodeError: the file is missing, empty, no image, too large, truncated or damaged.
     """
-    return decode(read_image_bytes(path), str(path), max_pixels=max_pixels)
+    return decode(read_image_bytes(path), str(path), max_pixels=max_pixels, depth=depth)
 
 
-def load_shrunk(path: str | Path, shrink: int) -> tuple[UInt8[np.ndarray, "H W 3"], int]:
+def load_shrunk(path: str | Path, shrink: int, depth: Depth | None = None) -> tuple[UInt8[np.ndarray, "H W 3"], int]:
     """`load_image` and `decode_shrunk` in one."""
-    return decode_shrunk(read_image_bytes(path), shrink, str(path))
+    return decode_shrunk(read_image_bytes(path), shrink, str(path), depth=depth)
 
 
-def decode(data: bytes, place: str = "image bytes", *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H W 3"]:
+def decode(
+    data: bytes, place: str = "image bytes", *, max_pixels: int = MAX_PIXELS, depth: Depth | None = None
+) -> UInt8[np.ndarray, "H W 3"]:
     """Decode the bytes of an image file; `place` names it in errors."""
-    return decode_shrunk(data, 1, place, max_pixels=max_pixels)[0]
+    return decode_shrunk(data, 1, place, max_pixels=max_pixels, depth=depth)[0]
 
 
 def decode_shrunk(
-    data: bytes, shrink: int, place: str = "image bytes", *, max_pixels: int = MAX_PIXELS
+    data: bytes,
+    shrink: int,
+    place: str = "image bytes",
+    *,
+    max_pixels: int = MAX_PIXELS,
+    depth: Depth | None = None,
 ) -> tuple[UInt8[np.ndarray, "H W 3"], int]:
     """Decode a JPEG at 1/`shrink` of its size (1, 2, 4, 8), rounded up; gives the shrink too.
 
@@ -78,13 +85,14 @@ def decode_shrunk(
         width, height = header.size
         kind = f"{header.format} of {width}x{height} pixels, mode {header.mode}"
         end = _end_of_png(data) if header.format == "PNG" else len(data)
+        bits = bits_of(header, data)
         shrink = shrink if header.format in ("JPEG", "MPO") else 1
         pages = kinds.count_pages(data)
     if width * height > max_pixels:
         remedy = f"The limit is {max_pixels:,} pixels; make the image smaller."
         raise ImageDecodeError(f"is too large: {width}x{height} pixels", place=place, remedy=remedy)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8, end), _DECODED_AT[shrink]) if end else None
+        image = _decoded(data[:end], shrink, bits, depth) if end else None
     except cv2.error as error:
         raise ImageDecodeError(f"cannot be decoded: {kind} ({error.err})", place=place) from None
     if image is None:
@@ -94,30 +102,40 @@ def decode_shrunk(
                 problem, place=place, remedy="Replace it, or open it in an editor and save it again."
             )
         problem = f"cannot be decoded: {kind}, truncated, damaged or of an unsupported kind"
-        raise ImageDecodeError(problem, place=place, remedy="Replace or remove it.")
+        remedy = "Replace or remove it."
+        if bits > 8 and depth is None:
+            remedy = f"Replace or remove it; with preprocessing.depth its {bits} bits may be readable."
+        raise ImageDecodeError(problem, place=place, remedy=remedy)
     if pages > 1:
         _say_pages(place, pages)
-    if kind.startswith(("TIFF", "PNG")) and image.max(initial=0) < _DARK:
-        _say_dark(data[:end], place)
+    if bits > 8 and depth is None and image.max(initial=0) < _DARK:
+        _say_dark(data[:end], bits, place)
     return np.asarray(image), shrink
 
 
-def _say_dark(data: bytes, place: str) -> None:
+def _decoded(data: bytes, shrink: int, bits: int, depth: Depth | None) -> UInt8[np.ndarray, "H W 3"] | None:
+    if bits <= 8 or depth is None:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), _DECODED_AT[shrink])
+    values = decode_values(data, bits)
+    return None if values is None else to_8bit(values, depth)
+
+
+def _say_dark(data: bytes, bits: int, place: str) -> None:
     """Say, once for each number of bits, that an image of 16 bits uses only the lowest ones and comes out dark."""
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+        values = decode_values(data, bits)
     except cv2.error:
         return
-    if image is None or image.dtype != np.uint16 or not image.any():
+    if values is None or values.dtype != np.uint16 or not values.any():
         return
-    low, high = int(image.min()), int(image.max())
-    bits = high.bit_length()
-    if bits not in _SAID:
-        _SAID.add(bits)
+    low, high = int(values.min()), int(values.max())
+    used = high.bit_length()
+    if used not in _SAID:
+        _SAID.add(used)
         _log.warning(
             "%s: 16 bits, but its values are %d to %d (%d bits), so it is nearly black: the upper 8 bits are read. "
-            "Scale all such images alike: magick mogrify -evaluate multiply %d FILES",
-            printable(place), low, high, bits, 2 ** (16 - bits),
+            "Train with preprocessing.depth=%s; for other weights: magick mogrify -evaluate multiply %d FILES",
+            printable(place), low, high, used, likely_window(float(low), float(high)), 2 ** (16 - used),
         )  # fmt: skip
 
 
@@ -172,34 +190,6 @@ def read_size(path: str | Path) -> tuple[int, int]:
         raise _unreadable(path, error) from None
 
 
-def as_image(source: object, *, bgr: bool = False) -> UInt8[np.ndarray, "H W 3"]:
-    """Turn anything that people call an image into upright uint8 RGB.
-
-    Arrays are RGB; `bgr=True` says that an array comes from OpenCV. It has no meaning for files and PIL images.
-
-    Raises:
-        ImageError: another kind, dtype, shape or range; the message names it.
-    """
-    if isinstance(source, str | Path):
-        return load_image(source)
-    if isinstance(source, bytes | bytearray | memoryview):
-        return decode(bytes(source))
-    if isinstance(source, Image.Image):
-        return _from_pil(source)
-    if is_tensor(source):
-        source = _array_of(source)
-    if not isinstance(source, np.ndarray):
-        raise ImageError(f"{type(source).__name__} is not an image", place="image", remedy=_ACCEPTED)
-    image = _from_array(np.asarray(source))  # a matrix would keep two dimensions
-    return np.ascontiguousarray(image[..., ::-1] if bgr else image)
-
-
-def is_tensor(value: object) -> bool:
-    """Whether it is a tensor. PyTorch is not imported for it: `ssd.light` does without."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
-
-
 def read_image_bytes(path: str | Path) -> bytes:
     """The bytes of an image file, undecoded.
 
@@ -241,49 +231,3 @@ def _open_header(file: io.BytesIO | io.BufferedReader, place: str) -> Image.Imag
         reason = "is text or HTML, not an image" if text.startswith((b"<", b"{")) else "is not an image"
         remedy = f"Known formats: {', '.join(FORMATS)}."
         raise ImageDecodeError(f"{reason} ({type(error).__name__})", place=place, remedy=remedy) from None
-
-
-def _array_of(tensor: Any) -> np.ndarray:
-    """A tensor on the host; NumPy has no bfloat16."""
-    try:
-        tensor = tensor.detach().cpu()
-        array: np.ndarray = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
-    except (RuntimeError, TypeError, NotImplementedError) as error:  # sparse, quantised, without storage
-        reason = str(error).partition("\n")[0][:80]
-        problem = f"{tensor.dtype} tensor of shape {tuple(tensor.shape)} is no array of numbers ({reason})"
-        raise ImageError(problem, place="image", remedy=_ACCEPTED) from None
-    return array
-
-
-def _from_pil(pil_image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
-    if 0 in pil_image.size:
-        seen = f"a PIL image of {pil_image.width}x{pil_image.height} pixels"
-        raise ImageError(f"{seen} is empty", place="image", remedy="Leave it out.")
-    try:
-        pil_image = ImageOps.exif_transpose(pil_image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageDecodeError(f"cannot be decoded ({error})", place="PIL image") from None
-    if pil_image.mode.startswith("I;16"):
-        high_bytes = (np.asarray(pil_image) >> 8).astype(np.uint8)
-        return np.repeat(high_bytes[..., None], 3, axis=2)
-    if pil_image.mode in ("I", "F"):
-        raise ImageError(f"a PIL image of mode {pil_image.mode} has no known range", place="image", remedy=_ACCEPTED)
-    if "transparency" in pil_image.info:
-        pil_image = pil_image.convert("RGBA")  # PIL warns when a palette's transparency is dropped in one go
-    return np.array(pil_image.convert("RGB"))
-
-
-def _from_array(array: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
-    shape, seen = array.shape, f"{array.dtype} array of shape {array.shape}"
-    if 0 in shape:
-        raise ImageError(f"{seen} has no pixels", place="image", remedy=_ACCEPTED)
-    if array.dtype == np.uint8 and (array.ndim == 2 or (array.ndim == 3 and shape[2] in (1, 3, 4))):
-        grey = array.ndim == 2 or shape[2] == 1
-        return np.repeat(array.reshape(*shape[:2], 1), 3, axis=2) if grey else array[..., :3]
-    if np.issubdtype(array.dtype, np.floating) and array.ndim == 3 and shape[0] in (1, 3):
-        low, high = float(array.min()), float(array.max())
-        if not (low >= 0 and high <= 1):  # also catches NaN
-            raise ImageError(f"{seen} has values from {low:g} to {high:g}", place="image", remedy=_ACCEPTED)
-        pixels = np.rint(array.transpose(1, 2, 0) * 255).astype(np.uint8)
-        return np.repeat(pixels, 3, axis=2) if shape[0] == 1 else pixels
-    raise ImageError(f"{seen} is not an image", place="image", remedy=_ACCEPTED)

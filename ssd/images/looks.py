@@ -51,7 +51,7 @@ def _read(path: Path | None) -> Float32[np.ndarray, "192"]:
 
 @lru_cache(maxsize=100_000)  # 1 kB each; the size and time of the file tell when it changes
 def _read_once(path: Path, size: int, time: int) -> Float32[np.ndarray, "192"]:
-    return look(load_shrunk(path, 8)[0])
+    return look(load_shrunk(path, 8, "percentile")[0])
 
 
 def join_alike(

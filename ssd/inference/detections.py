@@ -13,6 +13,7 @@ from jaxtyping import Float32, Int64, UInt8
 from ssd.errors import ArgumentError, ImageDecodeError, ImageError
 from ssd.inference import converters
 from ssd.rules import READABLE_SCORE as READABLE_SCORE  # re-exported: callers ask here from which score is drawn
+from ssd.rules import Depth
 
 _Image = UInt8[np.ndarray, "H W 3"]
 _SHOWN_SIDE = 1000  # pixels of the longer side in a notebook, which keeps what it shows for ever
@@ -44,6 +45,7 @@ class Detections:
     image_size: tuple[int, int]  # height, width
     source: Path | np.ndarray | None = None
     draw_from: float | tuple[float, ...] = 0.0
+    depth: Depth | None = None  # how a file of more than 8 bits a channel was read
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -165,7 +167,7 @@ class Detections:
         else:
             from ssd.images.decode import load_image  # brings OpenCV, which reading detections does not need
 
-            image = load_image(self.source)
+            image = load_image(self.source, depth=self.depth)
         if image.shape[:2] != self.image_size:
             found = f"{image.shape[1]}x{image.shape[0]}, not {self.image_size[1]}x{self.image_size[0]}"
             raise ImageError(f"the image is {found} as when it was searched", place=self._place(given))

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssd.errors import ArgumentError, at_least
-from ssd.images.decode import as_image
+from ssd.images.any_image import as_image
 from ssd.inference import tiling
 from ssd.inference.detections import READABLE_SCORE, Detections
 from ssd.inference.image_lists import each_image, groups
@@ -149,6 +149,8 @@ class Detector:
     ) -> Detections:
         """Find the objects in one image: a path, bytes, a PIL image or an array (uint8 RGB, or BGR with `bgr`).
 
+        Weights trained with `preprocessing.depth` also take arrays of other numbers, such as uint16.
+
         Without `score_threshold` the threshold is that of the weights, mostly 0.01, which is meant for evaluation and
         keeps many false detections. `plot` and `save` then draw those above the weights' own thresholds, or from 0.5 on
         where the weights have none; with a threshold they draw all. A threshold is a number, "own" (the weights' own,
@@ -276,8 +278,9 @@ class Detector:
             yield batch, search(self, batch)
 
     def _read(self, sources: Sequence[object], *, bgr: bool, tiled: bool) -> _Batch:
+        depth = self.settings.preprocessing.depth
         each = map if self.device == "cpu" or len(sources) == 1 else image_threads().map
-        arrays = list(each(functools.partial(as_image, bgr=bgr), sources))
+        arrays = list(each(functools.partial(as_image, bgr=bgr, depth=depth), sources))
         return _Batch(sources, arrays, None if tiled else self.preprocess(arrays))
 
     def _search(self, batch: _Batch, rules: Postprocessing) -> list[ImageDetections]:
@@ -307,6 +310,7 @@ class Detector:
                     image_size=(height, width),
                     source=Path(source) if isinstance(source, str | Path) else array,
                     draw_from=draw_from,
+                    depth=self.settings.preprocessing.depth,
                 )
 
     def _check_process(self) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from ssd.errors import ArgumentError
-from ssd.images.decode import is_tensor
+from ssd.images.any_image import is_tensor
 
 
 def groups(images: Iterator[object], batch_size: int) -> Iterator[list[object]]:

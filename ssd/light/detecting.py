@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from ssd.errors import CheckpointError, at_least
-from ssd.images.decode import as_image
+from ssd.images.any_image import as_image
 from ssd.images.resize import resize_8bit, resize_floats
 from ssd.inference.detections import READABLE_SCORE, Detections
 from ssd.inference.image_lists import each_image, groups
@@ -66,6 +66,7 @@ class LightDetector:
     ) -> Detections:
         """Find the objects in one image: a path, bytes, a PIL image or an array (uint8 RGB, or BGR with `bgr`).
 
+        Weights trained with `preprocessing.depth` also take arrays of other numbers, such as uint16.
         The options are those of `ssd.Detector.detect`; None is the weights' own number.
 
         Raises:
@@ -122,7 +123,7 @@ class LightDetector:
     def _found(
         self, sources: Sequence[object], rules: Postprocessing, draw_from: float | tuple[float, ...], bgr: bool
     ) -> Iterator[Detections]:
-        arrays = [as_image(source, bgr=bgr) for source in sources]
+        arrays = [as_image(source, bgr=bgr, depth=self.facts.depth) for source in sources]
         all_boxes, all_scores = self._engine(self.preprocess(arrays))
         if not math.isfinite(float(all_boxes.sum()) + float(all_scores.sum())):
             raise CheckpointError("the graph's output is not finite", place=self.backend)
@@ -137,6 +138,7 @@ class LightDetector:
                 image_size=(height, width),
                 source=Path(source) if isinstance(source, str | Path) else array,
                 draw_from=draw_from,
+                depth=self.facts.depth,
             )
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from ssd.errors import ArgumentError, CheckpointError
 from ssd.inference.runtime.checksum import check_checksum
-from ssd.rules import NUMBERS, Postprocessing
+from ssd.rules import NUMBERS, Depth, Postprocessing, is_window
 
 KEY = "ssd_plain"
 """The key of the graph's facts in the metadata of the ONNX file."""
@@ -27,6 +27,7 @@ class PlainFacts:
     resize: str  # uint8, float, antialias or area; see `ssd.images.resize`
     postprocessing: Postprocessing
     tiled: bool = False  # whether training had tiles, which are not searched here
+    depth: Depth | None = None  # how images of more than 8 bits a channel are read; see `ssd.images.depth`
 
     @staticmethod
     def from_text(text: str, place: Path) -> "PlainFacts":
@@ -44,6 +45,7 @@ class PlainFacts:
                 resize=str(settings["preprocessing"]["resize"]),
                 postprocessing=_rules(settings["postprocessing"]),
                 tiled="tiles" in settings,
+                depth=_depth(settings["preprocessing"].get("depth")),
             )
         except (ValueError, KeyError, TypeError, ArgumentError) as error:
             raise CheckpointError(f"its facts are damaged ({error!r})", place=place, remedy="Export again.") from None
@@ -53,6 +55,15 @@ class PlainFacts:
             )
             raise CheckpointError(problem, place=place, remedy="Update the package, or export again.")
         return facts
+
+
+def _depth(raw: Any) -> Depth | None:
+    if raw is None or raw == "percentile":
+        return raw  # type: ignore[no-any-return]
+    low, high = map(float, raw)
+    if not is_window((low, high)):
+        raise ValueError(f"depth {raw!r}")
+    return low, high
 
 
 def _rules(raw: dict[str, Any]) -> Postprocessing:

@@ -1,5 +1,6 @@
 """The state of a run that a checkpoint restores."""
 
+import dataclasses
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -81,8 +82,8 @@ class TrainState:
                 place=place,
                 remedy="Resume with that data; to go on with other data, use model.weights=FILE without --resume.",
             )
-        started = Settings.from_dict(saved["settings"], str(place)).to_dict()  # adds keys that older versions lack
-        for key, before, now in _changes(started, self.settings.to_dict()):
+        started = Settings.from_dict(saved["settings"], str(place))  # adds keys that older versions lack
+        for key, before, now in _changes(dataclasses.asdict(started), dataclasses.asdict(self.settings)):
             if key.startswith(_USED_AFTER_TRAINING):
                 log.warning("changed since the run was started: %s was %s, is %s", key, before, now)
                 continue

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from ssd.errors import ImageDecodeError, ImageError
-from ssd.images.decode import as_image, decode, load_image, load_shrunk, read_size
+from ssd.images.any_image import as_image
+from ssd.images.decode import decode, load_image, load_shrunk, read_size
 from tests.work import counted
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from ssd.errors import SSDError
-from ssd.images.decode import as_image
+from ssd.images.any_image import as_image
 from tests.reliability.mutation import KINDS, edits, mutate
 from tests.reliability.targets import TARGETS, fresh
 

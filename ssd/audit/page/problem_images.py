@@ -39,7 +39,7 @@ def _of_problem(problem: Problem, split: str) -> Image | None:
     """The box in question with its surroundings, or the whole image; None where it cannot be decoded."""
     assert problem.image is not None
     try:
-        image = load_image(problem.image)
+        image = load_image(problem.image, depth="percentile")
     except SSDError:  # that is what the problem says, and the list of problems says it, too
         return None
     box = problem.box or (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
@@ -55,7 +55,7 @@ def copied_images(report: Report) -> Iterator[Image]:
     for group in places[:_COPIES]:
         for split, path in group[:2]:
             try:
-                image = load_image(roots[split] / path)
+                image = load_image(roots[split] / path, depth="percentile")
             except (SSDError, KeyError):  # listed by its name all the same
                 continue
             yield Image(as_jpeg(image, _THUMBNAIL), split, path)
@@ -82,7 +82,7 @@ def hardest_images(report: Report) -> Iterator[Image]:
         sides = (objects.boxes[row, 2:] - objects.boxes[row, :2]) * own.boxes.input_size
         name = dataset.class_names[objects.labels[row]]
         try:
-            drawn = draw_mistake(dataset.read(record), (left, top, right, bottom), name, _NOTHING, _NOTHING)
+            drawn = draw_mistake(dataset.load(place).image, (left, top, right, bottom), name, _NOTHING, _NOTHING)
         except SSDError:  # listed among the problems
             continue
         caption = f"{name}: IoU {float(overlaps[row]):.2f}"

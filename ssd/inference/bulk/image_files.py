@@ -15,6 +15,7 @@ from ssd.system.threads import image_threads, map_ahead
 if TYPE_CHECKING:
     from ssd.inference.detections import Detections
     from ssd.inference.detector import Detector
+    from ssd.rules import Depth
 
 
 def detect_images(
@@ -43,8 +44,10 @@ def _outcomes(
     """Yield the detections of each image, or why it cannot be read; the detector sees all images as one stream."""
     read: deque[ImageError | None] = deque()  # of the images that the detector has taken, and those between them
 
+    depth = detector.settings.preprocessing.depth
+
     def readable() -> Generator[Any, None, None]:
-        with contextlib.closing(map_ahead(_decode_batch, batches)) as decoded:
+        with contextlib.closing(map_ahead(partial(_decode_batch, depth=depth), batches)) as decoded:
             for image in chain.from_iterable(decoded):
                 read.append(image if isinstance(image, ImageError) else None)
                 if read[-1] is None:
@@ -59,15 +62,15 @@ def _outcomes(
         yield error
 
 
-def _decode_batch(batch: Sequence[Source]) -> list[Any]:
-    return list(image_threads().map(_decode, batch))
+def _decode_batch(batch: Sequence[Source], depth: "Depth | None") -> list[Any]:
+    return list(image_threads().map(partial(_decode, depth=depth), batch))
 
 
-def _decode(source: Source) -> Any:
+def _decode(source: Source, depth: "Depth | None") -> Any:
     from ssd.images.decode import load_image
 
     try:
-        return load_image(source.path)
+        return load_image(source.path, depth=depth)
     except ImageError as error:
         return error
 

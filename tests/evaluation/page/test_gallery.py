@@ -11,7 +11,7 @@ from ssd.data.shapes.dataset import shapes
 from ssd.evaluation.metrics.details import Details, Miss
 from ssd.evaluation.page.drawn_images import as_jpeg, draw_mistake, side_by_side
 from ssd.evaluation.page.gallery import _Drawing, spread
-from ssd.images.decode import as_image
+from ssd.images.any_image import as_image
 from tests.commands.test_eval import SHAPES, make_run
 from tests.evaluation.metrics.made import found, record
 from tests.evaluation.page.test_page import SECTIONS

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.models.detection import ssd300_vgg16
 
-from ssd.images.decode import as_image
+from ssd.images.any_image import as_image
 from ssd.inference.detections import Detections
 from ssd.inference.detector import Detector
 from ssd.inference.load import load

@@ -9,7 +9,7 @@ from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 from torchvision.models.detection.ssdlite import SSDLiteHead, _mobilenet_extractor
 
 from ssd.errors import CheckpointError
-from ssd.images.decode import as_image
+from ssd.images.any_image import as_image
 from ssd.inference.load import load
 from ssd.model.factory import from_settings
 from ssd.multibox.default_boxes import default_boxes
