@@ -4,6 +4,8 @@
 "percentile" takes the window from each image. Images of 8 bits are never changed.
 """
 
+import math
+
 import cv2
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -22,13 +24,14 @@ def to_8bit(values: Shaped[np.ndarray, "H W *C"], depth: Depth) -> UInt8[np.ndar
     if values.dtype == np.uint8:
         return three_channels(values)
     values = values[..., None] if values.ndim == 2 else values[..., :3]
-    low, high = window(values, depth)
     pixels = np.empty((*values.shape[:2], 3), np.uint8)
     rows = max(1, _AT_ONCE // values[0].size)
-    for start in range(0, len(values), rows):
-        part = values[start : start + rows].astype(np.float64)
-        scaled = np.nan_to_num((part - low) * 255 / (high - low), posinf=255, neginf=0)
-        pixels[start : start + rows] = np.rint(scaled.clip(0, 255))
+    with np.errstate(all="ignore"):  # numbers near the end of their range, or not finite
+        low, high = window(values, depth)
+        for start in range(0, len(values), rows):
+            part = values[start : start + rows].astype(np.float64)
+            scaled = np.nan_to_num((part - low) * 255 / (high - low), posinf=255, neginf=0)
+            pixels[start : start + rows] = np.rint(scaled.clip(0, 255))
     return pixels
 
 
@@ -46,9 +49,9 @@ def window(values: Shaped[np.ndarray, "H W C"], depth: Depth) -> tuple[float, fl
     sampled = values[::step, ::step]
     sampled = sampled[np.isfinite(sampled)]
     if not sampled.size:
-        return 0.0, 1.0
+        return 0.0, math.inf
     low, high = np.percentile(sampled.astype(np.float64), PERCENTILES).tolist()
-    return (low, high) if high > low else (low, low + 1)
+    return (low, high) if high > low else (low, math.inf)
 
 
 def likely_window(low: float, high: float) -> str:

@@ -65,6 +65,7 @@ def test_large_images_are_converted_in_parts_and_sampled():
 def test_an_image_of_one_value_or_of_none_that_is_finite_is_black():
     assert not to_8bit(np.full((2, 3), 700, np.uint16), "percentile").any()
     assert not to_8bit(np.full((2, 3), np.nan, np.float32), "percentile").any()
+    assert not to_8bit(np.full((2, 3), 2.0**53 + 2, np.float32), "percentile").any()  # adding 1 changes nothing
 
 
 def test_numbers_that_are_not_finite_are_black_or_white():

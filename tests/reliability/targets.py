@@ -3,6 +3,7 @@
 Each target is `make(folder) -> (seeds, call)`; `call(data)` gives changed bytes of a seed to the package.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -23,6 +24,7 @@ from PIL import Image
 from ssd.data.dataset import open_dataset, scan
 from ssd.data.formats import cvat, label_studio, labelme, tables
 from ssd.data.formats.entries import EntryFormat
+from ssd.errors import ImageDecodeError
 from ssd.experiment import config_file as config
 from ssd.images.decode import decode
 from ssd.inference.load import load
@@ -249,11 +251,16 @@ def picture(folder: Path) -> tuple[list[bytes], Call]:
         buffer = io.BytesIO()
         Image.new(mode, (32, 24)).save(buffer, kind, **options)
         seeds.append(buffer.getvalue())
+    deep = pixels.astype(np.uint16) * 16
+    seeds += [cv2.imencode(".tiff", values)[1].tobytes() for values in (deep, deep[..., 0].astype(np.float32))]
+    seeds.append(cv2.imencode(".png", deep)[1].tobytes())
 
     def call(data: bytes) -> object:
         before = _peak_memory()
         try:
-            image = decode(data, max_pixels=1_000_000)
+            image = decode(data, max_pixels=1_000_000, depth="percentile")
+            with contextlib.suppress(ImageDecodeError):
+                decode(data, max_pixels=1_000_000)
         finally:
             assert _peak_memory() - before < 200_000, "more than 200 MB for a small image"
         assert image.dtype == np.uint8
