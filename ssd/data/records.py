@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int
 
 from ssd.data.formats.annotations import Problem, RawImage, RawObject, RawSplit
+from ssd.data.formats.columns import columns_of
 from ssd.data.index import RecordIndex, build_index
 
 _Box = tuple[float, float, float, float]
@@ -37,18 +38,18 @@ def build_records(raw: RawSplit, classes: Sequence[str] | None = None) -> Built:
     """
     names, ids = _classes(raw, classes)
     known = {name: label for label, name in enumerate(names)}
-    counts = np.array([len(image.objects) for image in raw.images], np.int64)
-    items = [item for image in raw.images for item in image.objects]
-    owners = np.repeat(np.arange(len(counts)), counts)
-    labels = np.array([known.get(item.name, -1) for item in items], np.int64)
+    columns = columns_of(raw.images)
+    owners = columns.owners
+    labels = np.array([known.get(name, -1) for name in columns.names], np.int64)[columns.codes]
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as that
-        boxes = np.array([item.box for item in items], np.float64).reshape(-1, 4).astype(np.float32)
-    sizes = np.array([(image.width, image.height) for image in raw.images], np.int64).reshape(-1, 2)
+        boxes = columns.boxes.astype(np.float32)
+    facts = [(image.path, image.image_id, image.width, image.height) for image in raw.images]
+    sizes = np.array([fact[2:] for fact in facts], np.int64).reshape(-1, 2)
 
     is_good = labels >= 0
     problems = list(raw.problems)
     for row in np.flatnonzero(~(_lie_inside(boxes, sizes[owners]) & is_good)).tolist():
-        image, item = raw.images[owners[row]], items[row]
+        image, item = raw.images[int(owners[row])], columns.item(row)
         box, problem = check_box(item.box, image.width, image.height)
         if not is_good[row]:
             box, problem = None, ("unknown_class", f"unknown class {item.name!r}")
@@ -59,19 +60,18 @@ def build_records(raw: RawSplit, classes: Sequence[str] | None = None) -> Built:
         else:
             boxes[row] = box
 
-    good, boxes = [items[row] for row in np.flatnonzero(is_good).tolist()], boxes[is_good]
+    boxes, given = boxes[is_good], columns.areas[is_good]
     sides = boxes[:, 2:] - boxes[:, :2]
-    given = np.array([math.nan if item.area is None else item.area for item in good], np.float64)
     with np.errstate(over="ignore"):
         areas = np.where(np.isnan(given), sides[:, 0] * sides[:, 1], given.astype(np.float32)).astype(np.float32)
     records = build_index(
-        [(image.path, image.image_id, image.width, image.height) for image in raw.images],
-        np.bincount(owners[is_good], minlength=len(counts)),
+        facts,
+        np.bincount(owners[is_good], minlength=len(facts)),
         boxes=boxes,
         areas=areas,
         labels=labels[is_good],
-        difficult=np.array([item.difficult for item in good], bool),
-        crowd=np.array([item.crowd for item in good], bool),
+        difficult=columns.difficult[is_good],
+        crowd=columns.crowd[is_good],
     )
     return Built(records, names, ids, tuple(problems))
 

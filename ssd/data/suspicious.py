@@ -1,12 +1,10 @@
 """Annotations in a wrong unit or form: fractions in place of pixels, corners in place of sizes."""
 
-from collections.abc import Sequence
-from itertools import compress
-
 import numpy as np
 from jaxtyping import Float
 
-from ssd.data.formats.annotations import Problem, RawImage, RawObject, RawSplit
+from ssd.data.formats.annotations import Problem, RawSplit
+from ssd.data.formats.columns import columns_of
 
 _FEW = 4  # with fewer objects corners are not told from sizes
 _SHARE = 0.1  # least share of boxes beyond the edge for which sizes look like corners
@@ -14,19 +12,19 @@ _SHARE = 0.1  # least share of boxes beyond the edge for which sizes look like c
 
 def find_misread(raw: RawSplit) -> list[Problem]:
     """Problems with the unit or form of the boxes of a split, found from all of them together."""
-    pairs = [(image, item) for image in raw.images for item in image.objects if not item.crowd]
-    boxes = np.array([item.box for _, item in pairs], float).reshape(-1, 4)
-    is_finite = np.isfinite(boxes).all(axis=1)
-    pairs, boxes = list(compress(pairs, is_finite)), boxes[is_finite]
-    if not pairs:
+    columns = columns_of(raw.images)
+    rows = np.flatnonzero(~columns.crowd & np.isfinite(columns.boxes).all(axis=1))
+    if not len(rows):
         return []
-    sides = np.array([(image.width, image.height) for image, _ in pairs], float)
-    message = _fractions(boxes, sides) or _corners(boxes, sides, pairs)
+    boxes = columns.boxes[rows]
+    image = raw.images[int(columns.owners[rows[0]])]
+    sizes = np.array([(image.width, image.height) for image in raw.images], float)
+    sides = sizes[columns.owners[rows]]
+    message = _fractions(boxes, sides) or _corners(boxes, sides, image.unit)
     if message is None:
         return []
     kind, text = message
-    image, item = pairs[0]
-    values = " ".join(f"{value:g}" for value in item.box)
+    values = " ".join(f"{value:g}" for value in boxes[0].tolist())
     return [Problem(image.source, kind, f"{text} (here {values} in {image.width}x{image.height})", "file")]
 
 
@@ -40,12 +38,9 @@ def _fractions(boxes: Float[np.ndarray, "N 4"], sides: Float[np.ndarray, "N 2"])
     return None
 
 
-def _corners(
-    boxes: Float[np.ndarray, "N 4"], sides: Float[np.ndarray, "N 2"], pairs: Sequence[tuple[RawImage, RawObject]]
-) -> tuple[str, str] | None:
+def _corners(boxes: Float[np.ndarray, "N 4"], sides: Float[np.ndarray, "N 2"], unit: str) -> tuple[str, str] | None:
     """COCO and YOLO give sizes; if all four numbers fit as corners and many boxes reach outside, they are corners."""
-    unit = pairs[0][0].unit
-    if len(pairs) < _FEW or unit not in ("annotation", "line"):
+    if len(boxes) < _FEW or unit not in ("annotation", "line"):
         return None
     lengths = boxes[:, 2:] - boxes[:, :2]
     start = boxes[:, :2] if unit == "annotation" else boxes[:, :2] + lengths / 2  # COCO's corner, YOLO's centre
@@ -54,7 +49,7 @@ def _corners(
     if fit and beyond.mean() >= _SHARE:
         meant = "x y width height" if unit == "annotation" else "x-centre y-centre width height"
         return "corners", (
-            f"{int(beyond.sum())} of {len(pairs)} boxes reach outside, and all look like corners x1 y1 x2 y2 where "
+            f"{int(beyond.sum())} of {len(boxes)} boxes reach outside, and all look like corners x1 y1 x2 y2 where "
             f"{meant} is meant: write sizes"
         )
     return None

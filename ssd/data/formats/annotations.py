@@ -4,7 +4,7 @@ A reader turns a folder into a `RawSplit`; `records.py` checks every object of i
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -63,7 +63,7 @@ class RawImage:
     source: str  # the annotation, relative to the data folder, for messages
     width: int
     height: int
-    objects: tuple[RawObject, ...]
+    objects: Sequence[RawObject]
     unit: str = "object"
 
 
@@ -71,7 +71,7 @@ class RawImage:
 class RawSplit:
     """One split: images, the classes of the whole folder, and what could not be read."""
 
-    images: tuple[RawImage, ...]
+    images: Sequence[RawImage]
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     problems: tuple[Problem, ...]

@@ -13,8 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ssd.data.formats import paths as folders
-from ssd.data.formats.annotations import RawImage, RawSplit, unreadable
-from ssd.data.formats.coco_json import ImageEntry, read_content, read_images
+from ssd.data.formats.annotations import RawSplit, unreadable
+from ssd.data.formats.coco_content import Content, ImageEntry
+from ssd.data.formats.coco_json import read_content, read_images
+from ssd.data.formats.columns import ColumnImages, ImageFacts
 from ssd.data.formats.division import Division
 from ssd.errors import AnnotationError, ImageDecodeError
 from ssd.images.decode import read_size
@@ -51,27 +53,36 @@ def read(folder: Path, split: str | None, *, division: Division | None = None, a
     entries = content.images
     if division is not None:
         places = {entry.file_name: finder.folders[0] / entry.file_name for entry in entries.values()}
-        classes = {
-            entry.file_name: {item.name for item in content.objects.get(key, ())} for key, entry in entries.items()
-        }
+        classes = _classes(content)
         there = {name: place if folders.is_there(place) else None for name, place in places.items()}
-        chosen = set(division.choose(there, classes.__getitem__))
+        chosen = set(division.choose(there, lambda name: classes.get(name, set())))
         entries = {key: entry for key, entry in entries.items() if entry.file_name in chosen}
 
-    raw_images, problems = [], list(content.problems)
+    images, rows, problems = [], [], list(content.problems)
+    all_rows = {key: row for row, key in enumerate(content.images)}
     for key, entry in entries.items():
-        source = f"{content.source}, {entry.file_name}"
         try:
             image = _find_image(finder, entry, allow_outside)
             width, height = (entry.width, entry.height) if entry.width else read_size(image)
         except (AnnotationError, ImageDecodeError) as error:
-            problems.append(unreadable(source, error))
+            problems.append(unreadable(f"{content.source}, {entry.file_name}", error))
             continue
-        objects = tuple(content.objects.get(key, ()))
-        raw_images.append(RawImage(str(image), key, source, width, height, objects, "annotation"))
+        images.append(ImageFacts(image, key, entry.file_name, width, height))
+        rows.append(all_rows[key])
+    objects = content.objects.of_images(rows, len(content.images))
     names, ids = tuple(content.categories.values()), tuple(content.categories)
     only_named = division is None and all(entry.width for entry in entries.values())
-    return RawSplit(tuple(raw_images), names, ids, tuple(problems), tuple(content.remarks), only_named)
+    found = ColumnImages(images, objects, content.source, "annotation")
+    return RawSplit(found, names, ids, tuple(problems), tuple(content.remarks), only_named)
+
+
+def _classes(content: Content) -> dict[str, set[str]]:
+    """The classes of the objects of each image, by its name."""
+    names = [entry.file_name for entry in content.images.values()]
+    found: dict[str, set[str]] = {}
+    for owner, code in set(zip(content.objects.owners.tolist(), content.objects.codes.tolist(), strict=True)):
+        found.setdefault(names[owner], set()).add(content.objects.names[code])
+    return found
 
 
 def is_large(file: Path) -> bool:
@@ -89,17 +100,20 @@ def annotation_file(folder: Path, split: str) -> Path | None:
     return _files(folder).get(split)
 
 
-def used_files(folder: Path) -> set[Path]:
-    """The images and annotations that belong to some split."""
-    used: set[Path] = set()
+def used_files(folder: Path) -> set[str]:
+    """The paths of the images and annotations that belong to some split."""
+    used: set[str] = set()
     for split, path in _files(folder).items():
-        used.add(path)
+        used.add(str(path))
         try:
             entries = read_images(path)
         except AnnotationError:
             continue
         finder = _finder(folder, path, split or path.parent.name, entries)
-        used.update(found for entry in entries if (found := finder.find(entry.file_name)) is not None)
+        for entry in entries:
+            name = entry.file_name.replace("\\", "/")
+            if (found := finder.plain(name) or finder.find(name)) is not None:
+                used.add(str(found))
     return used
 
 
@@ -178,8 +192,10 @@ def _finder(folder: Path, annotations: Path, split: str, entries: Iterable[Image
     return folders.ImageFinder(folder, [*has[:1], *candidates])
 
 
-def _find_image(finder: folders.ImageFinder, entry: ImageEntry, allow_outside: bool) -> Path:
+def _find_image(finder: folders.ImageFinder, entry: ImageEntry, allow_outside: bool) -> str:
     name = entry.file_name.replace("\\", "/")
+    if (plain := finder.plain(name)) is not None:
+        return plain
     if ".." in name.split("/") and not allow_outside and not folders.is_inside(finder.folders[0] / name, finder.root):
         raise AnnotationError("names an image outside the data folder")
     path = finder.find(name)
@@ -187,4 +203,4 @@ def _find_image(finder: folders.ImageFinder, entry: ImageEntry, allow_outside: b
         raise AnnotationError(f"no such image in {finder.folders[0]}")
     if not allow_outside and not finder.is_inside(path):
         raise AnnotationError("names an image outside the data folder")
-    return path
+    return str(path)

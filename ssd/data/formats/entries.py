@@ -103,8 +103,8 @@ class EntryFormat:
             names = tuple(sorted({item.name for part in parsed.values() for entry in part for item in entry.objects}))
         return RawSplit(tuple(images), names, tuple(range(1, len(names) + 1)), tuple(problems))
 
-    def used_files(self, folder: Path) -> set[Path]:
-        """The annotation files, and the images that they have."""
+    def used_files(self, folder: Path) -> set[str]:
+        """The paths of the annotation files, and the images that they have."""
         used: set[Path] = set()
         for split, files in self._by_split(folder).items():
             finder = folders.ImageFinder(folder, _image_folders(folder, split or None))
@@ -112,7 +112,7 @@ class EntryFormat:
                 used.add(file)
                 entries = self._parse(file, folder, None)
                 used.update(found for entry in entries if (found := _find(finder, entry)) is not None)
-        return used
+        return set(map(str, used))
 
     def _parse(self, file: Path, folder: Path, problems: list[Problem] | None) -> Sequence[Entry]:
         """The entries of a file; its problems are added where they are asked for."""

@@ -57,6 +57,11 @@ def is_there(path: Path) -> bool:
         return False
 
 
+def start_of(folder: str | Path) -> str:
+    """What the paths of a folder's files have before their names."""
+    return str(Path(folder, "x"))[:-1]
+
+
 def relative(path: Path, folder: Path) -> str:
     """The path as messages show it: from the data folder on, where it lies inside."""
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
@@ -193,12 +198,21 @@ class ImageFinder:
         self._by_stem: dict[str, list[Path]] = {}
         self._listings: dict[str, dict[str, bool]] = {}
         self._inside: dict[str, bool] = {}
+        self._first, self._start = str(self.folders[0]), start_of(self.folders[0])
 
     def find(self, written: str) -> Path | None:
         """The image of that name: in one of the folders, else by the end of the path, else the only one so called."""
         name = written.replace("\\", "/")
         found = next((path for folder in self.folders if self._has(path := folder / name) or is_there(path)), None)
         return found or find_tail(self.folders, name) or self.only(name)
+
+    def plain(self, name: str) -> str | None:
+        """The path of a file that lies in the first folder and is no link, in a folder in the root; else None."""
+        if "/" in name or self._listing(self._first).get(name, True):
+            return None
+        if self._first not in self._inside:
+            self._inside[self._first] = is_inside(self.folders[0], self.root)
+        return f"{self._start}{name}" if self._inside[self._first] else None
 
     def is_inside(self, path: Path) -> bool:
         """Whether a file that was found lies in the root once `..` and links are followed.

@@ -14,6 +14,7 @@ from ssd.data.formats import coco, cvat, downloads, label_studio, labelme, table
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem, RawSplit
 from ssd.data.formats.class_lists import is_background
+from ssd.data.formats.columns import columns_of
 from ssd.data.formats.division import VAL_FRACTION, Division
 from ssd.data.formats.grouping import AUTO
 from ssd.data.formats.lists import find_list, listed
@@ -32,8 +33,8 @@ class FolderFormat(Protocol):
     def splits(self, folder: Path) -> tuple[str, ...]:
         """The names of the splits; none where the folder has none."""
 
-    def used_files(self, folder: Path) -> set[Path]:
-        """The images and annotations that belong to some split."""
+    def used_files(self, folder: Path) -> set[str]:
+        """The paths of the images and annotations that belong to some split."""
 
 
 # The formats of annotation tools count where none of the usual ones fits.
@@ -243,7 +244,7 @@ def _whole(root: Path, format: str) -> Sequence[str | None]:
 
 def _without_background(raw: RawSplit) -> RawSplit:
     """Leave out a class named background that has no object: the network has a column for it already."""
-    used = {item.name for image in raw.images for item in image.objects}
+    used = columns_of(raw.images).used_names()
     kept = [
         (name, number)
         for name, number in zip(raw.class_names, raw.category_ids, strict=True)

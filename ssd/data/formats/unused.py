@@ -70,9 +70,12 @@ def _find(root: Path, kind: str) -> list[Problem]:
     except SSDError:  # a problem of its own
         return []
     places: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    for path in folders.walk(top):
-        if path not in used and not _is_harmless(path, kind):
-            places[_kind(path, kind), folders.relative(path.parent, top)].append(path)
+    for place, names in folders.listings(top):
+        start = folders.start_of(place)
+        for name in sorted(name for name in names if not name.startswith(".") and start + name not in used):
+            path = Path(place, name)
+            if not _is_harmless(path, kind):
+                places[_kind(path, kind), folders.relative(path.parent, top)].append(path)
     return [_note(what, place, paths, top) for (what, place), paths in sorted(places.items())]
 
 

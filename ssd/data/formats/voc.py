@@ -91,8 +91,8 @@ def read(
     return RawSplit(shifted, class_names, tuple(range(1, len(class_names) + 1)), tuple(problems))
 
 
-def used_files(folder: Path) -> set[Path]:
-    """The images and annotations that belong to some split."""
+def used_files(folder: Path) -> set[str]:
+    """The paths of the images and annotations that belong to some split."""
     used: set[Path] = set()
     for split in splits(folder) or (None,):
         reader = _Reader(folder, split, allow_outside=True)
@@ -106,7 +106,7 @@ def used_files(folder: Path) -> set[Path]:
                     used.add(reader.find_image(parse(path), name))
                 except AnnotationError:
                     continue
-    return used
+    return set(map(str, used))
 
 
 class _Reader:

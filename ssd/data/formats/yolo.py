@@ -105,8 +105,8 @@ def _one_based(problems: list[Problem], images: list[RawImage], names: Sequence[
     return [Problem(unknown[0].path, "one_based", message, "file"), *(p for p in problems if p not in unknown)]
 
 
-def used_files(folder: Path) -> set[Path]:
-    """The images and labels that belong to some split, and the lists of them."""
+def used_files(folder: Path) -> set[str]:
+    """The paths of the images and labels that belong to some split, and the lists of them."""
     source = read_folder(folder)
     labels = LabelFinder(source.root)
     used = {source.root / f"{name}.txt" for name in source.splits()}
@@ -114,7 +114,7 @@ def used_files(folder: Path) -> set[Path]:
         for path, _ in _list_split(source, split, True, []):
             found = labels.find(path)
             used |= {path} if found is None else {path, found}
-    return used
+    return set(map(str, used))
 
 
 class _Reader:
