@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ssd.api.evaluate import EvaluationResult, evaluate
     from ssd.api.export import ExportResult, export
     from ssd.api.review import ReviewResult, review
+    from ssd.api.shrink import ShrinkResult, shrink
     from ssd.api.train import TrainResult, train
     from ssd.api.why import WhyResult, why
     from ssd.inference.detections import Detections
@@ -28,6 +29,7 @@ __all__ = [
     "EvaluationResult",
     "ExportResult",
     "ReviewResult",
+    "ShrinkResult",
     "TrainResult",
     "WhyResult",
     "__version__",
@@ -40,6 +42,7 @@ __all__ = [
     "export",
     "load",
     "review",
+    "shrink",
     "train",
     "why",
 ]
@@ -62,6 +65,8 @@ _HOMES = {
     "load": "ssd.inference.load",
     "ReviewResult": "ssd.api.review",
     "review": "ssd.api.review",
+    "ShrinkResult": "ssd.api.shrink",
+    "shrink": "ssd.api.shrink",
     "TrainResult": "ssd.api.train",
     "train": "ssd.api.train",
     "WhyResult": "ssd.api.why",

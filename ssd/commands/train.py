@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssd.commands._shared import add_force, guarded, show_log
-from ssd.errors import printable
+from ssd.errors import ArgumentError, printable
 from ssd.system.files import check_writable, refuse_existing
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ EPILOG = """examples:
   ssd train configs/ssd300_voc.yaml data.folder=VOCdevkit train.batch_size=16
   ssd train --data my_images --resume auto        go on where the run was stopped
   ssd train --resume runs/finetune                go on with that run, as it was started
+  ssd train --shrink runs/finetune --ms 30        the largest network that detects in 30 ms here, for the same data
   torchrun --nproc-per-node 2 -m ssd train --data my_images"""
 
 
@@ -43,6 +44,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="auto|PATH",
         help="auto: the newest run of this name, or a fresh start; PATH: a run or one of its states, with its config",
     )
+    p.add_argument("--shrink", metavar="RUN", help="time smaller networks here, and train the largest that fits --ms")
+    p.add_argument("--ms", type=float, metavar="N", help="with --shrink: milliseconds for one image, for 95 %% of them")
+    p.add_argument("--unlabelled", metavar="FOLDER", help="with --shrink: more images; the run's answers are learned")
+    p.add_argument("--int8", action="store_true", help="with --shrink: also try networks in 8 bits, by OpenVINO")
     p.add_argument("--preview", metavar="FILE.png", help="draw augmented images with their boxes to FILE, and stop")
     add_force(p)
     p.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -53,6 +58,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Train; the exit code is 143 or 130 after SIGTERM or SIGINT, 2 for a user's mistake."""
     args = _parse(argv)
+    if args.int8 or any(value is not None for value in (args.shrink, args.ms, args.unlabelled)):
+        return _shrink(args)
     refuse_existing(args.preview, force=args.force)
     check_writable(args.preview)
     config = load_config(args.words, args.data, args.name, args.resume, args.start)
@@ -77,7 +84,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     """Parse the arguments; the error for an option of other SSD code names the config key here."""
-    from ssd.errors import ArgumentError
     from ssd.experiment.key_types import dotted_keys
 
     p = parser()
@@ -90,6 +96,32 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     if unknown:
         p.error(f"unrecognized arguments: {' '.join(unknown)}")
     return args
+
+
+def _shrink(args: argparse.Namespace) -> int:
+    """Time, choose, train and compare; print the tables."""
+    if args.shrink is None or args.ms is None:
+        raise ArgumentError("--shrink and --ms go together", place="the command line", remedy="Write both, or neither.")
+    for option in ("data", "start", "resume", "preview"):
+        if getattr(args, option) is not None:
+            remedy = "Data and settings are those of the run; changes are written group.key=value."
+            raise ArgumentError("does not go with --shrink", place=f"--{option}", remedy=remedy)
+    if (file := _config_file(args.words)) is not None:
+        raise ArgumentError("a config file does not go with --shrink", place=file, remedy="Write group.key=value.")
+    show_log()
+    from ssd.api.shrink import shrink  # brings torch, so only now
+
+    result = shrink(
+        args.shrink,
+        args.ms,
+        overrides=args.words,
+        name=args.name,
+        unlabelled=args.unlabelled,
+        int8=args.int8,
+        progress=not args.quiet,
+    )
+    print(result.to_text())
+    return 0
 
 
 def _print_files(folder: "RunFolder") -> None:

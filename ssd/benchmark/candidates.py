@@ -1,0 +1,228 @@
+"""Networks for a detector's job, and the largest of them that this machine computes within a time.
+
+Candidates are the detector's own network at its input size and at smaller ones, narrower ones where it is a VGG with
+BatchNorm, which learns from scratch, and SSDLite with MobileNet v3. They are timed with random weights, whose scores
+are shifted so that about as many boxes as usual reach the suppression.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import io
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import nn
+
+from ssd.benchmark.latency import p95
+from ssd.errors import ArgumentError, ConfigError
+from ssd.experiment.config import Config, ModelConfig
+from ssd.experiment.starting_settings import build_settings
+from ssd.exporters.export import export
+from ssd.inference.detector import Detector
+from ssd.inference.load import load
+from ssd.inference.pipelines import NetworkPipeline
+from ssd.inference.runtime.open import choose_backend
+from ssd.model import vgg
+from ssd.model.factory import from_settings
+from ssd.model.head import MultiBoxHead
+from ssd.report.text_table import aligned
+from ssd.settings import NetworkSettings, Settings
+from ssd.summary.layers import survey
+
+SIZES = (512, 448, 384, 320, 300, 256, 224, 192, 160, 128, 96, 64)  # input sizes below the detector's own
+WIDTHS = (0.75, 0.5, 0.35, 0.25)  # of its own width
+SMALL = "mobilenet_v3_large"
+_USUAL = 200  # boxes of an image above the score threshold
+_CALIBRATION = 4  # images for the timing in 8 bits; their number changes the ranges, not the time
+
+Image = UInt8[np.ndarray, "_ _ 3"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network to be trained by `config`, which computes in `precision`: auto, or int8 by OpenVINO."""
+
+    config: Config
+    settings: Settings
+    multiply_adds: int  # for one image
+    precision: str = "auto"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A candidate, or the detector itself, with its 95th percentile in milliseconds."""
+
+    name: str
+    input_size: int
+    precision: str
+    multiply_adds: int
+    p95: float
+
+
+def candidates(
+    config: Config, detector: Settings, weights: str, fixed: Collection[str] = (), *, eight_bits: bool = False
+) -> list[Candidate]:
+    """The networks that may do the job of a detector, trained by `config` into `weights`; most multiply-adds first.
+
+    Keys in `fixed` keep the value of `config`: model.backbone, model.width, model.head or model.input_size. The
+    detector's own network starts from its weights, at smaller input sizes too; others start as `ssd train` starts them.
+    `eight_bits` also lists each network in 8 bits, after itself.
+
+    Raises:
+        ConfigError: the fixed keys do not go together.
+    """
+    found: dict[object, Candidate] = {}
+    for model in _models(config.model, detector, weights, fixed):
+        try:
+            made = _candidate(dataclasses.replace(config, model=model), detector)
+        except ConfigError:
+            if {"model.backbone", "model.input_size"} <= set(fixed):
+                raise
+            continue  # a backbone that does not take this size
+        found.setdefault(made.settings.network, made)
+    listed = sorted(found.values(), key=lambda one: -one.multiply_adds)
+    precisions = ("auto", "int8") if eight_bits else ("auto",)
+    return [dataclasses.replace(one, precision=precision) for one in listed for precision in precisions]
+
+
+def _models(model: ModelConfig, detector: Settings, weights: str, fixed: Collection[str]) -> Iterator[ModelConfig]:
+    own = detector.network
+    sizes = (own.input_size, *(size for size in SIZES if size < own.input_size))
+    if "model.input_size" in fixed:
+        sizes = (model.input_size,)
+    start = dataclasses.replace(model, weights=None)
+    if model.weights is not None and "model.backbone_weights" not in fixed:
+        start = dataclasses.replace(start, backbone_weights="auto")
+    same = dataclasses.replace(model, backbone=own.backbone, width=own.width, head=own.head, weights=weights)
+    named = bool({"model.backbone", "model.width", "model.head"} & set(fixed))
+    own_is_named = (model.backbone, model.width) == (own.backbone, own.width) and model.head in ("auto", own.head)
+    for size in sizes:
+        if not named or own_is_named:
+            # Sizes of default boxes are fractions of the image; an input with other levels takes those of the table.
+            yield dataclasses.replace(same, input_size=size)
+            yield _resized(same, size)
+        if named and not own_is_named:
+            yield _resized(start, size)
+        if named:
+            continue
+        if own.backbone in vgg.NAMES and own.backbone.endswith("_bn") and size == sizes[0]:
+            narrow = dataclasses.replace(start, backbone=own.backbone, head=own.head, backbone_weights="none")
+            for share in WIDTHS:
+                yield dataclasses.replace(narrow, width=share * own.width, input_size=size)
+        small = dataclasses.replace(start, backbone=SMALL, head="lite", width=1.0, backbone_weights="imagenet")
+        yield _resized(dataclasses.replace(small, extras_norm="auto", fc_norm="auto", freeze_stages="auto"), size)
+
+
+def _resized(model: ModelConfig, size: int) -> ModelConfig:
+    """The model at another input size, with the default boxes of the table for its levels."""
+    return dataclasses.replace(model, input_size=size, levels=None, min_sizes=None, max_sizes=None, aspect_ratios=None)
+
+
+def _candidate(config: Config, detector: Settings) -> Candidate:
+    source = None if config.model.weights is None else detector
+    settings = build_settings(config, detector.class_names, detector.preprocessing, source=source)
+    settings = dataclasses.replace(settings, postprocessing=detector.postprocessing)
+    return Candidate(config, settings, multiply_adds(settings))
+
+
+def multiply_adds(settings: Settings) -> int:
+    """Multiply-adds of a network for one image."""
+    size = settings.network.input_size
+    with torch.device("meta"):
+        network = from_settings(settings).to("meta")
+    return survey(network, (1, 3, size, size)).multiply_adds
+
+
+def described(network: NetworkSettings) -> str:
+    """The backbone, and what tells the network from others with it."""
+    width = "" if network.width == 1 else f", width {network.width:g}"
+    return f"{network.backbone}{', lite' if network.head == 'lite' else ''}{width}"
+
+
+def choose(
+    listed: Sequence[Candidate], limit: float, timer: Callable[[Candidate], Timed], done: Callable[[Timed], None]
+) -> Candidate:
+    """The first candidate whose 95th percentile is within `limit` milliseconds; each that is timed goes to `done`.
+
+    Raises:
+        ArgumentError: none is; names the fastest.
+    """
+    timed = []
+    for candidate in listed:
+        timed.append(timer(candidate))
+        done(timed[-1])
+        if timed[-1].p95 <= limit:
+            return candidate
+    fastest = min(timed, key=lambda one: one.p95)
+    what = f"{fastest.name} at {fastest.input_size} pixels in {fastest.precision}"
+    problem = f"{limit:g} ms: no network is that fast here; the fastest is {what}, with {fastest.p95:.1f} ms"
+    raise ArgumentError(problem, place="--ms", remedy=f"Use {np.ceil(1.1 * fastest.p95):.0f} or more.")
+
+
+def timed(candidate: Candidate, images: Sequence[Image], limit: float, *, device: str = "auto") -> Timed:
+    """Build a candidate with random weights, and time it on these images.
+
+    Raises:
+        MissingExtraError: 8 bits need OpenVINO and nncf.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = from_settings(candidate.settings).eval()
+    size, precision = candidate.settings.network.input_size, candidate.precision
+    detector = _ready(network, candidate.settings, images, precision, device)
+    return Timed(
+        described(candidate.settings.network),
+        size,
+        detector.precision,
+        candidate.multiply_adds,
+        p95(detector, images, limit),
+    )
+
+
+def _ready(network: nn.Module, settings: Settings, images: Sequence[Image], precision: str, device: str) -> Detector:
+    open_pipeline = functools.partial(NetworkPipeline, network, settings, device=device)
+    _make_plausible_(network, settings, open_pipeline(backend="torch", precision="fp32"), images[0])
+    if precision != "int8":
+        return Detector(open_pipeline(backend=choose_backend(network, device=device)))
+    with tempfile.TemporaryDirectory(prefix="ssd-shrink-") as folder, contextlib.redirect_stdout(io.StringIO()):
+        path = Path(folder) / "int8.xml"
+        export(network, settings, path, "openvino", precision="int8", calibration=images[:_CALIBRATION])
+        return load(path, precision="int8")
+
+
+@torch.no_grad()
+def _make_plausible_(network: nn.Module, settings: Settings, pipeline: NetworkPipeline, image: Image) -> None:
+    """Shift the background's biases so that `_USUAL` boxes of the image are above the score threshold."""
+    logits = pipeline.predict(pipeline.preprocess([image])).logits[0].cpu()
+    margins = (logits[:, 1:] - logits[:, :1]).flatten()
+    least = margins.topk(min(_USUAL, len(margins))).values[-1]
+    shift = float(least) - float(np.log(max(settings.postprocessing.score_threshold, 1e-4)))
+    head = network.get_submodule("head")
+    assert isinstance(head, MultiBoxHead)
+    for level in head.classes:
+        last = [layer for layer in level.modules() if isinstance(layer, nn.Conv2d)][-1]
+        assert last.bias is not None
+        last.bias.view(-1, head.columns)[:, 0] += shift
+
+
+def table(rows: Sequence[Timed], limit: float) -> str:
+    """The timed networks as a table."""
+    head = ["network", "input", "precision", "multiply-adds", "p95", f"within {limit:g} ms"]
+    cells = [
+        [
+            one.name,
+            str(one.input_size),
+            one.precision,
+            f"{one.multiply_adds / 1e9:.2f} billion",
+            f"{one.p95:.1f} ms",
+            "yes" if one.p95 <= limit else "no",
+        ]
+        for one in rows
+    ]
+    return aligned([head, *cells])
