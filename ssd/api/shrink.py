@@ -16,7 +16,6 @@ import numpy as np
 from ssd.api.compare import ComparisonResult, compare
 from ssd.api.overrides import Overrides, as_list
 from ssd.benchmark.candidates import (
-    Image,
     Timed,
     candidates,
     choose,
@@ -25,8 +24,8 @@ from ssd.benchmark.candidates import (
     table,
     timed,
 )
-from ssd.benchmark.latency import p95
-from ssd.errors import ArgumentError, CheckpointError, SSDError, is_number, printable
+from ssd.benchmark.latency import Image, p95
+from ssd.errors import ArgumentError, CheckpointError, DownloadError, SSDError, is_number, printable
 from ssd.evaluation.comparison import conclusion
 from ssd.experiment import config_file as configs
 from ssd.experiment.config import Config
@@ -96,7 +95,7 @@ class ShrinkResult:
 @named_options
 def shrink(
     run: str | Path,
-    ms: float,
+    ms: float | int,
     *,
     overrides: Overrides = (),
     name: str | None = None,
@@ -127,6 +126,7 @@ def shrink(
     """
     if not is_number(ms) or not ms > 0:
         raise ArgumentError(f"{ms!r} is no time", place="--ms", remedy="Use milliseconds above 0.")
+    ms = float(ms)
     for package in ("openvino", "nncf") if int8 else ():
         load_extra(package, "int8")
     source = _run(run)
@@ -148,7 +148,9 @@ def shrink(
         choice.write(target)
     weights = _trained(choice, source.weights, target, progress=progress)
     detector = load(weights) if weights.suffix == ".xml" else load(weights, device=config.train.device)
-    result = ShrinkResult(weights, ms, p95(detector, images), choice.timed, compare(str(source.path), detector, val))
+    result = ShrinkResult(
+        weights, ms, p95(detector.detect, images), choice.timed, compare(str(source.path), detector, val)
+    )
     choice.write(target, result.to_dict())
     return result
 
@@ -217,7 +219,7 @@ def _choose(
     own = detector.settings
     fixed = [change.partition("=")[0].strip() if isinstance(change, str) else change[0] for change in changes]
     listed = candidates(config, own, str(weights), fixed, eight_bits=asked["int8"])
-    took = p95(detector, images)
+    took = p95(detector.detect, images)
     rows = [Timed(described(own.network), own.network.input_size, detector.precision, multiply_adds(own), took)]
     _say(rows[0])
     if rows[0].p95 <= ms:
@@ -246,9 +248,12 @@ def _trained(choice: _Choice, own: Path, target: RunFolder, *, progress: bool) -
     if choice.to_train:
         try:
             outcome = train_config(config, resume="auto", progress=progress)
-        except SSDError:
+        except SSDError as error:
             if not (target.path / CONFIG).exists():  # it did not start, so that another network may be chosen
                 (target.path / _FACTS).unlink()
+            if isinstance(error, DownloadError):
+                remedy = f"{error.remedy} Or name another network, such as model.backbone=vgg16."
+                raise DownloadError(error.problem, place=error.place, remedy=remedy) from None
             raise
         if outcome.exit_code:
             stop = KeyboardInterrupt()

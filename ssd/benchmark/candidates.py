@@ -1,7 +1,8 @@
 """Networks for a detector's job, and the largest of them that this machine computes within a time.
 
 Candidates are the detector's own network at its input size and at smaller ones, narrower ones where it is a VGG with
-BatchNorm, which learns from scratch, and SSDLite with MobileNet v3. They are timed with random weights, whose scores
+BatchNorm, which learns from scratch, and SSDLite with MobileNet v3, unless the detector learned from scratch. They are
+timed with random weights, whose scores
 are shifted so that about as many boxes as usual reach the suppression.
 """
 
@@ -16,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import nn
 
-from ssd.benchmark.latency import p95
+from ssd.benchmark.latency import Image, p95
 from ssd.errors import ArgumentError, ConfigError
 from ssd.experiment.config import Config, ModelConfig
 from ssd.experiment.starting_settings import build_settings
@@ -40,8 +40,6 @@ WIDTHS = (0.75, 0.5, 0.35, 0.25)  # of its own width
 SMALL = "mobilenet_v3_large"
 _USUAL = 200  # boxes of an image above the score threshold
 _CALIBRATION = 4  # images for the timing in 8 bits; their number changes the ranges, not the time
-
-Image = UInt8[np.ndarray, "_ _ 3"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +113,8 @@ def _models(model: ModelConfig, detector: Settings, weights: str, fixed: Collect
             narrow = dataclasses.replace(start, backbone=own.backbone, head=own.head, backbone_weights="none")
             for share in WIDTHS:
                 yield dataclasses.replace(narrow, width=share * own.width, input_size=size)
+        if model.weights is None and model.backbone_weights == "none":
+            continue  # so may the smaller one
         small = dataclasses.replace(start, backbone=SMALL, head="lite", width=1.0, backbone_weights="imagenet")
         yield _resized(dataclasses.replace(small, extras_norm="auto", fc_norm="auto", freeze_stages="auto"), size)
 
@@ -181,7 +181,7 @@ def timed(candidate: Candidate, images: Sequence[Image], limit: float, *, device
         size,
         detector.precision,
         candidate.multiply_adds,
-        p95(detector, images, limit),
+        p95(detector.detect, images, limit),
     )
 
 

@@ -1,4 +1,4 @@
-"""How long a detector takes for one decoded image on this machine, in the slow cases too."""
+"""How long a detector takes for one image on this machine, in the slow cases too."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from ssd.inference.detector import Detector
+Image = UInt8[np.ndarray, "_ _ 3"]
 
 _WARM_UP = 3
 _LEAST, _SECONDS = 40, 4.0  # calls, and seconds for more of them
@@ -15,21 +15,21 @@ _TRIED = 5  # calls after which a detector that is too slow is given up
 
 
 def p95(
-    detector: Detector,
-    images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    detect: Callable[[Image], object],
+    images: Sequence[Image],
     limit: float | None = None,
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """The milliseconds that 95 % of the calls of `detect` stay below: resize, network and suppression of one image.
+    """The milliseconds that 95 % of the calls of a detector's `detect` stay below: resize, network and suppression.
 
-    The images are decoded, and taken in turns. Where none of the first calls is within `limit` milliseconds, the figure
-    is that of these few calls.
+    The images are decoded, and taken in turns. If the first calls are all above `limit` milliseconds, the figure is
+    that of these few.
     """
     took: list[float] = []
     for call in range(-_WARM_UP, _MOST):
         started = clock()
-        detector.detect(images[call % len(images)])
+        detect(images[call % len(images)])
         if call < 0:
             continue
         took.append(1000 * (clock() - started))

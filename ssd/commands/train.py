@@ -110,7 +110,9 @@ def _shrink(args: argparse.Namespace) -> int:
         raise ArgumentError("a config file does not go with --shrink", place=file, remedy="Write group.key=value.")
     show_log()
     from ssd.api.shrink import shrink  # brings torch, so only now
+    from ssd.system.malloc import keep_freed_memory
 
+    keep_freed_memory()
     result = shrink(
         args.shrink,
         args.ms,

@@ -1,0 +1,120 @@
+"""A run is shrunk: the choice, the training, the comparison. Times are given, not measured."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ssd
+from ssd.benchmark.candidates import Candidate, Timed, described
+from ssd.commands.train import main
+from ssd.errors import ArgumentError, CheckpointError
+from ssd.experiment import config_file as configs
+from ssd.model.factory import from_settings, settings_for
+from ssd.weights.native import save_weights
+from tests.training.runs import TINY
+
+CLASSES = ("circle", "square", "star", "triangle")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run whose detector takes 80 ms; others take one for each pixel of their side less 20, then less 16."""
+
+    def timed(one: Candidate, **_: object) -> Timed:
+        network = one.settings.network
+        took = network.input_size - 20.0
+        return Timed(described(network), network.input_size, one.precision, one.multiply_adds, took)
+
+    def trained(detect: Any, *_: object) -> float:
+        network = detect.__self__.settings.network
+        return 80.0 if (network.input_size, network.width) == (80, 0.05) else network.input_size - 16.0
+
+    monkeypatch.setattr("ssd.api.shrink.timed", timed)
+    monkeypatch.setattr("ssd.api.shrink.p95", trained)
+    folder = tmp_path / "big"
+    folder.mkdir()
+    settings = settings_for(CLASSES, input_size=80, backbone="vgg16_bn", width=0.05, extras_norm="batch", table="fine")
+    save_weights(folder / "best.safetensors", from_settings(settings).state_dict(), settings, extra={})
+    config = configs.load(None, [*TINY, "name=big", "train.epochs=1", "train.eval_every=1"])
+    (folder / "config.yaml").write_text(configs.to_yaml(config))
+    return folder
+
+
+def test_a_smaller_network_is_trained_from_the_run_and_compared_with_it(run: Path) -> None:
+    result = ssd.shrink(run, 70)
+    small = run.with_name("big-70ms")
+    assert result.weights == small / "best.safetensors"
+    assert (result.p95, result.fits) == (64.0, True)
+    assert [(one.input_size, one.p95) for one in result.timed] == [(80, 80.0), (80, 60.0)]
+    config = configs.load(small / "config.yaml")
+    assert config.model.teacher == str(run / "best.safetensors")
+    assert result.comparison is not None
+    assert result.comparison.a.evaluation.images == 4
+    text = result.to_text()
+    assert "within 70 ms" in text
+    assert "It cannot be told which is better: AP" in text
+    assert json.loads((small / "shrink.json").read_text())["result"]["p95"] == 64.0
+
+
+def test_the_same_call_goes_on_with_what_was_chosen_and_the_run_resumes_by_itself(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ssd.shrink(run, 70)
+    log = (run.with_name("big-70ms") / "train.jsonl").read_text()
+    assert main(["--resume", str(run.with_name("big-70ms")), "--quiet"]) == 0
+    monkeypatch.setattr("ssd.api.shrink.timed", None)  # nothing is timed again
+    again = ssd.shrink(run, 70)
+    assert again.timed == first.timed
+    assert (run.with_name("big-70ms") / "train.jsonl").read_text() == log
+    with pytest.raises(ArgumentError, match=r"big-70ms: holds something else\. .*--name NAME"):
+        ssd.shrink(run, 70, overrides={"train.epochs": 2})
+    with pytest.raises(ArgumentError, match="holds something else"):
+        ssd.shrink(run, 70, name="big")
+
+
+def test_a_run_that_is_fast_enough_is_left_as_it_is(run: Path) -> None:
+    result = ssd.shrink(run, 80)
+    assert (result.weights, result.comparison) == (run / "best.safetensors", None)
+    assert "is within 80 ms as it is: nothing was trained" in result.to_text()
+    assert [path.name for path in run.parent.iterdir()] == ["big"]
+
+
+def test_what_cannot_be_shrunk_is_said_on_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(run)
+    wrong = {
+        "--shrink and --ms go together": ["--shrink", folder],
+        "--data: does not go with --shrink": ["--shrink", folder, "--ms", "70", "--data", "x"],
+        "demo: a config file does not go": ["demo", "--shrink", folder, "--ms", "70"],
+        "nan is no time": ["--shrink", folder, "--ms", "nan"],
+        "there is no config.yaml": ["--shrink", folder + "x", "--ms", "70"],
+        "the fastest is vgg16_bn, width 0.05 at 64 pixels in auto, with 44.0 ms": ["--shrink", folder, "--ms", "9"],
+    }
+    for message, words in wrong.items():
+        assert main(words) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert message in error
+    (run / "best.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"has no weights yet\. Train it: ssd train --resume"):
+        ssd.shrink(run, 70)
+
+
+def test_the_command_prints_what_was_timed_and_what_it_costs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--shrink", str(run), "--ms", "46", "--name", "small", "model.teacher=null", "--quiet"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out.splitlines()
+    table = next(place for place, line in enumerate(printed) if line.startswith("network "))
+    assert printed[table].split() == ["network", "input", "precision", "multiply-adds", "p95", "within", "46", "ms"]
+    assert [line.split()[-1] for line in printed[table + 1 : -4]][-1] == "yes"
+    assert "p95 48.0 ms after training, NOT within 46 ms" in printed[-2]
+    assert configs.load(run.with_name("small") / "config.yaml").model.teacher is None
+
+
+def test_in_8_bits_the_runs_own_network_is_exported_and_not_trained(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssd.api.shrink.load_extra", lambda *_: None)
+    exported = []
+    monkeypatch.setattr("ssd.api.shrink._in_8_bits", lambda weights, *_: exported.append(weights) or weights)
+    ssd.shrink(run, 70, int8=True)
+    assert exported == [run / "best.safetensors"]
+    assert not (run.with_name("big-70ms") / "train.jsonl").exists()
