@@ -48,7 +48,6 @@ class Targets:
 
     Padding rows have box 0 0 0 0 and label 0. `complete` marks the columns of the logits whose objects are all
     annotated in an image: background, and the classes that its data folder is complete for; None: all of every image.
-    `answers` are the predictions of a teacher for the same default boxes.
     """
 
     boxes: Float[Tensor, "B N 4"]
@@ -56,7 +55,6 @@ class Targets:
     crowd: Bool[Tensor, "B N"]
     valid: Bool[Tensor, "B N"]
     complete: Bool[Tensor, "B C"] | None = None
-    answers: "Predictions | None" = None
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> "Targets":
         """Move every tensor to `device`."""

@@ -99,7 +99,6 @@ def shrink(
     *,
     overrides: Overrides = (),
     name: str | None = None,
-    unlabelled: str | Path | None = None,
     int8: bool = False,
     progress: bool = False,
 ) -> ShrinkResult:
@@ -109,10 +108,7 @@ def shrink(
     (`ssd.benchmark.candidates`); `int8` also tries them in 8 bits by OpenVINO. The time is the 95th percentile of
     `detect` for one decoded image. The largest is that with the most multiply-adds. It is trained as the run was, with
     `overrides`, into `<output>/<name>`, by default the run's name with `-30ms`; the run's own network starts from the
-    run's weights. Half of its loss compares it with the labels, and half with the answers of the run's detector
-    (`ssd.multibox.teacher_loss`), which are also learned in the images of the folder `unlabelled`; model.teacher=null
-    trains on the labels alone. model.backbone, model.width, model.head and model.input_size among the overrides limit
-    the choice.
+    run's weights. model.backbone, model.width, model.head and model.input_size among the overrides limit the choice.
 
     The same call goes on where it was interrupted, with the network that was chosen then; so does
     `ssd train --resume`. Nothing is trained where the run's detector is within `ms` as it is.
@@ -129,10 +125,8 @@ def shrink(
     ms = float(ms)
     for package in ("openvino", "nncf") if int8 else ():
         load_extra(package, "int8")
-    source = _run(run)
+    source, changes = _run(run), as_list(overrides)
     assert source.weights is not None
-    first = {"model.teacher": str(source.weights), "data.unlabelled": None if unlabelled is None else str(unlabelled)}
-    changes = [*first.items(), *as_list(overrides)]
     config = configs.load(source.path / CONFIG, changes)
     name = name or f"{source.path.name}-{ms:g}ms"
     config = dataclasses.replace(config, name=name, output=str(source.path.parent))

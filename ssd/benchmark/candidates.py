@@ -112,7 +112,7 @@ def _models(model: ModelConfig, detector: Settings, weights: str, fixed: Collect
         if own.backbone in vgg.NAMES and own.backbone.endswith("_bn") and size == sizes[0]:
             narrow = dataclasses.replace(start, backbone=own.backbone, head=own.head, backbone_weights="none")
             for share in WIDTHS:
-                yield dataclasses.replace(narrow, width=share * own.width, input_size=size)
+                yield dataclasses.replace(narrow, width=round(share * own.width, 4), input_size=size)
         if model.weights is None and model.backbone_weights == "none":
             continue  # so may the smaller one
         small = dataclasses.replace(start, backbone=SMALL, head="lite", width=1.0, backbone_weights="imagenet")

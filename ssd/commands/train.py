@@ -46,7 +46,6 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--shrink", metavar="RUN", help="time smaller networks here, and train the largest that fits --ms")
     p.add_argument("--ms", type=float, metavar="N", help="with --shrink: milliseconds for one image, for 95 %% of them")
-    p.add_argument("--unlabelled", metavar="FOLDER", help="with --shrink: more images; the run's answers are learned")
     p.add_argument("--int8", action="store_true", help="with --shrink: also try networks in 8 bits, by OpenVINO")
     p.add_argument("--preview", metavar="FILE.png", help="draw augmented images with their boxes to FILE, and stop")
     add_force(p)
@@ -58,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Train; the exit code is 143 or 130 after SIGTERM or SIGINT, 2 for a user's mistake."""
     args = _parse(argv)
-    if args.int8 or any(value is not None for value in (args.shrink, args.ms, args.unlabelled)):
+    if args.int8 or any(value is not None for value in (args.shrink, args.ms)):
         return _shrink(args)
     refuse_existing(args.preview, force=args.force)
     check_writable(args.preview)
@@ -118,7 +117,6 @@ def _shrink(args: argparse.Namespace) -> int:
         args.ms,
         overrides=args.words,
         name=args.name,
-        unlabelled=args.unlabelled,
         int8=args.int8,
         progress=not args.quiet,
     )

@@ -84,9 +84,6 @@ class ModelConfig:
     # Start from this detector: coco, ssdlite, a weights file, a run folder or hf://owner/name. Known classes keep
     # their weights.
     weights: str | None = None
-    # Learn from the answers of this detector too, half and half with the labels: a run folder or a weights file with
-    # the classes of the data, such as the large detector that a small one shall replace.
-    teacher: str | None = None
     # Number of VGG stages that are not trained; auto: 2 where their weights were loaded.
     freeze_stages: Annotated[int, Field(ge=0, le=5)] | Literal["auto"] = "auto"
     # Default box sizes: the paper's for VOC or COCO, or fine, which starts smaller; auto: fine.
@@ -130,8 +127,6 @@ class DataConfig:
     # Several folders in place of that one: [{path: a}, {path: b, rename: {goal: goalpost}, complete_for: [car]}]. In
     # images of b every class but car may be present without an annotation, and is no mistake of the network there.
     folders: tuple[FolderConfig, ...] | None = None
-    # Folder of more training images, without labels: the answers of model.teacher alone are learned in them.
-    unlabelled: str | None = None
     # Name of the training split; null looks for the usual names.
     train: str | None = None
     # Name of the validation split; null looks for the usual names.

@@ -34,14 +34,12 @@ from ssd.data.loading.workers import choose_workers
 from ssd.data.mirrored_names import mirror_advice
 from ssd.data.shapes.dataset import shapes
 from ssd.data.tiled import TiledDataset, tiled
-from ssd.data.unlabelled import with_unlabelled
 from ssd.errors import ConfigError, ImageDecodeError
 from ssd.evaluation.metrics.accumulator import Metric
 from ssd.evaluation.metrics.coco import Backend, CocoMetric
 from ssd.evaluation.metrics.voc import VocMetric
 from ssd.experiment.config import Config, DataConfig
 from ssd.images.preprocess import mean_colour
-from ssd.inference.bulk.sources import find_images
 from ssd.settings import Preprocessing, Settings
 from ssd.system import distributed
 
@@ -61,22 +59,7 @@ def open_sets(config: Config) -> tuple[Dataset, Dataset]:
     else:
         train = open_split(config, "train")
         val = open_split(config, "val", class_names=train.class_names)
-    if config.data.unlabelled is not None:
-        train = _with_unlabelled(config, train, config.data.unlabelled)
     return train, val
-
-
-def _with_unlabelled(config: Config, train: Dataset, folder: str) -> Dataset:
-    """The training set with the images of `data.unlabelled` after its own."""
-    place = f"data.unlabelled={folder}"
-    if config.model.teacher is None:
-        problem = "without a teacher nothing can be learned from them"
-        raise ConfigError(problem, place=place, remedy="Set model.teacher=RUN, or data.unlabelled=null.")
-    if config.data.format == "shapes":
-        raise ConfigError("drawn images have labels", place=place, remedy="Set data.unlabelled=null.")
-    images = find_images([folder])
-    log.info("%s: %d images without labels, %d with", folder, len(images), len(train))
-    return with_unlabelled(train, images)
 
 
 def open_split(
@@ -200,16 +183,11 @@ def _decodes(dataset: Dataset, index: int) -> None:
     dataset.load(index)
 
 
-def train_loader(
-    config: Config, dataset: Dataset, settings: Settings, *, least_size: int = 0, pin_memory: bool = False
-) -> TrainLoader:
-    """This rank's share of the augmented batches, of tiles if `data.tiles` says so; `pin_memory` is for a GPU.
-
-    Images have the network's input size, or `least_size` where that is larger, for a teacher that sees more.
-    """
+def train_loader(config: Config, dataset: Dataset, settings: Settings, *, pin_memory: bool = False) -> TrainLoader:
+    """This rank's share of the augmented batches, of tiles if `data.tiles` says so; `pin_memory` is for a GPU."""
     return make_train_loader(
         tiled(dataset, config.data.tiles, settings.network.input_size),
-        _train_transform(config, max(settings.network.input_size, least_size), settings.preprocessing),
+        _train_transform(config, settings.network.input_size, settings.preprocessing),
         batch_size=config.train.batch_size,
         seed=config.seed,
         workers=choose_workers(config.data.workers, distributed.local_world_size()),

@@ -19,30 +19,24 @@ from ssd.system.device import on_cpu
 
 # Rows of logits that go through the softmax at once on the CPU: 0.75 MB of 91 columns.
 _ROWS_AT_ONCE = 2048
-TEACHER_SHARE = 0.5  # of the loss, where a teacher's answers are learned too
 
 
 @dataclass(frozen=True)
 class LossParts:
     """The loss and its parts, normalised.
 
-    `auxiliary` is the loss of heads that exist only in training, already multiplied by its weight; `teacher` that
-    against the answers of a teacher.
+    `auxiliary` is the loss of heads that exist only in training, already multiplied by its weight.
     """
 
     box: Float[Tensor, ""]
     confidence: Float[Tensor, ""]
     positives: Int[Tensor, ""]  # matched default boxes of this batch
     auxiliary: Float[Tensor, ""] | float = 0.0
-    teacher: Float[Tensor, ""] | None = None
 
     @property
     def total(self) -> Float[Tensor, ""]:
-        """The sum of the parts, from which gradients are computed; labels and a teacher share it."""
-        labels = self.box + self.confidence
-        if self.teacher is not None:
-            labels = (1 - TEACHER_SHARE) * labels + TEACHER_SHARE * self.teacher
-        return labels + self.auxiliary
+        """The sum of the parts, from which gradients are computed."""
+        return self.box + self.confidence + self.auxiliary
 
 
 def multibox_loss(

@@ -43,7 +43,6 @@ from ssd.training.preconditions import check_batch_norm, check_text
 from ssd.training.run_folder import RunFolder, check_folder, find_state, has_states, new_run, resumed_run
 from ssd.training.state import TrainState
 from ssd.training.step import TrainStep, network_input
-from ssd.training.teacher import Teacher, open_teacher, resized
 
 log = logging.getLogger(__name__)
 
@@ -111,14 +110,7 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
         config = chosen(config)
         start = starting.start(config, train_set.class_names)
         class_weights = _class_weights(config, train_set.class_names, device)
-        teacher = _teacher(config, start.settings, device)
-        loader = experiment_data.train_loader(
-            config,
-            train_set,
-            start.settings,
-            least_size=0 if teacher is None else teacher.input_size,
-            pin_memory=device.type == "cuda",
-        )
+        loader = experiment_data.train_loader(config, train_set, start.settings, pin_memory=device.type == "cuda")
         cleanup.enter_context(contextlib.closing(loader))
         plan = _plan(config, loader.steps_per_epoch)
         check_batch_norm(start.network, start.settings.network.input_size, plan.batch_size // distributed.world_size())
@@ -139,7 +131,7 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
             loader=loader,
             schedule=_schedule(config, plan),
             state=state,
-            step=_step(config, state, class_weights, teacher, device),
+            step=_step(config, state, class_weights, device),
             val_set=val_set,
             new_metric=new_metric,
             precision=config.train.precision,
@@ -259,8 +251,7 @@ def _network(config: Config, start: Initialised, loader: TrainLoader, device: to
     network = start.network.to(device).to(memory_format=torch.channels_last)
     if fresh and config.mode_rules.scale_new_layers:
         log.info("scaling the new layers on the first images")
-        first = resized(loader.first_images(_FIT_IMAGES), start.settings.network.input_size)
-        images = network_input(first, device, start.settings.preprocessing)
+        images = network_input(loader.first_images(_FIT_IMAGES), device, start.settings.preprocessing)
         fit_to_data_(network, images, start.fresh)
     starting.freeze(network, config.model.freeze_stages, start.pretrained)
     return network
@@ -295,19 +286,8 @@ def _schedule(config: Config, plan: Plan) -> Schedule:
     return Schedule(optim.lr, plan.updates, optim.warmup, optim.schedule)
 
 
-def _teacher(config: Config, settings: Settings, device: torch.device) -> Teacher | None:
-    """The detector whose answers are learned too, where there is one."""
-    if config.model.teacher is None:
-        return None
-    return open_teacher(config.model.teacher, settings, device, choose_dtype(config.train.precision, device))
-
-
 def _step(
-    config: Config,
-    state: TrainState,
-    class_weights: Float[Tensor, "C"] | None,
-    teacher: Teacher | None,
-    device: torch.device,
+    config: Config, state: TrainState, class_weights: Float[Tensor, "C"] | None, device: torch.device
 ) -> TrainStep:
     boxes = state.settings.boxes
     return TrainStep(
@@ -320,8 +300,6 @@ def _step(
         rules=config.loss,
         variances=boxes.variances,
         class_weights=class_weights,
-        teacher=teacher,
-        input_size=state.settings.network.input_size,
         dtype=choose_dtype(config.train.precision, device),
         clip_norm=config.optim.clip_norm,
         accumulate=config.optim.accumulate,

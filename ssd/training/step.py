@@ -14,12 +14,10 @@ from ssd.multibox.auxiliary_loss import presence_loss
 from ssd.multibox.coder import Variances
 from ssd.multibox.loss import LossParts, multibox_loss
 from ssd.multibox.matcher import Matches, match
-from ssd.multibox.teacher_loss import sees_object, teacher_loss
 from ssd.settings import LossRules, Preprocessing
 from ssd.structures import Predictions, Targets
 from ssd.system import distributed
 from ssd.training.optim import AveragedNetwork
-from ssd.training.teacher import Teacher, resized
 
 
 class TrainStep:
@@ -42,8 +40,6 @@ class TrainStep:
         rules: LossRules,
         variances: Variances,
         class_weights: Float[Tensor, "C"] | None = None,
-        teacher: Teacher | None = None,
-        input_size: int | None = None,
         dtype: torch.dtype = torch.float32,
         clip_norm: float | None = None,
         accumulate: int = 1,
@@ -52,7 +48,6 @@ class TrainStep:
         self.network, self.average, self.optimizer, self.scaler = network, average, optimizer, scaler
         self.default_boxes, self.preprocessing = default_boxes, preprocessing
         self.rules, self.variances, self.class_weights = rules, variances, class_weights
-        self.teacher, self.input_size = teacher, input_size
         self.device, self.dtype = default_boxes.device, dtype
         # Made once, since a copy to the device would wait for the previous step.
         self._mean_and_std = mean_and_std(preprocessing, self.device)
@@ -60,18 +55,10 @@ class TrainStep:
         self._parallel = _over_ranks(network, self.device)
         self._forward: nn.Module = torch.compile(self._parallel) if compiled else self._parallel  # type: ignore[assignment]
 
-    def to_device(self, images: UInt8[Tensor, "B 3 T T"], targets: Targets) -> tuple[Float[Tensor, "B 3 S S"], Targets]:
-        """Move a batch to the device, and normalise its images there, in channels-last memory.
-
-        With a teacher the targets have its answers, and images that are larger than the network's are resized.
-        """
-        targets = targets.to(self.device, non_blocking=True)
-        if self.teacher is not None:
-            assert self.input_size is not None
-            images = images.to(self.device, non_blocking=True)
-            targets = dataclasses.replace(targets, answers=self.teacher.answers(images))
-            images = resized(images, self.input_size)
-        return network_input(images, self.device, self.preprocessing, self._mean_and_std), targets
+    def to_device(self, images: UInt8[Tensor, "B 3 S S"], targets: Targets) -> tuple[Float[Tensor, "B 3 S S"], Targets]:
+        """Move a batch to the device, and normalise its images there, in channels-last memory."""
+        inputs = network_input(images, self.device, self.preprocessing, self._mean_and_std)
+        return inputs, targets.to(self.device, non_blocking=True)
 
     def accumulating(self, more: bool) -> contextlib.AbstractContextManager[None]:
         """A context for `forward` and `backward`: ranks exchange no gradients if `more` batches precede the update."""
@@ -94,13 +81,7 @@ class TrainStep:
         positives = (matches.object_index >= 0).sum().float()
         # Gradients are averaged over ranks, so each rank divides by the mean count, and all by that of the whole batch.
         positives = distributed.sum_over_ranks(positives) / distributed.world_size()
-        parts = self._multibox_loss(predictions, targets, matches, positives)
-        if targets.answers is not None:
-            seen = distributed.sum_over_ranks(sees_object(targets.answers).sum().float()) / distributed.world_size()
-            parts = dataclasses.replace(
-                parts, teacher=teacher_loss(predictions, targets.answers, self.rules, positives=seen)
-            )
-        return self._with_auxiliary(parts, targets)
+        return self._with_auxiliary(self._multibox_loss(predictions, targets, matches, positives), targets)
 
     def validation_loss(self, predictions: Predictions, targets: Targets) -> LossParts:
         """The multibox loss of these images, without the auxiliary heads."""

@@ -168,7 +168,7 @@ class Trainer:
     def _warn_about_start(self, losses: LossParts, units: DeadUnits) -> None:
         if distributed.rank() == 0:
             ratio = self.parts.step.rules.negative_ratio
-            first_loss, dead = float((losses.box + losses.confidence).detach()), units.share or 0.0
+            first_loss, dead = float(losses.total.detach()), units.share or 0.0
             warn_about_start(first_loss, dead, self.parts.settings.num_classes, ratio)
 
     def _log(self, row: dict[str, float], bar: "tqdm[Any]") -> None:

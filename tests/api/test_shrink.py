@@ -49,7 +49,7 @@ def test_a_smaller_network_is_trained_from_the_run_and_compared_with_it(run: Pat
     assert (result.p95, result.fits) == (64.0, True)
     assert [(one.input_size, one.p95) for one in result.timed] == [(80, 80.0), (80, 60.0)]
     config = configs.load(small / "config.yaml")
-    assert config.model.teacher == str(run / "best.safetensors")
+    assert (config.model.width, config.model.weights) == (0.0375, None)  # narrower, so it learns from scratch
     assert result.comparison is not None
     assert result.comparison.a.evaluation.images == 4
     text = result.to_text()
@@ -101,14 +101,15 @@ def test_what_cannot_be_shrunk_is_said_on_one_line(run: Path, capsys: pytest.Cap
 
 
 def test_the_command_prints_what_was_timed_and_what_it_costs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--shrink", str(run), "--ms", "46", "--name", "small", "model.teacher=null", "--quiet"]
+    words = ["--shrink", str(run), "--ms", "46", "--name", "small", "train.log_every=2", "--quiet"]
     assert main(words) == 0
     printed = capsys.readouterr().out.splitlines()
     table = next(place for place, line in enumerate(printed) if line.startswith("network "))
     assert printed[table].split() == ["network", "input", "precision", "multiply-adds", "p95", "within", "46", "ms"]
     assert [line.split()[-1] for line in printed[table + 1 : -4]][-1] == "yes"
     assert "p95 48.0 ms after training, NOT within 46 ms" in printed[-2]
-    assert configs.load(run.with_name("small") / "config.yaml").model.teacher is None
+    config = configs.load(run.with_name("small") / "config.yaml")
+    assert (config.train.log_every, config.model.weights) == (2, str(run / "best.safetensors"))
 
 
 def test_in_8_bits_the_runs_own_network_is_exported_and_not_trained(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

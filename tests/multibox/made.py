@@ -6,7 +6,7 @@ from unittest import mock
 
 import torch
 
-from ssd.multibox import loss, matcher, postprocess, teacher_loss
+from ssd.multibox import loss, matcher, postprocess
 from ssd.settings import LossRules, Postprocessing
 from ssd.structures import Predictions, Targets
 
@@ -72,6 +72,6 @@ def postprocessed(predictions, default_boxes, **changes):
 def pretended_device(is_cpu):
     """With False: take the ways meant for other devices, on CPU tensors."""
     stack = ExitStack()
-    for module in (loss, matcher, postprocess, teacher_loss):
+    for module in (loss, matcher, postprocess):
         stack.enter_context(mock.patch.object(module, "on_cpu", return_value=is_cpu))
     return stack
