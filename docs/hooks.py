@@ -42,7 +42,7 @@ SHOWN_ON = {
 }
 # Page of the reference -> title and packages. A module of no package named here lands on the page `ground`.
 ROOMS = {
-    "python": ("Functions: train, evaluate, compare, why, export, check_data, review", ("api",)),
+    "python": ("Functions: train, evaluate, compare, why, export, check_data, review, shrink", ("api",)),
     "detecting": ("Detecting", ("inference", "light", "images")),
     "multibox": ("Multibox: default boxes, matching, loss, post-processing", ("multibox",)),
     "model": ("Networks", ("model", "summary")),
