@@ -15,7 +15,8 @@ import numpy as np
 
 from ssd.api.compare import ComparisonResult, compare
 from ssd.api.overrides import Overrides, as_list
-from ssd.benchmark.candidates import (
+from ssd.benchmark.latency import Image, p95
+from ssd.benchmark.smaller_networks import (
     Timed,
     candidates,
     choose,
@@ -24,7 +25,6 @@ from ssd.benchmark.candidates import (
     table,
     timed,
 )
-from ssd.benchmark.latency import Image, p95
 from ssd.errors import ArgumentError, CheckpointError, DownloadError, SSDError, is_number, printable
 from ssd.evaluation.comparison import conclusion
 from ssd.experiment import config_file as configs
@@ -105,7 +105,7 @@ def shrink(
     """Train the largest network that detects within `ms` milliseconds on this machine, in place of a run's detector.
 
     Candidates are timed here, the largest first: the run's own network, at smaller input sizes too, and others
-    (`ssd.benchmark.candidates`); `int8` also tries them in 8 bits by OpenVINO. The time is the 95th percentile of
+    (`ssd.benchmark.smaller_networks`); `int8` also tries them in 8 bits by OpenVINO. The time is the 95th percentile of
     `detect` for one decoded image. The largest is that with the most multiply-adds. It is trained as the run was, with
     `overrides`, into `<output>/<name>`, by default the run's name with `-30ms`; the run's own network starts from the
     run's weights. model.backbone, model.width, model.head and model.input_size among the overrides limit the choice.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import ssd
-from ssd.benchmark.candidates import Candidate, Timed, described
+from ssd.benchmark.smaller_networks import Candidate, Timed, described
 from ssd.commands.train import main
 from ssd.errors import ArgumentError, CheckpointError
 from ssd.experiment import config_file as configs

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssd.benchmark.candidates import Candidate, Timed, candidates, choose, described, table, timed
 from ssd.benchmark.latency import p95
+from ssd.benchmark.smaller_networks import Candidate, Timed, candidates, choose, described, table, timed
 from ssd.errors import ArgumentError, ConfigError
 from ssd.experiment import config_file as configs
 from ssd.experiment.starting_settings import build_settings
