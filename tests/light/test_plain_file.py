@@ -1,11 +1,14 @@
 """The facts of a plain graph's file, read without the package onnx."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from ssd.errors import CheckpointError
+from ssd.exporters.plain import as_text
+from ssd.inference.runtime.facts import Facts
 from ssd.light.plain_file import PlainFacts, read_facts, read_metadata
 from ssd.rules import Postprocessing
 from tests.exporters import made
@@ -33,6 +36,24 @@ def test_the_facts_are_those_of_the_settings(tmp_path: Path) -> None:
     found = read_facts(saved(tmp_path / "x.onnx", {"ssd_plain": facts()}))
     assert found == PlainFacts(made.CLASSES, 64, "uint8", made.settings(box_voting=0.05).postprocessing)
     assert isinstance(found.postprocessing, Postprocessing)
+
+
+def test_a_depth_is_in_the_facts_in_numbers_and_in_words(tmp_path: Path) -> None:
+    settings = made.settings()
+    for depth, words in (((0.0, 4095.0), "0 and 4095 become 0 and 255"), ("percentile", "0.5 and 99.5 percentile")):
+        pixels = dataclasses.replace(settings.preprocessing, depth=depth)
+        text = as_text(Facts(dataclasses.replace(settings, preprocessing=pixels)))
+        assert PlainFacts.from_text(text, tmp_path).depth == depth
+        assert words in json.loads(text)["depth"]
+    assert "depth" not in json.loads(as_text(Facts(settings)))
+
+
+@pytest.mark.parametrize("depth", ["high", [1], [2, 1], [0, "x"], 12])
+def test_a_depth_that_cannot_be_is_a_damaged_fact(depth: object, tmp_path: Path) -> None:
+    raw = json.loads(facts())
+    raw["settings"]["preprocessing"]["depth"] = depth
+    with pytest.raises(CheckpointError, match="its facts are damaged"):
+        PlainFacts.from_text(json.dumps(raw), tmp_path)
 
 
 def test_what_is_no_plain_graph_is_named_with_a_remedy(tmp_path: Path) -> None:
