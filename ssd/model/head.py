@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ssd.model.predictor import Predictor
 from ssd.structures import Predictions
 
 # From the channels of each level and the outputs of each cell to one predictor for each level.
@@ -14,7 +15,7 @@ Predictors = Callable[[Sequence[int], Sequence[int]], Iterable[nn.Module]]
 
 def convolutions(in_channels: Sequence[int], outputs: Sequence[int]) -> Iterable[nn.Module]:
     """One 3x3 convolution for each level (section 2.1, "Convolutional predictors")."""
-    return (nn.Conv2d(c, n, 3, padding=1) for c, n in zip(in_channels, outputs, strict=True))
+    return (Predictor(c, n) for c, n in zip(in_channels, outputs, strict=True))
 
 
 class MultiBoxHead(nn.Module):

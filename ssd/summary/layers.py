@@ -108,7 +108,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         self.counted.add(module)
         field = self.fields[id(out)][1] if id(out) in self.fields else Field()
-        self.rows.append(Row(self.names[module], type(module).__name__, tuple(out.shape), own, multiply_adds, field))
+        kind = "Conv2d" if isinstance(module, nn.Conv2d) else type(module).__name__
+        self.rows.append(Row(self.names[module], kind, tuple(out.shape), own, multiply_adds, field))
 
 
 def _through(operation: Any, args: Sequence[Any], out: Tensor, field: Field) -> Field:

@@ -4,6 +4,7 @@ import torchvision
 from torch import nn
 
 from ssd.model import vgg
+from ssd.model.predictor import Predictor
 from ssd.summary import classics
 from ssd.summary.layers import Field, survey
 
@@ -35,6 +36,11 @@ def test_every_layer_is_counted_by_hand() -> None:
         ((1, 10), 1290, 1280, Field(35, 16)),
     ]
     assert counted.parameters == sum(row.parameters for row in counted.rows)
+
+
+def test_a_convolution_that_predicts_is_listed_as_a_convolution() -> None:
+    (row,) = survey(on_meta(lambda: Predictor(8, 4)), (1, 8, 5, 5)).rows
+    assert (row.kind, row.multiply_adds) == ("Conv2d", 25 * 9 * 8 * 4)
 
 
 def test_the_receptive_field_is_where_a_gradient_comes_from() -> None:

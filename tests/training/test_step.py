@@ -9,6 +9,7 @@ from torch import nn
 
 from ssd.experiment.start import freeze
 from ssd.model import factory
+from ssd.model.predictor import Predictor
 from ssd.model.ssd import SSD
 from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.loss import LossParts, multibox_loss
@@ -102,6 +103,21 @@ def test_steps_equal_those_written_out_in_plain_pytorch() -> None:
     for ours, theirs in ((net, twin), (step.average.network, average)):
         for name, parameter in ours.named_parameters():
             torch.testing.assert_close(parameter, theirs.get_parameter(name), rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_heads_that_skip_cells_have_the_gradients_of_plain_convolutions() -> None:
+    net = network()
+    twin = copy.deepcopy(net)
+    for layers in (twin.head.boxes, twin.head.classes):
+        for place, layer in enumerate(layers):
+            assert isinstance(layer, Predictor)
+            layers[place] = nn.Conv2d(layer.in_channels, layer.out_channels, 3, padding=1)
+    twin.load_state_dict(net.state_dict())
+    pixels, targets = batch()
+    gradients(make(net, rules=LossRules(negative_iou=1.0)), pixels, targets)
+    plain_loss(twin, pixels, targets).backward()
+    for name, parameter in net.named_parameters():
+        torch.testing.assert_close(parameter.grad, twin.get_parameter(name).grad, rtol=1e-4, atol=1e-7, msg=name)
 
 
 def test_low_precision_is_for_layers_alone() -> None:
