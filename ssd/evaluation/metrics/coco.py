@@ -187,6 +187,8 @@ class CocoMetric:
         return self._dataset(annotations)
 
     def _dataset(self, annotations: list[dict[str, Any]]) -> dict[str, Any]:
+        for number, row in enumerate(annotations, start=1):
+            row["id"] = number  # in place: a copy of each would take as much memory again
         return {
             "info": {},
             "images": [
@@ -194,7 +196,7 @@ class CocoMetric:
                 for number, record in enumerate(self._collected.records, start=1)
             ],
             "categories": [{"id": label + 1, "name": name} for label, name in enumerate(self._collected.class_names)],
-            "annotations": [{**row, "id": number} for number, row in enumerate(annotations, start=1)],
+            "annotations": annotations,
         }
 
 
