@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ssd.api.evaluation_data import find_config, find_weights
 from ssd.api.overrides import Overrides, as_list
@@ -15,16 +17,16 @@ from ssd.evaluation.causes.evidence import EvidenceDetector
 from ssd.evaluation.causes.explain import Cause, MissedObject, explain
 from ssd.evaluation.causes.mended import Mending
 from ssd.evaluation.causes.remedies import Situation, remedy
-from ssd.evaluation.causes.text import CauseFigures, as_rows, cause_table, object_lines
+from ssd.evaluation.causes.text import CauseFigures, as_rows, cause_table, from_score, object_lines
 from ssd.evaluation.evaluate import evaluate
 from ssd.evaluation.metrics.details import Details
 from ssd.evaluation.page.missed_objects import write_missed_page
 from ssd.experiment.config import Config
 from ssd.experiment.data import open_split
-from ssd.inference.detections import READABLE_SCORE
 from ssd.inference.detector import Detector
 from ssd.inference.load import load
 from ssd.report.blocks import number
+from ssd.rules import READABLE_SCORE, ScoreThreshold
 from ssd.system.files import check_writable, refuse_existing
 
 _LOWEST = 0.01  # score from which a detection below the threshold is looked at
@@ -35,9 +37,9 @@ class WhyResult:
     """The missed objects of a split with their causes; `print(result.to_text())` shows them."""
 
     weights: str
-    threshold: float  # score from which a detection counts
+    thresholds: Mapping[str, float]  # score from which a detection of a class counts
     objects: int  # that count: no crowd regions, no difficult objects
-    ap50: float | None  # of the detections from the threshold on
+    ap50: float | None  # of the detections from the thresholds on
     ap50_mended: float | None  # the same with every missed object mended
     causes: tuple[CauseFigures, ...]  # the greatest gain first
     missed: tuple[MissedObject, ...]  # by cause in that order, then by image
@@ -56,7 +58,7 @@ class WhyResult:
             "weights": self.weights,
             "data": self.dataset.name,
             "split": self.dataset.split,
-            "threshold": self.threshold,
+            "thresholds": dict(self.thresholds),
             "objects": self.objects,
             "found": self.found,
             "AP50": self.ap50,
@@ -68,7 +70,7 @@ class WhyResult:
         """The causes as a table, then at most `show` of the missed objects."""
         head = (
             f"{self.weights} on {self.dataset.name}, split {self.dataset.split}: {self.found} of {self.objects} "
-            f"objects found, {len(self.missed)} missed from a score of {self.threshold:.2f} on (IoU 0.50)"
+            f"objects found, {len(self.missed)} missed from {from_score(self.thresholds)} (IoU 0.50)"
         )
         if not self.missed:
             return printable(head)
@@ -81,7 +83,7 @@ class WhyResult:
     def write_report(self, path: str | Path) -> None:
         """Write an HTML page: the causes, and the missed objects of each with their surroundings."""
         write_missed_page(
-            Path(path), self.to_dict(), self.causes, self.missed, self.details, self.dataset, self.threshold
+            Path(path), self.to_dict(), self.causes, self.missed, self.details, self.dataset, self.thresholds
         )
 
     def __repr__(self) -> str:
@@ -96,7 +98,7 @@ def why(
     split: str | None = None,
     format: str | None = None,
     overrides: Overrides = (),
-    score_threshold: float = READABLE_SCORE,
+    score_threshold: ScoreThreshold | None = None,
     batch_size: int = 8,
     workers: int | None = None,
     device: str = "auto",
@@ -108,6 +110,7 @@ def why(
 ) -> WhyResult:
     """Find the cause of every object that no detection from `score_threshold` on finds with an IoU of 0.5.
 
+    `score_threshold` is that of `Detector.detect`; by default the weights' own thresholds, or 0.5 where they have none.
     The causes are the stages of the pipeline (`Cause`). For each one its objects alone are mended and everything is
     evaluated again: that AP50, and the config key or option to try first. `weights`, `data`, `split`, `format`,
     `overrides` and `workers` are those of `ssd.evaluate`; `report` names an HTML page to write.
@@ -131,16 +134,25 @@ def why(
     if not isinstance(weights, Detector):
         weights = load(name, device=device, precision=precision, backend=backend)
     data = dataclasses.replace(data, depth=weights.settings.preprocessing.depth)
-    weights.rules(score_threshold=score_threshold)  # checks its range
-    rules = weights.rules(score_threshold=min(score_threshold, _LOWEST))
+    thresholds = _thresholds(weights, data, score_threshold)
+    rules = weights.rules(score_threshold=min(_LOWEST, *thresholds.values()))
     tracer = EvidenceDetector(weights, data.records, data.class_names)
     details = Details(data.records, data.class_names)
     evaluate(tracer, data, details, rules=rules, batch_size=batch_size, workers=workers, progress=progress)
-    situation = Situation(weights.settings, details, tracer.evidence, *_named(name, data), *_of_run(config))
-    result = _result(situation, name, data, score_threshold, report)
+    situation = Situation(weights.settings, details, tracer.evidence, *_named(name, data), thresholds, *_of_run(config))
+    result = _result(situation, name, data, report)
     if report is not None:
         result.write_report(report)
     return result
+
+
+def _thresholds(detector: Detector, data: Dataset, threshold: ScoreThreshold | None) -> dict[str, float]:
+    """The score from which a detection counts, of each class of the data."""
+    if threshold is None:
+        threshold = "own" if detector.settings.postprocessing.own_thresholds else READABLE_SCORE
+    rules = detector.rules(score_threshold=threshold)
+    known = dict(zip(detector.class_names, rules.class_thresholds, strict=False))
+    return {name: known.get(name, rules.score_threshold) for name in data.class_names}
 
 
 def _named(weights: str, data: Dataset) -> tuple[str, str]:
@@ -157,10 +169,10 @@ def _of_run(config: Config | None) -> tuple[int | None, bool]:
     return config.train.epochs, pretrained and config.model.freeze_stages != 0
 
 
-def _result(situation: Situation, name: str, data: Dataset, threshold: float, report: str | Path | None) -> WhyResult:
-    details, evidence = situation.details, situation.evidence
-    missed, usual = explain(details, evidence, situation.settings, threshold)
-    mending = Mending(details, evidence, usual, threshold)
+def _result(situation: Situation, name: str, data: Dataset, report: str | Path | None) -> WhyResult:
+    details, evidence, thresholds = situation.details, situation.evidence, np.array([*situation.thresholds.values()])
+    missed, usual = explain(details, evidence, situation.settings, thresholds)
+    mending = Mending(details, evidence, usual, thresholds)
     before = mending.ap50()
     by_cause: dict[Cause, list[MissedObject]] = defaultdict(list)
     for item in missed:
@@ -169,7 +181,7 @@ def _result(situation: Situation, name: str, data: Dataset, threshold: float, re
     figures.sort(key=lambda row: (-(row.gain or 0.0), -row.objects, row.cause.value))
     return WhyResult(
         weights=name,
-        threshold=threshold,
+        thresholds=situation.thresholds,
         objects=sum(int((~(record.crowd | record.difficult)).sum()) for record in data.records),
         ap50=before,
         ap50_mended=mending.ap50(missed) if missed else before,

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from ssd.commands._shared import add_force, check_numbers, guarded, show_log
+from ssd.commands._shared import add_force, check_numbers, guarded, show_log, threshold
 from ssd.errors import printable
 
 EPILOG = """examples:
@@ -12,10 +12,10 @@ EPILOG = """examples:
   ssd why runs/bccd --report missed.html   a page to look at, with the missed objects of every cause
   ssd why runs/bccd --data bccd --split test --score-threshold 0.3
 
-An object is missed where no detection of its class from the score threshold on has an IoU of 0.5 with it. Its cause is
+An object is missed where no detection of its class from its score threshold on has an IoU of 0.5 with it. Its cause is
 the first stage of the pipeline that explains it: a probably wrong label, the input's resolution, the default boxes, the
-score, another class, the place, the suppression, the threshold. AP50 is that of the detections from the threshold on,
-so it is below that of `ssd eval`, which counts all of them."""
+score, another class, the place, the suppression, the threshold. AP50 is that of the detections from the thresholds
+on, so it is below that of `ssd eval`, which counts all of them."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--set", action="append", default=[], metavar="GROUP.KEY=VALUE", help="change the config, repeatable"
     )
-    p.add_argument("--score-threshold", type=float, default=0.5, metavar="S", help="default: %(default)s")
+    p.add_argument(
+        "--score-threshold", metavar="S", help="0.3, own, or WBC=0.3,RBC=0.5; default: the weights' own, else 0.5"
+    )
     p.add_argument("--show", type=int, default=10, metavar="N", help="missed objects listed, default %(default)s")
     p.add_argument("--report", metavar="FILE.html", help="write a page to look at")
     p.add_argument("--json", action="store_true", help="print everything as JSON instead")
@@ -66,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         split=args.split,
         format=args.format,
         overrides=args.set,
-        score_threshold=args.score_threshold,
+        score_threshold=None if args.score_threshold is None else threshold(args.score_threshold),
         batch_size=args.batch_size,
         workers=args.workers,
         device=args.device,

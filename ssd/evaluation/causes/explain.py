@@ -68,23 +68,23 @@ class Confidence:
 
 
 def explain(
-    details: Details, evidence: Sequence[Evidence], settings: Settings, threshold: float
+    details: Details, evidence: Sequence[Evidence], settings: Settings, thresholds: Float[np.ndarray, "C"]
 ) -> tuple[list[MissedObject], Confidence]:
-    """The missed objects at `threshold` with their causes, and what is usual for the found ones.
+    """The missed objects at the threshold of each class with their causes, and what is usual for the found ones.
 
     `details` holds the detections from the weights' own threshold on, `evidence` is that of the same records.
     """
     judged = [judge(record, details.found(place)) for place, record in enumerate(details.records)]
-    usual = _usual(details, judged, threshold)
-    best = details.threshold()
+    usual = _usual(details, judged, thresholds)
+    useful = np.minimum(details.threshold(), thresholds)
     missed = []
     for place, (record, image, own) in enumerate(zip(details.records, judged, evidence, strict=True)):
-        tracer = _Tracer(details, place, record, image, own, settings, usual, threshold, min(best, threshold))
+        tracer = _Tracer(details, place, record, image, own, settings, usual, thresholds, useful)
         missed += list(tracer.missed())
     return missed, usual
 
 
-def _usual(details: Details, judged: Sequence[Judged], threshold: float) -> Confidence:
+def _usual(details: Details, judged: Sequence[Judged], thresholds: Float[np.ndarray, "C"]) -> Confidence:
     classes = range(len(details.class_names))
     scores: list[list[float]] = [[] for _ in classes]
     overlaps: list[list[float]] = [[] for _ in classes]
@@ -100,12 +100,12 @@ def _usual(details: Details, judged: Sequence[Judged], threshold: float) -> Conf
                 classed[label].append((score, bool(right[row])))
             if image.kinds[row] != Kind.CLASSIFICATION:
                 placed[label].append((score, bool(right[row])))
-            if right[row] and score >= threshold:
+            if right[row] and score >= thresholds[label]:
                 scores[label].append(score)
                 overlaps[label].append(float(pairs[row, image.targets[row]]))
     every = [score for row in scores for score in row]
-    typical = float(np.median(every)) if every else threshold
-    medians = np.array([np.median(row) if row else typical for row in scores])
+    typical = np.full(len(thresholds), np.median(every)) if every else thresholds
+    medians = np.array([np.median(row) if row else typical[label] for label, row in enumerate(scores)])
     return Confidence(
         scores=medians,
         overlaps=np.array([np.median(row) if len(row) >= _FEW else 0.0 for row in overlaps]),
@@ -133,8 +133,8 @@ class _Tracer:
     evidence: Evidence
     settings: Settings
     usual: Confidence
-    threshold: float
-    useful: float  # the lowest threshold that is worth setting: the one of the best F1, if that is lower
+    thresholds: Float[np.ndarray, "C"]
+    useful: Float[np.ndarray, "C"]  # the lowest thresholds that are worth setting: the one of the best F1, if lower
 
     @property
     def found(self) -> ImageDetections:
@@ -150,7 +150,7 @@ class _Tracer:
         for row in np.flatnonzero(self.judged.counted).tolist():
             by = int(finder[row])
             score = float(self.found.scores[by]) if by >= 0 else 0.0
-            if by >= 0 and score >= self.threshold:
+            if by >= 0 and score >= self.thresholds[self.record.labels[row]]:
                 continue
             if self._is_repeated(row, finder):
                 cause, detail, other, detection = Cause.LABEL, "annotated twice with the same box", None, None
@@ -174,16 +174,16 @@ class _Tracer:
         self, row: int, by: int, score: float, overlaps: Float[np.ndarray, "D"]
     ) -> tuple[Cause, str, int | None, int | None]:
         """Cause, detail, class that won, and the detection in question; `by` finds the object at `score`, -1: none."""
-        evidence, own = self.evidence, float(self.evidence.scores[row])
+        evidence, own, label = self.evidence, float(self.evidence.scores[row]), int(self.record.labels[row])
         if not evidence.known[row]:
             return Cause.UNKNOWN_CLASS, "the detector does not have this class", None, None
-        if own >= self.threshold:
+        if own >= self.thresholds[label]:
             return self._suppressed(row)
-        winner = self._free(overlaps >= FOREGROUND, same=False, label=int(self.record.labels[row]))
+        winner = self._free(overlaps >= FOREGROUND, same=False, label=label)
         if winner is not None and own < _NO_SUPPORT and self._is_sure(winner, self.usual.sure_of_class):
             text = f"{self._name(winner)}, {own:.2f} for its own class"
             return Cause.LABEL, text, int(self.found.labels[winner]), winner
-        if winner is None and by >= 0 and score >= self.useful:
+        if winner is None and by >= 0 and score >= self.useful[label]:
             return Cause.THRESHOLD, f"found at {score:.2f} only", None, by
         width, height = evidence.sides[row].tolist()
         if min(width, height) < self.settings.boxes.steps[0]:
@@ -194,7 +194,7 @@ class _Tracer:
         reach = float(evidence.default_overlaps[row])
         if reach < REACHED:
             return Cause.DEFAULT_BOXES, f"best IoU with a default box {reach:.2f}", None, None
-        beside = self._free(overlaps >= BACKGROUND, same=True, label=int(self.record.labels[row]))
+        beside = self._free(overlaps >= BACKGROUND, same=True, label=label)
         if beside is not None:
             return self._misplaced(row, beside, float(overlaps[beside]))
         return Cause.SCORE, f"at most {own:.2f} for its own class", None, None
@@ -225,7 +225,7 @@ class _Tracer:
         """The best detection above the threshold, near the object and no other's, of its class or of another."""
         free = ~np.isin(self.judged.kinds, (Kind.CORRECT, Kind.SPARED))
         of_class = (self.found.labels == label) == same
-        rows = np.flatnonzero(near & free & of_class & (self.found.scores >= self.threshold))
+        rows = np.flatnonzero(near & free & of_class & (self.found.scores >= self.thresholds[self.found.labels]))
         return int(rows[self.found.scores[rows].argmax()]) if len(rows) else None
 
     def _is_sure(self, detection: int, least: Float[np.ndarray, "C"]) -> bool:
@@ -238,6 +238,7 @@ class _Tracer:
     def _is_repeated(self, row: int, finder: Int[np.ndarray, "N"]) -> bool:
         """Whether another object of its class, which is found, has the same box."""
         scores = np.where(finder >= 0, np.append(self.found.scores, 0.0)[finder], 0.0)
-        twins = (self.record.labels == self.record.labels[row]) & (scores >= self.threshold)
+        label = self.record.labels[row]
+        twins = (self.record.labels == label) & (scores >= self.thresholds[label])
         overlaps = iou_of_arrays(self.record.boxes, self.record.boxes[row : row + 1])[:, 0]
         return bool((twins & (overlaps >= _REPEATED)).any())

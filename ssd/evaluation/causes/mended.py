@@ -1,6 +1,6 @@
 """AP50 with the objects of one cause mended: the detections and labels are changed, and everything is evaluated again.
 
-The detections are those a user gets, from the threshold on. An object that a stage lost gets back what the network
+The detections are those a user gets, from the thresholds on. An object that a stage lost gets back what the network
 said about it: its own box and score where suppression or the threshold dropped them, the right class on a detection of
 another class, the right place for one beside it. An object that the network did not see gets its own box, with the
 median score of the right detections of its class. Of a probably wrong label the annotation is corrected.
@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from ssd.evaluation.causes.evidence import Evidence
 from ssd.evaluation.causes.explain import Cause, Confidence, MissedObject
@@ -22,11 +23,17 @@ from ssd.structures import ImageDetections, Record
 class Mending:
     """Evaluates the kept detections, as they are and with causes mended."""
 
-    def __init__(self, details: Details, evidence: Sequence[Evidence], usual: Confidence, threshold: float) -> None:
-        self._details, self._evidence, self._usual, self._threshold = details, evidence, usual, threshold
+    def __init__(
+        self,
+        details: Details,
+        evidence: Sequence[Evidence],
+        usual: Confidence,
+        thresholds: Float[np.ndarray, "C"],
+    ) -> None:
+        self._details, self._evidence, self._usual, self._thresholds = details, evidence, usual, thresholds
 
     def ap50(self, missed: Sequence[MissedObject] = ()) -> float | None:
-        """COCO's AP50 of the detections from the threshold on with these objects mended; None without objects."""
+        """COCO's AP50 of the detections from the thresholds on with these objects mended; None without objects."""
         by_image: Mapping[int, list[MissedObject]] = defaultdict(list)
         for item in missed:
             by_image[item.image].append(item)
@@ -40,7 +47,7 @@ class Mending:
     def _mended(self, place: int, missed: Sequence[MissedObject]) -> tuple[Record, ImageDetections]:
         record, found = self._details.records[place], self._details.found(place)
         boxes, scores, labels = found.boxes.copy(), found.scores.copy(), found.labels.copy()
-        kept = scores >= self._threshold
+        kept = scores >= self._thresholds[labels]
         truth, true_labels = record.boxes.copy(), record.labels.copy()
         present = np.ones(len(truth), bool)
         added: list[tuple[np.ndarray, float, int]] = []

@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
+import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -32,6 +33,7 @@ class Situation:
     evidence: Sequence[Evidence]
     weights: str
     data: str
+    thresholds: Mapping[str, float]  # of each class
     epochs: int | None = None  # of the run, where its config is known
     frozen: bool = False  # whether stages of the backbone were not trained
 
@@ -112,9 +114,15 @@ def _with_neighbour(item: MissedObject, situation: Situation) -> float:
 
 
 def _threshold(missed: Sequence[MissedObject], situation: Situation) -> str:
-    """The threshold of the greatest F1, rounded down so that the detection with that score is kept."""
-    score = (math.ceil(100 * situation.details.threshold()) - 1) / 100
-    return f"ssd detect IMAGES --weights {situation.weights} --score-threshold {score:.2f}"
+    """The threshold of the greatest F1, rounded down so that the detection with that score is kept.
+
+    Where classes have thresholds of their own it is for those of the missed objects.
+    """
+    value = f"{(math.ceil(100 * situation.details.threshold()) - 1) / 100:.2f}"
+    names = sorted({item.name for item in missed})
+    if len(set(situation.thresholds.values())) > 1 and "," not in "".join(names):
+        value = shlex.quote(",".join(f"{name}={value}" for name in names))
+    return f"ssd detect IMAGES --weights {situation.weights} --score-threshold {value}"
 
 
 _REMEDIES: dict[Cause, Callable[[Sequence[MissedObject], Situation], str]] = {

@@ -1,6 +1,6 @@
 """The causes of missed objects as text and as plain JSON types."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,14 @@ class CauseFigures:
     ap50: float | None
     gain: float | None  # of AP50
     remedy: str
+
+
+def from_score(thresholds: Mapping[str, float]) -> str:
+    """The thresholds of the classes as words: `a score of 0.50 on`."""
+    least, most = min(thresholds.values()), max(thresholds.values())
+    if least == most:
+        return f"a score of {least:.2f} on"
+    return f"a score of {least:.2f} to {most:.2f} on, by class"
 
 
 def cause_table(causes: Sequence[CauseFigures]) -> str:

@@ -6,11 +6,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from ssd.data.dataset import Dataset
 from ssd.evaluation.causes.explain import Cause, MissedObject
 from ssd.evaluation.causes.remedies import most_frequent
-from ssd.evaluation.causes.text import CauseFigures
+from ssd.evaluation.causes.text import CauseFigures, from_score
 from ssd.evaluation.metrics.details import Details
 from ssd.evaluation.page.drawn_images import Drawn, as_jpeg, draw_mistake
 from ssd.evaluation.page.gallery import spread
@@ -43,26 +44,26 @@ def write_missed_page(
     missed: Sequence[MissedObject],
     details: Details,
     dataset: Dataset,
-    threshold: float,
+    thresholds: Mapping[str, float],
 ) -> None:
-    """Write the page; `summary` is `WhyResult.to_dict()`.
+    """Write the page; `summary` is `WhyResult.to_dict()`, `thresholds` are those of each class in their order.
 
     Raises:
         SSDError: the file cannot be written, or an image can no longer be read.
     """
-    draw = _Drawing(details, dataset, threshold)
+    draw = _Drawing(details, dataset, np.array([*thresholds.values()]))
     weights = PurePath(summary["weights"])
     best = max(causes, key=lambda row: row.gain or 0.0, default=None)
     sections = [_overview(causes), *(_section(row, missed, draw) for row in causes)] if causes else []
     page = Page(
         title=f"Missed objects: {weights.parent.name if weights.stem in ('best', 'last') else weights.name}",
-        subtitle=f"{summary['data']}, split {summary['split']}, detections from a score of {threshold:.2f} on",
+        subtitle=f"{summary['data']}, split {summary['split']}, detections from {from_score(thresholds)}",
         sections=sections,
         tiles=[
             Tile("objects", str(summary["objects"])),
             Tile("found", str(summary["found"]), "IoU 0.50"),
             Tile("missed", str(len(missed))),
-            Tile("AP50", number(summary["AP50"]), f"of the detections from {threshold:.2f} on"),
+            Tile("AP50", number(summary["AP50"]), f"of the detections from {from_score(thresholds)}"),
             Tile("AP50 mended", number(summary["AP50_mended"]), "with every missed object"),
         ],
         verdict=Text("No object is missed.", "good") if best is None else _verdict(best),
@@ -118,15 +119,16 @@ def _section(row: CauseFigures, missed: Sequence[MissedObject], draw: "_Drawing"
 class _Drawing:
     """Draws missed objects; an image is decoded once for consecutive ones."""
 
-    def __init__(self, details: Details, dataset: Dataset, threshold: float) -> None:
-        self._details, self._threshold = details, threshold
+    def __init__(self, details: Details, dataset: Dataset, thresholds: Float[np.ndarray, "C"]) -> None:
+        self._details, self._thresholds = details, thresholds
         self._image = functools.lru_cache(maxsize=4)(lambda place: dataset.load(place).image)
 
     def missed(self, item: MissedObject) -> Image:
         """A missed object with the detections around it, the one in question among them at any score."""
         found = self._details.found(item.image)
         order = np.argsort(-found.scores, kind="stable")[:_DRAWN]
-        kept = [row for row in order.tolist() if found.scores[row] >= self._threshold or row == item.detection]
+        counts = found.scores >= self._thresholds[found.labels]
+        kept = [row for row in order.tolist() if counts[row] or row == item.detection]
         texts = [f"{self._details.class_names[found.labels[row]]} {found.scores[row]:.2f}" for row in kept]
         nothing: Drawn = (found.boxes[:0], [])
         drawn = draw_mistake(self._image(item.image), item.box, item.name, nothing, (found.boxes[kept], texts))

@@ -115,7 +115,7 @@ def dataset(scenes: Sequence[Scene]) -> Dataset:
     return dataclasses.replace(shapes("val", 1, SIDE), records=tuple(scene.record for scene in scenes))
 
 
-def detector(scenes: Sequence[Scene], **rules: float) -> Detector:
+def detector(scenes: Sequence[Scene], **rules: float | tuple[float, ...]) -> Detector:
     own = Postprocessing(box_voting=0.05) if not rules else Postprocessing(**rules)
     return Detector(Planted(scenes, own))
 

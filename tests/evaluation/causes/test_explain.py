@@ -10,6 +10,7 @@ import pytest
 import ssd
 from ssd.api.why import WhyResult
 from ssd.commands import check_data, detect, review, train
+from ssd.data.shapes.dataset import CLASS_NAMES
 from ssd.errors import ArgumentError
 from ssd.evaluation.causes.explain import Cause
 from ssd.experiment.config_file import load
@@ -26,7 +27,7 @@ PLANTED = [cause for cause in Cause if cause is not Cause.UNKNOWN_CLASS]
 FEW = {Cause.LABEL: 0.06}  # wrong labels are seen because the others of their class are right
 
 
-def examined(scenes: list[Scene], **rules: float) -> WhyResult:
+def examined(scenes: list[Scene], **rules: float | tuple[float, ...]) -> WhyResult:
     return ssd.why(detector(scenes, **rules), dataset(scenes), workers=0)
 
 
@@ -62,6 +63,33 @@ def test_a_lower_threshold_regains_what_was_predicted() -> None:
     measured = ssd.why(detector(scenes), dataset(scenes), workers=0, score_threshold=advised)
     assert measured.ap50 == pytest.approx(row.ap50, abs=0.01)
     assert measured.ap50 > result.ap50 + 0.1
+
+
+def test_the_weights_own_thresholds_decide_class_by_class() -> None:
+    scenes = plant(Cause.THRESHOLD)
+    low, high = (0.1, 0.1, 0.1, 0.1), (0.1, 0.5, 0.1, 0.1)
+    assert examined(scenes, own_thresholds=low).missed == ()
+    result = examined(scenes, own_thresholds=high)
+    assert dict(result.thresholds) == dict(zip(CLASS_NAMES, high, strict=True))
+    assert "missed from a score of 0.10 to 0.50 on, by class" in result.to_text()
+    for threshold in ({"square": 0.5}, 0.5):
+        given = ssd.why(detector(scenes, own_thresholds=low), dataset(scenes), workers=0, score_threshold=threshold)
+        assert [item for item in given.missed if item.name == "square"] == list(result.missed)
+    (row,) = result.causes
+    assert (row.cause, row.objects) == (Cause.THRESHOLD, len(result.missed))
+    assert is_taken(row.remedy)
+    name, advised = row.remedy.rpartition(" ")[2].split("=")
+    measured = ssd.why(
+        detector(scenes, own_thresholds=high), dataset(scenes), workers=0, score_threshold={name: float(advised)}
+    )
+    assert measured.missed == ()
+    assert measured.ap50 == pytest.approx(row.ap50, abs=0.01)
+
+
+def test_own_thresholds_that_are_not_there_cannot_be_asked_for() -> None:
+    scenes = plant(None, images=2)
+    with pytest.raises(ArgumentError, match="the weights have no thresholds of their own"):
+        ssd.why(detector(scenes), dataset(scenes), workers=0, score_threshold="own")
 
 
 def test_a_looser_suppression_regains_what_was_predicted() -> None:
