@@ -96,7 +96,7 @@ def compare(
     """Evaluate both on the same images, and say whether B is better than A or whether the images cannot tell.
 
     `a` and `b` are what `ssd.load` takes, or detectors. The data is found as `ssd.evaluate` finds it for A: its
-    validation set, or `data` and `split`. Every figure has a 95 % interval from `resamples` random resamples of the
+    validation set, or `data` and `split`. Every figure has a 95 % interval from `resamples` random halves of the
     images, which are the same in every call; the difference is measured on the same images for both, so its interval
     is smaller than those of the figures. `figures` (JSON) and `report` (HTML) name files to write.
 

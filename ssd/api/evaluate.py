@@ -67,7 +67,7 @@ class EvaluationResult:
 
     @functools.cached_property
     def intervals(self) -> dict[str, Intervals]:
-        """95 % intervals by set of rules, figure and class ("": the mean), from resamples of the images.
+        """95 % intervals by set of rules, figure and class ("": the mean), from random halves of the images.
 
         Computed at first use, in seconds. There are none for `coco` with `coco_backend="fast"`, which does not say
         what it matched.

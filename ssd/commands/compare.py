@@ -13,7 +13,7 @@ EPILOG = """examples:
   ssd compare runs/cells runs/cells/best.xml          weights and their export
   ssd compare runs/before runs/after --report compare.html
 
-Every figure has a 95 % interval, from resamples of the images. B is better or worse where the interval of the
+Every figure has a 95 % interval, from random halves of the images. B is better or worse where the interval of the
 difference does not hold 0; else it cannot be told, and about how many images would tell is said."""
 
 

@@ -64,7 +64,10 @@ def held(estimate: Estimate, value: float) -> bool:
 
 
 def coverage(matches: Matches, size: int, draws: int, resamples: int) -> dict[tuple[str, str], float]:
-    """The share of draws whose interval holds the figure over all images, of the mean and of the classes."""
+    """The share of draws whose interval holds the figure over all images, of the mean and of the classes.
+
+    A class that is always found in a draw has no interval there, which is then no draw of that class.
+    """
     known = truth(matches)
     hits: dict[tuple[str, str], list[bool]] = {}
     for rows in samples(matches.images, size, draws):
@@ -72,7 +75,8 @@ def coverage(matches: Matches, size: int, draws: int, resamples: int) -> dict[tu
         for figure in NAMES:
             for place, name in enumerate((*matches.class_names, "")):
                 key = (figure, "class" if name else "mean")
-                hits.setdefault(key, []).append(held(found[figure][name], known[figure][place]))
+                if found[figure][name].low is not None:
+                    hits.setdefault(key, []).append(held(found[figure][name], known[figure][place]))
     return {key: float(np.mean(values)) for key, values in hits.items()}
 
 

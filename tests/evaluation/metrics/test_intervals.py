@@ -37,12 +37,14 @@ def drawn_matches(images: int, seed: int, *, quality: float = 1.6, noise: int = 
     return Matches(("a", "b", "c"), images, (tuple(table),), figures)
 
 
-def test_the_first_choice_is_every_image_once_and_resamples_have_as_many_images() -> None:
+def test_all_images_come_first_then_random_halves_then_all_but_each_one() -> None:
     chosen = choices(30, resamples=200)
     assert (chosen[0] == 1).all()
-    assert (chosen[1:201].sum(axis=1) == 30).all()
+    assert (chosen[1:201].sum(axis=1) == 15).all()
+    assert chosen.max() == 1, "no image counts twice"
     assert sorted(chosen[201:].argmin(axis=1)) == list(range(30)), "each image is left out once"
     assert np.array_equal(chosen, choices(30, resamples=200)), "the same in every call"
+    assert set(choices(7, resamples=200)[1:201].sum(axis=1)) == {3, 4}
 
 
 def test_of_many_images_groups_are_left_out() -> None:
@@ -64,10 +66,29 @@ def test_the_interval_of_a_mean_is_that_of_the_textbook() -> None:
     values = np.random.default_rng(0).normal(0, 1, 50)
     chosen = choices(50, resamples=20_000)
     means = (chosen * values).sum(axis=1) / chosen.sum(axis=1)
-    estimate = Draws(means[None, 0], means[None, 1:20_001], means[None, 20_001:]).estimate(0)
+    estimate = Draws(means[None, 0], means[None, 1:20_001], means[None, 20_001:], shares=False).estimate(0)
     error = values.std(ddof=1) / math.sqrt(50)
     assert estimate.low == pytest.approx(values.mean() - 2.01 * error, abs=0.08 * error)
     assert estimate.high == pytest.approx(values.mean() + 2.01 * error, abs=0.08 * error)
+
+
+def test_an_excess_that_halves_show_is_taken_off() -> None:
+    """A figure that exceeds the truth by images ** -2/3, with a spread of its own."""
+    excess = 1000 ** (-2 / 3)
+    noise = np.random.default_rng(0).normal(0, 0.001, 4000)
+    in_halves = 0.5 + excess * 2 ** (2 / 3) + noise - noise.mean()
+    left_out = 0.5 + excess + noise[:20] * 0.05
+    estimate = Draws(np.array([0.5 + excess]), in_halves[None], left_out[None], shares=False).estimate(0)
+    assert 0.495 < estimate.low < 0.5
+    assert estimate.high == estimate.value == pytest.approx(0.51)
+
+
+def test_the_interval_of_a_share_stays_between_0_and_1() -> None:
+    chosen = choices(40, resamples=2000)
+    for found_of_40 in (1, 39):
+        shares = (chosen * (np.arange(40) < found_of_40)).sum(axis=1) / chosen.sum(axis=1)
+        estimate = Draws(shares[None, 0], shares[None, 1:2001], shares[None, 2001:]).estimate(0)
+        assert 0 <= estimate.low < estimate.value < estimate.high <= 1
 
 
 def test_without_objects_or_without_spread_there_is_no_interval() -> None:
@@ -84,12 +105,12 @@ def test_without_objects_or_without_spread_there_is_no_interval() -> None:
 def test_intervals_of_72_images_mostly_hold_the_figure_over_20000(quality: float) -> None:
     shares = coverage(drawn_matches(20_000, 7, quality=quality), size=72, draws=300, resamples=500)
     for (figure, kind), share in shares.items():
-        assert 0.92 <= share <= 0.98, (figure, kind, shares)  # 0.95 give or take two standard errors of 300 draws
+        assert 0.93 <= share <= 0.97, (figure, kind, shares)
 
 
 @pytest.mark.slow
 def test_equal_detectors_are_seldom_called_different() -> None:
     a, b = (drawn_matches(20_000, 7, noise=noise) for noise in (1, 2))
     assert truth(b)["AP"][-1] == pytest.approx(truth(a)["AP"][-1], abs=0.004)
-    said = judged(a, b, size=72, draws=300, resamples=500)
-    assert said["AP", "better"] + said["AP", "worse"] <= 0.08, said  # measured 0.06; 0.05 is the aim
+    said = judged(a, b, size=72, draws=300, resamples=300)
+    assert said["AP", "better"] + said["AP", "worse"] <= 0.05, said

@@ -1,0 +1,85 @@
+"""Measures AP of platelets with a tenth of the images that show them, on photographs, with and without `data.balance`.
+
+    python -m tests.training.rare_cells BCCD FOLDER SEED [SEED ...]
+
+In nine of ten training images with platelets these are painted over by their surroundings, so that none is left that
+is not annotated. The validation images stay as they are.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import ssd
+from ssd.data.dataset import Dataset, open_dataset
+from ssd.data.formats.writing import write_folder
+from ssd.structures import Record
+
+RARE = "Platelets"
+SETTINGS = {
+    "off": {"train.epochs": 16},
+    "balance": {"data.balance": 1.0, "train.epochs": 13},  # epochs are longer, so as many steps
+}
+SMALL = {
+    "model.backbone": "vgg11_bn",
+    "model.backbone_weights": "none",
+    "model.width": 0.25,
+    "model.input_size": 160,
+    "model.extras_norm": "batch",
+    "optim.lr": 0.01,
+    "train.eval_every": 16,
+    "data.workers": 0,
+}
+
+
+def thinned(data: Dataset, images: Path, every: int = 10) -> list[Record]:
+    """The records with the rare class in one of `every` images that have it, and the others painted over."""
+    images.mkdir(parents=True)
+    label, seen, records = data.class_names.index(RARE), 0, []
+    for record in data.records:
+        rare = record.labels == label
+        seen += bool(rare.any())
+        if rare.any() and seen % every != 1:
+            record = _without(record, rare, images)
+        records.append(record)
+    return records
+
+
+def _without(record: Record, rare: np.ndarray, images: Path) -> Record:
+    image = cv2.imread(record.path)
+    mask = np.zeros(image.shape[:2], np.uint8)
+    for x1, y1, x2, y2 in record.boxes[rare].round().astype(int).tolist():
+        mask[max(y1 - 4, 0) : y2 + 4, max(x1 - 4, 0) : x2 + 4] = 255
+    path = images / f"{Path(record.path).stem}.png"
+    cv2.imwrite(str(path), cv2.inpaint(image, mask, 5, cv2.INPAINT_TELEA))
+    columns = ("boxes", "labels", "difficult", "crowd", "areas")
+    return dataclasses.replace(record, path=str(path), **{name: getattr(record, name)[~rare] for name in columns})
+
+
+def main(bccd: Path, folder: Path, seeds: list[int]) -> None:
+    data = folder / "data"
+    if not data.exists():
+        drawn = open_dataset(bccd, "train", bad_objects="drop")
+        records = thinned(drawn, folder / "painted")
+        counts = [int((record.labels == drawn.class_names.index(RARE)).sum()) for record in records]
+        print(f"{RARE}: {sum(counts)} in {np.count_nonzero(counts)} of {len(records)} images", flush=True)
+        write_folder(data, "coco", records, drawn.class_names)
+    for seed in seeds:
+        for name, changes in SETTINGS.items():
+            overrides = {**SMALL, **changes, "seed": seed}
+            result = ssd.train(data, name=f"{name}-{seed}", output=folder / "runs", overrides=overrides)
+            assert result.last is not None
+            evaluation = ssd.evaluate(result.last, bccd, split="val", overrides={"data.bad_objects": "drop"})
+            by_class = {
+                kind: [round(own["AP"], 3), round(own["AP50"], 3)]
+                for kind, own in evaluation.metrics["per_class"].items()
+            }
+            print(json.dumps({"setting": name, "seed": seed, "steps": result.steps, "AP, AP50": by_class}), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), [int(seed) for seed in sys.argv[3:]])
