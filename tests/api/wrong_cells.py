@@ -6,11 +6,12 @@
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import ssd
 from ssd.data.dataset import open_dataset
-from ssd.data.formats.writing import write_folder
+from ssd.data.labels.data_sets import write_data_sets
 from ssd.evaluation.causes.suspects import Fault
 from tests.api.corrupted import corrupt, precision_and_recall
 from tests.training.rare_cells import SMALL
@@ -27,7 +28,8 @@ def main() -> None:
     records, planted = corrupt([record for data in known for record in data.records], len(known[0].class_names), 0.05)
     data = args.folder / "data"
     if not data.exists():
-        write_folder(data, "coco", records, known[0].class_names)
+        whole = dataclasses.replace(known[0], records=tuple(records))
+        write_data_sets(data, ["coco-data"], {"train": whole}, args.bccd, copy=True)
     result = ssd.review(
         data, folds=args.folds, output=args.folder / "review", epochs=args.epochs, overrides=SMALL, progress=False
     )

@@ -8,6 +8,7 @@ is not annotated. The validation images stay as they are.
 
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 
 import ssd
 from ssd.data.dataset import Dataset, open_dataset
-from ssd.data.formats.writing import write_folder
+from ssd.data.labels.data_sets import write_data_sets
 from ssd.structures import Record
 
 RARE = "Platelets"
@@ -44,8 +45,10 @@ def thinned(data: Dataset, images: Path, every: int = 10) -> list[Record]:
         rare = record.labels == label
         seen += bool(rare.any())
         if rare.any() and seen % every != 1:
-            record = _without(record, rare, images)
-        records.append(record)
+            records.append(_without(record, rare, images))
+        else:
+            path = shutil.copyfile(record.path, images / Path(record.path).name)
+            records.append(dataclasses.replace(record, path=str(path)))
     return records
 
 
@@ -67,7 +70,8 @@ def main(bccd: Path, folder: Path, seeds: list[int]) -> None:
         records = thinned(drawn, folder / "painted")
         counts = [int((record.labels == drawn.class_names.index(RARE)).sum()) for record in records]
         print(f"{RARE}: {sum(counts)} in {np.count_nonzero(counts)} of {len(records)} images", flush=True)
-        write_folder(data, "coco", records, drawn.class_names)
+        painted = dataclasses.replace(drawn, records=tuple(records))
+        write_data_sets(data, ["coco-data"], {"train": painted}, folder / "painted", copy=True)
     for seed in seeds:
         for name, changes in SETTINGS.items():
             overrides = {**SMALL, **changes, "seed": seed}
