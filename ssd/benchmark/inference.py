@@ -105,6 +105,26 @@ def detect(
     return Comparison(ours, theirs, check, pairs=9 if images_at_once > 1 else 21)
 
 
+def detect_many(fixtures: Fixtures, images: int = 64) -> Comparison:
+    """Many JPEGs by OpenVINO in bf16: a batch, of which images are computed at the same time, against one by one."""
+    try:
+        detector = fixtures.detector("bf16", "openvino")
+    except (ArgumentError, ConfigError, MissingExtraError) as error:
+        raise UnavailableError(str(error)) from None
+    jpegs = [fixtures.jpeg] * images
+
+    def ours() -> list[Detections]:
+        return detector.detect_batch(jpegs)
+
+    def theirs() -> list[Detections]:
+        return [detector.detect(jpeg) for jpeg in jpegs]
+
+    def check() -> str:
+        return same_detections([_answer(found) for found in ours()], [_answer(found) for found in theirs()], EXACT)
+
+    return Comparison(ours, theirs, check, pairs=5)
+
+
 def postprocess_typical(fixtures: Fixtures) -> Comparison:
     """Predictions that are mostly background, with a few objects of a dozen default boxes each."""
     generator = torch.Generator().manual_seed(2)

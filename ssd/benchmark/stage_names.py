@@ -9,6 +9,7 @@ STAGES = {
     "detect_openvino_bf16": "a JPEG to detections, ours by OpenVINO",
     "detect_openvino_int8": "a JPEG to detections, ours by OpenVINO in 8 bits",
     "detect_batch8": "eight JPEGs to detections, ours in the precision it chooses by itself",
+    "detect_many": "64 JPEGs to detections by OpenVINO, as a batch against one by one",
     "postprocess_typical": "predictions of a trained network to detections, 8 images",
     "postprocess_worst": "predictions of an untrained network to detections, 8 images",
     "loss": "matching, loss and its gradient, 32 images",

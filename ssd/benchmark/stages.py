@@ -18,6 +18,7 @@ COMPARISONS: dict[str, Callable[[Fixtures], Comparison]] = {
     "detect_openvino_bf16": partial(inference.detect, precision="bf16", backend="openvino"),
     "detect_openvino_int8": partial(inference.detect, precision="int8", backend="openvino"),
     "detect_batch8": partial(inference.detect, precision="auto", backend="auto", images_at_once=8),
+    "detect_many": inference.detect_many,
     "postprocess_typical": inference.postprocess_typical,
     "postprocess_worst": inference.postprocess_worst,
     "loss": training.loss,

@@ -44,6 +44,14 @@ def test_both_sides_agree_in_the_precision_of_choice(small, name):
         pytest.skip(str(reason))
 
 
+@pytest.mark.slow
+def test_a_batch_by_openvino_finds_what_single_images_have(small):
+    try:
+        assert "detections have a twin" in stages.inference.detect_many(small, 3).check()
+    except UnavailableError as reason:
+        pytest.skip(str(reason))
+
+
 def test_other_weights_are_noticed(small):
     changed = dataclasses.replace(small)  # caches nothing yet
     with torch.no_grad():
