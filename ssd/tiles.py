@@ -4,10 +4,9 @@ A network sees every image at the size of its input, so an object of 20 pixels i
 two. In a tile it keeps more of its size. Training, evaluation and detection take their windows from here.
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
-
-import numpy as np
 
 from ssd.errors import ArgumentError, is_number
 
@@ -103,6 +102,7 @@ def _enough(side: int, overlap: float, largest: float) -> int:
 
 def _spans(side: int, count: int, overlap: float) -> list[tuple[int, int]]:
     """Equal spans over `side` pixels, the first at its start and the last at its end."""
-    length = min(side, int(np.ceil(side / (count - (count - 1) * overlap))))
-    starts = np.rint(np.linspace(0, side - length, count)).astype(int).tolist()
-    return [(start, start + length) for start in dict.fromkeys(starts)]  # a few pixels make fewer tiles
+    length = min(side, math.ceil(side / (count - (count - 1) * overlap)))
+    between = (side - length) / max(count - 1, 1)
+    starts = dict.fromkeys(round(place * between) for place in range(count))  # a few pixels make fewer tiles
+    return [(start, start + length) for start in starts]
