@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import dataclasses
 import importlib
 import re
 import shlex
@@ -12,9 +13,10 @@ from typing import Literal, get_origin
 import pytest
 
 from ssd.commands.main import COMMANDS
+from ssd.errors import ConfigError
 from ssd.experiment.config_file import load
-from ssd.experiment.key_types import converted, key_type, known_keys
-from ssd.system.yaml import Unquoted
+from ssd.experiment.key_types import key_type, known_keys
+from ssd.settings import Preprocessing
 
 PACKAGE = Path(__file__).resolve().parents[2] / "ssd"
 GROUPS = tuple(name for name in known_keys([]) if known_keys([name]))
@@ -67,12 +69,19 @@ def typed(override: str) -> str:
     kind = key_type(key.split("."))
     assert kind is not None, f"no key {key}"
     value = value.rstrip(".,;:)`'\"")
-    if value and "{...}" not in value and not value.isupper():
+    if value and not re.search(r"\{\.\.\.\}|%[sd]", value) and not value.isupper():
         return f"{key}={value}"
     if get_origin(kind) is Literal:
         return f"{key}={kind.__args__[0]}"
-    fitting = (text for text in ("1", "auto", "x") if type(converted(Unquoted(text), kind)) is not Unquoted)
-    return f"{key}={next(fitting, 'true')}"
+    return next((f"{key}={text}" for text in ("1", "auto", "x", "true", "[0, 255]") if taken(f"{key}={text}")), key)
+
+
+def taken(override: str) -> bool:
+    try:
+        load(None, [override])
+    except ConfigError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("override", list(overrides()))
@@ -91,7 +100,9 @@ def test_a_key_that_a_message_names_is_a_key() -> None:
     texts = {text: where(path, line) for path, line, text in MESSAGES if path.stem != "retired_keys"}
     keys = {text: place for text, place in texts.items() if name.fullmatch(text)}
     assert len(keys) > 10
-    assert {key: place for key, place in keys.items() if key_type(key.split(".")) is None} == {}
+    # A weights file has keys of the same group that no config has.
+    in_weights = {f"preprocessing.{field.name}" for field in dataclasses.fields(Preprocessing)}
+    assert {key: keys[key] for key in keys.keys() - in_weights if key_type(key.split(".")) is None} == {}
 
 
 def settings_of_places() -> Iterator[object]:

@@ -121,7 +121,7 @@ TEXT = [
     (["data.voc_offset=1"], "data.voc_offset", "1"),
     (["data.voc_offset='0'"], "data.voc_offset", "0"),
     (["output=1.0"], "output", "1.0"),
-    (["model.weights=1e5"], "model.weights", "1e5"),
+    (["model.weights=1e5", "preprocessing.depth=null"], "model.weights", "1e5"),
     (["data.classes=[yes, no, 010, 1.0]"], "data.classes", ("yes", "no", "010", "1.0")),
     (["data.classes=[null, ~]"], "data.classes", ("null", "~")),
 ]

@@ -108,7 +108,11 @@ TRIED = {
 }
 
 
-def test_nothing_private_of_torch_is_used_and_no_function_of_our_own_in_autograd() -> None:
+# Functions of our own in autograd, in today's form; the plain layer is beside each as its twin.
+FUNCTIONS = {"predictor.py"}
+
+
+def test_nothing_private_of_torch_and_no_function_of_our_own_in_autograd_is_used_but_what_is_listed() -> None:
     """Such code is what stopped the older SSD projects with a new PyTorch."""
     for path in sorted((CHECKOUT / "ssd").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -118,7 +122,8 @@ def test_nothing_private_of_torch_is_used_and_no_function_of_our_own_in_autograd
                 assert not is_private, f"{path.name}:{node.lineno} uses {name}"
             if isinstance(node, ast.ClassDef):
                 bases = [ast.unparse(base) for base in node.bases]
-                assert not any(base.endswith("autograd.Function") for base in bases), f"{path.name}:{node.lineno}"
+                is_function = any(base.endswith("autograd.Function") for base in bases)
+                assert not is_function or path.name in FUNCTIONS, f"{path.name}:{node.lineno}"
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("torch"):
                 allowed = PRIVATE.get(path.name, set())
                 assert "._" not in (node.module or "") or node.module in allowed, f"{path.name}: {node.module}"
