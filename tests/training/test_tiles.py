@@ -6,6 +6,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import torch
 
 import ssd
 from ssd.data.shapes.dataset import shapes
@@ -21,6 +22,7 @@ TILED = ("data.tiles=2", "data.shapes=[6, 2, 120]", "train.epochs=2", "train.eva
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run that kept all its states."""
+    torch.set_num_threads(1)  # like every test
     output = tmp_path_factory.mktemp("whole")
     config = configs.load(None, [*TINY, *TILED, f"output={output}", "name=tiny"])
     with mock.patch.object(run_folder, "STATES_KEPT", 99):

@@ -136,15 +136,15 @@ class Workers:
             try:
                 return next(deliveries)
             except _TROUBLE as error:
-                if not self._processes:
+                if not self._loader.num_workers:
                     raise
                 if "timed out" not in str(error):
                     codes = [process.exitcode for process in self._processes]
-                    raise explain_death(str(error), codes, len(codes)) from error
+                    raise explain_death(str(error), codes, self._loader.num_workers) from error
                 turn = time.monotonic() - began
                 waited += turn if turn < _SUSPENDED * self._turn + 1 else 0.0
                 if 0 < self._timeout <= waited:
-                    raise explain_silence(self._timeout, len(self._processes)) from error
+                    raise explain_silence(self._timeout, self._loader.num_workers) from error
 
 
 def _unchanged(delivery: Any) -> Any:

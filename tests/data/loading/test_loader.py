@@ -195,6 +195,12 @@ def test_a_killed_worker_is_an_error_with_a_hint() -> None:
         list(an_epoch(Drawn(trouble={5: "die"}), workers=1, timeout=3600.0))
 
 
+def test_a_worker_that_died_before_it_was_listed_is_the_same_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multiprocessing.active_children", list)  # it leaves out those that ended
+    with pytest.raises(DataWorkerError, match=r"died.*data\.workers=0"):
+        list(an_epoch(Drawn(trouble={5: "die"}), workers=1, timeout=3600.0))
+
+
 def test_a_hanging_worker_is_an_error_with_a_hint() -> None:
     with pytest.raises(DataWorkerError, match=r"within 1 seconds.*data\.timeout.*data\.workers=0"):
         list(an_epoch(Drawn(trouble={5: "hang"}), workers=1, timeout=1.0))
