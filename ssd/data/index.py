@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, SupportsIndex, overload
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
 from ssd.data import cache
+from ssd.data.lazy import LazySequence
 from ssd.structures import Record
 
 _DIFFICULT, _CROWD = 1, 2  # bits of `flags`
@@ -40,7 +41,7 @@ class Columns:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-class RecordIndex(Sequence[Record]):
+class RecordIndex(LazySequence[Record]):
     """The records of a split, made when asked for.
 
     A pickle holds the arrays, or only the `source`: the file of the cache that has them, None where there is none.
@@ -63,16 +64,8 @@ class RecordIndex(Sequence[Record]):
     def __len__(self) -> int:
         return len(self.columns.sizes)
 
-    @overload
-    def __getitem__(self, place: SupportsIndex) -> Record: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> tuple[Record, ...]: ...
-
-    def __getitem__(self, place: SupportsIndex | slice) -> Record | tuple[Record, ...]:
-        if isinstance(place, slice):
-            return tuple(self[row] for row in range(*place.indices(len(self))))
-        row = range(len(self))[place]
+    def item(self, row: int) -> Record:
+        """The record of a row."""
         columns = self.columns
         rows = slice(int(columns.object_ends[row]), int(columns.object_ends[row + 1]))
         width, height = columns.sizes[row].tolist()

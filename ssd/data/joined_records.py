@@ -2,14 +2,14 @@
 
 import bisect
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import SupportsIndex, overload
 
 import numpy as np
 from jaxtyping import Bool, Int
 
+from ssd.data.lazy import LazySequence
 from ssd.structures import Record
 
 
@@ -25,7 +25,7 @@ class CompleteClasses:
         return np.asarray(self.classes[bisect.bisect_right(self.ends, index)])
 
 
-class JoinedRecords(Sequence[Record]):
+class JoinedRecords(LazySequence[Record]):
     """Records of several splits; each keeps its own arrays, which data workers may share.
 
     `labels[f]` has the new label for each of split f's; objects whose new label is -1 are left out. An image's id
@@ -39,23 +39,10 @@ class JoinedRecords(Sequence[Record]):
     def __len__(self) -> int:
         return self.ends[-1] if self.ends else 0
 
-    @overload
-    def __getitem__(self, place: SupportsIndex) -> Record: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> tuple[Record, ...]: ...
-
-    def __getitem__(self, place: SupportsIndex | slice) -> Record | tuple[Record, ...]:
-        if isinstance(place, slice):
-            return tuple(self[row] for row in range(*place.indices(len(self))))
-        row = range(len(self))[place]
+    def item(self, row: int) -> Record:
+        """The record of a row."""
         number = bisect.bisect_right(self.ends, row)
         return self._joined(number, self._parts[number][row - (self.ends[number - 1] if number else 0)])
-
-    def __iter__(self) -> Iterator[Record]:
-        for number, part in enumerate(self._parts):
-            for record in part:
-                yield self._joined(number, record)
 
     def _joined(self, number: int, record: Record) -> Record:
         labels = self._labels[number][record.labels]

@@ -6,15 +6,15 @@ image, so every object is whole in at least one of them; one that is smaller tha
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import SupportsIndex, overload
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from ssd.data.dataset import Dataset
 from ssd.data.index import sizes_of
+from ssd.data.lazy import LazySequence
 from ssd.structures import Record, Sample
 from ssd.tiles import OVERLAP, Tiles, Window, has_tiles, windows
 
@@ -64,7 +64,7 @@ def sample_in(sample: Sample, window: Window, height: int, width: int, pixels: U
     )
 
 
-class TiledRecords(Sequence[Record]):
+class TiledRecords(LazySequence[Record]):
     """The windows of every image, as records that are made when asked for.
 
     Neighbours are of different images, so that the ones after a bad image can stand in for it: round r has the window
@@ -94,20 +94,10 @@ class TiledRecords(Sequence[Record]):
     def __len__(self) -> int:
         return len(self._owners)
 
-    @overload
-    def __getitem__(self, place: SupportsIndex) -> Record: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> tuple[Record, ...]: ...
-
-    def __getitem__(self, place: SupportsIndex | slice) -> Record | tuple[Record, ...]:
-        if isinstance(place, slice):
-            return tuple(self[row] for row in range(*place.indices(len(self))))
-        image, window = self.place(range(len(self))[place])
+    def item(self, row: int) -> Record:
+        """The record of a row."""
+        image, window = self.place(row)
         return record_in(self.images[image], window)
-
-    def __iter__(self) -> Iterator[Record]:
-        return (self[row] for row in range(len(self)))
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import SupportsIndex, overload
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ssd.data.formats.annotations import RawImage, RawObject
+from ssd.data.lazy import LazySequence
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class RawColumns:
         return RawColumns(self.names, **{**columns, "owners": owners[rows]})
 
 
-class _Objects(Sequence[RawObject]):
+class _Objects(LazySequence[RawObject]):
     """The objects in some rows."""
 
     def __init__(self, columns: RawColumns, rows: range) -> None:
@@ -80,16 +80,9 @@ class _Objects(Sequence[RawObject]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    @overload
-    def __getitem__(self, place: SupportsIndex) -> RawObject: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> tuple[RawObject, ...]: ...
-
-    def __getitem__(self, place: SupportsIndex | slice) -> RawObject | tuple[RawObject, ...]:
-        if isinstance(place, slice):
-            return tuple(self._columns.item(row) for row in self._rows[place])
-        return self._columns.item(self._rows[place])
+    def item(self, row: int) -> RawObject:
+        """The object of a row."""
+        return self._columns.item(self._rows[row])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +96,7 @@ class ImageFacts:
     height: int
 
 
-class ColumnImages(Sequence[RawImage]):
+class ColumnImages(LazySequence[RawImage]):
     """Images whose objects are in columns; the source of each is the one file and its name in it."""
 
     def __init__(self, images: Sequence[ImageFacts], columns: RawColumns, source: str, unit: str) -> None:
@@ -114,16 +107,8 @@ class ColumnImages(Sequence[RawImage]):
     def __len__(self) -> int:
         return len(self._images)
 
-    @overload
-    def __getitem__(self, place: SupportsIndex) -> RawImage: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> tuple[RawImage, ...]: ...
-
-    def __getitem__(self, place: SupportsIndex | slice) -> RawImage | tuple[RawImage, ...]:
-        if isinstance(place, slice):
-            return tuple(self[row] for row in range(*place.indices(len(self))))
-        row = range(len(self))[place]
+    def item(self, row: int) -> RawImage:
+        """The image of a row."""
         image = self._images[row]
         objects = _Objects(self.columns, range(int(self._ends[row]), int(self._ends[row + 1])))
         source = f"{self._source}, {image.name}"
