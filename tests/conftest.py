@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
@@ -11,6 +12,10 @@ install_import_hook("ssd", "beartype.beartype")
 
 # Conversion for OpenVINO takes seconds; the tests of that backend ask for it by name.
 os.environ["SSD_BACKEND"] = "torch"
+
+# A busy machine is slow to draw and to run an example; that is no fault of the code.
+hypothesis.settings.register_profile("ssd", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("ssd")
 
 
 def _find_test_data() -> Path | None:

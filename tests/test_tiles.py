@@ -32,7 +32,7 @@ def test_auto_takes_as_few_tiles_as_keep_each_within_two_and_a_half_inputs(heigh
     assert all(w.right - w.left <= 750 and w.bottom - w.top <= 750 for w in plan[1:])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 500), st.integers(1, 500), st.integers(1, 9), st.integers(1, 9), st.floats(0, 0.9))
 def test_tiles_cover_every_pixel_and_share_what_was_asked_for(height, width, rows, columns, overlap):
     plan = windows(height, width, (rows, columns), overlap, 300)

@@ -4,6 +4,7 @@ import pytest
 
 from ssd.data.dataset import open_dataset, scan
 from ssd.data.formats.registry import default_split, recognise, splits
+from ssd.data.formats.unused import find_unused
 from ssd.errors import AnnotationError, DatasetError
 from tests.data.made import write_text, xml, xml_object
 from tests.field.folders import BOX, ROW, coco, coco_images, image, voc_pair, yolo_pair
@@ -155,6 +156,22 @@ def test_darknets_files_are_read(tmp_path, listed):
     write_text(tmp_path / "train.txt", "".join(f"{listed.format(f'im{n}.jpg')}\n" for n in range(12)))
     assert recognise(tmp_path) == "yolo"
     assert divided(tmp_path) == ("cat",)
+
+
+def test_darknets_own_folder_is_divided_by_its_lists(tmp_path):
+    """As its README has it: data/obj.data, data/train.txt with paths from the folder above, data/obj/*.jpg."""
+    for name in ("a", "b"):
+        image(tmp_path / "data" / "obj" / f"{name}.jpg")
+        write_text(tmp_path / "data" / "obj" / f"{name}.txt", ROW)
+    write_text(tmp_path / "data" / "obj.names", "cat\n")
+    write_text(tmp_path / "data" / "train.txt", "data/obj/a.jpg\n")
+    write_text(tmp_path / "data" / "test.txt", "data/obj/b.jpg\n")
+    assert splits(tmp_path) == ("train", "test")
+    assert [open_dataset(tmp_path, split).records[0].image_id for split in ("train", "test")] == [
+        "data/obj/a",
+        "data/obj/b",
+    ]
+    assert find_unused(tmp_path) == []
 
 
 def test_darknets_folders_without_lists_are_splits(tmp_path):

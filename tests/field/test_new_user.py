@@ -204,12 +204,14 @@ def test_check_data_takes_folder_and_keys_as_train_does(tmp_path, capsys):
 
 # Formats that are not read
 
+FLAT_KITTI = "RBC 0.0 0 0.0 12 13 22 33 0 0 0 0 0 0 0"
 KITTI = "Car 0.00 0 -1.57 2.00 3.00 12.00 13.00 1.5 1.6 3.9 -2.1 1.6 8.4 -1.59"
 OTHERS = {
     "KITTI": ("training/label_2/000000.txt", KITTI),
     "the OIDv4 toolkit": ("OID/Dataset/train/Playing card/Label/a.txt", "Playing card 2.0 3.0 12.0 13.0"),
     "DOTA (rotated boxes)": ("labelTxt/P0001.txt", "2 3 12 3 12 13 2 13 small-vehicle 0"),
     "keras-yolo3": ("train.txt", "images/a b.jpg 2,3,12,13,0 4,5,6,7,1"),
+    "Hugging Face": ("data/train/metadata.jsonl", '{"file_name": "a.jpg", "objects": {"bbox": [], "categories": []}}'),
     "TensorFlow (TFRecord)": ("a/b/c/train.record", "\x00"),
 }  # fmt: skip
 
@@ -241,6 +243,12 @@ def test_yolo_rows_with_a_detail_of_their_own_are_named(tmp_path, row, said):
     assert f"holds labels/im0.txt, {said}" in str(caught.value)
 
 
+def test_kitti_without_its_third_dimension_is_no_yolo(tmp_path):
+    write_text(tmp_path / "label_2" / "0.txt", FLAT_KITTI + "\n")
+    with pytest.raises(DatasetError, match="which is KITTI's own format"):
+        recognise(tmp_path)
+
+
 def test_a_score_after_the_box_is_named(tmp_path):
     yolo_pair(tmp_path / "labels", tmp_path / "images", 1)
     write_text(tmp_path / "labels" / "im0.txt", ROW.replace("\n", " 0.98\n"))
@@ -256,6 +264,8 @@ def test_images_alone_and_archives_are_said(tmp_path):
     archive = write_text(tmp_path / "set.zip", "PK")
     with pytest.raises(DatasetError, match=r"is an archive, not a folder\. Unpack it"):
         recognise(archive)
+    with pytest.raises(DatasetError, match=r"holds set\.zip, which is an archive\. Unpack it"):
+        recognise(tmp_path)
 
 
 def test_the_advice_for_boxes_of_the_stored_image_makes_them_right(tmp_path):
@@ -315,6 +325,15 @@ def test_the_recipe_reads_kitti(tmp_path, monkeypatch):
     recipe(tmp_path, "kitti", monkeypatch)
     assert json.loads((tmp_path / "annotations" / "instances_all.json").read_text())["categories"][0]["name"] == "Car"
     assert boxes(tmp_path) == {"000000.png": [BOX]}
+
+
+def test_the_recipe_reads_hugging_faces_folders(tmp_path, monkeypatch):
+    image(tmp_path / "train" / "a.jpg")
+    row = {"file_name": "a.jpg", "objects": {"bbox": [[2, 3, 10, 10]], "categories": [4]}}
+    write_text(tmp_path / "train" / "metadata.jsonl", json.dumps(row) + "\n")
+    recipe(tmp_path, "hugging_face", monkeypatch)
+    assert boxes(tmp_path, "train") == {"a.jpg": [BOX]}
+    assert open_dataset(tmp_path, "train").class_names == ("4",)
 
 
 # Encodings

@@ -109,7 +109,7 @@ def test_letters_are_smaller_in_a_crowd_and_never_too_small_to_read():
     assert heights[-1] == 12
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 90),
     st.integers(1, 90),

@@ -26,7 +26,7 @@ TORCHVISION = Preprocessing(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([32, 300]), st.booleans())
 def test_the_float_rule_is_torchvisions(height: int, width: int, size: int, imagenet: bool) -> None:
     mean, std = (

@@ -17,12 +17,6 @@ _AS_COCO = "Export as COCO (object detection), Pascal VOC or YOLO"
 _CONVERT = "Write it as COCO with the script in docs/recipes.md, 'Boxes in a table or in text files'."
 _NUMBER = r"-?\d+(\.\d+)?([eE][-+]?\d+)?"
 _FRACTION = r"[01]?\.\d+|[01]"
-_ROWS = (  # patterns of rows in text files, and their tools
-    (rf"[A-Za-z]\w*( {_NUMBER}){{14,15}}", "KITTI"),
-    (rf"({_NUMBER} ){{8}}\S+ [0-2]", "DOTA (rotated boxes)"),
-    (rf"\D.*( {_NUMBER}){{4}}", "the OIDv4 toolkit"),
-    (rf".*\.\w{{3,4}}( {_NUMBER}(,{_NUMBER}){{4}})+", "keras-yolo3"),
-)
 
 
 @dataclass(frozen=True)
@@ -36,6 +30,20 @@ class Tool:
 
     def __str__(self) -> str:
         return f"{self.found}, which is {self.name}" + ("'s own format" if self.own else "")
+
+
+_NUMBERS = "Write each class as its number, from 0 on, and the names into classes.txt, a name a line."
+_ROWS = (  # patterns of rows in text files, the first that fits, and what they say
+    (rf"[A-Za-z]\w*( {_NUMBER}){{14,15}}", Tool("KITTI", "", _CONVERT)),
+    (rf"({_NUMBER} ){{8}}\S+ [0-2]", Tool("DOTA (rotated boxes)", "", _CONVERT)),
+    (rf"\D.*?([\s,]+({_FRACTION})){{4}}", Tool("YOLO with names for numbers", "", _NUMBERS, own=False)),
+    (
+        rf"\d+(\s*[,;]\s*({_FRACTION})){{4}}",
+        Tool("YOLO with commas", "", "Write spaces between the numbers.", own=False),
+    ),
+    (rf"\D.*( {_NUMBER}){{4}}", Tool("the OIDv4 toolkit", "", _CONVERT)),
+    (rf".*\.\w{{3,4}}( {_NUMBER}(,{_NUMBER}){{4}})+", Tool("keras-yolo3", "", _CONVERT)),
+)
 
 
 def name_tool(folder: Path, *, deep: bool = False) -> Tool | None:
@@ -128,13 +136,12 @@ def _csv(path: Path) -> Tool | None:
 
 def _text(path: Path) -> Tool | None:
     lines = [line.strip() for line in (_start(path) or "")[:20_000].splitlines() if line.strip()][:_FEW]
-    if lines and all(re.fullmatch(rf"\D.*?([\s,]+({_FRACTION})){{4}}", line) for line in lines):
-        remedy = "Write each class as its number, from 0 on, and the names into classes.txt, a name a line."
-        return Tool("YOLO with names for numbers", "", remedy, own=False)
-    if lines and all(re.fullmatch(rf"\d+(\s*[,;]\s*({_FRACTION})){{4}}", line) for line in lines):
-        return Tool("YOLO with commas", "", "Write spaces between the numbers.", own=False)
-    name = next((name for row, name in _ROWS if lines and all(re.fullmatch(row, line) for line in lines)), None)
-    return None if name is None else Tool(name, "", _CONVERT)
+    return next((tool for row, tool in _ROWS if lines and all(re.fullmatch(row, line) for line in lines)), None)
+
+
+def _json_lines(path: Path) -> Tool | None:
+    first = (_start(path) or "").partition("\n")[0]
+    return Tool("Hugging Face", "", _CONVERT) if '"file_name"' in first else None
 
 
 def _record(_: Path) -> Tool | None:
@@ -151,4 +158,12 @@ def _start(path: Path) -> str | None:
         return None
 
 
-_KINDS = {".json": _json, ".xml": _xml, ".csv": _csv, ".tfrecord": _record, ".record": _record, ".txt": _text}
+_KINDS = {
+    ".json": _json,
+    ".jsonl": _json_lines,
+    ".xml": _xml,
+    ".csv": _csv,
+    ".tfrecord": _record,
+    ".record": _record,
+    ".txt": _text,
+}

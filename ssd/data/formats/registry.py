@@ -52,6 +52,7 @@ _LABEL = (
     "to run a detector on them: ssd detect {root}"
 )
 _ANNOTATIONS = (".xml", ".json", ".txt", ".csv", ".tsv", ".yaml", ".yml", ".mat", ".jsonl", ".xlsx", ".parquet")
+_UNPACK = "Unpack it, and pass the folder that it makes."
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 _SEARCHED = 20_000  # files whose names are looked at
 _TEST = ("test", "testing")
@@ -96,9 +97,16 @@ def _recognise(root: Path) -> str:
     remedy = _remedy(better, root)
     if better is None and (tool := name_tool(root, deep=True)) is not None:
         raise _own_format(tool, root)
+    if better is None and (archive := _find_archive(root)) is not None:
+        raise DatasetError(f"holds {archive}, which is an archive", place=root, remedy=_UNPACK)
     if better is None and (images := _count_images(root)) and not _has_annotations(root):
         raise DatasetError(f"holds {images:,} images and no annotations", place=root, remedy=_LABEL.format(root=root))
     raise DatasetError(f"is not a data set of a known format; there is: {there}", place=root, remedy=remedy)
+
+
+def _find_archive(root: Path) -> str | None:
+    files = islice(folders.walk(root), _SEARCHED)
+    return next((folders.relative(path, root) for path in files if path.suffix.lower() in _ARCHIVES), None)
 
 
 def _count_images(root: Path) -> int:
@@ -282,7 +290,7 @@ def _existing(folder: Path) -> Path:
     kind = "is a file, not a folder" if folder.exists() else "no such data folder"
     remedy = f"Pass its folder: --data {folder.parent}" if folder.exists() else "Check data.folder or --data."
     if folder.is_file() and folder.suffix.lower() in _ARCHIVES:
-        kind, remedy = "is an archive, not a folder", "Unpack it, and pass the folder that it makes."
+        kind, remedy = "is an archive, not a folder", _UNPACK
     raise DatasetError(kind, place=folder, remedy=remedy)
 
 

@@ -109,7 +109,7 @@ def used_files(folder: Path) -> set[str]:
     """The paths of the images and labels that belong to some split, and the lists of them."""
     source = read_folder(folder)
     labels = LabelFinder(source.root)
-    used = {source.root / f"{name}.txt" for name in source.splits()}
+    used = {source.root / value for values in source.splits().values() for value in values}
     for split in tuple(source.splits()) or (None,):
         for path, _ in _list_split(source, split, True, []):
             found = labels.find(path)

@@ -35,7 +35,7 @@ class YoloFolder:
                 for key, value in found.items()
             }
         lists = image_lists(self.root)
-        return {name: [path.name] for name, path in lists.items()} or self._split_folders()
+        return {name: [folders.relative(path, self.root)] for name, path in lists.items()} or self._split_folders()
 
     def _split_folders(self) -> dict[str, list[str]]:
         inner = {
@@ -162,8 +162,12 @@ def find_yaml(folder: Path) -> Path | None:
 
 
 def image_lists(folder: Path) -> dict[str, Path]:
-    """The files `train.txt` and such that list images, by split."""
-    return {name: path for name in _SPLITS if _is_image_list(path := folder / f"{name}.txt")}
+    """The files `train.txt` and such that list images, by split: in the folder, else in `data` as Darknet has them."""
+    for place in (folder, *folders.named_subfolders(folder, ("data",))):
+        found = {name: path for name in _SPLITS if _is_image_list(path := place / f"{name}.txt")}
+        if found:
+            return found
+    return {}
 
 
 @lru_cache(maxsize=8)
