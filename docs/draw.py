@@ -67,7 +67,7 @@ class Scene:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write every image into a folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", metavar="FOLDER", help="a VOC, COCO or YOLO folder")
+    parser.add_argument("data", metavar="FOLDER", help="a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...)")
     parser.add_argument("--weights", required=True, help="weights trained on it")
     parser.add_argument("--split", default="test")
     parser.add_argument("--image", default="BloodImage_00233", metavar="NAME", help="file name without its suffix")

@@ -141,7 +141,7 @@ def write(data: Path, grid: int, folder: Path) -> None:
 def parser() -> argparse.ArgumentParser:
     """Arguments of the example."""
     p = argparse.ArgumentParser(description="Recall of small objects, with and without tiles.")
-    p.add_argument("data", type=Path, help="a VOC, COCO or YOLO folder")
+    p.add_argument("data", type=Path, help="a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...)")
     p.add_argument("--split", default="test", help="default: test")
     p.add_argument("--weights", default="coco", help="as for detect.py, default: coco")
     p.add_argument("--grid", type=int, default=4, metavar="N", help="N x N images to a sheet, default: 4")

@@ -111,8 +111,9 @@ def check_data(
     workers: int | None = None,
     progress: bool = False,
 ) -> DataCheck:
-    """Check a VOC, COCO or YOLO folder (or `split`, one of its splits) as training would read it; it is not changed.
+    """Check a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...) as training would read it; it is not changed.
 
+    `split` names one of its splits; None: all of them.
     `overrides` are what training would set: {"model.input_size": 512}, or ("model.input_size=512",). `drop_bad_objects`
     judges as if training left bad objects out. `deep` finds damage inside JPEG files too (extra package simplejpeg).
     `fit_boxes` fits default boxes to the training split. `report` (HTML) and `preview` (PNG) name files to write.

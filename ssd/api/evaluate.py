@@ -120,8 +120,9 @@ def evaluate(
 ) -> EvaluationResult:
     """Detect in every image of a split once and compare with the annotations.
 
-    `weights`: what `ssd.load` takes, a detector, or None for the newest run. `data`: a VOC, COCO or YOLO folder, an
-    opened data set, or None for the validation set that the weights were trained with. `metric`: "coco", "voc" or both.
+    `weights`: what `ssd.load` takes, a detector, or None for the newest run. `data`: a data folder (VOC, COCO, YOLO,
+    LabelMe, CVAT, ...), an opened data set, or None for the validation set that the weights were trained with.
+    `metric`: "coco", "voc" or both.
     `workers`: decoding threads; None: 2 for a detector on the CPU, nearly as many as there are cores for one on a GPU.
     `max_detections` is how many detections of an image are kept, and how many of an image and class count in COCO's
     figures; None: the weights' own number, and COCO's 100. AR100 then has another name, such as AR500.

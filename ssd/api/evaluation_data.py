@@ -61,7 +61,8 @@ def _key(override: Override) -> str:
 
 def _no_data(weights: str) -> EvaluationError:
     if weights.startswith("<"):  # a detector in memory
-        return EvaluationError("no data is named", place="data", remedy="Name a VOC, COCO or YOLO folder.")
+        remedy = "Name a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...)."
+        return EvaluationError("no data is named", place="data", remedy=remedy)
     if not Path(weights).exists() and "://" not in weights:
         return EvaluationError("no such weights file or run", place=weights, remedy="Check the path.")
     problem = "there is no config.yaml beside these weights, so their validation set is unknown"

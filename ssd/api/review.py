@@ -149,11 +149,11 @@ def review(
 ) -> ReviewResult:
     """Train `folds` networks, each without a part of the images, and compare what each detects in its part with labels.
 
-    All splits of the VOC, COCO or YOLO folder are divided, or `split` alone; copies and near duplicates stay in one
-    part. `overrides` and `epochs` are those of `ssd.train`. Everything is written into `output`, by default
-    runs/review/<name of the folder>: the runs, `review.json`, and the page `review.html`; the same call goes on where
-    it was interrupted. `as_format` (voc, coco, yolo, labelme, labelstudio, cvat; several with commas) also writes
-    the images with suspects of a score of 0.5 or more, and the labels as they are proposed to be, into
+    All splits of the data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...) are divided, or `split` alone; copies and near
+    duplicates stay in one part. `overrides` and `epochs` are those of `ssd.train`. Everything is written into `output`,
+    by default runs/review/<name of the folder>: the runs, `review.json`, and the page `review.html`; the same call goes
+    on where it was interrupted. `as_format` (voc, coco, yolo, labelme, labelstudio, cvat; several with commas) also
+    writes the images with suspects of a score of 0.5 or more, and the labels as they are proposed to be, into
     `<output>/proposed-<format>`. The data folder is never changed.
 
     Raises:

@@ -58,7 +58,7 @@ def train(
     resume: str | Path | None = None,
     progress: bool = False,
 ) -> TrainResult:
-    """Train on a VOC, COCO or YOLO folder into `<output>/<name>`.
+    """Train on a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...) into `<output>/<name>`.
 
     `config`: a YAML file, or one that comes with the package by its name ("ssd300_voc"). Without it the defaults are
     trained with, or, where `data` is missing too, "demo", which draws its images. `overrides`: other keys, as

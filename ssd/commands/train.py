@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EPILOG = """examples:
   ssd train                                       the demo: shapes drawn by the program itself
-  ssd train --data my_images                      your own VOC, COCO or YOLO folder
+  ssd train --data my_images                      your own data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...)
   ssd train --data my_images --start ssdlite      a small network, trained on COCO, to start from
   ssd train configs/ssd300_voc.yaml data.folder=VOCdevkit train.batch_size=16
   ssd train --data my_images --resume auto        go on where the run was stopped

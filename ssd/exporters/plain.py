@@ -20,7 +20,7 @@ from ssd.exporters.onnx import name_axes, to_onnx
 from ssd.inference.runtime.checksum import PLACEHOLDER, add_checksum
 from ssd.inference.runtime.facts import Facts
 from ssd.inference.runtime.program import RawOutputs, record
-from ssd.light.plain_file import KEY, VERSION
+from ssd.light.plain_file import DEPTH_VERSION, KEY, VERSION
 from ssd.model.vgg import L2Norm
 from ssd.multibox.coder import LARGEST_LOG_SIDE
 from ssd.multibox.default_boxes import default_boxes
@@ -115,6 +115,7 @@ def write_plain(network: nn.Module, facts: Facts, path: Path, opset: int | None 
 def as_text(facts: Facts) -> str:
     """The graph's contract and settings as JSON."""
     settings, side = facts.settings, facts.settings.network.input_size
+    depth = settings.preprocessing.depth
     rules = {
         "uint8": "in 8 bits, bilinear (cv2.INTER_LINEAR)",
         "antialias": "in 8 bits, PIL's bilinear",
@@ -122,7 +123,7 @@ def as_text(facts: Facts) -> str:
         "float": "in floats, bilinear without a filter (torch's F.interpolate)",
     }
     text = {
-        "version": VERSION,
+        "version": VERSION if depth is None else DEPTH_VERSION,
         "input": f"images: float32 RGB, batch x 3 x {side} x {side}, values 0 to 255; normalised inside the graph",
         "resize": f"to {side} x {side} without keeping the aspect ratio, {rules[settings.preprocessing.resize]}",
         "outputs": "boxes: batch x K x 4, x1 y1 x2 y2 as fractions of the image, not cut to it; "
@@ -130,7 +131,6 @@ def as_text(facts: Facts) -> str:
         "settings": settings.to_dict(),
         "versions": facts.versions,
     }
-    depth = settings.preprocessing.depth
     if depth is not None:
         values = "0.5 and 99.5 percentile of each image" if depth == "percentile" else f"{depth[0]:g} and {depth[1]:g}"
         text["depth"] = f"of more than 8 bits a channel: {values} become 0 and 255, in proportion, rounded, cut to them"

@@ -13,6 +13,8 @@ from ssd.rules import NUMBERS, Depth, Postprocessing, is_window
 KEY = "ssd_plain"
 """The key of the graph's facts in the metadata of the ONNX file."""
 VERSION = 1
+DEPTH_VERSION = 2
+"""The version of a file with a depth, which a reader of version 1 would ignore; other files have `VERSION`."""
 _REMEDY = "Export one: ssd export WEIGHTS --format onnx --plain"
 _RESIZES = ("uint8", "float", "antialias", "area")
 _METADATA, _BYTES, _VARINT = 14, 2, 0  # field of ONNX's ModelProto, and wire types of protocol buffers
@@ -49,7 +51,7 @@ class PlainFacts:
             )
         except (ValueError, KeyError, TypeError, ArgumentError) as error:
             raise CheckpointError(f"its facts are damaged ({error!r})", place=place, remedy="Export again.") from None
-        if version != VERSION or facts.resize not in _RESIZES or facts.input_size < 1:
+        if version not in (VERSION, DEPTH_VERSION) or facts.resize not in _RESIZES or facts.input_size < 1:
             problem = (
                 f"was exported in version {version!r} with resize {facts.resize!r}, which this package cannot read"
             )

@@ -90,7 +90,7 @@ def test_a_wrong_argument_is_named(run: Path, options: dict[str, object], proble
 
 
 def test_a_detector_in_memory_needs_data(run: Path) -> None:
-    with pytest.raises(EvaluationError, match="Name a VOC, COCO or YOLO folder"):
+    with pytest.raises(EvaluationError, match=r"Name a data folder \(VOC, COCO, YOLO, LabelMe, CVAT, \.\.\.\)"):
         ssd.evaluate(ssd.load(run))
 
 

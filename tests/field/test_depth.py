@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import ssd
+from ssd.benchmark.smaller_networks import Timed, described
 from ssd.commands.detect import main as detect
 from ssd.data.shapes.dataset import shapes
 from ssd.errors import CheckpointError
@@ -112,6 +113,19 @@ def test_a_run_is_not_resumed_with_another_window_and_its_weights_hand_theirs_on
     assert training_config(None, folders[12], start=weights).preprocessing.depth == WINDOW
     assert training_config(None, folders[12], ["preprocessing.depth=null"], start=weights).preprocessing.depth is None
     assert training_config(None, folders[12]).preprocessing.depth is None
+
+
+def test_a_smaller_network_for_the_run_reads_as_the_run_does(runs, monkeypatch):
+    def timed(one, **_):
+        network = one.settings.network
+        assert one.settings.preprocessing.depth == WINDOW
+        return Timed(described(network), network.input_size, one.precision, one.multiply_adds, 1.0)
+
+    monkeypatch.setattr("ssd.api.shrink.timed", timed)
+    monkeypatch.setattr("ssd.api.shrink.p95", lambda *_: 9.0)
+    result = ssd.shrink(runs[12], 5, name="small", overrides=["model.width=0.0375"])
+    assert result.comparison is not None
+    assert ssd.load(result.weights).settings.preprocessing.depth == WINDOW
 
 
 _SLOW = [(format, depth) for format in ("onnx", "openvino", "pt2") for depth in (WINDOW, "percentile")]

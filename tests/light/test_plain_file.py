@@ -45,7 +45,10 @@ def test_a_depth_is_in_the_facts_in_numbers_and_in_words(tmp_path: Path) -> None
         text = as_text(Facts(dataclasses.replace(settings, preprocessing=pixels)))
         assert PlainFacts.from_text(text, tmp_path).depth == depth
         assert words in json.loads(text)["depth"]
-    assert "depth" not in json.loads(as_text(Facts(settings)))
+        assert json.loads(text)["version"] == 2, "readers that know no depth must refuse it"
+    plain = json.loads(as_text(Facts(settings)))
+    assert "depth" not in plain
+    assert plain["version"] == 1
 
 
 @pytest.mark.parametrize("depth", ["high", [1], [2, 1], [0, "x"], 12])
@@ -71,11 +74,11 @@ def test_what_is_no_plain_graph_is_named_with_a_remedy(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", facts(settings={}), facts(settings={"postprocessing": 3}), facts(version=2)],
+    ["", "[]", "{}", facts(settings={}), facts(settings={"postprocessing": 3}), facts(version=3)],
     ids=["empty", "list", "none", "settings", "rules", "version"],
 )
 def test_damaged_facts_are_named(text: str, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"x\.onnx: (its facts are damaged|was exported in version 2)"):
+    with pytest.raises(CheckpointError, match=r"x\.onnx: (its facts are damaged|was exported in version 3)"):
         PlainFacts.from_text(text, tmp_path / "x.onnx")
 
 
