@@ -12,6 +12,7 @@ from ssd.benchmark.timing import Comparison, UnavailableError
 from ssd.errors import ArgumentError, ConfigError, MissingExtraError
 from ssd.images.decode import decode as decode_jpeg
 from ssd.inference.detections import Detections
+from ssd.inference.detector import Detector
 from ssd.structures import BatchDetections, Predictions
 from ssd.system.device import cpu_has_bf16
 
@@ -40,10 +41,15 @@ def decode(fixtures: Fixtures) -> Comparison:
 
 
 def network(
-    fixtures: Fixtures, precision: str, images_at_once: int = 1, *, torchvision_tuned: bool = False
+    fixtures: Fixtures,
+    precision: str,
+    backend: str = "auto",
+    images_at_once: int = 1,
+    *,
+    torchvision_tuned: bool = False,
 ) -> Comparison:
     """Backbone and head."""
-    detector = fixtures.detector(precision)
+    detector = _detector(fixtures, precision, backend)
     images = detector.preprocess([decode_jpeg(fixtures.jpeg)] * images_at_once).to(fixtures.device)
     theirs_in = torchvision_baseline.tuned_(fixtures.torchvision_model, fixtures.device, torchvision_tuned)
 
@@ -60,9 +66,10 @@ def network(
         mine, other = ours(), theirs()
         tolerance = 1e-3 if detector.precision == "fp32" and not torchvision_tuned else 0.5
         same_numbers(mine.offsets, other["bbox_regression"], tolerance, "offsets")
-        return f"{detector.precision}: {same_numbers(mine.logits, other['cls_logits'], tolerance, 'logits')}"
+        text = same_numbers(mine.logits, other["cls_logits"], tolerance, "logits")
+        return f"{detector.backend} {detector.precision}: {text}"
 
-    return Comparison(ours, theirs, check)
+    return Comparison(ours, theirs, check, precision=detector.precision, images=images_at_once)
 
 
 def detect(
@@ -74,12 +81,7 @@ def detect(
     torchvision_tuned: bool = False,
 ) -> Comparison:
     """From JPEGs to detections in pixels."""
-    if precision == "bf16" and fixtures.device.type == "cpu" and not cpu_has_bf16():
-        raise UnavailableError("this CPU has no instructions for bf16")
-    try:
-        detector = fixtures.detector(precision, backend)
-    except (ArgumentError, ConfigError, MissingExtraError) as error:
-        raise UnavailableError(str(error)) from None
+    detector = _detector(fixtures, precision, backend)
     jpegs = [fixtures.jpeg] * images_at_once
     theirs_in = torchvision_baseline.tuned_(fixtures.torchvision_model, fixtures.device, torchvision_tuned)
 
@@ -102,27 +104,40 @@ def detect(
         text = same_detections([_answer(found) for found in ours()], _answers(theirs()), tolerance)
         return f"{detector.backend} {detector.precision}: {text}"
 
-    return Comparison(ours, theirs, check, pairs=9 if images_at_once > 1 else 21)
+    pairs = 9 if images_at_once > 1 else 21
+    return Comparison(ours, theirs, check, pairs=pairs, precision=detector.precision, images=images_at_once)
 
 
-def detect_many(fixtures: Fixtures, images: int = 64) -> Comparison:
-    """Many JPEGs by OpenVINO in bf16: a batch, of which images are computed at the same time, against one by one."""
-    try:
-        detector = fixtures.detector("bf16", "openvino")
-    except (ArgumentError, ConfigError, MissingExtraError) as error:
-        raise UnavailableError(str(error)) from None
+def detect_many(fixtures: Fixtures, precision: str, images: int = 64) -> Comparison:
+    """Many JPEGs as a batch, of which images are computed at the same time, against one by one by OpenVINO."""
+    detector, single = _detector(fixtures, precision, "auto"), _detector(fixtures, precision, "openvino")
     jpegs = [fixtures.jpeg] * images
 
     def ours() -> list[Detections]:
         return detector.detect_batch(jpegs)
 
     def theirs() -> list[Detections]:
-        return [detector.detect(jpeg) for jpeg in jpegs]
+        return [single.detect(jpeg) for jpeg in jpegs]
 
     def check() -> str:
-        return same_detections([_answer(found) for found in ours()], [_answer(found) for found in theirs()], EXACT)
+        text = same_detections([_answer(found) for found in ours()], [_answer(found) for found in theirs()], EXACT)
+        return f"{detector.backend} {detector.precision}: {text}"
 
-    return Comparison(ours, theirs, check, pairs=5)
+    return Comparison(ours, theirs, check, pairs=5, precision=detector.precision, images=images)
+
+
+def _detector(fixtures: Fixtures, precision: str, backend: str) -> Detector:
+    """The detector of a stage.
+
+    Raises:
+        UnavailableError: this machine cannot run it.
+    """
+    if precision == "bf16" and fixtures.device.type == "cpu" and not cpu_has_bf16():
+        raise UnavailableError("this CPU has no instructions for bf16")
+    try:
+        return fixtures.detector(precision, backend)
+    except (ArgumentError, ConfigError, MissingExtraError) as error:
+        raise UnavailableError(str(error)) from None
 
 
 def postprocess_typical(fixtures: Fixtures) -> Comparison:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ssd.benchmark.timing import Comparison
 from ssd.system.device import cpu_has_bf16
 
 _SIDE = 2048
@@ -59,13 +60,20 @@ def rates_text(rates: dict[str, float]) -> str:
     return "matrix products, GFLOP/s: " + ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
 
 
-def share_text(row: dict[str, Any], operations: int, rates: dict[str, float]) -> str | None:
-    """What share of the machine's rate the network of a row reaches; None where there is no rate to compare with.
+def share(comparison: Comparison, milliseconds: float, operations: int, rates: dict[str, float]) -> dict[str, Any]:
+    """What share of the machine's rate a stage reaches that computes the whole network, with all else that it does.
 
-    Winograd's method needs fewer multiplications than are counted, so that a share above 1 is possible.
+    Winograd's method needs fewer multiplications than are counted, so that a share above 1 is possible. Empty where
+    the stage has no network or there is no rate to compare with.
     """
-    precision = row["checked"].partition(":")[0]
-    if precision not in rates:
-        return None
-    rate = operations / row["ours_ms"] / 1e6
-    return f"{'':22}{rate:.0f} GFLOP/s, {rate / rates[precision]:.0%} of the product in {precision}"
+    if comparison.precision not in rates:
+        return {}
+    rate = comparison.images * operations / milliseconds / 1e6
+    part = round(rate / rates[comparison.precision], 3)
+    return {"precision": comparison.precision, "gflop_per_second": round(rate, 1), "share_of_product": part}
+
+
+def share_text(facts: dict[str, Any]) -> str:
+    """The share as a line of the table."""
+    rate, part = facts["gflop_per_second"], facts["share_of_product"]
+    return f"{'':22}{rate:.0f} GFLOP/s, {part:.0%} of the product in {facts['precision']}"

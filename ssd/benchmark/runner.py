@@ -1,5 +1,6 @@
 """Runs the benchmark: the machine, a line for every stage, and all figures as plain JSON types."""
 
+import dataclasses
 import os
 import platform
 import statistics
@@ -13,7 +14,7 @@ import torchvision
 
 from ssd.benchmark import memory
 from ssd.benchmark.fixtures import Fixtures
-from ssd.benchmark.product_rates import operations, product_rates, rates_text, share_text
+from ssd.benchmark.product_rates import operations, product_rates, rates_text, share, share_text
 from ssd.benchmark.stage_names import STAGES
 from ssd.benchmark.stages import COMPARISONS
 from ssd.benchmark.timing import DisagreementError, Timing, UnavailableError, time_in_turns
@@ -23,7 +24,6 @@ from ssd.system.device import choose_dtype, cpu_features, ieee_fp32
 from ssd.system.environment import environment
 
 _HEADING = f"{'stage':22}{'ours ms':>10}{'torchvision':>13}{'ratio':>8}   {'of all pairs':>13}{'pairs':>7}   checked"
-_NETWORKS = ("network", "network_fp32")
 
 
 def run(
@@ -54,7 +54,7 @@ def run(
     with Workers(fixtures, same_allocator=same_allocator) as workers:
         for name in (name for name in STAGES if name in chosen):
             try:
-                row = _stage(name, fixtures, pairs, workers)
+                row = _stage(name, fixtures, pairs, workers, rates)
             except UnavailableError as reason:
                 facts["skipped"].append({"name": name, "reason": str(reason)})
                 show(f"{name:22}skipped: {reason}")
@@ -64,8 +64,8 @@ def run(
             else:
                 facts["stages"].append(row)
                 show(stage_line(row))
-                if name in _NETWORKS and (share := share_text(row, _operations(fixtures), rates)) is not None:
-                    show(share)
+                if row["network"]:
+                    show(share_text(row["network"]))
     if with_memory:
         facts["memory"] = memory.measure(fixtures)
         show(f"\n{memory_text(facts['memory'], fixtures.device)}")
@@ -78,14 +78,24 @@ def _operations(fixtures: Fixtures) -> int:
         return operations(from_settings(fixtures.settings).eval(), fixtures.settings.network.input_size)
 
 
-def _stage(name: str, fixtures: Fixtures, pairs: int | None, workers: Workers) -> dict[str, Any]:
+def _stage(
+    name: str, fixtures: Fixtures, pairs: int | None, workers: Workers, rates: dict[str, float]
+) -> dict[str, Any]:
     comparison = COMPARISONS[name](fixtures)
     with ieee_fp32():  # TF32, torchvision's default on CUDA, would be a disagreement
-        checked, usual, least = comparison.check(), comparison.pairs, comparison.repeats
-    del comparison  # frees its networks before the two processes load theirs
+        checked = comparison.check()
+    # Without its networks, before the two processes load theirs.
+    comparison = dataclasses.replace(comparison, ours=_nothing, theirs=_nothing, check=_nothing)
+    usual, least = comparison.pairs, comparison.repeats
     warm_up = 5 if fixtures.device.type == "cuda" else 2 if usual > 3 else 1
     timing = time_in_turns(*workers.prepare(name), pairs or usual, least=least, warm_up=warm_up)
-    return stage_row(name, timing, checked)
+    row = stage_row(name, timing, checked)
+    counted = _operations(fixtures) if comparison.precision in rates else 0
+    return row | {"network": share(comparison, row["ours_ms"], counted, rates)}
+
+
+def _nothing() -> str:
+    return ""
 
 
 def stage_row(name: str, timing: Timing, checked: str) -> dict[str, Any]:

@@ -33,6 +33,8 @@ class Comparison:
     repeats: int = 1  # least number of calls in a measurement; more for calls with random draws
     training: bool = False  # whether memory is handled as in `ssd train`
     pairs: int = 21  # default number of measurements; fewer where one call takes seconds
+    precision: str | None = None  # of our layers, where a call computes the whole network
+    images: int = 1  # in a call
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ssd.evaluation.class_map import ClassMap, make_targets
 from ssd.inference.tiling import merge
 from ssd.settings import Postprocessing
 from ssd.structures import BatchDetections, ImageDetections, Predictions, Record, Sample, Targets
-from ssd.system.threads import map_ahead
+from ssd.system.threads import map_ahead, map_at_once
 from ssd.tiles import Window
 
 Loss = Callable[[Predictions, Targets], dict[str, float]]
@@ -113,15 +113,16 @@ class Work:
         return Searched(prepared.samples, self._merged(prepared.plans, found) if prepared.plans else found, losses)
 
     def for_throughput(self) -> "tuple[Work, int]":
-        """The work of a detector made for many images, and how many it computes at once; see `Detector`.
+        """The work of a detector made for many images, and how many threads should do it at once; see `Detector`.
 
         A loss is normalised over the objects of its batch, so that its batches stay as they are.
         """
         many = getattr(self.detector, "for_throughput", None)
         if many is None or self.loss is not None:
             return self, 1
-        detector, at_once = many()
-        return dataclasses.replace(self, detector=detector), at_once
+        detector, callers = many()
+        # Each thread takes the windows of its image one by one, for the memory.
+        return (self, 1) if callers == 1 else (dataclasses.replace(self, detector=detector, batch_size=1), callers)
 
     def _input(self, samples: Sequence[Sample]) -> Any:
         return self.detector.preprocess([sample.image for sample in samples])
@@ -141,10 +142,10 @@ def search_all(work: Work, indices: Sequence[int], workers: int) -> Generator[Se
     Images that are tiled come one at a time, since each has several windows.
     """
     size = work.batch_size
-    many, at_once = work.for_throughput() if min(workers, size - 1, len(indices) - 1) > 0 else (work, 1)
-    if at_once > 1:  # one more than are computed, which is decoded or post-processed; `map_ahead` holds another
-        threads = min(at_once + 1, size - 1)
-        yield from map_ahead(lambda index: many.search(many.prepare([index])), indices, threads=threads)
+    many, callers = work.for_throughput() if min(workers, size - 1, len(indices) - 1) > 0 else (work, 1)
+    if callers > 1:
+        threads = min(callers, size - 1, len(indices))  # one more image is held
+        yield from map_at_once(lambda index: many.search(many.prepare([index])), indices, threads=threads)
         return
     step = size if work.plan is None else 1
     groups = [indices[first : first + step] for first in range(0, len(indices), step)]

@@ -21,7 +21,7 @@ from ssd.inference.pipelines import Image, Pipeline
 from ssd.multibox.default_boxes import default_boxes
 from ssd.settings import Postprocessing, ScoreThreshold, Settings
 from ssd.structures import BatchDetections, ImageDetections
-from ssd.system.threads import image_threads, map_ahead
+from ssd.system.threads import image_threads, map_ahead, map_at_once
 from ssd.tiles import OVERLAP, Tiles, has_tiles, windows
 
 
@@ -35,7 +35,7 @@ class _Batch:
 
 
 _Read = Callable[["Detector", Sequence[object]], _Batch]
-_Search = Callable[["Detector", _Batch], Iterable[ImageDetections]]
+_Search = Callable[["Detector", _Batch, int], Iterable[ImageDetections]]  # the number: windows at once
 _Found = tuple[_Batch, Iterable[ImageDetections]]
 
 
@@ -228,8 +228,8 @@ class Detector:
     ) -> Iterator[Detections]:
         """Like `detect_batch`, for more images than fit into memory: they are read one batch at a time.
 
-        On a GPU the next batch is read meanwhile, in threads, if `batch_size` is more than 1. OpenVINO then computes
-        several images at once, one for every few cores, and threads read and post-process them.
+        On a GPU the next batch is read meanwhile, in threads, if `batch_size` is more than 1. A CPU then computes
+        several images at once, each on one core or a few: cores that share an image wait for each other at every layer.
         """
         self._check_process()
         at_least(1, batch_size=batch_size)
@@ -245,37 +245,34 @@ class Detector:
         read = functools.partial(Detector._read, bgr=bgr, tiled=tiled)
         search: _Search = functools.partial(Detector._search, rules=rules)
         if tiled:
-            search = functools.partial(
-                Detector._search_tiles, rules=rules, tiles=tiles, overlap=tile_overlap, batch_size=batch_size
-            )
+            search = functools.partial(Detector._search_tiles, rules=rules, tiles=tiles, overlap=tile_overlap)
         own = self.settings.postprocessing.own_thresholds
         draw_from = (own or READABLE_SCORE) if score_threshold is None else 0.0
         return self._stream(self._searched(each_image(images), batch_size, read, search), draw_from)
 
     def for_throughput(self) -> "tuple[Detector, int]":
-        """This detector made for many images, and how many calls of several threads it computes at once; 1: itself."""
-        pipeline, at_once = self.pipeline.for_throughput()
-        return (self, 1) if at_once == 1 else (Detector(pipeline), at_once)
+        """This detector made for many images, and how many threads should call it at once; 1: itself."""
+        pipeline, callers = self.pipeline.for_throughput()
+        return (self, 1) if callers == 1 else (Detector(pipeline), callers)
 
     def _searched(self, images: Iterator[object], batch_size: int, read: _Read, search: _Search) -> Iterator[_Found]:
         """Yield the images with what is found in them, `batch_size` or fewer at a time."""
         first = list(islice(images, min(batch_size, 2)))
-        detector, at_once = self.for_throughput() if len(first) > 1 else (self, 1)
-        images = chain(first, images)
-        if at_once > 1:
+        detector, callers = self.for_throughput() if len(first) > 1 else (self, 1)
+        if callers > 1:
+            threads = min(callers, batch_size - 1)  # one more image is held
+            first += islice(images, max(0, threads - len(first)))
 
             def both(sources: Sequence[object]) -> _Found:
                 batch = read(detector, sources)
-                return batch, list(search(detector, batch))
+                return batch, list(search(detector, batch, 1))
 
-            # One more than are computed, which is read or post-processed; `map_ahead` holds another.
-            threads = min(at_once + 1, batch_size - 1)
-            yield from map_ahead(both, groups(images, 1), threads=threads)
+            yield from map_at_once(both, groups(chain(first, images), 1), threads=min(threads, len(first)))
             return
         # A CPU has no cores left while the network computes, so that nothing is read ahead.
         ahead = map_ahead if self.device != "cpu" and batch_size > 1 else map
-        for batch in ahead(functools.partial(read, self), groups(images, batch_size)):
-            yield batch, search(self, batch)
+        for batch in ahead(functools.partial(read, self), groups(chain(first, images), batch_size)):
+            yield batch, search(self, batch, batch_size)
 
     def _read(self, sources: Sequence[object], *, bgr: bool, tiled: bool) -> _Batch:
         depth = self.settings.preprocessing.depth
@@ -283,20 +280,20 @@ class Detector:
         arrays = list(each(functools.partial(as_image, bgr=bgr, depth=depth), sources))
         return _Batch(sources, arrays, None if tiled else self.preprocess(arrays))
 
-    def _search(self, batch: _Batch, rules: Postprocessing) -> list[ImageDetections]:
+    def _search(self, batch: _Batch, at_once: int, *, rules: Postprocessing) -> list[ImageDetections]:
         self._check_process()
         return self.pipeline.detect(batch.inputs, rules).to_images()
 
     def _search_tiles(
-        self, batch: _Batch, rules: Postprocessing, tiles: Tiles, overlap: float, batch_size: int
+        self, batch: _Batch, at_once: int, *, rules: Postprocessing, tiles: Tiles, overlap: float
     ) -> Iterator[ImageDetections]:
         images = batch.arrays
         plans = [windows(image.shape[0], image.shape[1], tiles, overlap, self.input_size) for image in images]
 
         def find(views: Sequence[Image]) -> list[ImageDetections]:
-            return self._search(_Batch(views, views, self.preprocess(views)), rules)
+            return self._search(_Batch(views, views, self.preprocess(views)), at_once, rules=rules)
 
-        return tiling.search(find, images, plans, batch_size, rules)
+        return tiling.search(find, images, plans, at_once, rules)
 
     def _stream(self, searched: Iterator[_Found], draw_from: float | tuple[float, ...]) -> Iterator[Detections]:
         for batch, results in searched:

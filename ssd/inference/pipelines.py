@@ -54,7 +54,7 @@ class Pipeline(Protocol):
         """Raise `ArgumentError` for rules that this pipeline cannot apply."""
 
     def for_throughput(self) -> "tuple[Pipeline, int]":
-        """This pipeline made for many images, and how many calls of several threads it computes at once; 1: itself."""
+        """This pipeline made for many images, and how many threads should call it at once; 1: itself."""
 
 
 class NetworkPipeline:
@@ -124,12 +124,12 @@ class NetworkPipeline:
         """Any rules will do."""
 
     def for_throughput(self) -> "tuple[NetworkPipeline, int]":
-        """By OpenVINO each image gets a part of the cores, and several are computed at once; otherwise itself."""
-        if not isinstance(self._runtime, OpenVINORuntime):
-            return self, 1
-        twin = copy.copy(self)
-        twin._runtime, at_once = self._runtime.for_throughput()
-        return twin, at_once
+        """On a CPU each image gets a part of the cores, and several are computed at once; otherwise itself."""
+        if isinstance(self._runtime, OpenVINORuntime):
+            twin = copy.copy(self)
+            twin._runtime, callers = self._runtime.for_throughput()
+            return twin, callers
+        return self, torch.get_num_threads() if self.device == "cpu" else 1
 
 
 class GraphPipeline:
@@ -192,8 +192,8 @@ class GraphPipeline:
         if not isinstance(self.graph, OpenVINOGraph):
             return self, 1
         twin = copy.copy(self)
-        twin.graph, at_once = self.graph.for_throughput()
-        return twin, at_once
+        twin.graph, callers = self.graph.for_throughput()
+        return twin, callers
 
 
 def _of_class(found: BatchDetections, rules: Postprocessing) -> BatchDetections:

@@ -1,15 +1,19 @@
-"""Threads that work ahead: images are decoded and resized while a device or the disk is busy with earlier ones."""
+"""Threads that work ahead: images are decoded and resized, or whole images searched, while earlier ones are awaited."""
 
 import functools
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import torch
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _MOST = 16  # more only wait for memory
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def image_threads() -> ThreadPoolExecutor:
@@ -30,16 +34,44 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def compute_with(threads: int) -> None:
+    """Let PyTorch compute with so many threads what the calling thread asks for; other threads keep their number.
+
+    PyTorch sets the number of the calling thread and of threads to come. The latter is set back, by another thread.
+    """
+    with _ONE_AT_A_TIME:
+        before = torch.get_num_threads()
+        if threads == before:
+            return
+        torch.set_num_threads(threads)
+        restoring = threading.Thread(target=torch.set_num_threads, args=(before,))
+        restoring.start()
+        restoring.join()
+
+
+def map_at_once(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], *, threads: int
+) -> Generator[_Result, None, None]:
+    """Like `map_ahead`, for work of PyTorch: the threads divide its compute threads among themselves."""
+    each = max(1, torch.get_num_threads() // threads)
+    return map_ahead(function, items, threads=threads, prepare=functools.partial(compute_with, each))
+
+
 def map_ahead(
-    function: Callable[[_Item], _Result], items: Iterable[_Item], *, threads: int = 1
+    function: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+    *,
+    threads: int = 1,
+    prepare: Callable[[], None] | None = None,
 ) -> Generator[_Result, None, None]:
     """Like `map`, computed in `threads` threads, as many items ahead of the one that is due.
 
     Results come in the order of the items. Items are taken from the iterable in the caller's thread. An error of an
-    item is raised in its turn, after the results before it, and so is an error of the iterable.
+    item is raised in its turn, after the results before it, and so is an error of the iterable. Each thread calls
+    `prepare` first.
     """
     waiting: deque[Future[_Result]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="ssd-ahead") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="ssd-ahead", initializer=prepare) as pool:
         try:
             taken = iter(items)
             broken: Exception | None = None

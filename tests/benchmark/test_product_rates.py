@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from ssd.benchmark.product_rates import operations, product_rates, rates_text, share_text
+from ssd.benchmark.product_rates import operations, product_rates, rates_text, share, share_text
+from ssd.benchmark.timing import Comparison
 from ssd.model import factory
 
 
@@ -24,8 +25,14 @@ def test_ssd300_has_the_operations_that_results_name(columns, billions):
         assert operations(network, 300) / 1e9 == pytest.approx(billions, abs=0.01)
 
 
-def test_the_share_is_that_of_the_rows_precision():
-    row = {"ours_ms": 200.0, "checked": "bf16: logits within 0.1"}
-    text = share_text(row, 60 * 10**9, {"bf16": 400.0})
-    assert text.strip() == "300 GFLOP/s, 75% of the product in bf16"
-    assert share_text(row, 60 * 10**9, {"fp32": 400.0}) is None
+def stage(precision: str | None, images: int = 1) -> Comparison:
+    return Comparison(lambda: None, lambda: None, lambda: "", precision=precision, images=images)
+
+
+def test_the_share_is_that_of_the_stages_precision():
+    facts = share(stage("bf16"), 200.0, 60 * 10**9, {"fp32": 100.0, "bf16": 400.0})
+    assert facts == {"precision": "bf16", "gflop_per_second": 300.0, "share_of_product": 0.75}
+    assert share_text(facts).strip() == "300 GFLOP/s, 75% of the product in bf16"
+    assert share(stage("bf16", images=2), 200.0, 60 * 10**9, {"bf16": 400.0})["share_of_product"] == 1.5
+    assert share(stage("bf16"), 200.0, 60 * 10**9, {"fp32": 400.0}) == {}
+    assert share(stage(None), 200.0, 60 * 10**9, {"fp32": 400.0}) == {}

@@ -45,9 +45,10 @@ def test_both_sides_agree_in_the_precision_of_choice(small, name):
 
 
 @pytest.mark.slow
-def test_a_batch_by_openvino_finds_what_single_images_have(small):
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_a_batch_finds_what_single_images_have(small, precision):
     try:
-        assert "detections have a twin" in stages.inference.detect_many(small, 3).check()
+        assert "detections have a twin" in stages.inference.detect_many(small, precision, 3).check()
     except UnavailableError as reason:
         pytest.skip(str(reason))
 

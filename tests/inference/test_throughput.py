@@ -1,4 +1,4 @@
-"""OpenVINO with many images: several at once, with the results of one after the other; and in other processes."""
+"""Many images on a CPU: several at once, with the results of one after the other; OpenVINO in other processes."""
 
 import copy
 import multiprocessing
@@ -16,19 +16,19 @@ from ssd.inference.detector import Detector
 from ssd.inference.pipelines import NetworkPipeline
 from tests.inference.test_detector import SETTINGS, picture, small_network
 
-pytest.importorskip("openvino")
 
-
-@pytest.fixture(scope="module")
-def detector(tmp_path_factory) -> Detector:
+@pytest.fixture(scope="module", params=["openvino", "torch"])
+def detector(request, tmp_path_factory) -> Detector:
+    if request.param == "openvino":
+        pytest.importorskip("openvino")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSD_HOME", str(tmp_path_factory.mktemp("cache")))
-        return Detector(NetworkPipeline(small_network(), SETTINGS, backend="openvino", precision="fp32"))
+        return Detector(NetworkPipeline(small_network(), SETTINGS, backend=request.param, precision="fp32"))
 
 
 @pytest.fixture
 def two_streams(monkeypatch):
-    """OpenVINO makes as many streams as PyTorch has threads."""
+    """OpenVINO makes as many streams as PyTorch has threads, and PyTorch computes as many images at once."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -47,8 +47,8 @@ IMAGES = [picture(40 + 3 * index, 70 - index, index) for index in range(9)]
 
 
 def test_many_images_are_computed_at_once_with_the_results_of_one_by_one(detector, two_streams):
-    many, at_once = copy.deepcopy(detector).for_throughput()
-    assert at_once >= 2
+    many, callers = copy.deepcopy(detector).for_throughput()
+    assert callers >= 2
     expected = [detector.detect(image) for image in IMAGES]
     assert_same(detector.detect_batch(IMAGES), expected)
     assert_same(many.detect_batch(IMAGES, 2), expected)
@@ -59,6 +59,24 @@ def test_single_images_and_batches_of_one_stay_with_the_fast_answer(detector, mo
     monkeypatch.setattr(type(detector.pipeline), "for_throughput", lambda self: pytest.fail("for many images"))
     assert len(detector.detect_batch(IMAGES[:1])) == 1
     assert len(detector.detect_batch(IMAGES[:3], 1)) == 3
+
+
+@pytest.mark.parametrize(("images", "batch_size", "each"), [(9, 8, 1), (2, 8, 2), (9, 2, 4), (1, 8, 4)])
+def test_the_images_at_once_divide_the_threads_of_pytorch(images, batch_size, each, monkeypatch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        detector = Detector(NetworkPipeline(small_network(), SETTINGS, backend="torch", precision="fp32"))
+        seen: list[int] = []
+        predict = detector.pipeline._runtime.predict
+        monkeypatch.setattr(
+            detector.pipeline._runtime, "predict", lambda batch: seen.append(torch.get_num_threads()) or predict(batch)
+        )
+        detector.detect_batch(IMAGES[:images], batch_size)
+        assert seen == [each] * images
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_no_more_images_are_taken_than_the_batch_size(detector, two_streams):

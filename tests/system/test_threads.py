@@ -1,8 +1,10 @@
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 
-from ssd.system.threads import image_threads, map_ahead
+from ssd.system.threads import compute_with, image_threads, map_ahead, map_at_once
 
 
 def test_results_come_in_the_order_of_the_items():
@@ -54,3 +56,32 @@ def test_no_thread_is_left_when_the_results_are_not_wanted_any_more():
 
 def test_the_threads_for_images_are_started_once():
     assert image_threads() is image_threads()
+
+
+@pytest.fixture
+def four_compute_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+def compute_threads(_: object = None) -> int:
+    return torch.get_num_threads()
+
+
+def test_threads_at_once_divide_the_compute_threads_and_leave_those_of_others(four_compute_threads):
+    assert list(map_at_once(compute_threads, range(6), threads=2)) == [2] * 6
+    assert list(map_at_once(compute_threads, range(6), threads=3)) == [1] * 6
+    assert list(map_at_once(compute_threads, range(9), threads=8)) == [1] * 9
+    assert compute_threads() == 4
+    assert list(map_ahead(compute_threads, range(2))) == [4, 4]  # a thread started later
+
+
+def test_the_number_of_compute_threads_is_of_the_calling_thread(four_compute_threads):
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(compute_with, 1).result()
+        assert pool.submit(compute_threads).result() == 1
+        compute_with(3)
+        assert pool.submit(compute_threads).result() == 1
+    assert compute_threads() == 3

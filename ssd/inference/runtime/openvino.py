@@ -35,17 +35,16 @@ class OpenVINORuntime:
         return Predictions(torch.from_numpy(offsets), torch.from_numpy(logits))
 
     def for_throughput(self) -> "tuple[OpenVINORuntime, int]":
-        """A runtime that computes so many calls of several threads at once; see `CompiledModel.for_throughput`."""
+        """A runtime for many images, and how many threads should call it; see `CompiledModel.for_throughput`."""
         twin = copy.copy(self)
         twin._model = self._model.for_throughput()
-        return twin, twin._model.at_once
+        return twin, twin._model.callers
 
 
 class CompiledModel:
     """A model made ready for this CPU, with as many threads as PyTorch has; a pickle needs the same OpenVINO.
 
-    A call takes all threads for itself, which is best for one image, and other calls wait. `at_once` is the number of
-    calls that are computed at the same time.
+    A call takes all threads for itself, which is best for one image, and other calls wait.
     """
 
     def __init__(self, model: Any, precision: str) -> None:
@@ -69,8 +68,13 @@ class CompiledModel:
             problem = f"was pickled by another OpenVINO or for another CPU ({reason})"
             raise CheckpointError(problem, place="detector", remedy="Load it from its weights there.") from None
 
+    @property
+    def callers(self) -> int:
+        """How many threads should call it: one more than calls are computed at once, which prepares the next."""
+        return 1 if self._at_once == 1 else self._at_once + 1
+
     def _open(self, compiled: Any, at_once: int = 1) -> None:
-        self._compiled, self.at_once = compiled, at_once
+        self._compiled, self._at_once = compiled, at_once
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()  # a request holds the numbers of one call
         for _ in range(at_once):
             self._idle.put(compiled.create_infer_request())
@@ -78,7 +82,7 @@ class CompiledModel:
         self._one_at_a_time = threading.Lock()
 
     def for_throughput(self) -> "CompiledModel":
-        """The same model made for calls from many threads: OpenVINO gives each of `at_once` calls a part of the cores.
+        """The same model made for calls from many threads: OpenVINO gives each of several calls a part of the cores.
 
         It is compiled at the first call and shares the weights. Several threads on one image wait for each other at
         every layer; on images of their own they do not.

@@ -38,10 +38,10 @@ class OpenVINOGraph:
         return type(self), (self._path, self.device, self.precision)
 
     def for_throughput(self) -> "tuple[OpenVINOGraph, int]":
-        """A graph that computes so many calls of several threads at once; see `CompiledModel.for_throughput`."""
+        """A graph for many images, and how many threads should call it; see `CompiledModel.for_throughput`."""
         twin = object.__new__(type(self))  # a copy opens the file again
         vars(twin).update(vars(self), _model=self._model.for_throughput())
-        return twin, twin._model.at_once
+        return twin, twin._model.callers
 
     def find(self, images: UInt8[np.ndarray, "B H W 3"]) -> BatchDetections:
         """Detections by the rules inside the graph."""

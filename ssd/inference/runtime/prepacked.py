@@ -55,9 +55,10 @@ def _prepack_chain(chain: nn.Module, name: str, shapes: dict[str, list[int]]) ->
 
 
 def _fastest(layer: nn.Conv2d, shape: list[int], *, relu: bool) -> nn.Module:
-    if layer.weight.dtype == torch.float32 and winograd.pays(layer, shape) and winograd.usable():
-        return winograd.WinogradConvolution(layer, relu=relu)
-    return PackedConvolution(layer, shape, relu=relu)
+    packed = PackedConvolution(layer, shape, relu=relu)
+    if layer.weight.dtype == torch.float32 and winograd.pays(layer, shape) and winograd.available():
+        return winograd.WinogradConvolution(layer, packed, relu=relu)
+    return packed
 
 
 def _halves(pool: nn.MaxPool2d) -> bool:

@@ -3,19 +3,22 @@
 PyTorch carries NNPACK's kernels for tiles of 8x8 and calls them by itself on phones only. On a CPU with AVX-512 they
 take half of oneDNN's time on large feature maps, though they transform the weights at each call. Rounding errors stay
 small: scores of SSD300 are within 4e-6 of double precision, with oneDNN's kernels within 3e-6.
+
+This holds for one thread. With two the whole network gains nothing, so that they take an image each.
 """
 
 import functools
+import threading
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssd.model.vgg import VGG
+from ssd.system.threads import compute_with
 
 # Below these oneDNN is faster; tiles of 6x6 results waste a fifth of a 38x38 map, and more than a third of a 19x19 one.
 _FEWEST_CHANNELS, _SMALLEST_GRID = 64, 32
-_MOST_THREADS = 1  # on two, the whole network gains nothing
 
 
 def pays(layer: nn.Conv2d, shape: list[int]) -> bool:
@@ -27,25 +30,27 @@ def pays(layer: nn.Conv2d, shape: list[int]) -> bool:
 
 
 def suits(network: nn.Module) -> bool:
-    """Whether the method is the fastest for this network in fp32: VGG, with the threads that PyTorch has now."""
-    return any(isinstance(module, VGG) for module in network.modules()) and usable()
-
-
-def usable() -> bool:
-    """Whether PyTorch has so few threads now that the method gains, and the operator for it."""
-    return torch.get_num_threads() <= _MOST_THREADS and available()
+    """Whether the method makes PyTorch the fastest for many images of this network in fp32: VGG, with NNPACK."""
+    return any(isinstance(module, VGG) for module in network.modules()) and available()
 
 
 class WinogradConvolution(nn.Module):
-    """A 3x3 convolution that keeps the size, and ReLU after it if asked for; the result is not channels last."""
+    """A 3x3 convolution that keeps the size, and ReLU after it if asked for.
 
-    def __init__(self, layer: nn.Conv2d, *, relu: bool) -> None:
+    Where the calling thread computes with several threads, `otherwise` does it.
+    """
+
+    def __init__(self, layer: nn.Conv2d, otherwise: nn.Module, *, relu: bool) -> None:
         super().__init__()
         assert layer.bias is not None
         self._weight, self._bias, self._relu = layer.weight.detach().contiguous(), layer.bias.detach(), relu
+        self.otherwise = otherwise
 
     def forward(self, features: Float[Tensor, "B _ h w"]) -> Float[Tensor, "B _ h w"]:
         """The convolution, image by image: NNPACK's kernel for batches is several times slower."""
+        if torch.get_num_threads() > 1:
+            whole: Tensor = self.otherwise(features)
+            return whole
         images = torch.split(features.contiguous(), 1)
         results = [torch._nnpack_spatial_convolution(image, self._weight, self._bias, [1, 1]) for image in images]
         result = results[0] if len(results) == 1 else torch.cat(results)
@@ -56,20 +61,33 @@ class WinogradConvolution(nn.Module):
 def available() -> bool:
     """Whether PyTorch has NNPACK here, and it computes a convolution as the plain layer does.
 
-    The question also starts NNPACK, without which its convolutions fail. NNPACK takes as many threads as PyTorch has
-    when it first computes, and keeps to them.
+    The question also starts NNPACK, without which its convolutions fail. NNPACK takes as many threads as the thread has
+    that computes first, and keeps to them: here one, so that several threads can compute at once.
     """
+    answers: list[bool] = []
+
+    def ask() -> None:
+        compute_with(1)
+        answers.append(_computes())
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    asking.join()
+    return answers == [True]
+
+
+@torch.inference_mode()
+def _computes() -> bool:
     generator = torch.Generator().manual_seed(0)
     # Without numbers at first: the global generator belongs to the run, which a resumed one must repeat.
-    layer = nn.Conv2d(64, 64, 3, padding=1, device="meta").to_empty(device="cpu").requires_grad_(False)
+    layer = nn.Conv2d(64, 64, 3, padding=1, device="meta").to_empty(device="cpu")
     for tensor in layer.parameters():
         tensor.copy_(torch.randn(tensor.shape, generator=generator))
     features = torch.randn(1, 64, 32, 32, generator=generator)
     try:
-        with torch.inference_mode():
-            if not torch._nnpack_available():
-                return False
-            found, expected = WinogradConvolution(layer, relu=True)(features), layer(features).relu()
+        if not torch._nnpack_available():
+            return False
+        found, expected = WinogradConvolution(layer, layer, relu=True)(features), layer(features).relu()
     except (AttributeError, RuntimeError, TypeError):  # no such operator, or another by this name
         return False
     return bool((found - expected).abs().max() < 1e-4 * expected.abs().max())

@@ -10,6 +10,7 @@ from ssd.inference.runtime import winograd
 from ssd.inference.runtime.open import choose_backend, open_runtime
 from ssd.inference.runtime.winograd import WinogradConvolution, available, pays
 from ssd.model import factory
+from ssd.system.threads import map_at_once
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 needs_nnpack = pytest.mark.skipif(not available(), reason="PyTorch has no NNPACK here")
@@ -32,13 +33,13 @@ def test_the_convolution_is_the_plain_one(shape, relu):
     plain, features = layer(outputs=80), torch.randn(shape).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         expected = plain(features).relu() if relu else plain(features)
-        found = WinogradConvolution(plain, relu=relu)(features)
+        found = WinogradConvolution(plain, plain, relu=relu)(features)
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
 @needs_nnpack
 def test_an_image_of_a_batch_gets_the_bits_it_gets_alone():
-    fast, features = WinogradConvolution(layer(), relu=True), torch.randn(3, 64, 32, 32)
+    fast, features = WinogradConvolution(layer(), layer(), relu=True), torch.randn(3, 64, 32, 32)
     assert torch.equal(fast(features)[1:2], fast(features[1:2]))
 
 
@@ -74,8 +75,24 @@ def test_a_runtime_in_fp32_uses_it_and_scores_stay_within_1e_4():
 
 
 @needs_nnpack
+def test_several_threads_on_one_image_take_the_other_layer(monkeypatch):
+    monkeypatch.undo()
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        features = torch.randn(1, 64, 32, 32)
+        fast = WinogradConvolution(layer(), nn.Identity(), relu=False)
+        assert torch.equal(fast(features), features)
+        expected = layer()(features)
+        found = list(map_at_once(fast, [features, features], threads=2))  # each thread has one
+        assert all((one - expected).abs().max() < 1e-4 * expected.abs().max() for one in found)
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_nnpack
 def test_threads_that_share_a_layer_get_their_own_results():
-    fast, images = WinogradConvolution(layer(), relu=False), [torch.randn(1, 64, 40, 40) for _ in range(6)]
+    fast, images = WinogradConvolution(layer(), layer(), relu=False), [torch.randn(1, 64, 40, 40) for _ in range(6)]
     expected, found = [fast(image) for image in images], {}
 
     def work(number: int) -> None:
@@ -102,9 +119,6 @@ def test_auto_takes_pytorch_for_vgg_in_fp32_where_winograds_method_works(monkeyp
         monkeypatch.setattr(winograd, "available", lambda works=works: works)
         monkeypatch.setattr("ssd.inference.runtime.open.choose_dtype", lambda name, _: getattr(torch, DTYPES[name]))
         assert choose_backend(large, device="cpu", precision=precision) == expected
-    monkeypatch.setattr(winograd, "available", lambda: True)
-    monkeypatch.setattr("torch.get_num_threads", lambda: 2)  # no gain
-    assert choose_backend(large, device="cpu", precision="fp32") == "openvino"
 
 
 def test_without_nnpack_the_layers_are_packed(monkeypatch):
