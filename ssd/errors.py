@@ -1,6 +1,6 @@
 """The errors for users: each names the place, the problem and a remedy.
 
-A message reads `place: problem. remedy`. Commands print it as one line and exit with code 2.
+A message reads `place: problem. remedy`. Commands print it, lists with a line for each item, and exit with code 2.
 """
 
 from numbers import Integral, Real
@@ -15,6 +15,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def printable_list(text: str) -> str:
+    """`printable` text whose line breaks before two spaces stay: each begins an item of a list."""
+    return "\n  ".join(map(printable, text.split("\n  ")))
+
+
 class SSDError(Exception):
     """Base of every error this package raises on purpose.
 
@@ -26,7 +31,7 @@ class SSDError(Exception):
         self.place = None if place is None else str(place)
         self.remedy = remedy
         text = problem if place is None else f"{place}: {problem}"
-        text, remedy = printable(text), printable(remedy)
+        text, remedy = printable_list(text), printable(remedy)
         super().__init__(f"{text.rstrip('.')}. {remedy}".rstrip() if remedy else text)
 
     def __reduce__(self) -> tuple[object, ...]:

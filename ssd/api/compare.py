@@ -60,9 +60,9 @@ class ComparisonResult:
         """Write an HTML page: the conclusion, figures with intervals, classes."""
         facts = {
             "A": self.a.weights,
-            "A, detector": repr(self.a.detector).strip("<>"),
+            "A, detector": repr(self.a.detector).removeprefix("<Detector: ").rstrip(">"),
             "B": self.b.weights,
-            "B, detector": repr(self.b.detector).strip("<>"),
+            "B, detector": repr(self.b.detector).removeprefix("<Detector: ").rstrip(">"),
             "data": _data_line(self.b),
         }
         write_page(comparison_page(self.comparison, self.a.weights, self.b.weights, facts, self.warnings), path)

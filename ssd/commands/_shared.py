@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, ParamSpec
 
-from ssd.errors import ArgumentError, SSDError, at_least, printable
+from ssd.errors import ArgumentError, SSDError, at_least, printable, printable_list
 from ssd.system.files import NO_SPACE
 
 P = ParamSpec("P")
@@ -44,7 +44,7 @@ def guarded(command: Callable[P, int]) -> Callable[P, int]:
         except KeyboardInterrupt as stop:  # its note says how to continue
             asked = isinstance(stop, Terminated)
             said = getattr(stop, "__notes__", ["ended by SIGTERM" if asked else "interrupted"])
-            print("\n".join(map(printable, said)), file=sys.stderr)
+            print("\n".join(map(printable_list, said)), file=sys.stderr)
             return TERMINATED if asked else INTERRUPTED
         except BrokenPipeError:
             if not _reader_left():  # another pipe broke, such as that of a data worker
@@ -98,10 +98,10 @@ def _reader_left() -> bool:
 
 
 class _Formatter(logging.Formatter):
-    """A message is one line: names of files and classes in it come from strangers."""
+    """A message is one line, or a list: names of files and classes in it come from strangers."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        return printable(super().formatMessage(record))
+        return printable_list(super().formatMessage(record))
 
 
 def show_log() -> None:

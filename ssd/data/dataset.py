@@ -30,7 +30,7 @@ from ssd.data.index import count_objects, paths_of
 from ssd.data.joined_records import CompleteClasses
 from ssd.data.reading import read_records
 from ssd.data.records import unknown_classes
-from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
+from ssd.errors import AnnotationError, DatasetError, ImageDecodeError, printable
 from ssd.images.decode import load_shrunk, read_size
 from ssd.rules import Depth
 from ssd.structures import Record, Sample
@@ -310,7 +310,7 @@ def _listing(problems: Sequence[Problem]) -> str:
         telling.setdefault(problem.name if problem.kind == "unknown_class" else id(problem), problem)
     shown = list(telling.values())[:_SHOWN]
     more = len(problems) - len(shown)
-    lines = [f"\n  {problem}" for problem in shown]
+    lines = [f"\n  {printable(str(problem))}" for problem in shown]
     return ":" + "".join(lines) + (f"\n  ... and {more} more" if more > 0 else "")
 
 

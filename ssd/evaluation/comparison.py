@@ -172,8 +172,8 @@ def conclusion(comparison: Comparison) -> str:
 def notes(comparison: Comparison) -> list[str]:
     """What to keep in mind with these figures."""
     lines = [
-        f"Intervals are of {LEVEL:.0%}, from random halves of the images. Of twenty classes that are equal, one is "
-        "called better or worse by chance; the figure over all classes decides."
+        f"Intervals are of {100 * LEVEL:.0f} %, from random halves of the images. Of twenty classes that are equal, "
+        "one is called better or worse by chance; the figure over all classes decides."
     ]
     if comparison.images < FEW_IMAGES:
         lines.append(f"{comparison.images} images are too few: below {FEW_IMAGES} intervals are rough guesses.")

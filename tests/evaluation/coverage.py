@@ -66,7 +66,7 @@ def held(estimate: Estimate, value: float) -> bool:
 def coverage(matches: Matches, size: int, draws: int, resamples: int) -> dict[tuple[str, str], float]:
     """The share of draws whose interval holds the figure over all images, of the mean and of the classes.
 
-    A class that is always found in a draw has no interval there, which is then no draw of that class.
+    A class that is not found at all in a draw has no interval there, which is then no draw of that class.
     """
     known = truth(matches)
     hits: dict[tuple[str, str], list[bool]] = {}

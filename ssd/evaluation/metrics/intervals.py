@@ -7,7 +7,10 @@ resamples with replacement, the bootstrap, they also show that AP is too high on
 is the greatest one at that recall or beyond, so that chance raises it, and more so for weak detectors.
 
 The interval is that of Student's t on the arcsine scale, on which a share near 0 or 1 spreads as one near a half does;
-a difference of figures stays on its own scale.
+a difference of figures stays on its own scale. Images on which
+nothing is missed do not show that nothing ever is, so the lower end is at most `measured * 0.1 ** (1 / n)` for n
+objects, about 2.3 / n less: at that rate of misses one sample in ten has none. This is the rule of three (Hanley and
+Lippman-Hand, "If nothing goes wrong, is everything all right?", 1983) with 5 % at the lower end alone and mid-P.
 """
 
 import math
@@ -27,6 +30,7 @@ FEW_IMAGES = 20
 """Below so many images with objects an interval is a rough guess: see RESULTS.md for what was measured."""
 _GROUPS = 200  # most groups of images that are left out in turn, for the standard error
 _ROUNDING = 1e-9
+_NO_MISS = 2 * (1 - LEVEL)  # chance of a sample without a miss, of which mid-P counts half
 _EXCESS = 1 / (2 ** (2 / 3) - 1)
 """The excess of a figure over that of all images, in terms of what halves exceed the whole by: it falls with the number
 of images to the power of -2/3, as for other estimates that are forced to be monotone (Prakasa Rao 1969)."""
@@ -34,7 +38,7 @@ of images to the power of -2/3, as for other estimates that are forced to be mon
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 % interval; None where the images do not say (no object, or no spread in the halves)."""
+    """A figure with its 95 % interval; None where the images do not say (no object, or none found)."""
 
     value: float | None
     low: float | None = None
@@ -57,16 +61,18 @@ class Draws:
     measured: Float[np.ndarray, "F"]
     in_halves: Float[np.ndarray, "F R"]
     left_out: Float[np.ndarray, "F G"]
+    objects: Float[np.ndarray, "F"]  # of the class; of the mean, the number that has its variance in one class
     shares: bool = True  # from 0 to 1; false for differences
 
     def __sub__(self, other: "Draws") -> "Draws":
         """The differences on the same choices of images."""
         columns = (self.measured - other.measured, self.in_halves - other.in_halves, self.left_out - other.left_out)
-        return Draws(*columns, shares=False)
+        return Draws(*columns, self.objects, shares=False)
 
     def estimate(self, row: int) -> Estimate:
         """The figure of one row with its interval."""
-        return _estimate(float(self.measured[row]), self.in_halves[row], self.left_out[row], shares=self.shares)
+        measured, objects = float(self.measured[row]), float(self.objects[row]) if self.shares else 0.0
+        return _estimate(measured, self.in_halves[row], self.left_out[row], objects, shares=self.shares)
 
 
 def choices(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Int[np.ndarray, "R I"]:
@@ -83,10 +89,15 @@ def choices(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Int[np.nd
 
 def draw(matches: Matches, chosen: Int[np.ndarray, "R I"], resamples: int = RESAMPLES) -> dict[str, Draws]:
     """Every figure of `matches` for the rows of `choices`."""
-    found = {}
-    for name, values in figures_of(matches, chosen).items():
-        rows = np.concatenate([values, over_classes(values)[None]])
-        found[name] = Draws(rows[:, 0], rows[:, 1 : 1 + resamples], rows[:, 1 + resamples :])
+    found, values = {}, figures_of(matches, chosen)
+    for figure in matches.figures:
+        of_classes = values[figure.name]
+        rows = np.concatenate([of_classes, over_classes(of_classes)[None]])
+        objects = np.array([one.objects.sum() for one in matches.tables[figure.area]], float)
+        known = objects[objects > 0]
+        of_mean = len(known) ** 2 / (1 / known).sum() if len(known) else 0.0
+        counts = np.append(objects, of_mean)
+        found[figure.name] = Draws(rows[:, 0], rows[:, 1 : 1 + resamples], rows[:, 1 + resamples :], counts)
     return found
 
 
@@ -106,14 +117,21 @@ def ends(estimate: Estimate, *, signed: bool = False) -> str:
 
 
 def _estimate(
-    measured: float, in_halves: Float[np.ndarray, "R"], left_out: Float[np.ndarray, "G"], *, shares: bool
+    measured: float,
+    in_halves: Float[np.ndarray, "R"],
+    left_out: Float[np.ndarray, "G"],
+    objects: float,
+    *,
+    shares: bool,
 ) -> Estimate:
-    """Student's interval about the figure without its excess."""
+    """Student's interval about the figure without its excess; its lower end allows for misses that were not seen."""
     if math.isnan(measured):
         return Estimate(None)
+    unseen = measured * _NO_MISS ** (1 / objects) if objects > 0 else measured
     in_halves, left_out = in_halves[~np.isnan(in_halves)], left_out[~np.isnan(left_out)]
     if len(left_out) < 2 or len(in_halves) < 2 or np.ptp(in_halves) < _ROUNDING:
-        return Estimate(measured)
+        always_found = objects > 0 and measured > 1 - _ROUNDING
+        return Estimate(measured, unseen, measured) if always_found else Estimate(measured)
     error = float(in_halves.std(ddof=1))
     scale, back = (_arcsine, _share) if shares else (np.asarray, np.asarray)
     figure, scaled = float(scale(measured)), scale(in_halves)
@@ -121,7 +139,7 @@ def _estimate(
     reach = _student(len(left_out) - 1) * _widening(left_out, error) * float(scaled.std(ddof=1))
     low, high = float(back(middle - reach)), float(back(middle + reach))
     # a figure lies in its own interval, however great the excess
-    return Estimate(measured, min(low, measured), max(high, measured), error)
+    return Estimate(measured, min(low, measured, unseen), max(high, measured), error)
 
 
 def _arcsine(share: Any) -> Any:

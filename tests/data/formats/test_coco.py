@@ -100,6 +100,15 @@ def test_ten_missing_images_are_named_and_the_rest_counted(tmp_path):
         open_dataset(folder, "train")
     assert str(caught.value).count("no such image") == 10
     assert "... and 3 more" in str(caught.value)
+    assert len(str(caught.value).split("\n  ")) == 12, "a line for each"
+
+
+def test_a_name_adds_no_line_to_the_list(tmp_path):
+    images = [{"id": 1, "file_name": "a\n  ... and 9 more.jpg", "width": 4, "height": 4}]
+    folder = coco_folder(tmp_path, coco_content(images=images, annotations=[]))
+    with pytest.raises(AnnotationError) as caught:
+        open_dataset(folder, "train")
+    assert len(str(caught.value).split("\n")) == 2
 
 
 @pytest.mark.parametrize("name", ["\ud800.jpg", "images/\udfff.jpg"])

@@ -66,7 +66,7 @@ def test_the_interval_of_a_mean_is_that_of_the_textbook() -> None:
     values = np.random.default_rng(0).normal(0, 1, 50)
     chosen = choices(50, resamples=20_000)
     means = (chosen * values).sum(axis=1) / chosen.sum(axis=1)
-    estimate = Draws(means[None, 0], means[None, 1:20_001], means[None, 20_001:], shares=False).estimate(0)
+    estimate = Draws(means[None, 0], means[None, 1:20_001], means[None, 20_001:], np.ones(1), shares=False).estimate(0)
     error = values.std(ddof=1) / math.sqrt(50)
     assert estimate.low == pytest.approx(values.mean() - 2.01 * error, abs=0.08 * error)
     assert estimate.high == pytest.approx(values.mean() + 2.01 * error, abs=0.08 * error)
@@ -78,7 +78,7 @@ def test_an_excess_that_halves_show_is_taken_off() -> None:
     noise = np.random.default_rng(0).normal(0, 0.001, 4000)
     in_halves = 0.5 + excess * 2 ** (2 / 3) + noise - noise.mean()
     left_out = 0.5 + excess + noise[:20] * 0.05
-    estimate = Draws(np.array([0.5 + excess]), in_halves[None], left_out[None], shares=False).estimate(0)
+    estimate = Draws(np.array([0.5 + excess]), in_halves[None], left_out[None], np.ones(1), shares=False).estimate(0)
     assert 0.495 < estimate.low < 0.5
     assert estimate.high == estimate.value == pytest.approx(0.51)
 
@@ -87,15 +87,34 @@ def test_the_interval_of_a_share_stays_between_0_and_1() -> None:
     chosen = choices(40, resamples=2000)
     for found_of_40 in (1, 39):
         shares = (chosen * (np.arange(40) < found_of_40)).sum(axis=1) / chosen.sum(axis=1)
-        estimate = Draws(shares[None, 0], shares[None, 1:2001], shares[None, 2001:]).estimate(0)
+        estimate = Draws(shares[None, 0], shares[None, 1:2001], shares[None, 2001:], np.array([40.0])).estimate(0)
         assert 0 <= estimate.low < estimate.value < estimate.high <= 1
 
 
-def test_without_objects_or_without_spread_there_is_no_interval() -> None:
+def test_a_class_that_is_always_found_may_be_missed_elsewhere() -> None:
+    """At the lower end a tenth of all samples of as many objects has no miss."""
     records = [record(place, [BOX], [0]) for place in range(3)]
     perfect = {place: found((BOX, 0.9, 0)) for place in range(3)}
-    metric = hand_in(VocMetric(records, ["cat", "dog"]), perfect)
-    assert intervals(metric.matches(), 100)["AP"] == {"cat": Estimate(1.0), "dog": Estimate(None), "": Estimate(1.0)}
+    always = intervals(hand_in(VocMetric(records, ["cat", "dog"]), perfect).matches(), 100)["AP"]
+    assert always["dog"] == Estimate(None)
+    assert (always["cat"].value, always["cat"].high) == (1.0, 1.0)
+    assert always["cat"].low ** 3 == pytest.approx(0.1)
+    assert always[""] == always["cat"], "the mean over the one class that has objects"
+
+
+def test_the_mean_of_two_classes_has_the_unseen_misses_of_as_many_objects_as_vary_like_it() -> None:
+    """(p + q) / 2 from n and m objects varies like one share from 4 / (1 / n + 1 / m)."""
+    records = [record(place, [BOX, BOX], [0, 1]) for place in range(6)] + [record(6, [BOX], [0])]
+    perfect = {place: found((BOX, 0.9, 0), (BOX, 0.8, 1)) for place in range(6)} | {6: found((BOX, 0.9, 0))}
+    always = intervals(hand_in(VocMetric(records, ["cat", "dog"]), perfect).matches(), 100)["AP"]
+    assert always["cat"].low == pytest.approx(0.1 ** (1 / 7))
+    assert always[""].low == pytest.approx(0.1 ** ((1 / 7 + 1 / 6) / 4))
+
+
+def test_without_objects_or_where_none_is_found_there_is_no_interval() -> None:
+    records = [record(place, [BOX], [0]) for place in range(3)]
+    metric = hand_in(VocMetric(records, ["cat", "dog"]), {place: found() for place in range(3)})
+    assert intervals(metric.matches(), 100)["AP"] == {"cat": Estimate(0.0), "dog": Estimate(None), "": Estimate(0.0)}
     assert ends(Estimate(1.0)) == "n/a"
     assert ends(Estimate(0.5, 0.41, 0.6), signed=True) == "+0.410 to +0.600"
 
