@@ -18,6 +18,7 @@ _REMEDIES = {
     "size_differs": "annotate images of another size again; where only EXIF turns them, exiftool -Orientation= IMAGES",
     "one_based": "subtract 1 from every class id",
     "fractions": "write the boxes in pixels",
+    "pixels": "write fractions of the image",
     "corners": "write sizes in place of the second corner",
     "duplicate_file": "keep one entry for each image file",
     "duplicate_name": "rename or join the categories",
@@ -66,13 +67,14 @@ def judge(report: Report) -> Readiness:
     problems = [*folder, *(p for split in stopping for p in split.stopping)]
     counts = Counter(problem.kind for problem in problems)
     found = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
-    return Readiness(True, f"{what} would stop: {found}. To do: {'; '.join(_remedies(problems))}", cautions)
+    return Readiness(True, f"{what} would stop: {found}. To do: {'; '.join(_remedies(problems, stopping))}", cautions)
 
 
-def _remedies(problems: list[Problem]) -> list[str]:
+def _remedies(problems: list[Problem], splits: list[SplitReport]) -> list[str]:
     remedies = [_REMEDIES[kind] for kind in dict.fromkeys(problem.kind for problem in problems) if kind in _REMEDIES]
     if any(problem.level == "object" for problem in problems):
-        remedies.insert(0, "correct the objects, or leave them out with data.bad_objects=drop")
+        remain = all(split.objects for split in splits)
+        remedies.insert(0, "correct the objects" + (", or leave them out with data.bad_objects=drop" if remain else ""))
     if any(problem.level == "file" and problem.kind not in _REMEDIES for problem in problems):
         remedies.append("correct or remove the files")
     return remedies

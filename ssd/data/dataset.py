@@ -260,6 +260,9 @@ def scan(
     Raises:
         DatasetError: no such folder or split, or an unknown format.
     """
+    if classes is not None and (not classes or len(set(classes)) < len(classes)):
+        problem = f"{list(classes)} is no list of classes, each named once"
+        raise DatasetError(problem, place="data.classes", remedy="Name some, or leave it out: the data has them.")
     root, kind = find_format(folder, format)
     built = read_records(
         root,
@@ -293,9 +296,11 @@ def _raise_bad(dataset: Dataset, problems: list[Problem], what: str) -> None:
     unknown = unknown_classes(problems, dataset.class_names)
     advice = f"Unknown classes: {unknown}. " if unknown else ""
     if what == "objects":
-        advice += "Correct them, or leave them out with data.bad_objects=drop."
+        useful = bool(count_objects(dataset.records)[0])  # where good ones are left
+        advice += "Correct them" + (", or leave them out with data.bad_objects=drop." if useful else ".")
     else:
         advice += "Correct or remove them."
+    advice += f" All of them: ssd check-data {shlex.quote(dataset.name)}" if len(problems) > _SHOWN else ""
     raise AnnotationError(
         f"{len(problems)} bad {what} in split {dataset.split!r}{_listing(problems)}",
         place=dataset.name,

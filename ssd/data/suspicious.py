@@ -1,4 +1,4 @@
-"""Annotations in a wrong unit or form: fractions in place of pixels, corners in place of sizes."""
+"""Annotations in a wrong unit or form: fractions in place of pixels or the reverse, corners in place of sizes."""
 
 import numpy as np
 from jaxtyping import Float
@@ -7,6 +7,7 @@ from ssd.data.formats.annotations import Problem, RawSplit
 from ssd.data.formats.columns import columns_of
 
 _FEW = 4  # with fewer objects corners are not told from sizes
+_MOST = 0.9  # least share of boxes larger than their image for which fractions look like pixels
 _SHARE = 0.1  # least share of boxes beyond the edge for which sizes look like corners
 
 
@@ -20,7 +21,7 @@ def find_misread(raw: RawSplit) -> list[Problem]:
     image = raw.images[int(columns.owners[rows[0]])]
     sizes = np.array([(image.width, image.height) for image in raw.images], float)
     sides = sizes[columns.owners[rows]]
-    message = _fractions(boxes, sides) or _corners(boxes, sides, image.unit)
+    message = _fractions(boxes, sides) or _pixels(boxes, sides, image.unit) or _corners(boxes, sides, image.unit)
     if message is None:
         return []
     kind, text = message
@@ -36,6 +37,18 @@ def _fractions(boxes: Float[np.ndarray, "N 4"], sides: Float[np.ndarray, "N 2"])
             "or export as YOLO"
         )
     return None
+
+
+def _pixels(boxes: Float[np.ndarray, "N 4"], sides: Float[np.ndarray, "N 2"], unit: str) -> tuple[str, str] | None:
+    """YOLO gives fractions; where nearly every box is larger than its image, they are pixels or percent."""
+    larger = (boxes[:, 2:] - boxes[:, :2] > sides).any(axis=1)
+    if unit != "line" or len(boxes) < _FEW or larger.mean() < _MOST:
+        return None
+    return "pixels", (
+        f"{int(larger.sum())} of {len(boxes)} boxes are larger than their image: the numbers look like pixels or "
+        "percent where fractions are meant: divide x and width by the image's width and y and height by its height, "
+        "or all by 100"
+    )
 
 
 def _corners(boxes: Float[np.ndarray, "N 4"], sides: Float[np.ndarray, "N 2"], unit: str) -> tuple[str, str] | None:

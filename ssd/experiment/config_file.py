@@ -5,6 +5,7 @@ Unquoted text is converted to the type of its key: `name: 2024` is a string, `tr
 
 import dataclasses
 import functools
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
         found = "text" if isinstance(raw, str) else f"a {type(raw).__name__}"
         raise ConfigError(f"holds {found}, not `group:` keys", place=path, remedy="See configs/demo.yaml.")
+    if "names" in raw and isinstance(raw.get("train"), str | list):
+        remedy = f"Pass it as data: --data {shlex.quote(str(path))}"
+        raise ConfigError("describes a YOLO data set, and is no config file", place=path, remedy=remedy)
     return raw
 
 

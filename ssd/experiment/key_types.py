@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import types
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import annotated_types
@@ -38,11 +39,27 @@ def dotted_keys() -> list[str]:
 
 
 def nearest_key(keys: list[str]) -> str:
-    """The key of that name in another group, else the one most alike in its own, else all of that group."""
-    known = known_keys(keys[:-1])
-    elsewhere = [key for key in dotted_keys() if key.rpartition(".")[2] == keys[-1]]
-    close = elsewhere or difflib.get_close_matches(keys[-1], known, n=1)
+    """The key of that name in another group, else the one most alike, else all there are.
+
+    Without a group of that name any group may be meant.
+
+    Keys are written as on the command line, with their group.
+    """
+    *groups, name = keys
+    known = known_keys(groups)
+    named: dict[str, list[str]] = {}
+    for key in dotted_keys():
+        named.setdefault(key.rpartition(".")[2], []).append(key)
+    close = named.get(name) or [".".join([*groups, key]) for key in _alike(name, known)]
+    if not close and groups not in [[group] for group in known_keys([])]:  # no group of ours, so any may be meant
+        close = [key for found in _alike(name, named) for key in named[found]]
     return f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known keys: {', '.join(known)}."
+
+
+def _alike(name: str, known: Collection[str]) -> list[str]:
+    """The one most alike, else those of which it is a word."""
+    words = [key for key in known if name in key.split("_")]
+    return difflib.get_close_matches(name, known, n=1, cutoff=0.7) or words
 
 
 def is_text(kind: Any) -> bool:

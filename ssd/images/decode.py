@@ -24,6 +24,7 @@ from ssd.images import kinds
 from ssd.images.depth import bits_of, decode_values, likely_window, to_8bit
 from ssd.rules import Depth
 from ssd.system.files import read_regular
+from ssd.system.other_content import LENGTH, refuse_other_content
 
 _log = logging.getLogger(__name__)
 
@@ -224,10 +225,10 @@ def _open_header(file: io.BytesIO | io.BufferedReader, place: str) -> Image.Imag
         raise ImageDecodeError(f"is too large: {error}", place=place, remedy="Make the image smaller.") from None
     except Exception as error:  # a damaged header makes PIL's parsers raise nearly anything
         file.seek(0)
-        start = file.read(64)
+        start = file.read(LENGTH)
+        refuse_other_content(start, place, ImageDecodeError)
         if kinds.is_heif(start):
             raise ImageDecodeError("is HEIF, which is not read", place=place, remedy=f"{kinds.CONVERT}.") from None
-        text = start.lstrip().lower()
-        reason = "is text or HTML, not an image" if text.startswith((b"<", b"{")) else "is not an image"
+        reason = "is text, not an image" if start.lstrip().startswith((b"<", b"{")) else "is not an image"
         remedy = f"Known formats: {', '.join(FORMATS)}."
         raise ImageDecodeError(f"{reason} ({type(error).__name__})", place=place, remedy=remedy) from None

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 from ssd.errors import ArgumentError, CheckpointError
 from ssd.inference.runtime.checksum import check_checksum
 from ssd.rules import NUMBERS, Depth, Postprocessing, is_window
+from ssd.system.other_content import refuse_other_file
 
 KEY = "ssd_plain"
 """The key of the graph's facts in the metadata of the ONNX file."""
@@ -85,6 +86,7 @@ def read_facts(path: Path) -> PlainFacts:
     """
     if not path.is_file():
         raise CheckpointError("no such file", place=path, remedy="Check the path.")
+    refuse_other_file(path, CheckpointError)
     try:
         metadata = read_metadata(path)
     except (ValueError, IndexError) as error:

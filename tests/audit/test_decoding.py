@@ -32,7 +32,7 @@ def test_every_image_that_cannot_be_decoded_is_named(tmp_path):
         (f"JPEGImages/{name}.jpg", "undecodable", "file") for name in "abc"
     ]
     assert "empty" in found[1].message
-    assert "HTML" in found[2].message
+    assert "web page" in found[2].message
 
 
 def test_an_annotated_size_that_differs_is_named(tmp_path):

@@ -6,6 +6,8 @@ from ssd.audit.box_presets import box_presets
 from ssd.audit.readiness import judge
 from ssd.audit.report import FITTED, examine
 from ssd.audit.splits import Reading
+from ssd.data.dataset import open_dataset
+from ssd.errors import AnnotationError
 from tests.audit.made import boxes, good, lists, sound, voc_splits
 from tests.data.made import voc_folder, write_image, xml, xml_object
 
@@ -30,6 +32,16 @@ def test_bad_objects_stop_training_unless_they_are_dropped(tmp_path):
         "training would stop: 2 no_area. To do: correct the objects, or leave them out with data.bad_objects=drop"
     )
     assert not verdict(folder, drop=True).stops
+
+
+def test_bad_objects_are_not_to_be_dropped_where_none_would_be_left(tmp_path):
+    bad = xml(xml_object(box=(5, 5, 5, 9)))
+    folder = voc_splits(tmp_path, train={"a": bad, "b": bad}, val={"c": good()})
+    found = verdict(folder)
+    assert found.line.startswith("training would stop: 2 no_area")
+    assert "To do: correct the objects; " in found.line
+    with pytest.raises(AnnotationError, match=r"2 bad objects .* Correct them\.$"):
+        open_dataset(folder, "train")
 
 
 def test_a_bad_split_that_training_does_not_use_stops_its_evaluation(tmp_path):

@@ -60,6 +60,13 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
         configs.load(tmp_path)
 
 
+def test_the_yaml_of_a_data_set_is_no_config(tmp_path):
+    path = tmp_path / "data.yaml"
+    path.write_text("train: images/train\nval: images/val\nnc: 1\nnames: [cat]\n")
+    with pytest.raises(ConfigError, match=rf"describes a YOLO data set.*--data {path}$"):
+        load(path)
+
+
 def test_a_mistake_is_placed_where_it_was_made(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("train: {epochs: 3}")

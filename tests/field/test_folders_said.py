@@ -154,6 +154,24 @@ def test_corners_in_yolo_rows_stop_too(tmp_path):
         open_dataset(tmp_path, "all")
 
 
+@pytest.mark.parametrize("row", ["0 {} 8 10 10", "0 {}.5 40 25 50"])
+def test_pixels_and_percent_in_yolo_rows_are_named(tmp_path, row):
+    yolo_pair(tmp_path / "labels", tmp_path / "images")
+    for number, path in enumerate(sorted((tmp_path / "labels").iterdir())):
+        write_text(path, row.format(7 + number))
+    for drop in ("error", "drop"):
+        with pytest.raises(AnnotationError, match=r"12 of 12 boxes are larger than their image: .* pixels or percent"):
+            open_dataset(tmp_path, "all", bad_objects=drop)
+    assert "write fractions of the image" in verdict(tmp_path).line
+
+
+def test_one_box_in_pixels_is_one_bad_object(tmp_path):
+    yolo_pair(tmp_path / "labels", tmp_path / "images")
+    write_text(tmp_path / "labels" / "im3.txt", "0 7 8 10 10")
+    with pytest.raises(AnnotationError, match=r"1 bad objects in split 'all': .* line 1 .* lies outside"):
+        open_dataset(tmp_path, "all")
+
+
 def test_sizes_that_reach_over_the_edge_now_and_then_are_no_corners(tmp_path):
     folder = coco_with(tmp_path, lambda n: [60, 40, 30, 60] if n % 4 == 0 else [60, 40, 30, 20])
     dataset = open_dataset(folder, "all")

@@ -388,7 +388,9 @@ def test_what_is_wrong_in_data_yaml_is_answered_with_what_to_write(tmp_path):
         ("train.lr=0.1", "'optim.lr'"),
         ("model.batch_size=2", "'train.batch_size'"),
         ("width=0.5", "'model.width'"),
-        ("train.epoch=1", "'epochs'"),
+        ("train.epoch=1", "'train.epochs'"),
+        ("batch=2", "'train.batch_size'"),
+        ("weight_decy=0", "'optim.weight_decay'"),
     ],
 )
 def test_a_key_under_another_group_is_answered_with_its_own(override, meant):

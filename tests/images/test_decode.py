@@ -67,7 +67,7 @@ def test_a_cut_image_is_an_error_that_names_the_file(kind: str, keep: float, tmp
     ("content", "reason"),
     [
         (b"", "empty"),
-        (b"<!DOCTYPE html><html>404</html>", "text or HTML"),
+        (b"<!DOCTYPE html><html>404</html>", "web page"),
         (b"\x00\x01\x02 nothing that anybody knows", "not an image"),
         (b"\xff\xd8\xff\xe0", "not an image"),
         (encoded(photo(), "PPM"), "not an image"),

@@ -8,6 +8,7 @@ from ssd.data.formats.coco_content import Content, ImageEntry, as_whole, entries
 from ssd.data.formats.coco_objects import Annotations
 from ssd.data.formats.json_parts import Part, read_parts
 from ssd.errors import AnnotationError
+from ssd.system.other_content import refuse_other_file
 
 _LISTS = ("images", "annotations", "categories")
 _LONGEST_SIDE = 10**9  # pixels; what is more would not fit a float
@@ -70,6 +71,7 @@ def read_images(path: Path) -> Iterable[ImageEntry]:
 
 
 def _parts(path: Path) -> Iterator[Part]:
+    refuse_other_file(path, AnnotationError)
     try:
         yield from read_parts(path, _LISTS)
     except OSError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ssd.errors import AnnotationError, DatasetError
 from ssd.images import kinds
+from ssd.system.other_content import refuse_other_content
 
 IMAGE_SUFFIXES = kinds.SUFFIXES
 MAX_TEXT_BYTES = 10 * 2**20  # larger than any real annotation of one image
@@ -71,7 +72,7 @@ def read_bytes(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
     """The bytes of a file of at most `most` bytes, 10 MB for the annotations of one image.
 
     Raises:
-        AnnotationError: it is missing, unreadable or larger.
+        AnnotationError: it is missing, unreadable or larger, or a pointer of Git LFS, or a web page.
     """
     try:
         found = path.stat()
@@ -79,11 +80,13 @@ def read_bytes(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
             raise AnnotationError("is not a regular file", place=path)
         if found.st_size > most:
             raise AnnotationError(f"has {found.st_size:,} bytes, more than {most:,}", place=path)
-        return path.read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError:
         raise AnnotationError("no such file", place=path) from None
     except OSError as error:
         raise AnnotationError(f"cannot be read ({error.strerror})", place=path) from None
+    refuse_other_content(content, path, AnnotationError)
+    return content
 
 
 def read_text(path: Path, most: int = MAX_TEXT_BYTES) -> str:

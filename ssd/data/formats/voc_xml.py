@@ -17,7 +17,7 @@ _ROTATED = ("cx", "cy", "w", "h", "angle")
 
 
 def parse(path: Path) -> Element:
-    """Parse one XML file without resolving entities or references.
+    """Parse one XML file without resolving entities or references; tags come in lower case and without a namespace.
 
     Raises:
         AnnotationError: missing, over 10 MB, not XML, an unknown encoding, a document type, or another tool's schema.
@@ -32,7 +32,10 @@ def parse(path: Path) -> Element:
         raise AnnotationError(f"is not valid XML ({error})", place=path, remedy=_encoding_remedy(content)) from None
     except (ValueError, LookupError) as error:
         raise AnnotationError(f"has an encoding that cannot be read ({error})", place=path) from None
-    if root.tag.lower() != "annotation":
+    for element in root.iter():  # some tools write a namespace, or capitals
+        if not element.tag.islower() or element.tag[0] == "{":
+            element.tag = element.tag.rpartition("}")[2].lower()
+    if root.tag != "annotation":
         problem = f"is not VOC: its root is <{root.tag[:60]}>, not <annotation>"
         remedy = "Export as Pascal VOC, or move it out of the data folder."
         raise AnnotationError(problem, place=path, remedy=remedy)

@@ -18,6 +18,7 @@ from ssd.inference.runtime.facts import GRAPH_ENGINES, Graph
 from ssd.inference.runtime.torch import TorchRuntime
 from ssd.structures import Predictions
 from ssd.system.device import choose_device, choose_dtype
+from ssd.system.other_content import refuse_other_file
 
 BACKENDS = ("auto", "torch", "openvino")
 # Conversion for OpenVINO takes seconds, once; below this many parameters there is too little to win.
@@ -114,6 +115,7 @@ def open_graph(
         raise ArgumentError(problem, place="backend", remedy=f"Use auto or {kind}.")
     if not path.is_file():
         raise CheckpointError("no such file", place=path, remedy="Check the path.")
+    refuse_other_file(path, CheckpointError)
     if kind == "onnx":
         from ssd.inference.runtime.onnx import OnnxGraph
 

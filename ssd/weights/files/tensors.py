@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ssd.errors import CheckpointError
+from ssd.system.other_content import refuse_other_file
 from ssd.weights.files.caffemodel import read_caffemodel
 from ssd.weights.files.npz import check_unpacked_size, is_npz, read_npz
 
@@ -37,6 +38,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     path = Path(path)
     if not path.is_file():
         raise CheckpointError("no such file", place=path)
+    refuse_other_file(path, CheckpointError)
     raw, notes = _read(path)
     network = _unwrap(raw)
     tensors = {str(name): value for name, value in network.items() if isinstance(value, Tensor)}

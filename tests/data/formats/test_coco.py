@@ -101,6 +101,7 @@ def test_ten_missing_images_are_named_and_the_rest_counted(tmp_path):
     assert str(caught.value).count("no such image") == 10
     assert "... and 3 more" in str(caught.value)
     assert len(str(caught.value).split("\n  ")) == 12, "a line for each"
+    assert str(caught.value).endswith(f"Correct or remove them. All of them: ssd check-data {folder}")
 
 
 def test_a_name_adds_no_line_to_the_list(tmp_path):

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from ssd.data.dataset import open_dataset, scan
@@ -17,6 +19,26 @@ def test_offset_1_moves_all_four_corners(tmp_path):
 
 def test_offset_0_takes_the_numbers_as_they_are(tmp_path):
     assert boxes_of(voc_folder(tmp_path, {"a": xml(xml_object())}), voc_offset="0") == [[2, 3, 12, 13]]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda text: text.replace("<annotation>", '<annotation xmlns="http://example.org/voc">'),
+        lambda text: re.sub(r"</?\w+", lambda tag: tag[0].upper(), text),
+        lambda text: re.sub(r"</?\w+", lambda tag: tag[0].title(), text).replace("Annotation", "annotation"),
+    ],
+)
+def test_a_namespace_and_capitals_in_tags_change_nothing(tmp_path, written):
+    folder = voc_folder(tmp_path, {"a": written(xml(xml_object()))})
+    assert boxes_of(folder) == [[1, 2, 11, 12]]
+
+
+@pytest.mark.parametrize("classes", [[], ["cat", "cat"]])
+def test_a_list_of_classes_names_each_once(tmp_path, classes):
+    folder = voc_folder(tmp_path, {"a": xml(xml_object())})
+    with pytest.raises(DatasetError, match=r"data.classes: \[.*\] is no list of classes, each named once"):
+        open_dataset(folder, "train", classes=classes)
 
 
 def test_a_file_that_counts_from_0_is_cut_at_0(tmp_path):
