@@ -40,7 +40,7 @@ def test_bad_objects_are_not_to_be_dropped_where_none_would_be_left(tmp_path):
     found = verdict(folder)
     assert found.line.startswith("training would stop: 2 no_area")
     assert "To do: correct the objects; " in found.line
-    with pytest.raises(AnnotationError, match=r"2 bad objects .* Correct them\.$"):
+    with pytest.raises(AnnotationError, match=r"(?s)2 bad objects .* Correct them\.$"):
         open_dataset(folder, "train")
 
 

@@ -26,7 +26,7 @@ def test_every_shipped_config_loads_and_says_what_it_reproduces(path: Path) -> N
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("model.bakbone=vgg16", ("model.bakbone", "'backbone'")),
+        ("model.bakbone=vgg16", ("model.bakbone", "'model.backbone'")),
         ("modell.backbone=vgg16", ("modell", "'model'")),
         ("train.epochs=many", ("train.epochs", "'many'")),
         ("mode=fast", ("mode", "'fast'")),
@@ -64,7 +64,7 @@ def test_the_yaml_of_a_data_set_is_no_config(tmp_path):
     path = tmp_path / "data.yaml"
     path.write_text("train: images/train\nval: images/val\nnc: 1\nnames: [cat]\n")
     with pytest.raises(ConfigError, match=rf"describes a YOLO data set.*--data {path}$"):
-        load(path)
+        configs.load(path)
 
 
 def test_a_mistake_is_placed_where_it_was_made(tmp_path: Path) -> None:
