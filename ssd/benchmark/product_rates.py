@@ -1,7 +1,7 @@
 """The machine's own rate of matrix products, and the share of it that a network reaches."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,40 +11,41 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssd.benchmark.timing import Comparison
 from ssd.system.device import cpu_has_bf16
 
-_SIDE = 2048
-_REPEATS = 5
+# A small product fits between the interruptions of a busy machine, a large one fills many cores.
+_SIDES = (512, 1024, 2048)
+_SECONDS = 0.3  # for each kind and size, and at least three products
 
 
-def product_rates(side: int = _SIDE) -> dict[str, float]:
+def product_rates(sides: Sequence[int] = _SIDES) -> dict[str, float]:
     """Billions of operations a second for products of two square matrices on the CPU: fp32, bf16 (if it has it), int8.
 
-    The best of five, with as many threads as PyTorch has. A kind that PyTorch does not multiply here is left out.
+    The best of all sizes, with as many threads as PyTorch has. A kind that PyTorch does not multiply here is left out.
     """
-    generator = torch.Generator().manual_seed(0)
-    matrix = torch.randn(side, side, generator=generator)
-    bytes_ = torch.randint(-127, 128, (side, side), generator=generator, dtype=torch.int8)
-    kinds: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor]] = {"fp32": (torch.mm, matrix)}
+    kinds: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], torch.dtype]] = {"fp32": (torch.mm, torch.float32)}
     if cpu_has_bf16():
-        kinds["bf16"] = (torch.mm, matrix.bfloat16())
+        kinds["bf16"] = (torch.mm, torch.bfloat16)
     if hasattr(torch, "_int_mm"):
-        kinds["int8"] = (torch._int_mm, bytes_)
+        kinds["int8"] = (torch._int_mm, torch.int8)
     rates = {}
-    for name, (multiply, operand) in kinds.items():
+    for name, (multiply, dtype) in kinds.items():
         try:
-            rates[name] = round(2 * side**3 / _best_seconds(multiply, operand) / 1e9, 1)
+            rates[name] = round(max(_rate(multiply, dtype, side) for side in sides) / 1e9, 1)
         except RuntimeError:  # not on this machine
             continue
     return rates
 
 
-def _best_seconds(multiply: Callable[[Tensor, Tensor], Tensor], operand: Tensor) -> float:
+def _rate(multiply: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype, side: int) -> float:
+    """Operations a second of the fastest of several products."""
+    generator = torch.Generator().manual_seed(0)
+    operand = torch.randint(-127, 128, (side, side), generator=generator).to(dtype)
     multiply(operand, operand)
-    best = float("inf")
-    for _ in range(_REPEATS):
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < _SECONDS:
         start = time.perf_counter()
         multiply(operand, operand)
-        best = min(best, time.perf_counter() - start)
-    return best
+        times.append(time.perf_counter() - start)
+    return 2 * side**3 / min(times)
 
 
 def operations(network: nn.Module, input_size: int) -> int:

@@ -87,7 +87,7 @@ def _stage(
     # Without its networks, before the two processes load theirs.
     comparison = dataclasses.replace(comparison, ours=_nothing, theirs=_nothing, check=_nothing)
     usual, least = comparison.pairs, comparison.repeats
-    warm_up = 5 if fixtures.device.type == "cuda" else 2 if usual > 3 else 1
+    warm_up = 5 if fixtures.device.type == "cuda" else 2 if usual > 5 else 1
     timing = time_in_turns(*workers.prepare(name), pairs or usual, least=least, warm_up=warm_up)
     row = stage_row(name, timing, checked)
     counted = _operations(fixtures) if comparison.precision in rates else 0

@@ -7,7 +7,7 @@ from ssd.model import factory
 
 
 def test_rates_are_of_the_kinds_that_this_machine_multiplies():
-    rates = product_rates(64)
+    rates = product_rates([64, 96])
     assert set(rates) <= {"fp32", "bf16", "int8"}
     assert rates["fp32"] > 0
     assert rates_text({"fp32": 150.2, "int8": 800.0}) == "matrix products, GFLOP/s: fp32 150, int8 800"

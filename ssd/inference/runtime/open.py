@@ -1,6 +1,6 @@
 """Runtimes: PyTorch or OpenVINO for weights (from images to predictions), or one for an exported graph.
 
-A `Runtime` is a network; what comes before and after is PyTorch and OpenCV. An exported `Graph` (see `graph.py`) holds
+A `Runtime` is a network; what comes before and after is PyTorch and OpenCV. An exported `Graph` (see `facts`) holds
 preprocessing and post-processing too.
 """
 

@@ -19,7 +19,7 @@ _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 class OpenVINORuntime:
-    """A network converted for OpenVINO; the same predictions as PyTorch's, in a half to two thirds of the time."""
+    """A network converted for OpenVINO; the same predictions as PyTorch's, to rounding."""
 
     backend = "openvino"
     device = "cpu"
