@@ -29,6 +29,19 @@ def _threads_of(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(_MOST, usable_cores() + 4), thread_name_prefix="ssd-images")
 
 
+def single_threads(count: int) -> ThreadPoolExecutor:
+    """So many threads of this process that each compute with one of PyTorch's compute threads.
+
+    They start on first use. A forked process gets its own.
+    """
+    return _single_threads_of(os.getpid(), count)
+
+
+@functools.cache
+def _single_threads_of(process: int, count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="ssd-single", initializer=compute_with, initargs=(1,))
+
+
 def usable_cores() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

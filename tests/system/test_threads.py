@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from ssd.system.threads import compute_with, image_threads, map_ahead, map_at_once
+from ssd.system.threads import compute_with, image_threads, map_ahead, map_at_once, single_threads
 
 
 def test_results_come_in_the_order_of_the_items():
@@ -56,6 +56,20 @@ def test_no_thread_is_left_when_the_results_are_not_wanted_any_more():
 
 def test_the_threads_for_images_are_started_once():
     assert image_threads() is image_threads()
+
+
+def test_single_threads_compute_with_one_thread_each(monkeypatch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        pool = single_threads(2)
+        assert list(pool.map(lambda _: torch.get_num_threads(), range(4))) == [1, 1, 1, 1]
+        assert torch.get_num_threads() == 3
+        assert single_threads(2) is pool
+        monkeypatch.setattr("os.getpid", lambda: 1)  # as after a fork, where no thread of the parent goes on
+        assert single_threads(2) is not pool
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ PyTorch carries NNPACK's kernels for tiles of 8x8 and calls them by itself on ph
 take half of oneDNN's time on large feature maps, though they transform the weights at each call. Rounding errors stay
 small: scores of SSD300 are within 4e-6 of double precision, with oneDNN's kernels within 3e-6.
 
-This holds for one thread. With two the whole network gains nothing, so that they take an image each.
+Two threads take half of the output channels each, and many images at once take a thread each. Each piece is computed
+with one thread: threads of OpenMP, which wait actively for the next piece of work, would take cores from the others.
 """
 
 import functools
@@ -15,10 +16,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssd.model.vgg import VGG
-from ssd.system.threads import compute_with
+from ssd.system.threads import compute_with, single_threads
 
 # Below these oneDNN is faster; tiles of 6x6 results waste a fifth of a 38x38 map, and more than a third of a 19x19 one.
 _FEWEST_CHANNELS, _SMALLEST_GRID = 64, 32
+_MOST_THREADS = 2  # each transforms the whole input for its channels; more threads on an image were not measured
 
 
 def pays(layer: nn.Conv2d, shape: list[int]) -> bool:
@@ -37,7 +39,7 @@ def suits(network: nn.Module) -> bool:
 class WinogradConvolution(nn.Module):
     """A 3x3 convolution that keeps the size, and ReLU after it if asked for.
 
-    Where the calling thread computes with several threads, `otherwise` does it.
+    Where the calling thread computes with more than `_MOST_THREADS` threads, `otherwise` does it.
     """
 
     def __init__(self, layer: nn.Conv2d, otherwise: nn.Module, *, relu: bool) -> None:
@@ -48,13 +50,29 @@ class WinogradConvolution(nn.Module):
 
     def forward(self, features: Float[Tensor, "B _ h w"]) -> Float[Tensor, "B _ h w"]:
         """The convolution, image by image: NNPACK's kernel for batches is several times slower."""
-        if torch.get_num_threads() > 1:
+        threads = torch.get_num_threads()
+        if threads > _MOST_THREADS:
             whole: Tensor = self.otherwise(features)
             return whole
-        images = torch.split(features.contiguous(), 1)
-        results = [torch._nnpack_spatial_convolution(image, self._weight, self._bias, [1, 1]) for image in images]
-        result = results[0] if len(results) == 1 else torch.cat(results)
-        return result.relu_() if self._relu else result
+        images = features.contiguous()
+        count, channels = len(images), len(self._weight)
+        result = images.new_empty(count, channels, *images.shape[2:])
+        part = -(-channels // threads) if count % threads else channels
+        pieces = [(row, slice(start, start + part)) for row in range(count) for start in range(0, channels, part)]
+        each = map if threads == 1 else single_threads(threads).map
+        for _ in each(functools.partial(self._compute, images, result), pieces):
+            pass
+        return result
+
+    @torch.inference_mode()
+    def _compute(self, images: Tensor, result: Tensor, piece: tuple[int, slice]) -> None:
+        """Some output channels of one image."""
+        row, part = piece
+        found = torch._nnpack_spatial_convolution(images[row : row + 1], self._weight[part], self._bias[part], [1, 1])
+        if self._relu:
+            torch.clamp_min(found[0], 0, out=result[row, part])
+        else:
+            result[row, part] = found[0]
 
 
 @functools.cache

@@ -74,20 +74,31 @@ def test_a_runtime_in_fp32_uses_it_and_scores_stay_within_1e_4():
         torch.testing.assert_close(found.offsets, expected.offsets, rtol=1e-4, atol=1e-4)
 
 
-@needs_nnpack
-def test_several_threads_on_one_image_take_the_other_layer(monkeypatch):
+@pytest.fixture
+def threads(monkeypatch):
     monkeypatch.undo()
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        features = torch.randn(1, 64, 32, 32)
-        fast = WinogradConvolution(layer(), nn.Identity(), relu=False)
-        assert torch.equal(fast(features), features)
-        expected = layer()(features)
-        found = list(map_at_once(fast, [features, features], threads=2))  # each thread has one
-        assert all((one - expected).abs().max() < 1e-4 * expected.abs().max() for one in found)
-    finally:
-        torch.set_num_threads(before)
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@needs_nnpack
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_two_threads_divide_channels_or_images_and_give_the_bits_of_one(images, threads):
+    features, fast = torch.randn(images, 64, 38, 35), WinogradConvolution(layer(outputs=81), nn.Identity(), relu=True)
+    threads(1)
+    expected = fast(features)
+    threads(2)
+    assert torch.equal(fast(features), expected)
+    for found in map_at_once(fast, [features, features], threads=2):  # each thread has one
+        assert torch.equal(found, expected)
+
+
+@needs_nnpack
+def test_more_threads_on_one_image_take_the_other_layer(threads):
+    threads(3)
+    features = torch.randn(1, 64, 32, 32)
+    assert WinogradConvolution(layer(), nn.Identity(), relu=False)(features) is features
 
 
 @needs_nnpack
