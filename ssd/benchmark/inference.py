@@ -123,7 +123,8 @@ def detect_many(fixtures: Fixtures, precision: str, images: int = 64) -> Compari
     def check() -> str:
         some = jpegs[:_CHECKED]
         mine, other = detector.detect_batch(some), [single.detect(jpeg) for jpeg in some]
-        tolerance = EXACT if detector.precision == "fp32" or detector.backend == single.backend else LOW_PRECISION
+        # PyTorch's resize of floats depends on the number of threads in its last bit, which bf16 rounds to another.
+        tolerance = EXACT if detector.precision == "fp32" else LOW_PRECISION
         text = same_detections([_answer(found) for found in mine], [_answer(found) for found in other], tolerance)
         return f"{detector.backend} {detector.precision}: {text}"
 
