@@ -19,7 +19,7 @@ from ssd.data.formats.columns import RawColumns
 
 _TOO_LARGE = 2**63
 _COLUMNS = [field.name for field in fields(RawColumns) if field.name != "names"]
-_TRUE = (1, True, "1", "true", "True")
+_TRUE = (1, "1", "true", "True")  # True is 1
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,9 @@ class _Reader:
         self._content, self._repeated = content, repeated
         self._seen: set[int] = set()
         self._names = tuple(dict.fromkeys(content.categories.values()))
-        codes = {name: code for code, name in enumerate(self._names)}
-        self._codes = codes
+        self._codes = {name: code for code, name in enumerate(self._names)}
         named = {**content.merged, **content.categories}
-        self._categories = _Lookup({key: codes[name] for key, name in named.items() if name in codes})
+        self._categories = _Lookup({key: self._codes[name] for key, name in named.items()})
         self._places = {key: place for place, key in enumerate(content.images)}
         self._images = _Lookup(self._places)
         self._columns: list[RawColumns] = []
@@ -172,7 +171,7 @@ class _Reader:
             elif key in seen:
                 content.report("duplicate_id", "this annotation id is used more than once", index=key)
             elif is_whole(image) and image in content.lost:
-                continue  # its image is a problem already
+                pass  # its image is a problem already
             elif not is_whole(image) or image not in content.images:
                 content.report("no_image", f"belongs to image {image!r}, which the file does not list", index=key)
             else:

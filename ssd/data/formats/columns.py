@@ -1,7 +1,7 @@
 """The objects of a split as arrays, as a large file gives them; images and objects are made when asked for."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -124,10 +124,9 @@ def columns_of(images: Sequence[RawImage]) -> RawColumns:
     return RawColumns.of_items(items, np.repeat(np.arange(len(counts)), counts))
 
 
-def whole_numbers(values: Iterable[int]) -> np.ndarray:
+def whole_numbers(values: Sequence[int]) -> np.ndarray:
     """An array of whole numbers, of Python's where they do not fit."""
-    found = list(values)
     try:
-        return np.array(found, np.int64)
+        return np.array(values, np.int64)
     except OverflowError:
-        return np.array(found, object)
+        return np.array(values, object)

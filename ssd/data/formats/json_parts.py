@@ -1,6 +1,6 @@
 """Reads the long lists of a JSON file in parts, so that its content need not fit into memory.
 
-Its errors are those of `json.loads` for the whole content.
+Its errors are those of `json.loads` for the whole content; what follows an error is held in memory as text.
 """
 
 import codecs
@@ -8,13 +8,13 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 _AT_ONCE = 2**20  # bytes
-_MARGIN = 32  # characters; what is wrong so close to the end of the window may be right with what follows
 _DECODER = json.JSONDecoder()
 _SCAN: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once  # type: ignore[attr-defined]
-_SPACE = re.compile(r"[ \t\n\r]*")  # matches everywhere
+# Matches everywhere.
+_SPACE: Callable[[str, int], re.Match[str]] = re.compile(r"[ \t\n\r]*").match  # type: ignore[assignment]
 
 
 class Part(NamedTuple):
@@ -70,19 +70,16 @@ def _read(window: "_Window", lists: Collection[str]) -> Iterator[Part]:
 
 
 def _read_list(window: "_Window", key: str) -> Iterator[Part]:
-    is_first = True
     if window.skip() == "]":
-        yield Part(key, [], is_first)
+        yield Part(key, [], True)
         window.skip()
         return
-    before, is_closed = '{"":[', False
+    before, is_first, is_closed = '{"":[', True, False
     while not is_closed:
         found, is_closed = window.values()
         if found:
             yield Part(key, found, is_first)
             before, is_first = '{"":[{},', False
-        else:
-            window.check(before)
         if not is_closed and not window.more():
             window.fail(before)
 
@@ -96,7 +93,6 @@ class _Window:
         self._text, self._place = "", 0
         self._ended = False
         self._dropped, self._lines, self._last_line = 0, 0, -1  # characters and lines before the window
-        self._doubt = ""
         self.more()
 
     def more(self) -> bool:
@@ -119,7 +115,7 @@ class _Window:
     def sign(self) -> str:
         """The next character that is no space; empty at the end of the file."""
         while True:
-            self._place = _SPACE.match(self._text, self._place).end()  # type: ignore[union-attr]
+            self._place = _SPACE(self._text, self._place).end()
             if self._place < len(self._text):
                 return self._text[self._place]
             if not self.more():
@@ -137,7 +133,7 @@ class _Window:
             try:
                 value, end = _SCAN(self._text, self._place)
             except (ValueError, StopIteration):
-                self.check(before)
+                pass
             else:
                 if self._ended or end + 3 <= len(self._text):  # else it may be a longer number, as 1e+2
                     self._place = end
@@ -147,15 +143,15 @@ class _Window:
 
     def values(self) -> tuple[list[Any], bool]:
         """The next entries of a list, as far as the window has them whole; and whether the list ends behind them."""
-        text, found, match = self._text, [], _SPACE.match
-        place = match(text, self._place).end()  # type: ignore[union-attr]
+        text, found = self._text, []
+        place = _SPACE(text, self._place).end()
         try:
             while True:
                 value, end = _SCAN(text, place)
-                end = match(text, end).end()  # type: ignore[union-attr]
+                end = _SPACE(text, end).end()
                 sign = text[end]
                 if sign == ",":
-                    place = match(text, end + 1).end()  # type: ignore[union-attr]
+                    place = _SPACE(text, end + 1).end()
                     found.append(value)
                 else:
                     if sign == "]":
@@ -168,33 +164,17 @@ class _Window:
         self._place = place
         return found, False
 
-    def check(self, before: str) -> None:
-        """Raise the error of what follows, unless it may come from the end of the window alone."""
-        text = before + self._text[self._place :]
-        try:
-            _DECODER.decode(text)
-        except json.JSONDecodeError as error:
-            is_cut = error.msg.startswith("Unterminated string") or error.pos + _MARGIN > len(text)
-            if self._ended or not is_cut:
-                self._raise(error.msg, self._place + error.pos - len(before))
-        except ValueError as error:  # a number of too many digits, which it names
-            if self._ended or str(error) == self._doubt:
-                raise
-            self._doubt = str(error)
-
-    def fail(self, before: str) -> None:
-        """Raise the error of what follows, and read on as far as that takes."""
-        self.check(before)
+    def fail(self, before: str) -> NoReturn:
+        """Raise the error of what follows, once the rest of the file is read: an end of the window is no error."""
         while self.more():
-            self.check(before)
-        raise ValueError("it cannot be parsed")
-
-    def _raise(self, problem: str, place: int) -> None:
-        end = self._text.rfind("\n", 0, place)
-        last_line = self._last_line if end < 0 else self._dropped + end
-        line = self._lines + self._text.count("\n", 0, place) + 1
-        place += self._dropped
-        while True:  # text that cannot be decoded would have been met first
-            self._place = len(self._text)
-            if not self.more():
-                raise ValueError(f"{problem}: line {line} column {place - last_line} (char {place})")
+            pass
+        try:
+            _DECODER.decode(before + self._text[self._place :])
+        except json.JSONDecodeError as error:
+            place = self._place + error.pos - len(before)
+            end = self._text.rfind("\n", 0, place)
+            last_line = self._last_line if end < 0 else self._dropped + end
+            line = self._lines + self._text.count("\n", 0, place) + 1
+            place += self._dropped
+            raise ValueError(f"{error.msg}: line {line} column {place - last_line} (char {place})") from None
+        raise AssertionError("what follows is no error")
