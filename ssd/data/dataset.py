@@ -171,8 +171,8 @@ def are_few(bad: Sequence[Problem], dataset: Dataset) -> bool:
 
 def shared_images(train: Dataset, val: Dataset) -> int:
     """How many images of the validation set are trained on."""
-    trained = set(paths_of(train.records))
-    return sum(path in trained for path in paths_of(val.records))
+    both = set(paths_of(val.records)).intersection(paths_of(train.records))  # the set is of the fewer
+    return sum(path in both for path in paths_of(val.records))
 
 
 def report_use(train: Dataset, val: Dataset, format: str = "auto") -> None:

@@ -1,7 +1,6 @@
 """The range of values in the images of a data set that have more than 8 bits a channel."""
 
 import logging
-from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +17,7 @@ _LOOKED_AT = 100
 
 def report_values(dataset: Dataset, most: int = _LOOKED_AT) -> None:
     """Log the range of values in at most `most` images, evenly spread, if any has more than 8 bits a channel."""
-    paths = [path for path in paths_of(dataset.records) if Path(path).suffix.lower() in _SUFFIXES]
+    paths = [path for path in paths_of(dataset.records) if path.lower().endswith(_SUFFIXES)]
     places = np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int).tolist()
     found: ValueRange | None = None
     for place in places:

@@ -88,8 +88,12 @@ class RecordIndex(LazySequence[Record]):
         for start in range(0, len(self), _AT_ONCE):
             some = ends[start : start + _AT_ONCE + 1]
             content = self.columns.paths[some[0] : some[-1]].tobytes()
-            for first, last in pairwise((some - some[0]).tolist()):
-                yield os.fsdecode(content[first:last])
+            spans = pairwise((some - some[0]).tolist())
+            text = os.fsdecode(content)
+            if len(text) == len(content):  # a byte a character
+                yield from (text[first:last] for first, last in spans)
+            else:
+                yield from (os.fsdecode(content[first:last]) for first, last in spans)
 
     @property
     def crowds(self) -> int:

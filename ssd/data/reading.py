@@ -17,6 +17,7 @@ from ssd.data.formats.voc import Offset
 from ssd.data.index import Columns, RecordIndex, paths_of
 from ssd.data.records import Built, build_records
 from ssd.data.suspicious import find_misread
+from ssd.system.garbage import collection_paused
 
 log = logging.getLogger(__name__)
 
@@ -49,18 +50,19 @@ def read_records(
     if is_kept and (entry := cache.load(key)) is not None:
         return _said(_from_entry(entry))
     before = cache.states([file]) if is_kept and file is not None else []
-    raw = read_split(
-        root,
-        format,
-        split,
-        classes=classes,
-        offset=offset,
-        allow_outside=allow_outside,
-        val_fraction=val_fraction,
-        group=group,
-    )
-    built = build_records(raw, classes)
-    built = dataclasses.replace(built, problems=(*find_misread(raw), *built.problems), remarks=raw.remarks)
+    with collection_paused():
+        raw = read_split(
+            root,
+            format,
+            split,
+            classes=classes,
+            offset=offset,
+            allow_outside=allow_outside,
+            val_fraction=val_fraction,
+            group=group,
+        )
+        built = build_records(raw, classes)
+        built = dataclasses.replace(built, problems=(*find_misread(raw), *built.problems), remarks=raw.remarks)
     if is_kept and _may_be_kept(raw, built):
         built = _keep(key, built, before, root)
     return _said(built)

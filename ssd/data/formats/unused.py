@@ -11,6 +11,7 @@ from ssd.data.formats.annotations import Problem
 from ssd.data.formats.registry import FOLDER_FORMATS, find_format
 from ssd.errors import SSDError
 from ssd.images import kinds
+from ssd.system.garbage import collection_paused
 
 # Common files beside data that are not worth a note.
 _HARMLESS = (
@@ -66,7 +67,8 @@ def find_unused(folder: str | Path | None, format: str = "auto") -> list[Problem
 def _find(root: Path, kind: str) -> list[Problem]:
     top = root.parent if root.is_file() else root
     try:
-        used = FOLDER_FORMATS[kind].used_files(root)
+        with collection_paused():
+            used = FOLDER_FORMATS[kind].used_files(root)
     except SSDError:  # a problem of its own
         return []
     places: dict[tuple[str, str], list[Path]] = defaultdict(list)

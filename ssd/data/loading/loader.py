@@ -1,5 +1,6 @@
 """Batches for training and evaluation."""
 
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 
@@ -86,7 +87,7 @@ class TrainLoader:
         order = EpochSampler(
             length, seed=seed, epoch=number, start_step=start_step, factors=self._factors, **self._share
         )
-        self._keys.now = [(number, indices) for indices in order]
+        self._keys.now = zip(itertools.repeat(number), order)  # a list of them would take 400 bytes a batch
         for delivery in self._workers.deliveries():
             self._note(delivery.bad)
             yield delivery.open()

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -44,13 +44,10 @@ def choose_workers(wanted: int | Literal["auto"], processes: int = 1) -> int:
 
 
 class BatchSampler(Sampler[Key], Generic[Key]):
-    """The keys of the next pass; workers persist, so this list is replaced and not the loader."""
+    """The keys of the next pass; workers persist, so these are replaced and not the loader."""
 
-    def __init__(self, now: Sequence[Key] = ()) -> None:
-        self.now = list(now)
-
-    def __len__(self) -> int:
-        return len(self.now)
+    def __init__(self) -> None:
+        self.now: Iterable[Key] = ()
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self.now)
