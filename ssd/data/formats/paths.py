@@ -65,7 +65,10 @@ def start_of(folder: str | Path) -> str:
 
 def relative(path: Path, folder: Path) -> str:
     """The path as messages show it: from the data folder on, where it lies inside."""
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+    try:
+        return path.relative_to(folder).as_posix()
+    except ValueError:
+        return str(path)
 
 
 def read_bytes(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
@@ -194,7 +197,7 @@ def is_split(name: str) -> bool:
 class ImageFinder:
     """Finds images under the names that annotation files give them, which may be another machine's."""
 
-    def __init__(self, root: Path, folders: Sequence[Path]) -> None:
+    def __init__(self, root: Path, folders: Sequence[Path] = ()) -> None:
         self.root = root
         self.folders = list(dict.fromkeys((*folders, root)))
         self._by_name: dict[str, list[Path]] | None = None

@@ -128,6 +128,7 @@ class _Reader:
                 self.by_key.setdefault(_key(path, self.part.images), []).append(path)
                 self.by_stem.setdefault(path.stem, []).append(path)
         self.finder = folders.ImageFinder(folder, [self.part.images])
+        self.beside = folders.ImageFinder(self.part.annotations)
 
     def names(self, split: str | None, division: Division | None) -> tuple[list[str], list[Problem]]:
         """The names of the split's images, and problems of the whole list."""
@@ -155,7 +156,7 @@ class _Reader:
 
     def read_image(self, path: Path, name: str) -> tuple[RawImage, list[Problem]]:
         """One image with its objects, and the problems of others."""
-        if not self.allow_outside and not folders.is_inside(path, self.part.annotations):
+        if not self.allow_outside and not self.beside.is_inside(path):
             raise AnnotationError("lies outside the data folder")
         root = parse(path)
         source = folders.relative(path, self.folder)
@@ -182,7 +183,7 @@ class _Reader:
             found = self._named(written)
         if found is None:
             raise AnnotationError(f"no image {name}.jpg, .png, ...{_nor(written)} in {self.part.images}")
-        if not self.allow_outside and not folders.is_inside(found, self.folder):
+        if not self.allow_outside and not self.finder.is_inside(found):
             raise AnnotationError(f"names the image {written or found.name!r} outside the data folder")
         return found
 
@@ -316,8 +317,8 @@ def _list_xml(part: _Part) -> list[Path]:
 def _has_xml(folder: Path, *, deep: bool = False) -> bool:
     if not folder.is_dir():
         return False
-    names = (path.name for path in folders.walk(folder)) if deep else os.listdir(folder)  # noqa: PTH208 - many times faster
-    return any(name.lower().endswith(".xml") and not name.startswith(".") for name in names)
+    places = (names for _, names in folders.listings(folder)) if deep else [os.listdir(folder)]  # noqa: PTH208 - faster
+    return any(name.lower().endswith(".xml") and not name.startswith(".") for names in places for name in names)
 
 
 def _has_images(folder: Path) -> bool:

@@ -130,12 +130,13 @@ class _Reader:
     ) -> None:
         self.source, self.labels, self.names, self.problems = source, labels, names, problems
         self.allow_outside = allow_outside
+        self.inside = folders.ImageFinder(source.root)
         self.keypoints = source.keypoints()
 
     def read_image(self, path: Path, image_id: str) -> RawImage:
         """One image with its objects."""
         root = self.source.root
-        if not self.allow_outside and not folders.is_inside(path, root):
+        if not self.allow_outside and not self.inside.is_inside(path):
             raise AnnotationError("lies outside the data folder")
         width, height = read_size(path)
         label = self.labels.find(path)

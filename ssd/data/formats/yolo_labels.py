@@ -1,7 +1,7 @@
 """YOLO's label files: finds the one of an image, and parses its rows."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ssd.data.formats import paths as folders
@@ -33,12 +33,18 @@ class LabelFinder:
 
     def find(self, image: Path) -> Path | None:
         """The label file: where `labels` replaces `images`, else beside the image, else in `labels/`."""
-        for place in dict.fromkeys((label_file(image), *self._swapped(image), image)):
+        for place in self._places(image):
             for name in (place.with_suffix(".txt"), place.parent / f"{image.name}.txt"):
                 found = self.files.get(name.as_posix().lower())
                 if found is not None or name.is_file():
                     return found or name
         return None
+
+    def _places(self, image: Path) -> Iterator[Path]:
+        """Where the labels may be, the suffix aside; the usual place comes first and mostly suffices."""
+        yield label_file(image)
+        yield from self._swapped(image)
+        yield image
 
     def classes(self, image: Path) -> set[str]:
         """The numbers of the classes in an image; none where its label file is missing or cannot be read."""
