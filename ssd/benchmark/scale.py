@@ -38,6 +38,7 @@ _CLASSES = {"coco": 80, "openimages": 500, "tiny": 80}
 _LINKS = 30_000  # to one file; some file systems allow 65,000
 _WIDTH, _HEIGHT = 640, 480
 _WORKERS = 2
+_SETTLED = 5.0  # seconds in which the workers fill their queues
 
 
 def make(folder: Path, size: str) -> None:
@@ -122,6 +123,7 @@ def start(folder: Path) -> dict[str, float]:
     with contextlib.closing(experiment.train_loader(config, train_set, settings)) as loader:
         seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
         next(loader.epoch(0))
+        time.sleep(_SETTLED)
         workers = [_private_mb(child.pid) for child in multiprocessing.active_children() if child.pid]
     assert isinstance(train_set.records, RecordIndex)
     arrays = train_set.records.columns.arrays().values()
@@ -135,9 +137,9 @@ def start(folder: Path) -> dict[str, float]:
 
 
 def _private_mb(process: int) -> float:
-    """Memory that a process shares with no other."""
+    """Memory that a process has written and shares with no other; pages of a mapped file are the system's."""
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:")) / 1024
 
 
 def main() -> None:

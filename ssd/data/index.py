@@ -5,6 +5,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -45,14 +46,16 @@ class RecordIndex(LazySequence[Record]):
     """The records of a split, made when asked for.
 
     A pickle holds the arrays, or only the `source`: the file of the cache that has them, None where there is none.
+    Once another run has replaced that file, the pickle holds the arrays.
     """
 
     def __init__(self, columns: Columns, source: Path | None = None) -> None:
         self.columns = columns
         self.source = source
+        self._file = _number(source)  # of no other file while this one is mapped
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self.source is not None and self.source.exists():
+        if self._file is not None and self._file == _number(self.source):
             return RecordIndex.mapped, (self.source,)
         return RecordIndex, (self.columns,)
 
@@ -162,3 +165,10 @@ def _bytes(parts: list[bytes]) -> tuple[UInt8[np.ndarray, "P"], Int[np.ndarray, 
 
 def _text(content: np.ndarray, ends: np.ndarray, row: int) -> str:
     return os.fsdecode(content[ends[row] : ends[row + 1]].tobytes())
+
+
+def _number(file: Path | None) -> int | None:
+    """The number by which the file system knows a file; None where there is none."""
+    with suppress(OSError):
+        return None if file is None else file.stat().st_ino
+    return None

@@ -18,6 +18,7 @@ from ssd.data.fingerprint import fingerprint
 from ssd.data.formats import coco, registry, unused
 from ssd.data.formats.registry import find_format
 from ssd.data.formats.unused import find_unused
+from ssd.data.index import build_index
 from ssd.errors import DatasetError
 from tests.data.made import coco_content, coco_folder, write_image
 
@@ -90,6 +91,24 @@ def test_a_worker_gets_the_path_of_the_arrays(folder, caplog):
     assert pickle.loads(pickled)[1].path == dataset.records[1].path
     dataset.records.source.unlink()
     assert pickle.loads(pickle.dumps(dataset.records))[1].boxes.tolist() == [[0, 0, 40, 20]]
+
+
+def test_a_worker_gets_the_arrays_themselves_once_another_run_has_replaced_their_file(folder, caplog):
+    records = read(folder, caplog)[0].records
+    path = folder / "annotations" / "instances_train.json"
+    path.write_text(path.read_text().replace("[2, 3, 10, 10]", "[4, 3, 10, 10]"))
+    settle(folder)
+    assert read(folder, caplog)[0].records.source == records.source
+    assert pickle.loads(pickle.dumps(records))[0].boxes[0].tolist() == [2, 3, 12, 13]
+
+
+@pytest.mark.parametrize("names", [("a.jpg", "b/c.jpg"), ("a.jpg", "ä.jpg"), ("\udcff.jpg", "\udcc3", "\udca4.jpg")])
+def test_the_paths_of_an_index_are_those_of_its_records(names):
+    none = {"boxes": np.zeros((0, 4), np.float32), "areas": np.zeros(0, np.float32), "labels": np.zeros(0, np.int64)}
+    flags = np.zeros(0, bool)
+    counts = np.zeros(len(names), np.int64)
+    index = build_index([(name, 1, 2, 2) for name in names], counts, **none, difficult=flags, crowd=flags)
+    assert tuple(index.paths()) == names == tuple(record.path for record in index)
 
 
 @pytest.mark.parametrize("options", [{"classes": ("toothbrush",)}, {"allow_outside": True}])
