@@ -21,6 +21,7 @@ def test_a_made_set_has_the_images_and_boxes_it_is_asked_for(tmp_path, monkeypat
 def test_a_start_says_what_it_took(tmp_path, monkeypatch):
     monkeypatch.setenv("SSD_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(scale, "_WORKERS", 1)
+    monkeypatch.setattr(scale, "_SETTLED", 0)
     scale.make(tmp_path / "set", "tiny")
     facts = scale.start(tmp_path / "set")
     assert facts["index_mb"] == json.loads(json.dumps(facts))["index_mb"] > 0.03
