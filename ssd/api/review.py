@@ -34,6 +34,7 @@ from ssd.training.trainer import train
 
 _FACTS = "review.json"
 PAGE = "review.html"
+_AT_THE_END = 1_000_000  # epochs between evaluations: more than there are, so that only the last is evaluated
 LEAST = 0.5  # score from which a suspect is proposed to be corrected
 
 
@@ -262,7 +263,7 @@ def _trained(
         name=name,
         output=str(target),
         data=dataclasses.replace(config.data, classes=whole.class_names, train=train_list, val=val_list),
-        train=dataclasses.replace(config.train, eval_every=config.train.epochs),  # one evaluation, at the end
+        train=dataclasses.replace(config.train, eval_every=_AT_THE_END),
     )
     outcome = train(changed, resume=str(run.path) if any(run.path.glob("state-*.pt")) else None, progress=progress)
     if outcome.exit_code:

@@ -166,7 +166,8 @@ def _of_run(config: Config | None) -> tuple[int | None, bool]:
     if config is None:
         return None, False
     pretrained = config.model.weights is not None or config.model.backbone_weights != "none"
-    return config.train.epochs, pretrained and config.model.freeze_stages != 0
+    epochs = None if config.train.epochs == "auto" else config.train.epochs
+    return epochs, pretrained and config.model.freeze_stages != 0
 
 
 def _result(situation: Situation, name: str, data: Dataset, report: str | Path | None) -> WhyResult:

@@ -221,8 +221,9 @@ class TrainConfig:
 
     __pydantic_config__ = _CHECKED
 
-    # Passes over the training images.
-    epochs: Count = 25
+    # Passes over the training images; auto: 25, or for fewer than 185 images as many as give 600 steps of 8 images,
+    # at most 200.
+    epochs: Count | Literal["auto"] = "auto"
     # Images in a batch, over all processes together.
     batch_size: Count = 8
     # Number format of the network; auto takes bf16 where the device is fast in it.

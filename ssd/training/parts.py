@@ -38,7 +38,7 @@ from ssd.system.device import choose_dtype
 from ssd.tiles import has_tiles
 from ssd.training.announcements import counted
 from ssd.training.optim import MOMENTUM, AveragedNetwork, Schedule, parameter_groups
-from ssd.training.plan import Plan
+from ssd.training.plan import FEWEST_EPOCHS, Plan, choose_epochs
 from ssd.training.preconditions import check_batch_norm, check_text
 from ssd.training.run_folder import RunFolder, check_folder, find_state, has_states, new_run, resumed_run
 from ssd.training.state import TrainState
@@ -112,6 +112,7 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
         class_weights = _class_weights(config, train_set.class_names, device)
         loader = experiment_data.train_loader(config, train_set, start.settings, pin_memory=device.type == "cuda")
         cleanup.enter_context(contextlib.closing(loader))
+        config = _with_epochs(config, loader.steps_per_epoch, saved)
         plan = _plan(config, loader.steps_per_epoch)
         check_batch_norm(start.network, start.settings.network.input_size, plan.batch_size // distributed.world_size())
         folder = resumed or _owned(cleanup, new_run(config.output, config.name))
@@ -211,8 +212,24 @@ def _agree(config: Config, data: Dataset) -> None:
         raise DatasetError("the processes disagree on the config or the data", remedy="Start all with the same.")
 
 
+def _with_epochs(config: Config, steps_per_epoch: int, saved: dict[str, Any] | None) -> Config:
+    """The config with its number of epochs: `auto` keeps that of a resumed run."""
+    train = config.train
+    if train.epochs != "auto":
+        return config
+    if saved is not None:
+        epochs = saved["config"]["train"]["epochs"]
+    else:
+        epochs = choose_epochs(steps_per_epoch, train.batch_size, config.optim.accumulate)
+        if epochs > FEWEST_EPOCHS and distributed.rank() == 0:
+            steps = f"{epochs * steps_per_epoch} steps of {counted(train.batch_size, 'image')}"
+            log.info("few images: %d epochs, %s, in place of %d (train.epochs)", epochs, steps, FEWEST_EPOCHS)
+    return dataclasses.replace(config, train=dataclasses.replace(train, epochs=epochs))
+
+
 def _plan(config: Config, steps_per_epoch: int) -> Plan:
     train = config.train
+    assert train.epochs != "auto"
     return Plan(
         epochs=train.epochs,
         steps_per_epoch=steps_per_epoch,

@@ -1,6 +1,11 @@
 """The length of a run, and when it updates, logs and evaluates."""
 
+import math
 from dataclasses import dataclass
+
+FEWEST_EPOCHS, MOST_EPOCHS = 25, 200
+_IMAGES = 600 * 8  # of all updates together: 600 updates of the default batch
+_LARGEST = 16  # images of an update up to which the learning rate follows their number
 
 
 @dataclass(frozen=True)
@@ -48,3 +53,13 @@ class Plan:
 
     def _ends_epoch(self, index: int) -> bool:
         return index + 1 == self.steps_per_epoch
+
+
+def choose_epochs(steps_per_epoch: int, batch_size: int, accumulate: int) -> int:
+    """The epochs of `train.epochs=auto`: 25, or as many as give 600 updates of 8 images, at most 200.
+
+    Twice the images in an update, and with them twice the learning rate, take half the updates, down to 300.
+    """
+    updates = _IMAGES / min(batch_size * accumulate, _LARGEST)
+    needed = math.ceil(updates / math.ceil(steps_per_epoch / accumulate))
+    return min(max(needed, FEWEST_EPOCHS), MOST_EPOCHS)

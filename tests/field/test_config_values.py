@@ -66,7 +66,7 @@ def test_a_value_out_of_range_is_one_line_before_anything_starts(key, value, tmp
 
 def test_the_line_says_what_is_accepted():
     for override, accepted in {
-        "train.epochs=-1": "train.epochs = -1 is not accepted. Use a whole number of 1 or more.",
+        "train.epochs=-1": "train.epochs = -1 is not accepted. Use a whole number of 1 or more or auto.",
         "optim.ema=2": "optim.ema = 2 is not accepted. Use a number of 0 or more and below 1.",
         "optim.schedule=linear": "optim.schedule = 'linear' is not accepted. "
         "Use cosine or a list of numbers above 0 and below 1.",

@@ -232,6 +232,22 @@ def test_what_changed_since_the_start_is_said(tmp_path: Path, caplog: pytest.Log
     assert "finished already" in caplog.text
 
 
+def test_the_length_of_a_run_is_chosen_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    auto, log_level = tiny(tmp_path, "train.epochs=auto"), caplog.at_level("INFO")
+    asked = mock.Mock(return_value=2)
+    monkeypatch.setattr(parts, "choose_epochs", asked)
+    with log_level:
+        run = trainer.train(auto, progress=False).folder.path
+        assert asked.call_args.args == (3, 4, 1)  # steps, images, accumulated
+        assert configs.load(run / "config.yaml").train.epochs == 2
+        asked.return_value = 5
+        assert trainer.train(auto, resume="auto", progress=False).steps == 6
+    assert "finished already" in caplog.text
+    assert "train.epochs was" not in caplog.text
+
+
 def test_a_second_run_of_the_same_name_gets_its_own_folder(tmp_path: Path) -> None:
     first = trainer.train(tiny(tmp_path, "train.epochs=1"), progress=False)
     second = trainer.train(tiny(tmp_path, "train.epochs=1"), progress=False)
