@@ -15,7 +15,7 @@ import numpy as np
 
 from ssd.api.compare import ComparisonResult, compare
 from ssd.api.overrides import Overrides, as_list
-from ssd.benchmark.latency import Image, p95
+from ssd.benchmark.latency import Image, busy, p95
 from ssd.benchmark.smaller_networks import (
     Timed,
     candidates,
@@ -213,6 +213,8 @@ def _choose(
     own = detector.settings
     fixed = [change.partition("=")[0].strip() if isinstance(change, str) else change[0] for change in changes]
     listed = candidates(config, own, str(weights), fixed, eight_bits=asked["int8"])
+    if (why := busy()) is not None:
+        log.warning("%s, and the network that is chosen too small: stop other programs first", why)
     took = p95(detector.detect, images)
     rows = [Timed(described(own.network), own.network.input_size, detector.precision, multiply_adds(own), took)]
     _say(rows[0])

@@ -1,5 +1,6 @@
 """How long a detector takes for one image on this machine, in the slow cases too."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 
@@ -12,6 +13,15 @@ _WARM_UP = 3
 _LEAST, _SECONDS = 40, 4.0  # calls, and seconds for more of them
 _MOST = 400
 _TRIED = 5  # calls after which a detector that is too slow is given up
+
+
+def busy() -> str | None:
+    """What makes times too long: other programs that use at least half of the cores; None without, or on Windows."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    cores = os.cpu_count() or 1
+    if load < max(1.0, cores / 2):
+        return None
+    return f"the machine is busy (load {load:.1f} on {cores} cores in the last minute), so that times are too long"
 
 
 def p95(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ssd.benchmark import latency
 from ssd.benchmark.latency import p95
 from ssd.benchmark.smaller_networks import Candidate, Timed, candidates, choose, described, table, timed
 from ssd.errors import ArgumentError, ConfigError
@@ -131,3 +132,15 @@ def test_an_untrained_candidate_can_be_timed() -> None:
     row = timed(one, [np.zeros((40, 60, 3), np.uint8)], limit=1e-6, device="cpu")
     assert row.multiply_adds == one.multiply_adds
     assert row.p95 > 0
+
+
+@pytest.mark.parametrize(("load", "cores", "said"), [(0.9, 1, False), (1.2, 2, True), (1.2, 8, False), (4.0, 8, True)])
+def test_other_work_on_the_machine_is_said(
+    monkeypatch: pytest.MonkeyPatch, load: float, cores: int, said: bool
+) -> None:
+    monkeypatch.setattr(latency.os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    monkeypatch.setattr(latency.os, "cpu_count", lambda: cores)
+    why = latency.busy()
+    assert (why is not None) == said
+    if why is not None:
+        assert f"load {load} on {cores} cores" in why

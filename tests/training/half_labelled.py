@@ -1,5 +1,7 @@
 """Measures AP where each of two folders hides one class: complete for its own class, and as if it were for both.
 
+Compared with both folders fully labelled, which are twice as many labels, and with one of them, which are as many.
+
 python -m tests.training.half_labelled FOLDER SEED [SEED ...]
 """
 
@@ -41,9 +43,10 @@ def write_folders(root: Path, train: int = 120) -> None:
 
 
 def settings(root: Path) -> dict[str, list[dict[str, Any]]]:
-    """`data.folders` of the three ways."""
+    """`data.folders` of the four ways."""
     return {
         "all labelled": [{"path": str(root / name)} for name in ("a", "b")],
+        "as many labels": [{"path": str(root / "a")}],
         "masked": [{"path": str(root / f"{name}-half")} for name in ("a", "b")],
         "unmasked": [{"path": str(root / f"{name}-half"), "complete_for": list(CLASSES)} for name in ("a", "b")],
     }
@@ -51,7 +54,8 @@ def settings(root: Path) -> dict[str, list[dict[str, Any]]]:
 
 def measure(root: Path, way: str, seed: int, epochs: int = 16) -> dict[str, float]:
     """AP and AP50 on fully labelled images, of all detections and of those with a score of 0.5 or more."""
-    overrides = {**SMALL, "train.epochs": epochs, "seed": seed, "data.folders": settings(root)[way]}
+    folders = settings(root)[way]
+    overrides = {**SMALL, "train.epochs": epochs * 2 // len(folders), "seed": seed, "data.folders": folders}
     result = ssd.train(name=f"{way}-{seed}", output=root / "runs", overrides=overrides)
     assert result.last is not None
     found = {}
