@@ -160,10 +160,12 @@ def evaluate(
             data = open_split(config, "val")
         if not isinstance(weights, Detector):
             weights = load(name, device=str(target), precision=precision, backend=backend)
+        asked = {"score_threshold": score_threshold, "box_voting": box_voting, "max_detections": max_detections}
+        place = functools.partial(figures_path, chosen, name, config, data, **asked, tiles=tiles)
         tiles = weights.settings.tiles if tiles is None else tiles
         windows = plan_of(tiles, weights.input_size)
         data = dataclasses.replace(data, depth=weights.settings.preprocessing.depth)
-        places = _places(figures, report, functools.partial(figures_path, chosen, name, config, data))
+        places = _places(figures, report, place)
         if first:
             check_writable(*places)
         rules = weights.rules(score_threshold=score_threshold, box_voting=box_voting, max_detections=max_detections)

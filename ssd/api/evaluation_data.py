@@ -76,9 +76,16 @@ def _config_beside(weights: str) -> Path | None:
     return config if path.exists() and config.is_file() else None
 
 
-def figures_path(metrics: Sequence[str], weights: str, config: Config | None, dataset: Dataset) -> Path:
-    """Where figures go: beside the weights; what is not the run's own is in the name, so no file replaces another's."""
-    others = (re.sub(r"[^\w.-]+", "-", text) for text in (_other_data(weights, config, dataset), _other(weights)))
+def figures_path(
+    metrics: Sequence[str], weights: str, config: Config | None, dataset: Dataset, **rules: object
+) -> Path:
+    """Where figures go: beside the weights; what is not the run's own is in the name, so no file replaces another's.
+
+    `rules` are the thresholds and tiles that were asked for; None is the weights' own.
+    """
+    asked = "-".join(f"{name}-{value}" for name, value in rules.items() if value is not None)
+    texts = _other_data(weights, config, dataset), _other(weights), asked
+    others = (re.sub(r"[^\w.]+", "-", text).strip("-") for text in texts)
     name = ".".join(["-".join(["eval", *metrics]), *filter(None, others), "json"])
     path = Path(weights)
     if not path.exists():

@@ -132,8 +132,18 @@ def test_the_figures_are_what_pycocotools_says_of_the_results_file(tiny_coco: Pa
 
 def test_nothing_above_the_threshold_is_zero_and_no_failure(run: Path) -> None:
     assert main([str(run), "--voc", "--score-threshold", "1", "--quiet"]) == 0
-    report = json.loads((run / "eval-voc.json").read_text())
+    report = json.loads((run / "eval-voc.score_threshold-1.0.json").read_text())
     assert (report["voc"]["AP"], report["voc"]["detections"]) == (0.0, 0)
+    assert not (run / "eval-voc.json").exists(), "that is the name of the run's own figures"
+
+
+def test_the_name_of_the_figures_tells_thresholds_and_tiles(run: Path) -> None:
+    config = find_config(str(run))
+    dataset = experiment_data.open_split(config, "val")
+    path = figures_path(
+        ["coco"], str(run), config, dataset, score_threshold={"a b": 0.3}, tiles=(2, 3), box_voting=None
+    )
+    assert path == run / "eval-coco.score_threshold-a-b-0.3-tiles-2-3.json"
 
 
 def test_box_voting_is_the_weights_own_or_as_told(run: Path, tmp_path: Path) -> None:
@@ -141,7 +151,8 @@ def test_box_voting_is_the_weights_own_or_as_told(run: Path, tmp_path: Path) -> 
     for sigma in (0.2, 0.0, None):
         results, words = tmp_path / f"{sigma}.json", [] if sigma is None else ["--box-voting", str(sigma)]
         assert main([str(run), "--quiet", "--force", "--results", str(results), *words]) == 0
-        figures = json.loads((run / "eval-coco.json").read_text())
+        rule = "" if sigma is None else f".box_voting-{sigma}"
+        figures = json.loads((run / f"eval-coco{rule}.json").read_text())
         assert figures["postprocessing"]["box_voting"] == (sigma or 0.0)
         found[sigma] = results.read_text()
     assert found[None] == found[0.0] != found[0.2]
