@@ -23,6 +23,8 @@ from ssd.weights.ports.class_names import read_names
 from ssd.weights.ports.layout import ConvertedCheckpoint
 from ssd.weights.resolve import OURS, find_weights, recognise
 
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of BatchNorm: no parameters
+
 
 @dataclass(frozen=True)
 class Conversion:
@@ -47,7 +49,9 @@ class Conversion:
         )
         colours = f"{preprocessing.channels.upper()} minus {numbers}{spread}"
         size = settings.network.input_size
-        parameters = sum(tensor.numel() for name, tensor in self.checkpoint.state_dict.items() if "running" not in name)
+        parameters = sum(
+            tensor.numel() for name, tensor in self.checkpoint.state_dict.items() if not name.endswith(_STATISTICS)
+        )
         return "\n".join(
             [
                 f"{self.source}: {self.checkpoint.format}",

@@ -142,7 +142,7 @@ def export(
 
 def _place(weights: str, path_or_format: str | Path, kind: str) -> tuple[str, Path]:
     """The format, and the file to write: the one named, else beside the weights under their name."""
-    named = Path(path_or_format)
+    named = Path(str(path_or_format))
     if str(path_or_format) in SUFFIXES:
         format = str(path_or_format)
         source = Path(weights)

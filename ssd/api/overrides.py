@@ -10,5 +10,7 @@ Overrides = Sequence[str] | Mapping[str, Any]
 
 
 def as_list(overrides: Overrides) -> list[Override]:
-    """One change after another, as `config_file.load` takes them."""
+    """One change after another, as `config_file.load` takes them; a text is one change."""
+    if isinstance(overrides, str):
+        return [overrides]
     return list(overrides.items() if isinstance(overrides, Mapping) else overrides)

@@ -48,6 +48,9 @@ def load(
     _check_source(source)
     if isinstance(class_names, str):
         raise ArgumentError(f"{class_names!r} is one name", place="class_names", remedy=f"Write [{class_names!r}].")
+    if class_names is not None and len(set(class_names)) < len(class_names):
+        problem = f"{list(class_names)} names a class twice"
+        raise ArgumentError(problem, place="class_names", remedy="Give each class a name of its own.")
     if is_hub_address(source):
         source = fetch_from_hub(str(source))
     if is_graph(source):

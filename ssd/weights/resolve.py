@@ -89,6 +89,8 @@ def find_weights(source: str | Path) -> Path:
     if source in PUBLISHED and not path.exists():
         return fetch_detector(str(source))
     if not path.is_file():
+        if "://" in str(source):
+            raise CheckpointError("is an address, not a file", place=source, remedy="Download it, and name the file.")
         problem = "no weights in this folder" if path.is_dir() else "no such weights file"
         raise CheckpointError(
             problem, place=source, remedy=f"Name a file, a run's folder, hf://owner/name, {' or '.join(PUBLISHED)}."

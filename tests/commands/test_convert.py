@@ -28,6 +28,14 @@ def small(tmp_path) -> Path:
     return path
 
 
+def test_statistics_of_batchnorm_are_no_parameters(tmp_path, capsys):
+    settings = settings_for(("a",), input_size=64, width=0.125, backbone="vgg11_bn")
+    network = from_settings(settings)
+    native.save_weights(tmp_path / "a.safetensors", network.state_dict(), settings)
+    assert main([str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")]) == 0
+    assert f"{sum(weight.numel() for weight in network.parameters()):,} parameters" in capsys.readouterr().out
+
+
 def test_a_ports_checkpoint_becomes_a_file_that_knows_all_by_itself(tmp_path, capsys):
     source, out = tmp_path / "ssd300.pth", tmp_path / "voc.safetensors"
     torch.save(made.amdegroot(), source)

@@ -316,3 +316,16 @@ def said() -> dict[str, str]:
 def test_a_mistake_is_one_line_with_the_remedy(said: dict[str, str], name: str) -> None:
     assert re.search(MISTAKES[name][1], said[name]), said[name]
     assert "\n" not in said[name]
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: ssd.load("https://example.org/a.pth"), r"https://example\.org/a\.pth: is an address, not a file"),
+        (lambda: ssd.load("a.pth", class_names=["a", "b", "a"]), "class_names: .* names a class twice"),
+        (lambda: ssd.train("nowhere", overrides="train.epochs=x"), "train.epochs = 'x' is not accepted"),
+    ],
+)
+def test_other_arguments_of_a_wrong_kind_are_one_line(call: Callable[[], object], text: str) -> None:
+    with pytest.raises(SSDError, match=text):
+        call()
