@@ -28,7 +28,9 @@ class LabelFinder:
         self.root = root
         self._inner: dict[Path, list[Path]] = {}
         self._pairs = folders.split_pairs(root)
-        texts = [path for path in folders.walk(root) if path.suffix.lower() == ".txt"] if root.is_dir() else []
+        texts = (
+            Path(place, name) for place, names in folders.listings(root) for name in sorted(names) if _is_text(name)
+        )
         self.files = {path.as_posix().lower(): path for path in texts}
 
     def find(self, image: Path) -> Path | None:
@@ -79,6 +81,10 @@ class LabelFinder:
             found = folders.annotation_folders(folder, LABELS)
             self._inner[folder] = list(dict.fromkeys((folder / "labels", *found)))
         return self._inner[folder]
+
+
+def _is_text(name: str) -> bool:
+    return name.lower().endswith(".txt") and not name.startswith(".")
 
 
 def read_row(
