@@ -209,7 +209,9 @@ KITTI = "Car 0.00 0 -1.57 2.00 3.00 12.00 13.00 1.5 1.6 3.9 -2.1 1.6 8.4 -1.59"
 OTHERS = {
     "KITTI": ("training/label_2/000000.txt", KITTI),
     "the OIDv4 toolkit": ("OID/Dataset/train/Playing card/Label/a.txt", "Playing card 2.0 3.0 12.0 13.0"),
-    "DOTA (rotated boxes)": ("labelTxt/P0001.txt", "2 3 12 3 12 13 2 13 small-vehicle 0"),
+    "DOTA (rotated boxes)": ("labelTxt/P0001.txt", "imagesource:GoogleEarth\ngsd:0.1\n2 3 12 3 12 13 2 13 ship 0"),
+    "VisDrone": ("annotations/0.txt", "684,8,273,116,0,0,0,0\n406,119,265,70,1,4,0,1,"),
+    "MOTChallenge": ("gt/gt.txt", "1,1,912,484,97,109,1,1,1\n2,-1,912,484,97,109,0.9,-1,-1,-1"),
     "keras-yolo3": ("train.txt", "images/a b.jpg 2,3,12,13,0 4,5,6,7,1"),
     "Hugging Face": ("data/train/metadata.jsonl", '{"file_name": "a.jpg", "objects": {"bbox": [], "categories": []}}'),
     "TensorFlow (TFRecord)": ("a/b/c/train.record", "\x00"),

@@ -196,11 +196,12 @@ def _find_image(finder: folders.ImageFinder, entry: ImageEntry, allow_outside: b
     name = entry.file_name.replace("\\", "/")
     if (plain := finder.plain(name)) is not None:
         return plain
-    if ".." in name.split("/") and not allow_outside and not folders.is_inside(finder.folders[0] / name, finder.root):
-        raise AnnotationError("names an image outside the data folder")
+    first = finder.folders[0] / name
+    if ".." in name.split("/") and not allow_outside and not folders.is_inside(first, finder.root):
+        raise folders.outside(first, "names an image outside the data folder")
     path = finder.find(name)
     if path is None:
         raise AnnotationError(f"no such image in {finder.folders[0]}")
     if not allow_outside and not finder.is_inside(path):
-        raise AnnotationError("names an image outside the data folder")
+        raise folders.outside(path, "names an image outside the data folder")
     return str(path)

@@ -170,8 +170,7 @@ def _unique(
             remedy = "Put the images beside the annotations, or into images/."
             where = AnnotationError(f"no image {entry.file_name[:200]!r} in {finder.root}", remedy=remedy)
         elif not allow_outside and not folders.is_inside(path, finder.root):
-            remedy = "Move it inside, or set data.allow_outside=true."
-            where = AnnotationError("names an image outside the data folder", remedy=remedy)
+            where = folders.outside(path, "names an image outside the data folder")
         else:
             where = path
         key = folders.relative(path, finder.root) if isinstance(where, Path) and path else entry.file_name

@@ -35,7 +35,9 @@ class Tool:
 _NUMBERS = "Write each class as its number, from 0 on, and the names into classes.txt, a name a line."
 _ROWS = (  # patterns of rows in text files, the first that fits, and what they say
     (rf"[A-Za-z]\w*( {_NUMBER}){{14,15}}", Tool("KITTI", "", _CONVERT)),
-    (rf"({_NUMBER} ){{8}}\S+ [0-2]", Tool("DOTA (rotated boxes)", "", _CONVERT)),
+    (rf"({_NUMBER} ){{8}}\S+ [0-2]|(imagesource|gsd):.*", Tool("DOTA (rotated boxes)", "", _CONVERT)),
+    (r"-?\d+(,-?\d+){7},?", Tool("VisDrone", "", _CONVERT)),
+    (rf"\d+,-?\d+(,{_NUMBER}){{7,8}}", Tool("MOTChallenge", "", _CONVERT)),
     (rf"\D.*?([\s,]+({_FRACTION})){{4}}", Tool("YOLO with names for numbers", "", _NUMBERS, own=False)),
     (
         rf"\d+(\s*[,;]\s*({_FRACTION})){{4}}",

@@ -50,6 +50,13 @@ def is_inside(path: Path, folder: Path) -> bool:
         return False
 
 
+def outside(path: Path, problem: str) -> AnnotationError:
+    """The error about a file that `is_inside` denies: it is a link that leads nowhere, or `problem`, with a remedy."""
+    if path.is_symlink() and not path.exists():
+        return AnnotationError(f"is a link to {path.readlink()}, which is not there")
+    return AnnotationError(problem, remedy="Move it inside, or set data.allow_outside=true.")
+
+
 def is_there(path: Path) -> bool:
     """Whether there is such a file or folder; no where the name is one that no file can have."""
     try:

@@ -51,7 +51,10 @@ _LABEL = (
     "Draw boxes with a tool as CVAT or Label Studio, and export COCO, Pascal VOC or YOLO; "
     "to run a detector on them: ssd detect {root}"
 )
-_ANNOTATIONS = (".xml", ".json", ".txt", ".csv", ".tsv", ".yaml", ".yml", ".mat", ".jsonl", ".xlsx", ".parquet")
+_ANNOTATIONS = (
+    *(".xml", ".json", ".jsonl", ".ndjson", ".manifest", ".yaml", ".yml", ".txt", ".csv", ".tsv", ".xls", ".xlsx"),
+    *(".parquet", ".arrow", ".mat", ".npy", ".npz", ".pkl", ".h5", ".db", ".sqlite", ".record", ".tfrecord"),
+)
 _UNPACK = "Unpack it, and pass the folder that it makes."
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 _SEARCHED = 20_000  # files whose names are looked at

@@ -9,6 +9,7 @@ without objects.
 import csv
 import io
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,13 +65,21 @@ class _Table:
 def _is_own(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            lines = file.read(65_536).decode("utf-8-sig").splitlines()[: _FEW + 1]
-    except (OSError, UnicodeDecodeError):
+            start = file.read(65_536)
+    except OSError:
         return False
+    encoding = "utf-16" if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+    lines = start.decode(encoding, errors="ignore").splitlines()[: _FEW + 1]  # a character may be cut at the end
     try:
-        return _table([row for row in csv.reader(lines) if row]) is not None
+        return _table([row for row in csv.reader(lines, delimiter=_delimiter(lines)) if row]) is not None
     except csv.Error:
         return False
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """What is between the fields: of comma, semicolon and tab the one that the first line has most of."""
+    first = next((line for line in lines if line.strip()), "")
+    return max(",;\t", key=first.count)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> _Table | None:
@@ -159,7 +168,8 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     Raises:
         AnnotationError: missing, too large, not UTF-8, or no CSV.
     """
-    reader = csv.reader(io.StringIO(folders.read_text(path, MAX_BYTES), newline=""))
+    lines = io.StringIO(folders.read_text(path, MAX_BYTES), newline="").readlines()
+    reader = csv.reader(lines, delimiter=_delimiter(lines))
     try:
         for row in reader:
             if any(field.strip() for field in row):

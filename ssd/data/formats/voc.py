@@ -157,7 +157,7 @@ class _Reader:
     def read_image(self, path: Path, name: str) -> tuple[RawImage, list[Problem]]:
         """One image with its objects, and the problems of others."""
         if not self.allow_outside and not self.beside.is_inside(path):
-            raise AnnotationError("lies outside the data folder")
+            raise folders.outside(path, "lies outside the data folder")
         root = parse(path)
         source = folders.relative(path, self.folder)
         image = self.find_image(root, name)
@@ -184,7 +184,7 @@ class _Reader:
         if found is None:
             raise AnnotationError(f"no image {name}.jpg, .png, ...{_nor(written)} in {self.part.images}")
         if not self.allow_outside and not self.finder.is_inside(found):
-            raise AnnotationError(f"names the image {written or found.name!r} outside the data folder")
+            raise folders.outside(found, f"names the image {written or found.name!r} outside the data folder")
         return found
 
     def _named(self, written: str) -> Path | None:

@@ -137,7 +137,7 @@ class _Reader:
         """One image with its objects."""
         root = self.source.root
         if not self.allow_outside and not self.inside.is_inside(path):
-            raise AnnotationError("lies outside the data folder")
+            raise folders.outside(path, "lies outside the data folder")
         width, height = read_size(path)
         label = self.labels.find(path)
         place = folders.relative(path, root)

@@ -196,6 +196,24 @@ def test_tables_are_read_in_the_usual_forms(tmp_path, kind):
     assert boxes_of(tmp_path) == expected | ({} if kind == "openimages" else {"images/b.jpg": []})
 
 
+@pytest.mark.parametrize(
+    ("delimiter", "encoding"), [(";", "utf-8"), ("\t", "utf-8"), ("\t", "utf-16"), (";", "utf-8-sig")]
+)
+def test_tables_as_excel_saves_them_are_read(tmp_path, delimiter, encoding):
+    for name in "ab":
+        write_image(tmp_path / "images" / f"{name}.jpg")
+    (tmp_path / "t.csv").write_bytes(TABLES["tensorflow"].replace(",", delimiter).encode(encoding))
+    assert recognise(tmp_path) == "csv"
+    assert boxes_of(tmp_path)["images/a.jpg"][0] == (pytest.approx((2, 3, 12, 13)), "cat")
+
+
+def test_a_table_is_recognised_whatever_letter_the_first_64_kb_end_in(tmp_path):
+    write_image(tmp_path / "images" / "a.jpg")
+    for extra in range(2):
+        write_text(tmp_path / "t.csv", "\n" * extra + f"images/a.jpg,2,3,12,13,{'é' * 20_000}\n" * 2)
+        assert recognise(tmp_path) == "csv"
+
+
 def test_a_group_of_objects_in_openimages_is_a_crowd(tmp_path):
     write_image(tmp_path / "a.jpg")
     write_text(tmp_path / "t.csv", TABLES["openimages"].replace("0.65,0\n", "0.65,1\n"))

@@ -125,11 +125,18 @@ def test_a_flat_folder_is_divided(tmp_path):
     assert len(open_dataset(tmp_path, "train")) + len(open_dataset(tmp_path, "val")) == 20
 
 
+def test_a_link_that_leads_nowhere_is_said_with_its_end(tmp_path):
+    folder = yolo_folder(tmp_path, data="names: [cat]\ntrain: images/train\n")
+    (folder / "images" / "train" / "gone.jpg").symlink_to("/nowhere/gone.jpg")
+    with pytest.raises(AnnotationError, match=r"gone\.jpg: is a link to /nowhere/gone\.jpg, which is not there"):
+        open_dataset(folder, "train")
+
+
 def test_images_outside_are_refused_unless_allowed(tmp_path):
     folder = yolo_folder(tmp_path / "set", data="names: [cat]\ntrain: train.txt\n")
     write_image(tmp_path / "secret.jpg")
     write_text(folder / "train.txt", "../secret.jpg\n")
-    with pytest.raises(AnnotationError, match="outside the data folder"):
+    with pytest.raises(AnnotationError, match=r"outside the data folder\. Move it .* data\.allow_outside=true"):
         open_dataset(folder, "train")
     assert len(open_dataset(folder, "train", allow_outside=True)) == 1
 
