@@ -55,6 +55,8 @@ def _config_of_run(resume: str) -> Path:
         return run / CONFIG
     if not Path(resume).exists():
         raise CheckpointError("no such run or state", place=resume, remedy="Name a folder of a run, or a state-*.pt.")
+    if Path(resume).is_dir() and not any(Path(resume).glob("state-*.pt")):
+        raise CheckpointError("is no run: it holds no state", place=resume, remedy="Name a folder of a run.")
     remedy = "Name the config file it was started with, too."
     raise CheckpointError(f"there is no {CONFIG} of the run", place=resume, remedy=remedy)
 

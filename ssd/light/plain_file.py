@@ -85,7 +85,8 @@ def read_facts(path: Path) -> PlainFacts:
         CheckpointError: missing, damaged, or no plain graph of this package.
     """
     if not path.is_file():
-        raise CheckpointError("no such file", place=path, remedy="Check the path.")
+        problem = "is a folder, not a file" if path.is_dir() else "no such file"
+        raise CheckpointError(problem, place=path, remedy="Name a plain graph, such as best.plain.onnx.")
     refuse_other_file(path, CheckpointError)
     try:
         metadata = read_metadata(path)

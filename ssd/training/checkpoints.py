@@ -98,6 +98,9 @@ def _verified(path: str | Path) -> memoryview:
     """Check the digest of a run state and return its payload."""
     data = memoryview(read_file(path))
     payload, footer = data[:-_FOOTER], bytes(data[-_FOOTER:])
+    if Path(path).suffix == ".safetensors":
+        remedy = f"To go on with its run: --resume {Path(path).parent}; to start a new one from it: --start {path}"
+        raise CheckpointError("is a file of weights, and no run state", place=path, remedy=remedy)
     if not footer.startswith(_MAGIC):
         raise damaged(path, "it is cut short, or no run state")
     if hashlib.sha256(payload).digest() != footer[len(_MAGIC) :]:

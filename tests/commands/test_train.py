@@ -40,6 +40,9 @@ def test_auto_looks_for_a_run_of_the_named_config() -> None:
 def test_what_cannot_be_resumed_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"missing: no such run or state"):
         load_config([], resume=str(tmp_path / "missing"))
+    with pytest.raises(CheckpointError, match=r"is no run: it holds no state\. Name a folder of a run"):
+        load_config([], resume=str(tmp_path))
+    (tmp_path / "state-00000001.pt").touch()
     with pytest.raises(CheckpointError, match=r"no config\.yaml of the run\. Name the config file"):
         load_config([], resume=str(tmp_path))
 

@@ -9,6 +9,8 @@ from ssd.errors import AnnotationError, CheckpointError, ImageDecodeError
 from ssd.images.decode import load_image, read_size
 from ssd.inference.load import load
 from ssd.light.plain_file import read_facts
+from ssd.training.checkpoints import load_state
+from ssd.weights.files.tensors import read_checkpoint
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 12345\n"
 CONTENTS = {
@@ -45,3 +47,26 @@ def test_images_and_annotations_say_what_the_file_is(tmp_path, content, name, re
     path.write_bytes(content)
     with pytest.raises(kind, match=f"{name}: is a {CONTENTS[content]}"):
         read(path)
+
+
+@pytest.mark.parametrize("name", ["a.onnx", "a.XML", "a.pt2"])
+def test_a_graph_in_place_of_weights_is_named(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"\x08")
+    with pytest.raises(CheckpointError, match=r"is an exported graph\. Name the weights that it was exported from"):
+        read_checkpoint(path)
+
+
+def test_weights_in_place_of_a_state_are_named_with_both_ways_on(tmp_path):
+    path = tmp_path / "best.safetensors"
+    path.write_bytes(b"\x08" * 100)
+    with pytest.raises(CheckpointError) as caught:
+        load_state(path)
+    assert (
+        caught.value.remedy == f"To go on with its run: --resume {tmp_path}; to start a new one from it: --start {path}"
+    )
+
+
+def test_a_folder_in_place_of_a_plain_graph_is_said(tmp_path):
+    with pytest.raises(CheckpointError, match=r"is a folder, not a file\. Name a plain graph"):
+        read_facts(tmp_path)

@@ -38,7 +38,7 @@ class OnnxGraph:
             raise CheckpointError(f"is not a graph that ONNX Runtime can read ({reason})", place=path) from None
         metadata = self._session.get_modelmeta().custom_metadata_map
         if "ssd_plain" in metadata:
-            remedy = f"Open it by ssd.light.load({path.name!r}), or export again without --plain."
+            remedy = f"Open it by ssd.light.load({str(path)!r}), or export again without --plain."
             raise CheckpointError("is a plain graph, without suppression", place=path, remedy=remedy)
         self.facts = Facts.from_text(metadata.get("ssd"), path)
         self._path = path.absolute()

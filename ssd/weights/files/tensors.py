@@ -19,6 +19,7 @@ from ssd.weights.files.npz import check_unpacked_size, is_npz, read_npz
 # Keys under which training scripts store the network, next to optimizers and counters.
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "net", "network")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+_GRAPHS = (".onnx", ".xml", ".pt2")
 _REMEDY = "Is it a weights file, copied whole?"
 
 
@@ -39,6 +40,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     if not path.is_file():
         raise CheckpointError("no such file", place=path)
     refuse_other_file(path, CheckpointError)
+    if path.suffix.lower() in _GRAPHS:
+        raise CheckpointError("is an exported graph", place=path, remedy="Name the weights that it was exported from.")
     raw, notes = _read(path)
     network = _unwrap(raw)
     tensors = {str(name): value for name, value in network.items() if isinstance(value, Tensor)}
