@@ -39,12 +39,15 @@ class BulkResult:
 
     def __str__(self) -> str:
         tally = self.tally
-        images, videos = _counted(tally.images, "image"), _counted(tally.videos, "video")
-        where = f"{videos} ({_counted(tally.frames, 'frame')})" if tally.videos else images
-        if tally.videos and tally.images:
+        images, frames = _counted(tally.images, "image"), _counted(tally.frames, "frame")
+        moving = (
+            f"{_counted(tally.videos, 'video')} ({frames})" if tally.videos else frames
+        )  # of a video that broke off
+        where = moving if tally.videos or tally.frames else images
+        if where != images and tally.images:
             where = f"{images} and {where}"
         searched = tally.images + tally.frames - self.before.images - self.before.frames
-        unit = "frames" if tally.videos else "images"
+        unit = "frames" if tally.frames else "images"
         speed = f", {searched / self.seconds:.1f} {unit} a second" if searched > 1 else ""
         return f"{_counted(tally.objects, 'object')} in {where}{speed}: {self.folder}"
 
