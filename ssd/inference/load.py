@@ -38,8 +38,8 @@ def load(
 
     "coco", the default, is SSD300 with VGG16 trained on COCO, published by torchvision and fetched once; "ssdlite" is
     its SSDLite320 with MobileNet v3, a small network. `class_names` names the classes of a checkpoint without names,
-    or replaces its names. `backend="auto"` is OpenVINO on a CPU where it is installed and the network is large, else
-    PyTorch. `trust` allows a `.pt2`, since loading one can run code.
+    or replaces its names. `backend="auto"` is PyTorch, or OpenVINO on a CPU where it is installed and faster; see
+    `ssd.inference.runtime.open.choose_backend`. `trust` allows a `.pt2`, since loading one can run code.
 
     Raises:
         CheckpointError: missing, damaged, of an unknown kind, or for another number of classes.
