@@ -347,3 +347,16 @@ def test_a_wrapping_folder_is_answered_with_the_command(tmp_path):
     voc_pair(tmp_path / "archive" / "annotations", tmp_path / "archive" / "images")
     with pytest.raises(DatasetError, match=r"--data .*archive"):
         recognise(tmp_path)
+
+
+def test_a_config_for_training_in_a_data_folder_changes_nothing(tmp_path):
+    config = "name: cells\ndata: {folder: x}\ntrain: {epochs: 5}\n"
+    yolo_pair(tmp_path / "yolo" / "labels", tmp_path / "yolo" / "images")
+    voc_pair(tmp_path / "voc" / "Annotations", tmp_path / "voc" / "JPEGImages")
+    for kind in ("yolo", "voc"):
+        path = tmp_path / kind / "cells.yaml"
+        write_text(path, config)
+        assert recognise(tmp_path / kind) == kind
+        assert len(open_dataset(tmp_path / kind, "all")) == 12
+        with pytest.raises(AnnotationError, match=r"cells\.yaml: is a config for training, not a data set"):
+            open_dataset(path, "all")

@@ -32,11 +32,12 @@ def parse(path: Path) -> Element:
         raise AnnotationError(f"is not valid XML ({error})", place=path, remedy=_encoding_remedy(content)) from None
     except (ValueError, LookupError) as error:
         raise AnnotationError(f"has an encoding that cannot be read ({error})", place=path) from None
+    written = root.tag
     for element in root.iter():  # some tools write a namespace, or capitals
         if not element.tag.islower() or element.tag[0] == "{":
             element.tag = element.tag.rpartition("}")[2].lower()
     if root.tag != "annotation":
-        problem = f"is not VOC: its root is <{root.tag[:60]}>, not <annotation>"
+        problem = f"is not VOC: its root is <{written[:60]}>, not <annotation>"
         remedy = "Export as Pascal VOC, or move it out of the data folder."
         raise AnnotationError(problem, place=path, remedy=remedy)
     return root

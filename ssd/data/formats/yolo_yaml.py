@@ -181,13 +181,20 @@ def _counts(path: Path, *, broken: bool) -> bool:
         content = _parse(folders.read_text(path), path)
     except AnnotationError:
         return broken
-    return bool(_KEYS & {key for key in content if isinstance(key, str)}) if isinstance(content, dict) else broken
+    return _describes(content) if isinstance(content, dict) else broken
+
+
+def _describes(content: dict[Any, Any]) -> bool:
+    """Whether it has names or splits; those of a config for training (`train: {epochs: 5}`) are groups of keys."""
+    return any(key in _KEYS and not (key in _SPLITS and isinstance(value, dict)) for key, value in content.items())
 
 
 def _load(path: Path) -> dict[str, Any]:
     content = _parse(folders.read_text(path), path)
     if not isinstance(content, dict):
         raise AnnotationError(f"holds {type(content).__name__}, not `names:`, `train:` and `val:`", place=path)
+    if any(isinstance(content.get(group), dict) for group in ("train", "model", "data")) and not _describes(content):
+        raise AnnotationError("is a config for training, not a data set", place=path, remedy="Name the data folder.")
     return content
 
 
