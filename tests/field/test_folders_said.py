@@ -168,7 +168,7 @@ def test_pixels_and_percent_in_yolo_rows_are_named(tmp_path, row):
 def test_one_box_in_pixels_is_one_bad_object(tmp_path):
     yolo_pair(tmp_path / "labels", tmp_path / "images")
     write_text(tmp_path / "labels" / "im3.txt", "0 7 8 10 10")
-    with pytest.raises(AnnotationError, match=r"1 bad objects in split 'all': .* line 1 .* lies outside"):
+    with pytest.raises(AnnotationError, match=r"(?s)1 bad objects in split 'all':.* line 1 .* lies outside"):
         open_dataset(tmp_path, "all")
 
 
