@@ -131,7 +131,7 @@ def test_other_contents_are_errors(tmp_path):
     with pytest.raises(CheckpointError, match="no such file"):
         read_tensors(path)
     path.write_text("<html>Not found</html>")
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="is a web page, not the file"):
         read_tensors(path)
     torch.save({"epoch": 1, "lr": 0.1}, path)
     with pytest.raises(CheckpointError, match="holds no tensors; its keys are epoch, lr"):
