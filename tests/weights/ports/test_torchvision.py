@@ -44,7 +44,7 @@ def assert_same_detections(ours: Detections, theirs: dict[str, Tensor]) -> None:
     """As many, and each has its counterpart: same label, boxes within 0.1 pixel, scores within 1e-4."""
     boxes, scores, labels = (theirs[key].numpy() for key in ("boxes", "scores", "labels"))
     assert len(ours) == len(boxes)
-    assert len(np.unique(scores.round(3))) > 5, "the comparison would be empty"
+    assert len(np.unique(scores.round(4))) > 5, "the comparison would be empty"
     free = np.ones(len(boxes), bool)
     for box, score, label in zip(ours.boxes, ours.scores, ours.labels, strict=True):
         close = np.abs(boxes - box).max(axis=1) <= 0.1
