@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 from ssd.errors import SSDError
 
+LONGEST_SIDE = 10**9
+"""Pixels; a stated side of more would not fit a float, so that the image's own is read."""
+
 Level = Literal["file", "object", "note"]
 
 

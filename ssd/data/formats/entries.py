@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from ssd.data.formats import paths as folders
-from ssd.data.formats.annotations import Problem, RawImage, RawObject, RawSplit, unreadable
+from ssd.data.formats.annotations import LONGEST_SIDE, Problem, RawImage, RawObject, RawSplit, unreadable
 from ssd.data.formats.class_lists import find_class_list
 from ssd.data.formats.division import Division
 from ssd.errors import AnnotationError, ImageDecodeError, SSDError
@@ -22,7 +22,6 @@ from ssd.images.decode import read_size
 
 MAX_BYTES = 200 * 2**20  # of one annotation file of many images
 _SEARCHED = 20_000  # files whose names tell the format
-_LONGEST_SIDE = 10**9  # pixels; what is more would not fit a float
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +188,7 @@ def _unique(
 def _raw_image(entry: Entry, key: str, path: Path | AnnotationError) -> RawImage:
     if isinstance(path, AnnotationError):
         raise path
-    stated = 0 < entry.width <= _LONGEST_SIDE and 0 < entry.height <= _LONGEST_SIDE
+    stated = 0 < entry.width <= LONGEST_SIDE and 0 < entry.height <= LONGEST_SIDE
     width, height = (entry.width, entry.height) if stated else read_size(path)
     objects = entry.objects
     if entry.fractions:

@@ -22,7 +22,7 @@ from typing import Literal
 from xml.etree.ElementTree import Element
 
 from ssd.data.formats import paths as folders
-from ssd.data.formats.annotations import Problem, RawImage, RawObject, RawSplit, unreadable
+from ssd.data.formats.annotations import LONGEST_SIDE, Problem, RawImage, RawObject, RawSplit, unreadable
 from ssd.data.formats.class_lists import find_class_list
 from ssd.data.formats.division import Division
 from ssd.data.formats.voc_xml import parse, read_objects, read_size_tag
@@ -162,7 +162,7 @@ class _Reader:
         source = folders.relative(path, self.folder)
         image = self.find_image(root, name)
         width, height = read_size_tag(root)
-        if width <= 0 or height <= 0:
+        if not (0 < width <= LONGEST_SIDE and 0 < height <= LONGEST_SIDE):
             width, height = read_size(image)
         objects, problems = read_objects(root, source)
         return RawImage(str(image), name, source, width, height, tuple(objects)), problems

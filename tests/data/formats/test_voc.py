@@ -89,8 +89,9 @@ def test_missing_difficult_is_0_and_missing_size_comes_from_the_image(tmp_path):
     assert (record.width, record.height) == (40, 20)
 
 
-def test_size_0_comes_from_the_image(tmp_path):
-    (record,) = open_dataset(voc_folder(tmp_path, {"a": xml(xml_object(), size=(0, 0))}), "train").records
+@pytest.mark.parametrize("size", [(0, 0), (10**20, 20)])
+def test_a_size_that_cannot_be_comes_from_the_image(tmp_path, size):
+    (record,) = open_dataset(voc_folder(tmp_path, {"a": xml(xml_object(), size=size)}), "train").records
     assert (record.width, record.height) == (40, 20)
 
 
