@@ -10,13 +10,10 @@ amdegroot); what is -1 after that (the file counted from 0) is cut to 0. `"0"` t
 subtracts 1 unless some box of the folder starts below 1.
 """
 
-import glob
-import os
-import re
+import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 from xml.etree.ElementTree import Element
@@ -25,32 +22,22 @@ from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import LONGEST_SIDE, Problem, RawImage, RawObject, RawSplit, unreadable
 from ssd.data.formats.class_lists import find_class_list
 from ssd.data.formats.division import Division
+from ssd.data.formats.voc_folders import Part, find_lists, find_parts, key_of, list_xml
 from ssd.data.formats.voc_xml import parse, read_objects, read_size_tag
 from ssd.errors import AnnotationError, ImageDecodeError
 from ssd.images.decode import read_size
 
 Offset = Literal["0", "1", "auto"]
-_SEARCHED = 20_000  # files looked at for annotations that lie deep, ...
-_DEPTH = 4  # ... so many folders down at most, as in 2024/05/03
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The places of some images and of their annotations."""
-
-    annotations: Path
-    images: Path
-    deep: bool  # whether annotations in folders below count
 
 
 def looks_like(folder: Path) -> bool:
     """Whether XML annotations lie where a VOC folder has them."""
-    return bool(_parts(folder))
+    return bool(find_parts(folder))
 
 
 def splits(folder: Path) -> tuple[str, ...]:
     """The names of the splits, in alphabetical order; none where the folder has none."""
-    return tuple(_lists(folder)) or tuple(name for name in _parts(folder) if name)
+    return tuple(find_lists(folder)) or tuple(name for name in find_parts(folder) if name)
 
 
 def read(
@@ -113,19 +100,19 @@ class _Reader:
     """One part of a folder with its files listed once."""
 
     def __init__(self, folder: Path, split: str | None, allow_outside: bool) -> None:
-        parts = _parts(folder)
+        parts = find_parts(folder)
         self.folder = folder
-        self.list_file = _lists(folder).get(split or "")
+        self.list_file = find_lists(folder).get(split or "")
         self.parts = list(parts.values())
-        default = _Part(folder / "Annotations", folder, deep=True)
+        default = Part(folder / "Annotations", folder, deep=True)
         self.part = parts.get("" if self.list_file else split or "", next(iter(parts.values()), default))
         self.allow_outside = allow_outside
-        self.xml = {_key(path, self.part.annotations): path for path in _list_xml(self.part)}
+        self.xml = {key_of(path, self.part.annotations): path for path in list_xml(self.part)}
         self.by_key: dict[str, list[Path]] = {}
         self.by_stem: dict[str, list[Path]] = {}
         for path in folders.walk(self.part.images):
             if folders.is_image(path):
-                self.by_key.setdefault(_key(path, self.part.images), []).append(path)
+                self.by_key.setdefault(key_of(path, self.part.images), []).append(path)
                 self.by_stem.setdefault(path.stem, []).append(path)
         self.finder = folders.ImageFinder(folder, [self.part.images])
         self.beside = folders.ImageFinder(self.part.annotations)
@@ -182,7 +169,8 @@ class _Reader:
         if found is None and written:
             found = self._named(written)
         if found is None:
-            raise AnnotationError(f"no image {name}.jpg, .png, ...{_nor(written)} in {self.part.images}")
+            nor = f" nor {written!r}" if written else ""
+            raise AnnotationError(f"no image {name}.jpg, .png, ...{nor} in {self.part.images}")
         if not self.allow_outside and not self.finder.is_inside(found):
             raise folders.outside(found, f"names the image {written or found.name!r} outside the data folder")
         return found
@@ -194,7 +182,7 @@ class _Reader:
     def other_objects(self, known: set[Path]) -> list[RawObject]:
         """The objects of the folder's other XML files; a bad file among them is its own split's affair."""
         found: list[RawObject] = []
-        for path in (path for part in self.parts for path in _list_xml(part)):
+        for path in (path for part in self.parts for path in list_xml(part)):
             if path in known:
                 continue
             try:
@@ -207,30 +195,23 @@ class _Reader:
         """Images without XML are left out where no list asks for them: nobody said that they are empty."""
         stems = {key.rpartition("/")[2] for key in self.xml}
         for key, paths in sorted(self.by_key.items()):
-            if key not in self.xml and paths[0].stem not in stems and not self._is_written(paths[0]):
+            known = key in self.xml or paths[0].stem in stems
+            if not known and self._written.isdisjoint((paths[0].name, paths[0].stem)):
                 place = folders.relative(paths[0], self.folder)
                 yield Problem(place, "no_annotation", f"has no XML file and is left out of {split!r}", "note")
 
-    def _is_written(self, image: Path) -> bool:
-        """Whether some `<filename>` names the image, of those XML files that have no image of their own name."""
-        if not hasattr(self, "_written"):
-            orphans = [
-                path for key, path in self.xml.items() if key not in self.by_key and path.stem not in self.by_stem
-            ]
-            self._written = {name for path in orphans for name in _filename(path)}
-        return image.name in self._written or image.stem in self._written
+    @functools.cached_property
+    def _written(self) -> set[str]:
+        """The image names in `<filename>` of those XML files that have no image of their own name."""
+        orphans = (path for key, path in self.xml.items() if key not in self.by_key and path.stem not in self.by_stem)
+        return {_filename(path) for path in orphans} - {""}
 
 
-def _filename(path: Path) -> list[str]:
+def _filename(path: Path) -> str:
     try:
-        name = (parse(path).findtext("filename") or "").strip().replace("\\", "/").rpartition("/")[2]
+        return (parse(path).findtext("filename") or "").strip().replace("\\", "/").rpartition("/")[2]
     except AnnotationError:
-        return []
-    return [name] if name else []
-
-
-def _nor(written: str) -> str:
-    return f" nor {written!r}" if written else ""
+        return ""
 
 
 def _shift(image: RawImage, offset: float) -> RawImage:
@@ -241,97 +222,3 @@ def _shift(image: RawImage, offset: float) -> RawImage:
         left, top, right, bottom = item.box
         moved.append(replace(item, box=(left - offset, top - offset, right - offset, bottom - offset)))
     return replace(image, objects=tuple(moved))
-
-
-def _parts(folder: Path) -> dict[str, _Part]:
-    """The pairs of annotations and images, by split; under an empty name where sub-folders are no splits."""
-    whole = _pair(folder)
-    if whole is not None:
-        inner = {path.name: path for path in folders.subfolders(whole.annotations) if _has_xml(path)}
-        if _has_xml(whole.annotations) or not any(map(folders.is_split, inner)):
-            return {"": whole}
-        images = {path.name.lower(): path for path in folders.subfolders(whole.images)}
-        return {name: _Part(path, images.get(name.lower(), whole.images), deep=True) for name, path in inner.items()}
-    beside = {
-        name: _Part(annotations, images, deep=True)
-        for name, (images, annotations) in folders.split_pairs(folder).items()
-        if _has_xml(annotations, deep=True)
-    }
-    if beside:
-        return beside
-    for place in (folder, *folders.named_subfolders(folder, folders.IMAGE_FOLDERS)):
-        subs = folders.subfolders(place)
-        pairs = {path.name: pair for path in subs if (pair := _pair(path)) is not None}
-        if any(map(folders.is_split, pairs)):
-            return pairs
-        if any(_has_xml(path) for path in subs) or any(map(_has_pair_below, subs)):
-            return {"": _Part(place, place, deep=True)}  # sorted by something else: a class, a camera, a date
-    return {}
-
-
-def _pair(folder: Path) -> _Part | None:
-    """Annotations and images of one folder, where both lie right below it."""
-    inner = folders.annotation_folders(folder)
-    images = folders.named_subfolders(folder, folders.IMAGE_FOLDERS)
-    annotations = next((path for path in inner if _has_xml(path, deep=True)), None)
-    if annotations is not None:
-        return _Part(annotations, images[0] if images else folder, deep=True)
-    if _has_xml(folder):
-        return _Part(folder, images[0] if images and not _has_images(folder) else folder, deep=False)
-    together = next((path for path in images if _has_xml(path)), None)
-    return None if together is None else _Part(together, together, deep=False)
-
-
-def _has_pair_below(folder: Path) -> bool:
-    """Whether an image and its XML lie side by side some folders below, where no folder is a split or a part of one."""
-    parts = {name.lower() for name in (*folders.ANNOTATION_FOLDERS, *folders.IMAGE_FOLDERS)}
-    for path in islice(folders.walk(folder), _SEARCHED):
-        if not path.name.lower().endswith(".xml"):
-            continue
-        names = [folder.name, *path.relative_to(folder).parts[:-1]]
-        if len(names) > _DEPTH:
-            continue
-        if any(name.lower() in parts or folders.is_split(name) for name in names):
-            continue
-        if any(folders.is_image(other) for other in path.parent.glob(f"{glob.escape(path.stem)}.*")):
-            return True
-    return False
-
-
-def _lists(folder: Path) -> dict[str, Path]:
-    for place in (folder / "ImageSets" / "Main", folder / "ImageSets"):
-        found = {path.stem: path for path in sorted(place.glob("[!.]*.txt")) if not _is_class_list(path)}
-        if found:
-            return found
-    return {}
-
-
-def _list_xml(part: _Part) -> list[Path]:
-    """The annotations; in a folder of their own with all folders below it."""
-    if not part.annotations.is_dir():
-        return []
-    files = folders.walk(part.annotations) if part.deep else part.annotations.iterdir()
-    return sorted(path for path in files if path.suffix.lower() == ".xml" and not path.name.startswith("."))
-
-
-def _has_xml(folder: Path, *, deep: bool = False) -> bool:
-    if not folder.is_dir():
-        return False
-    places = (names for _, names in folders.listings(folder)) if deep else [os.listdir(folder)]  # noqa: PTH208 - faster
-    return any(name.lower().endswith(".xml") and not name.startswith(".") for names in places for name in names)
-
-
-def _has_images(folder: Path) -> bool:
-    return any(folders.is_image(path) for path in folder.iterdir())
-
-
-def _key(path: Path, root: Path) -> str:
-    return path.relative_to(root).with_suffix("").as_posix()
-
-
-def _is_class_list(path: Path) -> bool:
-    """Whether it is VOC's `cat_train.txt`: every line an image and -1, 0 or 1."""
-    if "_" not in path.stem:
-        return False
-    lines = [line for line in folders.read_lines(path) if line]
-    return bool(lines) and all(re.fullmatch(r"\S+\s+(-1|0|1)", line) for line in lines)

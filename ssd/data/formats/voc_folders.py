@@ -1,0 +1,118 @@
+"""Where a Pascal VOC folder has its annotations, its images and the lists of its splits."""
+
+import glob
+import os
+import re
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from ssd.data.formats import paths as folders
+
+_SEARCHED = 20_000  # files looked at for annotations that lie deep, ...
+_DEPTH = 4  # ... so many folders down at most, as in 2024/05/03
+
+
+@dataclass(frozen=True)
+class Part:
+    """The places of some images and of their annotations."""
+
+    annotations: Path
+    images: Path
+    deep: bool  # whether annotations in folders below count
+
+
+def find_parts(folder: Path) -> dict[str, Part]:
+    """The pairs of annotations and images, by split; under an empty name where sub-folders are no splits."""
+    whole = _pair(folder)
+    if whole is not None:
+        inner = {path.name: path for path in folders.subfolders(whole.annotations) if _has_xml(path)}
+        if _has_xml(whole.annotations) or not any(map(folders.is_split, inner)):
+            return {"": whole}
+        images = {path.name.lower(): path for path in folders.subfolders(whole.images)}
+        return {name: Part(path, images.get(name.lower(), whole.images), deep=True) for name, path in inner.items()}
+    beside = {
+        name: Part(annotations, images, deep=True)
+        for name, (images, annotations) in folders.split_pairs(folder).items()
+        if _has_xml(annotations, deep=True)
+    }
+    if beside:
+        return beside
+    for place in (folder, *folders.named_subfolders(folder, folders.IMAGE_FOLDERS)):
+        subs = folders.subfolders(place)
+        pairs = {path.name: pair for path in subs if (pair := _pair(path)) is not None}
+        if any(map(folders.is_split, pairs)):
+            return pairs
+        if any(_has_xml(path) for path in subs) or any(map(_has_pair_below, subs)):
+            return {"": Part(place, place, deep=True)}  # sorted by something else: a class, a camera, a date
+    return {}
+
+
+def _pair(folder: Path) -> Part | None:
+    """Annotations and images of one folder, where both lie right below it."""
+    inner = folders.annotation_folders(folder)
+    images = folders.named_subfolders(folder, folders.IMAGE_FOLDERS)
+    annotations = next((path for path in inner if _has_xml(path, deep=True)), None)
+    if annotations is not None:
+        return Part(annotations, images[0] if images else folder, deep=True)
+    if _has_xml(folder):
+        return Part(folder, images[0] if images and not _has_images(folder) else folder, deep=False)
+    together = next((path for path in images if _has_xml(path)), None)
+    return None if together is None else Part(together, together, deep=False)
+
+
+def _has_pair_below(folder: Path) -> bool:
+    """Whether an image and its XML lie side by side some folders below, where no folder is a split or a part of one."""
+    parts = {name.lower() for name in (*folders.ANNOTATION_FOLDERS, *folders.IMAGE_FOLDERS)}
+    for path in islice(folders.walk(folder), _SEARCHED):
+        if not path.name.lower().endswith(".xml"):
+            continue
+        names = [folder.name, *path.relative_to(folder).parts[:-1]]
+        if len(names) > _DEPTH:
+            continue
+        if any(name.lower() in parts or folders.is_split(name) for name in names):
+            continue
+        if any(folders.is_image(other) for other in path.parent.glob(f"{glob.escape(path.stem)}.*")):
+            return True
+    return False
+
+
+def find_lists(folder: Path) -> dict[str, Path]:
+    """The lists of images, by split."""
+    for place in (folder / "ImageSets" / "Main", folder / "ImageSets"):
+        found = {path.stem: path for path in sorted(place.glob("[!.]*.txt")) if not _is_class_list(path)}
+        if found:
+            return found
+    return {}
+
+
+def list_xml(part: Part) -> list[Path]:
+    """The annotations; in a folder of their own with all folders below it."""
+    if not part.annotations.is_dir():
+        return []
+    files = folders.walk(part.annotations) if part.deep else part.annotations.iterdir()
+    return sorted(path for path in files if path.suffix.lower() == ".xml" and not path.name.startswith("."))
+
+
+def _has_xml(folder: Path, *, deep: bool = False) -> bool:
+    if not folder.is_dir():
+        return False
+    places = (names for _, names in folders.listings(folder)) if deep else [os.listdir(folder)]  # noqa: PTH208 - faster
+    return any(name.lower().endswith(".xml") and not name.startswith(".") for names in places for name in names)
+
+
+def _has_images(folder: Path) -> bool:
+    return any(folders.is_image(path) for path in folder.iterdir())
+
+
+def key_of(path: Path, root: Path) -> str:
+    """The name of an image or annotation: its path from `root` on, without the suffix."""
+    return path.relative_to(root).with_suffix("").as_posix()
+
+
+def _is_class_list(path: Path) -> bool:
+    """Whether it is VOC's `cat_train.txt`: every line an image and -1, 0 or 1."""
+    if "_" not in path.stem:
+        return False
+    lines = [line for line in folders.read_lines(path) if line]
+    return bool(lines) and all(re.fullmatch(r"\S+\s+(-1|0|1)", line) for line in lines)
