@@ -23,7 +23,7 @@ from ssd.images.decode import read_size
 
 _BESIDE = "_annotations.coco.json"  # Roboflow's name
 _SINGLE = (_BESIDE, "annotations.json", "instances.json", "coco.json", "result.json", "labels.json")
-_OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
+OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
 _KEYS = {"images", "annotations", "categories"}
 _FIRST_KEYS = re.compile(rb'\s*{\s*"(info|licenses|images|annotations|categories|type|dataset)"')
 LARGE = 16 * 2**20  # bytes of an annotation file; a smaller one is read in a second
@@ -124,7 +124,7 @@ def _files(folder: Path) -> dict[str, Path]:
     found = {path.parent.name: path for path in sorted(folder.glob(f"*/{_BESIDE}"))}
     inner = folders.annotation_folders(folder)
     for path in (path for place in inner for path in sorted(place.glob("*.json"))):
-        if not path.name.startswith((*_OTHER_TASKS, ".")) and (path.name.startswith("instances_") or _is_coco(path)):
+        if not path.name.startswith((*OTHER_TASKS, ".")) and (path.name.startswith("instances_") or _is_coco(path)):
             found[path.stem.removeprefix("instances_")] = path
     return found or _at_the_top(folder) or _in_each_split(folder)
 
@@ -133,7 +133,7 @@ def _at_the_top(folder: Path) -> dict[str, Path]:
     single = next((folder / name for name in _SINGLE if (folder / name).is_file() and _is_coco(folder / name)), None)
     if single is not None:
         return {"": single}
-    paths = [path for path in sorted(folder.glob("*.json")) if not path.name.startswith((*_OTHER_TASKS, "."))]
+    paths = [path for path in sorted(folder.glob("*.json")) if not path.name.startswith((*OTHER_TASKS, "."))]
     found = {
         re.sub(
             r"^(instances|annotations|coco|labels)[-_.]|[-_.](annotations|coco|instances|labels)$", "", path.stem

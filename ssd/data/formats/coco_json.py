@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ssd.data.formats.annotations import LONGEST_SIDE
 from ssd.data.formats.coco_content import Content, ImageEntry, as_whole, entries_of, is_whole
 from ssd.data.formats.coco_objects import Annotations
 from ssd.data.formats.json_parts import Part, read_parts
@@ -11,7 +12,6 @@ from ssd.errors import AnnotationError
 from ssd.system.other_content import refuse_other_file
 
 _LISTS = ("images", "annotations", "categories")
-_LONGEST_SIDE = 10**9  # pixels; what is more would not fit a float
 
 
 def read_content(path: Path, source: str) -> Content:
@@ -108,7 +108,7 @@ class _Images:
                 width, height = as_whole(entry.get("width")), as_whole(entry.get("height"))
                 if not (is_whole(width) and is_whole(height) and min(width, height) > 0):
                     width = height = 0
-                content.images[key] = ImageEntry(name, min(width, _LONGEST_SIDE), min(height, _LONGEST_SIDE))
+                content.images[key] = ImageEntry(name, min(width, LONGEST_SIDE), min(height, LONGEST_SIDE))
         self._next += len(entries)
 
 

@@ -61,10 +61,8 @@ class _Reader:
     def _read_result(self, item: dict[str, Any], key: int, index: int) -> RawObject | None:
         value, kind = item.get("value"), _KINDS.get(str(item.get("type")))
         if kind is None or not isinstance(value, dict):
-            self.left_aside["results that are no boxes"] += kind is not None or item.get("type") not in (
-                None,
-                "choices",
-            )
+            counts = kind is not None or item.get("type") not in (None, "choices")
+            self.left_aside["results that are no boxes"] += counts
             return None
         given = value.get(str(item.get("type")))
         names = [text for text in given if isinstance(text, str)] if isinstance(given, list) else []
@@ -122,11 +120,8 @@ def _parse(path: Path, folder: Path) -> Parsed:
 def _done(task: dict[str, Any], key: str) -> list[dict[str, Any]]:
     """The annotations of a task that were not skipped, the one called the truth first."""
     found = task.get(key)
-    good = (
-        [one for one in found if isinstance(one, dict) and not one.get("was_cancelled")]
-        if isinstance(found, list)
-        else []
-    )
+    given = found if isinstance(found, list) else []
+    good = [one for one in given if isinstance(one, dict) and not one.get("was_cancelled")]
     return sorted(good, key=lambda one: one.get("ground_truth") is not True)
 
 

@@ -21,12 +21,12 @@ _FRACTION = r"[01]?\.\d+|[01]"
 
 @dataclass(frozen=True)
 class Tool:
-    """An unsupported format: its tool, the files found, and a remedy."""
+    """An unsupported format: its tool, a remedy, and the file that it was recognised by."""
 
     name: str
-    found: str
     remedy: str
     own: bool = True  # whether it is the tool's own format, or one that is read but for a detail
+    found: str = ""
 
     def __str__(self) -> str:
         return f"{self.found}, which is {self.name}" + ("'s own format" if self.own else "")
@@ -34,17 +34,17 @@ class Tool:
 
 _NUMBERS = "Write each class as its number, from 0 on, and the names into classes.txt, a name a line."
 _ROWS = (  # patterns of rows in text files, the first that fits, and what they say
-    (rf"[A-Za-z]\w*( {_NUMBER}){{14,15}}", Tool("KITTI", "", _CONVERT)),
-    (rf"({_NUMBER} ){{8}}\S+ [0-2]|(imagesource|gsd):.*", Tool("DOTA (rotated boxes)", "", _CONVERT)),
-    (r"-?\d+(,-?\d+){7},?", Tool("VisDrone", "", _CONVERT)),
-    (rf"\d+,-?\d+(,{_NUMBER}){{7,8}}", Tool("MOTChallenge", "", _CONVERT)),
-    (rf"\D.*?([\s,]+({_FRACTION})){{4}}", Tool("YOLO with names for numbers", "", _NUMBERS, own=False)),
+    (rf"[A-Za-z]\w*( {_NUMBER}){{14,15}}", Tool("KITTI", _CONVERT)),
+    (rf"({_NUMBER} ){{8}}\S+ [0-2]|(imagesource|gsd):.*", Tool("DOTA (rotated boxes)", _CONVERT)),
+    (r"-?\d+(,-?\d+){7},?", Tool("VisDrone", _CONVERT)),
+    (rf"\d+,-?\d+(,{_NUMBER}){{7,8}}", Tool("MOTChallenge", _CONVERT)),
+    (rf"\D.*?([\s,]+({_FRACTION})){{4}}", Tool("YOLO with names for numbers", _NUMBERS, own=False)),
     (
         rf"\d+(\s*[,;]\s*({_FRACTION})){{4}}",
-        Tool("YOLO with commas", "", "Write spaces between the numbers.", own=False),
+        Tool("YOLO with commas", "Write spaces between the numbers.", own=False),
     ),
-    (rf"\D.*( {_NUMBER}){{4}}", Tool("the OIDv4 toolkit", "", _CONVERT)),
-    (rf".*\.\w{{3,4}}( {_NUMBER}(,{_NUMBER}){{4}})+", Tool("keras-yolo3", "", _CONVERT)),
+    (rf"\D.*( {_NUMBER}){{4}}", Tool("the OIDv4 toolkit", _CONVERT)),
+    (rf".*\.\w{{3,4}}( {_NUMBER}(,{_NUMBER}){{4}})+", Tool("keras-yolo3", _CONVERT)),
 )
 
 
@@ -87,11 +87,11 @@ def _json(path: Path) -> Tool | None:
     if not isinstance(content, dict):
         return None
     if "_via_img_metadata" in content or "_via_settings" in content or _all_have(content, "regions", "filename"):
-        return Tool("VIA (VGG Image Annotator)", "", "In VIA choose Annotation, Export Annotations (COCO format).")
+        return Tool("VIA (VGG Image Annotator)", "In VIA choose Annotation, Export Annotations (COCO format).")
     if "objects" in content and "size" in content and path.parent.name in ("ann", "annotations"):
-        return Tool("Supervisely", "", f"{_AS_COCO} with Supervisely's export apps.")
+        return Tool("Supervisely", f"{_AS_COCO} with Supervisely's export apps.")
     if "items" in content and "categories" in content:
-        return Tool("Datumaro", "", "Convert it: datum convert -f coco.")
+        return Tool("Datumaro", "Convert it: datum convert -f coco.")
     return None
 
 
@@ -100,11 +100,11 @@ def _json_list(content: list[Any]) -> Tool | None:
     if not isinstance(entry, dict):
         return None
     if "annotation_id" in entry or "annotator" in entry:
-        return Tool("Label Studio", "", "In Label Studio choose Export, then JSON, COCO, Pascal VOC XML or YOLO.")
+        return Tool("Label Studio", "In Label Studio choose Export, then JSON, COCO, Pascal VOC XML or YOLO.")
     if "annotations" in entry and "image" in entry:
-        return Tool("CreateML", "", f"{_AS_COCO} from the tool that wrote it.")
+        return Tool("CreateML", f"{_AS_COCO} from the tool that wrote it.")
     if "Labeled Data" in entry or "data_row" in entry:
-        return Tool("Labelbox", "", "Convert it to COCO with Labelbox's SDK (labelbox.data).")
+        return Tool("Labelbox", "Convert it to COCO with Labelbox's SDK (labelbox.data).")
     return None
 
 
@@ -118,11 +118,11 @@ def _xml(path: Path) -> Tool | None:
     match = re.search(r"<([A-Za-z_][\w.:-]*)", re.sub(r"<\?.*?\?>|<!--.*?-->", "", text[:20_000], flags=re.S))
     root = match[1] if match else ""
     if root == "annotations" and "<image" in text:
-        return Tool("CVAT for images", "", "In CVAT choose Export, then COCO 1.0, PASCAL VOC 1.1 or YOLO.")
+        return Tool("CVAT for images", "In CVAT choose Export, then COCO 1.0, PASCAL VOC 1.1 or YOLO.")
     if root == "annotations" and "<track" in text:
-        return Tool("CVAT for video", "", "In CVAT choose Export, then CVAT for images, COCO 1.0 or PASCAL VOC 1.1.")
+        return Tool("CVAT for video", "In CVAT choose Export, then CVAT for images, COCO 1.0 or PASCAL VOC 1.1.")
     if root == "dataset" and "imglab" in text:
-        return Tool("dlib's imglab", "", f"{_AS_COCO} from the tool that wrote it.")
+        return Tool("dlib's imglab", f"{_AS_COCO} from the tool that wrote it.")
     return None
 
 
@@ -132,7 +132,7 @@ def _csv(path: Path) -> Tool | None:
         return None
     head = [word.strip().lower() for word in lines[0].split(",")]
     if {"region_shape_attributes", "filename"} <= set(head):
-        return Tool("VIA (VGG Image Annotator)", "", "In VIA choose Annotation, Export Annotations (COCO format).")
+        return Tool("VIA (VGG Image Annotator)", "In VIA choose Annotation, Export Annotations (COCO format).")
     return None
 
 
@@ -143,11 +143,11 @@ def _text(path: Path) -> Tool | None:
 
 def _json_lines(path: Path) -> Tool | None:
     first = (_start(path) or "").partition("\n")[0]
-    return Tool("Hugging Face", "", _CONVERT) if '"file_name"' in first else None
+    return Tool("Hugging Face", _CONVERT) if '"file_name"' in first else None
 
 
 def _record(_: Path) -> Tool | None:
-    return Tool("TensorFlow (TFRecord)", "", f"{_AS_COCO} from the tool that wrote it.")
+    return Tool("TensorFlow (TFRecord)", f"{_AS_COCO} from the tool that wrote it.")
 
 
 def _start(path: Path) -> str | None:

@@ -34,14 +34,6 @@ def list_images(folder: Path, *, deep: bool = False) -> list[Path]:
     return sorted(path for path in (walk(folder) if deep else folder.iterdir()) if is_image(path))
 
 
-def images_by_stem(folder: Path) -> dict[str, list[Path]]:
-    """The images of a folder under their names without suffix."""
-    found: dict[str, list[Path]] = {}
-    for path in list_images(folder):
-        found.setdefault(path.stem, []).append(path)
-    return found
-
-
 def is_inside(path: Path, folder: Path) -> bool:
     """Whether a path still lies in the folder once `..` and links are followed."""
     try:

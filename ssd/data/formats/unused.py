@@ -115,6 +115,4 @@ def _is_harmless(path: Path, format: str) -> bool:
         return True
     if format == "voc" and suffix == ".txt":  # lists of splits and classes
         return True
-    return format == "coco" and name.startswith(
-        ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
-    )
+    return format == "coco" and name.startswith(coco.OTHER_TASKS)
