@@ -27,6 +27,7 @@ from ssd.experiment.config import Config
 from ssd.experiment.named_start import with_keys_of_weights
 from ssd.experiment.starting_settings import starting_settings
 from ssd.inference.options import named_options
+from ssd.report.page import check_page_name
 from ssd.system.files import check_writable, refuse_existing
 
 
@@ -125,8 +126,7 @@ def check_data(
     """
     workers = os.cpu_count() or 2 if workers is None else workers
     at_least(1, workers=workers)
-    if report is not None and Path(report).suffix.lower() not in (".html", ".htm"):
-        raise ArgumentError(f"{str(report)!r} is not an .html file", place="report", remedy="Name an .html file.")
+    check_page_name(report)
     refuse_existing(preview, report, force=force)
     check_writable(preview, report)
     strict = strict_decoder() if deep else None

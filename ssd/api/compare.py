@@ -1,6 +1,5 @@
 """`compare`: two detectors on the same images, with intervals, and whether one is better."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from ssd.evaluation.page.comparison_page import comparison_page
 from ssd.experiment.data import open_split
 from ssd.inference.detector import Detector
 from ssd.inference.options import named_options
-from ssd.report.page import write_page
-from ssd.system.files import check_writable, refuse_existing, write_atomic
+from ssd.report.page import check_page_name, write_page
+from ssd.system.files import check_writable, refuse_existing, write_json
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,8 +107,7 @@ def compare(
     at_least(100, resamples=resamples)
     if metric not in ("coco", "voc"):
         raise ArgumentError(f"{metric!r} is unknown", place="metric", remedy="Use coco or voc.")
-    if report is not None and Path(report).suffix.lower() not in (".html", ".htm"):
-        raise ArgumentError(f"{str(report)!r} is not an .html file", place="report", remedy="Name an .html file.")
+    check_page_name(report)
     refuse_existing(figures, report, force=force)
     check_writable(figures, report)
     options: dict[str, Any] = {
@@ -128,8 +126,7 @@ def compare(
     places = [None if path is None else Path(path) for path in (figures, report)]
     result = ComparisonResult(first, second, comparison, _warnings(first, second), *places)
     if result.figures_file is not None:
-        result.figures_file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(result.figures_file, json.dumps(result.to_dict(), indent=2, allow_nan=False).encode())
+        write_json(result.figures_file, result.to_dict())
     if result.report is not None:
         result.write_report(result.report)
     return result

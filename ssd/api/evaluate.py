@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,9 +28,10 @@ from ssd.experiment.data import open_split
 from ssd.inference.detector import Detector
 from ssd.inference.load import load
 from ssd.inference.options import named_options
+from ssd.report.page import check_page_name, is_page_name
 from ssd.settings import ScoreThreshold
 from ssd.system import distributed
-from ssd.system.files import check_writable, refuse_existing, write_atomic
+from ssd.system.files import check_writable, refuse_existing, write_json
 from ssd.tiles import Tiles, plan_of
 
 MetricName = Literal["coco", "voc"]
@@ -207,19 +207,14 @@ def _check(
         raise ArgumentError(f"{chosen!r} is unknown", place="metric", remedy="Use coco, voc or both.")
     if results is not None and "coco" not in chosen:
         raise ArgumentError("needs the COCO rules", place="results", remedy="Evaluate with metric='coco' (--coco).")
-    if report not in (None, BESIDE_WEIGHTS) and not _is_page(report):
-        raise ArgumentError(f"{str(report)!r} is not an .html file", place="report", remedy="Name an .html file.")
-    if _is_page(figures):
+    check_page_name(None if report == BESIDE_WEIGHTS else report)
+    if figures is not None and is_page_name(figures):
         raise ArgumentError(
             f"{str(figures)!r} is for the figures, as JSON", place="figures", remedy="Name a .json file."
         )
     named = [path for path in (figures, results, report) if path != BESIDE_WEIGHTS]
     refuse_existing(*named, force=force)
     check_writable(*named)
-
-
-def _is_page(path: str | Path | None) -> bool:
-    return path is not None and Path(path).suffix.lower() in (".html", ".htm")
 
 
 def _metrics(
@@ -265,8 +260,7 @@ def _write(
 ) -> EvaluationResult:
     summary = result.to_dict()
     if figures is not None:
-        figures.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(figures, json.dumps(summary, indent=2, allow_nan=False).encode())
+        write_json(figures, summary)
     if report is not None:
         write_evaluation_page(report, summary, metrics["details"], result.detector, result.dataset)
     return dataclasses.replace(result, figures_file=figures, report=report)

@@ -28,7 +28,7 @@ from ssd.experiment.config import Config
 from ssd.inference.load import load
 from ssd.report.blocks import number
 from ssd.structures import ImageDetections
-from ssd.system.files import check_writable, write_atomic
+from ssd.system.files import check_writable, write_atomic, write_json
 from ssd.training.run_folder import RunFolder
 from ssd.training.trainer import train
 
@@ -181,7 +181,7 @@ def review(
         results.append(_judge(run, whole, part, details, evidence, progress=progress))
     suspects = find_suspects(details, [item for item in evidence if item is not None])
     result = ReviewResult(target, whole, tuple(suspects), tuple(results), details, target / PAGE, proposals)
-    write_atomic(target / _FACTS, json.dumps(result.to_dict(), indent=2, allow_nan=False).encode())
+    write_json(target / _FACTS, result.to_dict())
     write_review_page(target / PAGE, result.to_dict(), result.suspects, details, whole, LEAST)
     if proposals is not None:
         _write_proposals(proposals, formats, whole, result.suspects)

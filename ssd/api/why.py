@@ -12,7 +12,7 @@ import numpy as np
 from ssd.api.evaluation_data import find_config, find_weights
 from ssd.api.overrides import Overrides, as_list
 from ssd.data.dataset import Dataset
-from ssd.errors import ArgumentError, at_least, printable
+from ssd.errors import at_least, printable
 from ssd.evaluation.causes.evidence import EvidenceDetector
 from ssd.evaluation.causes.explain import Cause, MissedObject, explain
 from ssd.evaluation.causes.mended import Mending
@@ -26,6 +26,7 @@ from ssd.experiment.data import open_split
 from ssd.inference.detector import Detector
 from ssd.inference.load import load
 from ssd.report.blocks import number
+from ssd.report.page import check_page_name
 from ssd.rules import READABLE_SCORE, ScoreThreshold
 from ssd.system.files import check_writable, refuse_existing
 
@@ -122,8 +123,7 @@ def why(
     """
     at_least(1, batch_size=batch_size)
     at_least(0, workers=workers)
-    if report is not None and Path(report).suffix.lower() not in (".html", ".htm"):
-        raise ArgumentError(f"{str(report)!r} is not an .html file", place="report", remedy="Name an .html file.")
+    check_page_name(report)
     refuse_existing(report, force=force)
     check_writable(report)
     name = repr(weights) if isinstance(weights, Detector) else find_weights(weights)

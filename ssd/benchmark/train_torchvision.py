@@ -8,7 +8,6 @@ and detections evaluated by this package.
 
 import argparse
 import functools
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -29,7 +28,7 @@ from ssd.evaluation.text import summary_line
 from ssd.settings import Postprocessing
 from ssd.structures import BatchDetections
 from ssd.system.environment import environment
-from ssd.system.files import refuse_existing, write_atomic
+from ssd.system.files import refuse_existing, write_json
 
 
 class TorchvisionDetector:
@@ -126,7 +125,7 @@ def _run(args: argparse.Namespace) -> None:
     )
     if args.out is not None:
         facts = {"recipe": asdict(recipe), "seconds": seconds, **evaluation.by_metric, **environment()}
-        write_atomic(args.out, json.dumps(facts, indent=2).encode())
+        write_json(args.out, facts)
         print(f"figures: {args.out}")
 
 

@@ -1,7 +1,6 @@
 """The parity report of an export: detections of the graph and of its weights, image by image."""
 
 import dataclasses
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from ssd.report.text_table import aligned
 from ssd.settings import Settings
 from ssd.structures import ImageDetections
 from ssd.system.environment import environment
-from ssd.system.files import write_atomic
+from ssd.system.files import write_json
 
 _AT_ONCE = 4  # images per batch; the last batch may be smaller, since the batch is dynamic
 
@@ -95,7 +94,7 @@ class Check:
             "failures": self.failures,
             **environment(),
         }
-        write_atomic(path, json.dumps(facts, indent=2, allow_nan=False).encode())
+        write_json(path, facts)
         return path
 
 

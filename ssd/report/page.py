@@ -39,6 +39,21 @@ def write_page(page: Page, path: str | Path) -> Path:
     return path
 
 
+def check_page_name(path: str | Path | None) -> None:
+    """Check before the work that a page is named as one; None stands for no page.
+
+    Raises:
+        ArgumentError: the name does not end in .html or .htm.
+    """
+    if path is not None and not is_page_name(path):
+        raise ArgumentError(f"{str(path)!r} is not an .html file", place="report", remedy="Name an .html file.")
+
+
+def is_page_name(path: str | Path) -> bool:
+    """Whether a file's name is that of a page."""
+    return Path(path).suffix.lower() in (".html", ".htm")
+
+
 def made_by(version: str) -> str:
     """The footer of a page."""
     now = datetime.datetime.now().astimezone()

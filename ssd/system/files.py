@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import logging
 import os
 import re
@@ -11,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ssd.errors import ArgumentError, SSDError
 
@@ -36,6 +37,19 @@ def write_atomic(path: str | Path, *chunks: bytes | bytearray | memoryview) -> N
     with open_atomic(path, size=sum(memoryview(chunk).nbytes for chunk in chunks)) as file:
         for chunk in chunks:
             file.write(chunk)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write plain JSON types, indented; the folder is made.
+
+    Raises:
+        SSDError: no space left, or the folder cannot be made or written; an old file is kept.
+        ValueError: a number is not finite.
+    """
+    path = Path(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=False).encode())
 
 
 @contextmanager
@@ -164,7 +178,7 @@ def _lock(lock: Path, path: Path) -> int:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if told else fcntl.LOCK_NB))
-            if _is_still(descriptor, lock):
+            if is_still(descriptor, lock):
                 return descriptor
         except BlockingIOError:
             log.info("%s: another process is at it; waiting", path)
@@ -175,7 +189,7 @@ def _lock(lock: Path, path: Path) -> int:
         os.close(descriptor)
 
 
-def _is_still(descriptor: int, path: Path) -> bool:
+def is_still(descriptor: int, path: Path) -> bool:
     """Whether `path` is the file that was opened, and not one made since by somebody else."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())

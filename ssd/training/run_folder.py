@@ -5,7 +5,6 @@ config.yaml  environment.json  train.jsonl/.csv  val.jsonl/.csv  state-00000900.
 
 import contextlib
 import glob
-import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 from ssd.errors import ArgumentError, CheckpointError, ConfigError
 from ssd.experiment.training_config import CONFIG, run_of
 from ssd.system.environment import environment
-from ssd.system.files import check_writable, clean_leftovers, write_atomic
+from ssd.system.files import check_writable, clean_leftovers, write_atomic, write_json
 from ssd.system.yaml import parse_yaml
 from ssd.training.checkpoints import load_state, newest_whole, prune, save_state
 from ssd.training.run_lock import LOCK, RunLock, lock_folder, owner_of
@@ -52,7 +51,7 @@ class RunFolder:
         """Write the config (YAML) and the environment: versions, git commit, classes, command."""
         write_atomic(self.path / CONFIG, config.encode())
         facts = {"class_names": class_names, "command": sys.argv, "seed": seed, **environment()}
-        write_atomic(self.path / "environment.json", json.dumps(facts, indent=2).encode())
+        write_json(self.path / "environment.json", facts)
 
     def save_state(self, state: dict[str, Any], step: int) -> None:
         """Write a state to disk, then delete the oldest ones."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssd.errors import SSDError
+from ssd.system.files import is_still
 
 if sys.platform != "win32":
     import fcntl
@@ -59,7 +60,7 @@ def lock_folder(folder: Path) -> RunLock | None:
                 raise
             log.warning("%s: this file system has no locks; start no second run in this folder", folder)
             return RunLock(path, None)
-        if _is_still(descriptor, path):
+        if is_still(descriptor, path):
             os.truncate(descriptor, 0)
             os.write(descriptor, f"{os.getpid()}\n".encode())
             return RunLock(path, descriptor)
@@ -72,10 +73,3 @@ def owner_of(folder: Path) -> str:
         return f"process {int((folder / LOCK).read_bytes())}"
     except (OSError, ValueError):
         return "another process"
-
-
-def _is_still(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from ssd.data.labels.labelled import Images, Label, Labelled
-from ssd.system.files import open_atomic, write_atomic
+from ssd.system.files import open_atomic, write_json
 
 
 def write_coco(folder: Path, images: Images, class_names: Sequence[str], splits: Sequence[str]) -> None:
@@ -48,7 +48,6 @@ def write_labelme(folder: Path, images: Images, class_names: Sequence[str], spli
     for image in images():
         inside = Path("images") if image.copied else Path()
         path = folder / inside / image.split / f"{image.stem}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
         content: dict[str, Any] = {
             "version": "5.5.0",
             "flags": {},
@@ -58,7 +57,7 @@ def write_labelme(folder: Path, images: Images, class_names: Sequence[str], spli
             "imageHeight": image.height,
             "imageWidth": image.width,
         }
-        write_atomic(path, json.dumps(content, indent=2).encode())
+        write_json(path, content)
 
 
 def _shape(label: Label) -> dict[str, Any]:
