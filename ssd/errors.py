@@ -20,6 +20,11 @@ def printable_list(text: str) -> str:
     return "\n  ".join(map(printable, text.split("\n  ")))
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A number with its noun: 1 image, 2,000 images."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 class SSDError(Exception):
     """Base of every error this package raises on purpose.
 

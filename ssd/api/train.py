@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ssd.api.overrides import Overrides, as_list
+from ssd.errors import counted
 from ssd.experiment.training_config import training_config
 from ssd.inference.options import named_options
-from ssd.training.announcements import counted
 from ssd.training.page import PAGE
 from ssd.training.trainer import train as train_config
 
@@ -20,9 +20,7 @@ class TrainResult:
     best: Path | None  # weights of the evaluation with the best AP
     last: Path | None  # weights of the newest evaluation
     report: Path | None  # the page of the run
-    metrics: dict[str, Any] = field(
-        default_factory=dict
-    )  # figures of the last evaluation of this call, if there was one
+    metrics: dict[str, Any] = field(default_factory=dict)  # figures of the last evaluation of this call
     best_ap: float | None = None
     steps: int = 0  # batches done, those before a resume included
     exit_code: int = 0  # 143 or 130 when a signal stopped the run

@@ -10,6 +10,7 @@ from ssd.audit.report import Report, SplitReport
 from ssd.data.dataset import FEW_IMAGES, missing_validation, shared_images
 from ssd.data.index import sizes_of
 from ssd.data.mirrored_names import mirror_advice
+from ssd.errors import counted
 from ssd.tiles import MOST_TILES, OVERLAP, has_tiles
 
 _CLIPPED = 0.2  # share of an image set's boxes beyond the edge that hints at a wrong convention
@@ -28,7 +29,8 @@ def about_validation(report: Report) -> Iterator[str]:
         images = f"{shared} of the {len(val.dataset)} validation images are"
         yield f"{images} trained on: evaluation will flatter; name other images with data.val, or leave data.val out"
     elif 0 < len(val.dataset) < FEW_IMAGES:
-        yield f"the validation set {val.name} has {_images(len(val.dataset))}: its figures say little; use ten or more"
+        images = counted(len(val.dataset), "image")
+        yield f"the validation set {val.name} has {images}: its figures say little; use ten or more"
     here, there = (
         {row.name for row in split.classes if row.objects} for split in _reports(report, train.name, val.name)
     )
@@ -128,7 +130,3 @@ def _small(report: Report) -> Iterator[str]:
 def _reports(report: Report, *names: str) -> list[SplitReport]:
     by_name = {split.name: split for split in report.splits}
     return [by_name[name] for name in names]
-
-
-def _images(count: int) -> str:
-    return f"{count} image" if count == 1 else f"{count} images"

@@ -9,6 +9,7 @@ from ssd.audit.doubts import about_numbers, about_test, about_validation
 from ssd.audit.report import Report, SplitReport
 from ssd.data.formats.annotations import Problem
 from ssd.data.formats.unused import describe
+from ssd.errors import counted
 from ssd.multibox.best_overlaps import REACHED
 
 _WELL_REACHED = 0.9  # a recall below it is worth a look
@@ -83,16 +84,16 @@ def _remedies(problems: list[Problem], splits: list[SplitReport]) -> list[str]:
 def _cautions(report: Report) -> Iterator[str]:
     leaks = sum(copies.leaks for copies in report.copies)
     if leaks:
-        yield f"{_count(leaks, 'image')} in more than one split: evaluation will flatter; keep each in one split"
+        yield f"{counted(leaks, 'image')} in more than one split: evaluation will flatter; keep each in one split"
     if len(report.copies) > leaks:
-        copies = _count(len(report.copies) - leaks, "image")
+        copies = counted(len(report.copies) - leaks, "image")
         yield f"{copies} more than once within a split: remove the copies, or their weight doubles"
     if report.near:
         anew = f"ssd check-data {shlex.quote(report.folder)} --divide 0.2 --out lists"
-        images = _count(len(report.near), "image")
+        images = counted(len(report.near), "image")
         yield f"{images} like one of another split: evaluation will flatter; to divide anew: {anew}"
     if report.boxes_from_zero:
-        boxes = _count(report.boxes_from_zero, "box", "boxes")
+        boxes = counted(report.boxes_from_zero, "box", "boxes")
         yield f"{boxes} at pixel 0, where VOC counts from 1: set data.voc_offset=0"
     notes = Counter(problem.kind for split in report.splits for problem in split.problems if problem.level == "note")
     for kind, remedy in _NOTES.items():
@@ -114,7 +115,7 @@ def _about_training(split: SplitReport, report: Report) -> Iterator[str]:
     missing = [row.name for row in split.classes if not row.objects]
     if missing and split.objects:
         names = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
-        yield f"{_count(len(missing), 'class', 'classes')} without an object in {split.name}: {names}"
+        yield f"{counted(len(missing), 'class', 'classes')} without an object in {split.name}: {names}"
     own = report.choices[0].name
     recall = split.reach[own].recall
     if recall is None or recall >= _WELL_REACHED:
@@ -131,7 +132,3 @@ def _better_boxes(split: SplitReport, report: Report) -> list[str]:
     best = [max(group, key=lambda choice: recall[choice.name]) for group in (same_levels, others) if group]
     better = [choice for choice in best if recall[choice.name] >= recall[own.name] + _BETTER]
     return list(dict.fromkeys(f"{100 * recall[choice.name]:.1f} % with {choice.values}" for choice in better))
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -30,7 +30,7 @@ from ssd.data.index import count_objects, paths_of
 from ssd.data.joined_records import CompleteClasses
 from ssd.data.reading import read_records
 from ssd.data.records import unknown_classes
-from ssd.errors import AnnotationError, DatasetError, ImageDecodeError, printable
+from ssd.errors import AnnotationError, DatasetError, ImageDecodeError, counted, printable
 from ssd.images.decode import load_shrunk, read_size
 from ssd.rules import Depth
 from ssd.structures import Record, Sample
@@ -150,8 +150,7 @@ def open_dataset(
     if bad_objects == "error" and not are_few(bad, dataset):
         _raise_bad(dataset, bad, "objects")
     if bad:
-        what = "bad object" if len(bad) == 1 else "bad objects"
-        log.warning("%s: left out %d %s%s", dataset.name, len(bad), what, _listing(bad))
+        log.warning("%s: left out %s%s", dataset.name, counted(len(bad), "bad object"), _listing(bad))
     _log_notes(dataset, [problem for problem in problems if problem.level == "note"])
     if not dataset.records:
         raise DatasetError(f"split {split!r} has no images", place=dataset.name, remedy="Choose another split.")
@@ -198,10 +197,8 @@ def report_validation(train: Dataset, val: Dataset) -> None:
             val.name, shared, len(val),
         )  # fmt: skip
     elif len(val) < FEW_IMAGES:
-        count = "1 image" if len(val) == 1 else f"{len(val)} images"
-        log.warning(
-            "%s: the validation set %s has %s: its figures say little; use ten or more", val.name, val.split, count
-        )
+        text = f"{val.name}: the validation set {val.split} has {counted(len(val), 'image')}"
+        log.warning("%s: its figures say little; use ten or more", text)
 
 
 def missing_validation(train: Dataset, val: Dataset) -> str | None:

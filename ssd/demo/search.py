@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from ssd.errors import ArgumentError
+from ssd.errors import ArgumentError, counted
 from ssd.images.decode import decode
 from ssd.images.drawing import shrink
 from ssd.inference.detections import Detections
@@ -58,7 +58,7 @@ class Answer:
         height, width = self.found.image_size
         count = len(self.above(threshold))
         return (
-            f"**{count} object{'' if count == 1 else 's'}** in {width} x {height} pixels. "
+            f"**{counted(count, 'object')}** in {width} x {height} pixels. "
             f"Reading {self.read_ms:.0f} ms, searching {self.search_ms:.0f} ms ({self.detector})."
         )
 

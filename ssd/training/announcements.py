@@ -3,6 +3,8 @@
 import logging
 import time
 
+from ssd.errors import counted
+
 log = logging.getLogger(__name__)
 
 _STEPS = 10  # least number of timed steps, after the first one, which is slower
@@ -39,8 +41,3 @@ def spoken(seconds: float) -> str:
         return f"{round(seconds / 60)} minutes"
     hours = seconds / 3600
     return f"{hours:.1f} hours" if hours < 36 else f"{hours / 24:.1f} days"
-
-
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """A number with its noun: 1 image, 2 images."""
-    return f"{count} {one if count == 1 else many or one + 's'}"

@@ -20,7 +20,7 @@ from ssd.data.fingerprint import fingerprint
 from ssd.data.formats.grouping import COPIES
 from ssd.data.index import paths_of
 from ssd.data.loading.loader import TrainLoader
-from ssd.errors import CheckpointError, ConfigError, DatasetError
+from ssd.errors import CheckpointError, ConfigError, DatasetError, counted
 from ssd.evaluation.metrics.accumulator import Metric
 from ssd.experiment import config_file as configs
 from ssd.experiment import data as experiment_data
@@ -36,7 +36,6 @@ from ssd.settings import Settings
 from ssd.system import distributed
 from ssd.system.device import choose_dtype
 from ssd.tiles import has_tiles
-from ssd.training.announcements import counted
 from ssd.training.optim import MOMENTUM, AveragedNetwork, Schedule, parameter_groups
 from ssd.training.plan import FEWEST_EPOCHS, Plan, choose_epochs
 from ssd.training.preconditions import check_batch_norm, check_text

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ssd.errors import CheckpointError
+from ssd.errors import CheckpointError, counted
 from ssd.settings import Settings
 from ssd.system.files import write_atomic
 from ssd.weights.hub import DEFAULT_FILE, HubAddress, parse_address, push_to_hub
@@ -92,7 +92,7 @@ def card(address: HubAddress, settings: Settings, extra: Mapping[str, Any], dige
             f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
             f"# {address.repository.partition('/')[2]}\n",
             f"SSD{network.input_size} ([Liu et al., 2016](https://arxiv.org/abs/1512.02325)) with {network.backbone}; "
-            f"finds {len(names)} {'class' if len(names) == 1 else 'classes'} of objects: {', '.join(names)}.\n",
+            f"finds {counted(len(names), 'class', 'classes')} of objects: {', '.join(names)}.\n",
             "## Use\n",
             '```sh\npip install "ssd-vgg[hub]"\n```\n',
             f'```python\nimport ssd\n\ndetector = ssd.load("{address}")\n'

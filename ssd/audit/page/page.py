@@ -14,6 +14,7 @@ from ssd.audit.readiness import Readiness
 from ssd.audit.report import Fit, Report, SplitReport
 from ssd.audit.text import fit_is_worth_it, fit_worth
 from ssd.data.dataset import Dataset
+from ssd.errors import counted
 from ssd.evaluation.page.drawn_images import as_jpeg
 from ssd.multibox.best_overlaps import REACHED
 from ssd.report.axes import Axis
@@ -77,7 +78,7 @@ def _tiles(report: Report) -> list[Tile]:
     wrong = sum(len(split.stopping) for split in splits) + len(report.opened.problems)
     images = sum(split.images for split in splits)
     tiles = [
-        Tile("images", f"{images:,}", f"in {len(splits)} split" + "s" * (len(splits) != 1)),
+        Tile("images", f"{images:,}", f"in {counted(len(splits), 'split')}"),
         Tile("objects", f"{sum(split.objects for split in splits):,}", "crowd regions apart"),
         Tile("classes", str(len({row.name for split in splits for row in split.classes}))),
         Tile("bad", f"{wrong:,}", "problems at which training would stop"),

@@ -9,7 +9,7 @@ from ssd.data.formats import coco, downloads
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem
 from ssd.data.formats.registry import FOLDER_FORMATS, find_format
-from ssd.errors import SSDError
+from ssd.errors import SSDError, counted
 from ssd.images import kinds
 from ssd.system.garbage import collection_paused
 
@@ -94,16 +94,16 @@ def _kind(path: Path, format: str) -> str:
 
 def _note(what: str, place: str, paths: list[Path], top: Path) -> Problem:
     first = folders.relative(paths[0], top)
-    count = len(paths)
-    many = "" if count == 1 else "s"
     if what == "unused_images":
-        text = f"{count} image{many} that no split uses, without annotations or in no list; the first: {first}"
+        text = (
+            f"{counted(len(paths), 'image')} that no split uses, without annotations or in no list; the first: {first}"
+        )
     elif what == "unused_annotations":
-        text = f"{count} annotation file{many} without an image, or in no list; the first: {first}"
+        text = f"{counted(len(paths), 'annotation file')} without an image, or in no list; the first: {first}"
     else:
         suffixes = Counter(path.suffix.lower() or "(no suffix)" for path in paths).most_common()
         listed = ", ".join(f"{number} {suffix}" for suffix, number in suffixes[:5])
-        text = f"{count} file{many} of kinds that are not read ({listed}); the first: {first}"
+        text = f"{counted(len(paths), 'file')} of kinds that are not read ({listed}); the first: {first}"
         if any(path.suffix.lower() in kinds.NOT_READ for path in paths):
             text += f". {kinds.CONVERT}"
     return Problem(place if place != "." else top.name, what, text, "note")

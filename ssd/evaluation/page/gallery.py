@@ -10,6 +10,7 @@ import numpy as np
 
 from ssd.boxes import iou_of_arrays
 from ssd.data.dataset import Dataset
+from ssd.errors import counted
 from ssd.evaluation.causes.explain import MissedObject
 from ssd.evaluation.metrics.details import Details, FalseAlarm, Miss
 from ssd.evaluation.page.drawn_images import Drawn, as_jpeg, draw_mistake, side_by_side
@@ -105,8 +106,7 @@ class _Drawing:
         truth = (record.boxes, [self._names[label] for label in record.labels], record.labels.tolist())
         texts = [f"{self._names[label]} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
         drawn = side_by_side(self._image(place), truth, (boxes, texts, labels.tolist()))
-        count = f"{mistakes} mistake" + "s" * (mistakes != 1)
-        return Image(as_jpeg(drawn, _WIDEST), Path(record.path).name, count)
+        return Image(as_jpeg(drawn, _WIDEST), Path(record.path).name, counted(mistakes, "mistake"))
 
     def _mistake(self, mistake: Miss | FalseAlarm, text: str, caption: str, own: Drawn) -> Image:
         place = mistake.image

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ssd.data.dataset import Dataset
+from ssd.errors import counted
 from ssd.evaluation.causes.explain import Cause, MissedObject
 from ssd.evaluation.causes.remedies import most_frequent
 from ssd.evaluation.causes.text import CauseFigures, from_score
@@ -73,7 +74,7 @@ def write_missed_page(
 
 
 def _verdict(best: CauseFigures) -> Text:
-    objects = f"{best.objects} object" + "s" * (best.objects != 1)
+    objects = counted(best.objects, "object")
     return Text(f"The cause that costs most: {best.cause.value} ({objects}). To try first: {best.remedy}")
 
 

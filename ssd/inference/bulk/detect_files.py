@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ssd.errors import ArgumentError, at_least
+from ssd.errors import ArgumentError, at_least, counted
 from ssd.inference.bulk.coco_ids import ids_of_file, own_ids
 from ssd.inference.bulk.image_files import detect_images
 from ssd.inference.bulk.journal import JOURNAL, Done, Tally, take_up, write_options
@@ -39,17 +39,15 @@ class BulkResult:
 
     def __str__(self) -> str:
         tally = self.tally
-        images, frames = _counted(tally.images, "image"), _counted(tally.frames, "frame")
-        moving = (
-            f"{_counted(tally.videos, 'video')} ({frames})" if tally.videos else frames
-        )  # of a video that broke off
-        where = moving if tally.videos or tally.frames else images
-        if where != images and tally.images:
-            where = f"{images} and {where}"
+        images, frames = counted(tally.images, "image"), counted(tally.frames, "frame")
+        # A video that broke off counts by its frames alone.
+        videos = f"{counted(tally.videos, 'video')} ({frames})" if tally.videos else frames
+        parts = [images] if tally.images else []
+        parts += [videos] if tally.frames or tally.videos else []
         searched = tally.images + tally.frames - self.before.images - self.before.frames
         unit = "frames" if tally.frames else "images"
         speed = f", {searched / self.seconds:.1f} {unit} a second" if searched > 1 else ""
-        return f"{_counted(tally.objects, 'object')} in {where}{speed}: {self.folder}"
+        return f"{counted(tally.objects, 'object')} in {' and '.join(parts or [images])}{speed}: {self.folder}"
 
 
 def detect_files(
@@ -196,7 +194,3 @@ def _take_up(folder: Path, facts: dict[str, Any], *, resume: bool) -> Done:
         (folder / JOURNAL).unlink(missing_ok=True)
     write_options(folder, facts)
     return done
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

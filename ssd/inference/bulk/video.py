@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from ssd.errors import ImageError
+from ssd.errors import ImageError, counted
 from ssd.inference.bulk.results import Results
 from ssd.inference.bulk.sources import Source
 
@@ -94,9 +94,8 @@ def _search(
             ended = False
     error = None
     if ended and (max_frames is None or count < max_frames):
-        frame_word = "frame" if count == 1 else "frames"
         remedy = "Check the camera or the connection; --max-frames or Ctrl-C ends a search as planned."
-        error = ImageError(f"ended by itself after {count} {frame_word}", place=video.name, remedy=remedy)
+        error = ImageError(f"ended by itself after {counted(count, 'frame')}", place=video.name, remedy=remedy)
     results.add_video(source, count, drawing.files, error)
 
 
