@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ssd.boxes import from_cxcywh
 from ssd.errors import ConfigError
 from ssd.settings import BoxSettings
 
@@ -129,8 +130,7 @@ def default_boxes(settings: BoxSettings) -> Float[Tensor, "K 4"]:
         cxcywh = cxcywh.clamp(0, 1)
     elif settings.clip == "sides":
         cxcywh[:, 2:] = cxcywh[:, 2:].clamp(0, 1)
-    centre, half = cxcywh[:, :2], cxcywh[:, 2:] / 2
-    return torch.cat([centre - half, centre + half], dim=1).float()
+    return from_cxcywh(cxcywh).float()
 
 
 def _level(settings: BoxSettings, index: int) -> Float[Tensor, "K 4"]:

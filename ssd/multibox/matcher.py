@@ -45,14 +45,14 @@ def match(default_boxes: Float[Tensor, "K 4"], targets: Targets, rules: LossRule
 
     An overlap of 0 never matches, whatever `match_iou` is. Crowd regions are never matched. An unmatched default box is
     `ignored` if its part inside the image lies half in one of them, or overlaps it as much as would be `ignored` or
-    matched beside an object. An image may have no objects. If it has more objects
-    than there are default boxes, those with the least overlap stay unmatched.
+    matched beside an object. An image may have no objects. If it has more objects than there are default boxes, those
+    with the least overlap stay unmatched.
     """
     default_boxes = default_boxes.float()
     is_object = targets.valid & ~targets.crowd
     if is_object.shape[1] == 0:
-        nobody = targets.labels.new_full((len(is_object), len(default_boxes)), -1)
-        return Matches(nobody, nobody >= 0, nobody.new_zeros(()))
+        unmatched = targets.labels.new_full((len(is_object), len(default_boxes)), -1)
+        return Matches(unmatched, unmatched >= 0, unmatched.new_zeros(()))
     # An empty box overlaps nothing: padding and crowds stay below every threshold.
     boxes = targets.boxes.float().masked_fill(~is_object[..., None], 0)
     low = min(rules.match_iou, rules.negative_iou)

@@ -9,9 +9,10 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ssd.multibox.candidates import best_candidates
 from ssd.multibox.loss import multibox_loss
 from ssd.multibox.matcher import match
-from ssd.multibox.postprocess import best_candidates, postprocess, postprocess_without_waiting
+from ssd.multibox.postprocess import postprocess, postprocess_without_waiting
 from ssd.settings import LossRules, Postprocessing
 from ssd.structures import Predictions, Targets
 from tests.multibox.made import RULES, VARIANCES, random_boxes, random_predictions, random_targets

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.ssd import SSD
 
+from ssd.multibox import candidates as selection
 from ssd.multibox import postprocess as module
+from ssd.multibox.candidates import best_candidates
 from ssd.multibox.coder import decode, encode
-from ssd.multibox.postprocess import best_candidates
 from ssd.structures import Predictions
 from tests.multibox.made import RULES, VARIANCES, postprocessed, pretended_device, random_boxes, random_predictions
 
@@ -160,7 +161,7 @@ def test_images_that_are_suppressed_together_do_not_touch(monkeypatch):
 
 @pytest.mark.parametrize("rows_at_once", [1, 50, 10_000])
 def test_images_of_few_and_many_hopeful_boxes_share_a_group_of_any_size(monkeypatch, rows_at_once):
-    monkeypatch.setattr(module, "_ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(selection, "_ROWS_AT_ONCE", rows_at_once)
     generator = torch.Generator().manual_seed(0)
     default_boxes, predictions = random_boxes(60, generator), random_predictions(5, 60, 4, generator)
     predictions.logits[..., 0] += torch.tensor([40.0, 0.0, 4.0, 40.0, 6.0])[:, None]  # none, all, some, none, few
@@ -168,10 +169,10 @@ def test_images_of_few_and_many_hopeful_boxes_share_a_group_of_any_size(monkeypa
 
 
 def test_groups_are_neighbours_whose_padded_rows_stay_within_the_limit(monkeypatch):
-    monkeypatch.setattr(module, "_ROWS_AT_ONCE", 100)
-    groups = [(part.start, part.stop, most) for part, most in module._groups([30, 20, 50, 60, 0, 500, 0, 0])]
+    monkeypatch.setattr(selection, "_ROWS_AT_ONCE", 100)
+    groups = [(part.start, part.stop, most) for part, most in selection._groups([30, 20, 50, 60, 0, 500, 0, 0])]
     assert groups == [(0, 2, 30), (2, 3, 50), (3, 4, 60), (4, 5, 1), (5, 6, 500), (6, 8, 1)]
-    assert list(module._groups([])) == []
+    assert list(selection._groups([])) == []
 
 
 def test_only_images_whose_candidates_do_not_suffice_are_looked_at_again(monkeypatch):
