@@ -41,8 +41,8 @@ class Postprocessing:
 
     They go whole from the weights file or from `detect` to `ssd.multibox.postprocess`. A new threshold touches four
     files: a field and its range here, its use in `multibox/postprocess.py`, and the same for exported graphs in
-    `exporters/graph.py` and without PyTorch in `light/suppression.py`. Only a number that callers may
-    change as well is also an argument of `Detector.detect`.
+    `exporters/graph.py` and without PyTorch in `light/suppression.py`. Only a number that callers may change as well is
+    also an argument of `Detector.detect`.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  # `settings` checks files by it

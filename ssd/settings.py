@@ -13,13 +13,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from ssd.errors import CheckpointError
 from ssd.rules import MAX_COUNT as _MAX_COUNT
-from ssd.rules import NUMBERS, is_share, is_window
-from ssd.rules import READABLE_SCORE as READABLE_SCORE
-from ssd.rules import SIGMA_REMEDY as SIGMA_REMEDY
-from ssd.rules import Depth as Depth
+from ssd.rules import NUMBERS, Depth, is_share, is_window
 from ssd.rules import Postprocessing as Postprocessing
-from ssd.rules import ScoreThreshold as ScoreThreshold
-from ssd.rules import can_be_sigma as can_be_sigma
 from ssd.tiles import Tiles, can_be_tiles
 
 _STRICT = ConfigDict(extra="forbid")

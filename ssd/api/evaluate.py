@@ -29,7 +29,7 @@ from ssd.inference.detector import Detector
 from ssd.inference.load import load
 from ssd.inference.options import named_options
 from ssd.report.page import check_page_name, is_page_name
-from ssd.settings import ScoreThreshold
+from ssd.rules import ScoreThreshold
 from ssd.system import distributed
 from ssd.system.files import check_writable, refuse_existing, write_json
 from ssd.tiles import Tiles, plan_of

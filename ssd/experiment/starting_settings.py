@@ -12,7 +12,8 @@ from ssd.experiment.config import Config, ModelConfig
 from ssd.model import vgg
 from ssd.model.factory import level_grids, settings_for
 from ssd.model.norm import Norm
-from ssd.settings import SIGMA_REMEDY, NetworkSettings, Postprocessing, Preprocessing, Settings, can_be_sigma
+from ssd.rules import SIGMA_REMEDY, can_be_sigma
+from ssd.settings import NetworkSettings, Postprocessing, Preprocessing, Settings
 from ssd.weights.resolve import read_weights
 
 

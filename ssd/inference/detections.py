@@ -12,7 +12,6 @@ from jaxtyping import Float32, Int64, UInt8
 
 from ssd.errors import ArgumentError, ImageDecodeError, ImageError
 from ssd.inference import converters
-from ssd.rules import READABLE_SCORE as READABLE_SCORE  # re-exported: callers ask here from which score is drawn
 from ssd.rules import Depth
 
 _Image = UInt8[np.ndarray, "H W 3"]

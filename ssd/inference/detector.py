@@ -14,12 +14,13 @@ from torch import Tensor
 from ssd.errors import ArgumentError, at_least
 from ssd.images.any_image import as_image
 from ssd.inference import tiling
-from ssd.inference.detections import READABLE_SCORE, Detections
+from ssd.inference.detections import Detections
 from ssd.inference.image_lists import each_image, groups
 from ssd.inference.options import named_options
 from ssd.inference.pipelines import Image, Pipeline
 from ssd.multibox.default_boxes import default_boxes
-from ssd.settings import Postprocessing, ScoreThreshold, Settings
+from ssd.rules import READABLE_SCORE, ScoreThreshold
+from ssd.settings import Postprocessing, Settings
 from ssd.structures import BatchDetections, ImageDetections
 from ssd.system.threads import image_threads, map_ahead, map_at_once
 from ssd.tiles import OVERLAP, Tiles, has_tiles, windows

@@ -15,7 +15,8 @@ from ssd.inference.pipelines import GraphPipeline, NetworkPipeline
 from ssd.inference.runtime.facts import is_graph
 from ssd.inference.runtime.open import choose_backend, open_graph
 from ssd.model.factory import from_settings
-from ssd.settings import ScoreThreshold, Settings
+from ssd.rules import ScoreThreshold
+from ssd.settings import Settings
 from ssd.tiles import OVERLAP, Tiles
 from ssd.weights.hub import fetch_from_hub, is_hub_address
 from ssd.weights.resolve import read_weights

@@ -11,13 +11,13 @@ from jaxtyping import Float32, UInt8
 from ssd.errors import CheckpointError, at_least
 from ssd.images.any_image import as_image
 from ssd.images.resize import resize_8bit, resize_floats
-from ssd.inference.detections import READABLE_SCORE, Detections
+from ssd.inference.detections import Detections
 from ssd.inference.image_lists import each_image, groups
 from ssd.inference.options import named_options
 from ssd.light.engines import Engine, open_engine
 from ssd.light.plain_file import PlainFacts, read_facts
 from ssd.light.suppression import select
-from ssd.rules import Postprocessing, ScoreThreshold
+from ssd.rules import READABLE_SCORE, Postprocessing, ScoreThreshold
 
 log = logging.getLogger(__name__)
 

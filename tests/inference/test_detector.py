@@ -9,11 +9,11 @@ from PIL import Image
 
 import ssd
 from ssd.errors import ArgumentError, CheckpointError, ConfigError, ImageError
-from ssd.inference.detections import READABLE_SCORE
 from ssd.inference.detector import Detector
 from ssd.inference.pipelines import NetworkPipeline
 from ssd.model import factory
 from ssd.multibox.postprocess import postprocess
+from ssd.rules import READABLE_SCORE
 from ssd.structures import Predictions
 from ssd.weights.native import save_weights
 

@@ -17,10 +17,10 @@ from ssd.inference.bulk.output_folder import output_folder
 from ssd.inference.bulk.results import Results, parse_formats
 from ssd.inference.bulk.sources import Source, find_sources, output_names, parse_shard, share
 from ssd.inference.bulk.video import detect_video
-from ssd.inference.detections import READABLE_SCORE, Detections
+from ssd.inference.detections import Detections
 from ssd.inference.detector import Detector
 from ssd.inference.load import load
-from ssd.settings import ScoreThreshold
+from ssd.rules import READABLE_SCORE, ScoreThreshold
 from ssd.tiles import OVERLAP, Tiles
 
 log = logging.getLogger(__name__)
