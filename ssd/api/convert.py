@@ -114,7 +114,7 @@ def _check_out(out: Path, source: str | Path, *, force: bool) -> None:
     check_writable(out)
 
 
-def _write(path: Path, source: Path, found: "ConvertedCheckpoint") -> None:
+def _write(path: Path, source: Path, found: ConvertedCheckpoint) -> None:
     if found.format == OURS:  # given other class names: config and figures stay
         extra = load_weights(source)[2]
     else:
@@ -124,7 +124,7 @@ def _write(path: Path, source: Path, found: "ConvertedCheckpoint") -> None:
     save_weights(path, found.state_dict, found.settings, extra=extra)
 
 
-def _compare(found: "ConvertedCheckpoint", path: Path, image: str | Path | None) -> int:
+def _compare(found: ConvertedCheckpoint, path: Path, image: str | Path | None) -> int:
     """Number of detections, which are the same from the tensors in memory and from the file.
 
     Raises:
@@ -134,9 +134,8 @@ def _compare(found: "ConvertedCheckpoint", path: Path, image: str | Path | None)
     probe = load_image(image) if image else noise
     network = from_settings(found.settings)
     network.load_state_dict(found.state_dict)
-    before = Detector(NetworkPipeline(network, found.settings, device="cpu", precision="fp32", backend="torch")).detect(
-        probe
-    )
+    pipeline = NetworkPipeline(network, found.settings, device="cpu", precision="fp32", backend="torch")
+    before = Detector(pipeline).detect(probe)
     after = load(path, device="cpu", precision="fp32", backend="torch").detect(probe)
     same = all(np.array_equal(getattr(before, key), getattr(after, key)) for key in ("boxes", "scores", "labels"))
     if not same or before.class_names != after.class_names:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ssd.data.dataset import Dataset
 from ssd.data.formats import paths as folders
-from ssd.data.objects import SIZES, _fractions, gather
+from ssd.data.objects import SIZES, fractions, gather
 from ssd.multibox.best_overlaps import REACHED, best_overlaps
 from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.matcher import match
@@ -123,7 +123,7 @@ def count_missed_best_box(dataset: Dataset, settings: BoxSettings) -> MissedBest
 def _targets(record: Record) -> Targets:
     """An image's objects as a batch of one."""
     return Targets(
-        boxes=torch.from_numpy(_fractions(record))[None],
+        boxes=torch.from_numpy(fractions(record))[None],
         labels=torch.from_numpy(record.labels)[None],
         crowd=torch.from_numpy(record.crowd)[None],
         valid=torch.ones(1, len(record.boxes), dtype=torch.bool),

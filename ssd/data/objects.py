@@ -12,11 +12,7 @@ from ssd.data.dataset import Dataset
 from ssd.structures import Record
 
 _SMALL, _LARGE = 32**2, 96**2  # COCO's limits, in pixels of the image
-
-
 Size = Literal["small", "medium", "large"]
-
-
 SIZES: tuple[Size, ...] = ("small", "medium", "large")
 
 
@@ -39,7 +35,7 @@ def gather(dataset: Dataset) -> Objects:
     boxes, areas, labels, places = [], [], [], []
     for place, record in enumerate(dataset.records):
         real = ~record.crowd
-        boxes.append(_fractions(record)[real])
+        boxes.append(fractions(record)[real])
         areas.append(record.areas[real])
         labels.append(record.labels[real])
         places.append(np.full(int(real.sum()), place, np.int64))
@@ -51,5 +47,6 @@ def gather(dataset: Dataset) -> Objects:
     )
 
 
-def _fractions(record: Record) -> Float32[np.ndarray, "N 4"]:
+def fractions(record: Record) -> Float32[np.ndarray, "N 4"]:
+    """The boxes of an image as fractions of its sides."""
     return np.asarray(record.boxes / np.array([record.width, record.height] * 2, np.float32), np.float32)

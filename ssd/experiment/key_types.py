@@ -41,9 +41,7 @@ def dotted_keys() -> list[str]:
 def nearest_key(keys: list[str]) -> str:
     """The key of that name in another group, else the one most alike, else all there are.
 
-    Without a group of that name any group may be meant.
-
-    Keys are written as on the command line, with their group.
+    Without a group of that name any group may be meant. Keys are written as on the command line, with their group.
     """
     *groups, name = keys
     known = known_keys(groups)

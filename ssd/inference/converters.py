@@ -26,10 +26,9 @@ def coco_rows(
     category_ids: Sequence[int] | None,
 ) -> list[dict[str, Any]]:
     """COCO results; see `Detections.to_coco`."""
-    count = num_classes
-    ids = range(1, count + 1) if category_ids is None else category_ids
-    if len(ids) != count:
-        problem = f"{len(ids)} numbers for {count} classes"
+    ids = range(1, num_classes + 1) if category_ids is None else category_ids
+    if len(ids) != num_classes:
+        problem = f"{len(ids)} numbers for {num_classes} classes"
         raise ArgumentError(problem, place="category_ids", remedy="Give one for each class, in their order.")
     return [
         {"image_id": image_id, "category_id": int(ids[label]), "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}

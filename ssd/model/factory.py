@@ -58,8 +58,8 @@ def settings_for(
         _check_levels(levels, grids, given, place="model.levels")
     boxes = box_settings(input_size, grids, first_step=given.strides[0], levels=levels, **box_numbers)
     # The first level is L2-normalised where the backbone has not normalised it already.
-    loud = boxes.grids[0] == grids[0] and not given.normalised
-    network = dataclasses.replace(network, first_level_norm="l2" if loud else "none")
+    unnormalised = boxes.grids[0] == grids[0] and not given.normalised
+    network = dataclasses.replace(network, first_level_norm="l2" if unnormalised else "none")
     if not _covers(given, input_size):
         boxes = dataclasses.replace(boxes, steps=tuple(input_size / grid for grid in boxes.grids))
     return Settings(network, boxes, class_names)

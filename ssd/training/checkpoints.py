@@ -17,15 +17,9 @@ from ssd.system.files import write_atomic
 from ssd.weights.native import damaged, read_file
 
 _MAGIC = b"SSDSTATE"
-
-
 _FOOTER = len(_MAGIC) + hashlib.sha256().digest_size
-
-
 # The types that `torch.load(weights_only=True)` accepts; exact, since NumPy's float64 is a float and is refused.
 _PLAIN = (str, int, float, bool, bytes, type(None))
-
-
 _TENSORS = (Tensor, torch.nn.Parameter)
 
 

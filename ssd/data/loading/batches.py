@@ -96,7 +96,7 @@ class WorkerResult:
 
 @dataclass(frozen=True)
 class TrainBatches(TorchDataset[WorkerResult]):
-    """Augmented batches with uint8 images; `ssd.images.decode.normalise` turns them into floats on the device.
+    """Augmented batches with uint8 images; `ssd.images.preprocess.normalise` turns them into floats on the device.
 
     An index from the number of images on is a repetition (`balance.epoch_order`): the same image with other draws.
     """

@@ -17,9 +17,7 @@ from ssd.structures import ImageDetections, Record
 
 _REPEATED = 0.9  # IoU of two objects of one class that are one object annotated twice
 _NO_SUPPORT = 0.1  # a score below which the network sees nothing of a class
-_WELL_PLACED = (
-    0.75  # median IoU of a class's right detections from which a confident box elsewhere puts a label in doubt
-)
+_WELL_PLACED = 0.75  # median IoU of right detections from which a confident box elsewhere puts a label in doubt
 _SAME_SCORE = 1e-4
 _FEW = 5  # right detections of a class, fewer of which say nothing
 _RIGHT_CLASS, _RIGHT_PLACE = 0.8, 0.9  # shares of the detections on objects from which class or place is reliable
@@ -61,9 +59,7 @@ class Confidence:
 
     scores: Float[np.ndarray, "C"]  # median of the right ones from the threshold on
     overlaps: Float[np.ndarray, "C"]  # median IoU of these with their objects; 0 where they are few
-    sure_of_class: Float[
-        np.ndarray, "C"
-    ]  # the lowest score from which the class is reliable; infinite if there is none
+    sure_of_class: Float[np.ndarray, "C"]  # the lowest score from which the class is reliable; infinity for none
     sure_of_place: Float[np.ndarray, "C"]  # the same of the place, at least the median
 
 

@@ -7,10 +7,10 @@ resamples with replacement, the bootstrap, they also show that AP is too high on
 is the greatest one at that recall or beyond, so that chance raises it, and more so for weak detectors.
 
 The interval is that of Student's t on the arcsine scale, on which a share near 0 or 1 spreads as one near a half does;
-a difference of figures stays on its own scale. Images on which
-nothing is missed do not show that nothing ever is, so the lower end is at most `measured * 0.1 ** (1 / n)` for n
-objects, about 2.3 / n less: at that rate of misses one sample in ten has none. This is the rule of three (Hanley and
-Lippman-Hand, "If nothing goes wrong, is everything all right?", 1983) with 5 % at the lower end alone and mid-P.
+a difference of figures stays on its own scale. Images on which nothing is missed do not show that nothing ever is, so
+the lower end is at most `measured * 0.1 ** (1 / n)` for n objects, about 2.3 / n less: at that rate of misses one
+sample in ten has none. This is the rule of three (Hanley and Lippman-Hand, "If nothing goes wrong, is everything all
+right?", 1983) with 5 % at the lower end alone and mid-P.
 """
 
 import math
