@@ -4,24 +4,22 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ssd.audit.readiness import Readiness
+from ssd.audit.recall import Bucket, Reach
+from ssd.audit.report import FITTED, Fit, Report, SplitReport
+from ssd.data.formats.annotations import Problem
 from ssd.errors import printable
 from ssd.report.blocks import number
 from ssd.report.text_table import aligned
+from ssd.rules import Depth
 from ssd.tiles import check_tiles, has_tiles
-
-if TYPE_CHECKING:
-    from ssd.audit.readiness import Readiness
-    from ssd.audit.recall import Bucket, Reach
-    from ssd.audit.report import Fit, Report, SplitReport
-    from ssd.data.formats.annotations import Problem
-    from ssd.rules import Depth
 
 _WORTH = 0.02  # of held-out objects: what a fit has to reach more than the best table
 
 
-def as_text(report: "Report", readiness: "Readiness", *, show: int) -> str:
+def as_text(report: Report, readiness: Readiness, *, show: int) -> str:
     """A section for every split, then one for all of them; the last line is the conclusion."""
     parts = [_opening(report)]
     if report.opened.problems:
@@ -54,7 +52,7 @@ def as_text(report: "Report", readiness: "Readiness", *, show: int) -> str:
     return "\n\n".join(parts)
 
 
-def as_dict(report: "Report", readiness: "Readiness") -> dict[str, Any]:
+def as_dict(report: Report, readiness: Readiness) -> dict[str, Any]:
     """The report in plain JSON types, with complete lists."""
     return {
         "data": report.folder,
@@ -74,7 +72,7 @@ def as_dict(report: "Report", readiness: "Readiness") -> dict[str, Any]:
     }
 
 
-def _opening(report: "Report") -> str:
+def _opening(report: Report) -> str:
     names = ", ".join(f"{split.name} {split.images} images" for split in report.splits)
     unions = [f"; {name} holds the same images and is not checked again" for name in report.opened.unions]
     opened = report.opened
@@ -83,7 +81,7 @@ def _opening(report: "Report") -> str:
     return printable(f"{report.folder}: {names}{''.join(unions)}{used}")
 
 
-def _split(split: "SplitReport", show: int, depth: "Depth | None", *, first: bool) -> Iterator[str]:
+def _split(split: SplitReport, show: int, depth: Depth | None, *, first: bool) -> Iterator[str]:
     yield printable(f"== {split.name}: {split.images} images, {split.objects} objects")
     if split.problems:
         yield _problems(split, show)
@@ -101,7 +99,7 @@ def _split(split: "SplitReport", show: int, depth: "Depth | None", *, first: boo
         yield aligned([head, *hard])
 
 
-def _problems(split: "SplitReport", show: int) -> str:
+def _problems(split: SplitReport, show: int) -> str:
     lines = [printable(f"problems of {split.name}: {len(split.problems)}")]
     for (kind, fate), texts in split.by_kind().items():
         lines += [f"  {kind}: {len(texts)} ({fate})", *_shown(texts, show)]
@@ -113,7 +111,7 @@ def _shown(lines: Sequence[str], show: int) -> list[str]:
     return [*(f"    {printable(line)}" for line in lines[:show]), *more]
 
 
-def _classes(report: "Report") -> str:
+def _classes(report: Report) -> str:
     """Counts of every class, the splits side by side; difficult and crowd objects if there are any."""
     columns = [
         (split, kind)
@@ -134,7 +132,7 @@ def _classes(report: "Report") -> str:
     return aligned([["objects in", *heads], *rows]) + more
 
 
-def _sizes(split: "SplitReport") -> str:
+def _sizes(split: SplitReport) -> str:
     sizes = split.sizes
     assert sizes is not None
     buckets = ", ".join(f"{count} {name}" for name, count in sizes.buckets.items())
@@ -147,7 +145,7 @@ def _sizes(split: "SplitReport") -> str:
     )
 
 
-def _reach(split: "SplitReport") -> str:
+def _reach(split: SplitReport) -> str:
     own, reach = next(iter(split.reach.items()))
     seconds, objects = split.missed_best_box, len(reach.overlaps)
     rows = [
@@ -164,12 +162,12 @@ def _reach(split: "SplitReport") -> str:
     return "\n".join(lines)
 
 
-def _pair(bucket: "Bucket") -> str:
+def _pair(bucket: Bucket) -> str:
     recall, mean = number(bucket.recall), number(bucket.mean)
     return recall if recall == mean else f"{recall} ({mean})"  # both are n/a where there are no objects
 
 
-def _fit(fit: "Fit") -> str:
+def _fit(fit: Fit) -> str:
     rows = [[name, *map(_pair, buckets)] for name, buckets in fit.reached.items()]
     values = (f"    {key}: {json.dumps(value)}" for key, value in fit.shapes.config().items())
     lines = [aligned([["default boxes, fitted", *fit.splits], *rows]), *(f"  {line}" for line in fit_worth(fit))]
@@ -182,15 +180,13 @@ def _fit(fit: "Fit") -> str:
     return "\n".join(lines)
 
 
-def fit_is_worth_it(fit: "Fit") -> bool:
+def fit_is_worth_it(fit: Fit) -> bool:
     """Whether the fitted boxes are recommended: they reach clearly more held-out objects than the tables."""
     return fit.held_out_gain is not None and fit.held_out_gain >= _WORTH
 
 
-def fit_worth(fit: "Fit") -> list[str]:
+def fit_worth(fit: Fit) -> list[str]:
     """Lines on the gain of the fit on held-out objects, and on the recommended default boxes."""
-    from ssd.audit.report import FITTED
-
     own, held_out = next(iter(fit.reached)), fit.held_out_gain is not None
     place = 1 if held_out else 0
     recalls = {name: buckets[place].recall or 0.0 for name, buckets in fit.reached.items() if name != FITTED}
@@ -220,7 +216,7 @@ def _in_config(name: str) -> str:
     return f"model.box_table={name.split()[-1]}" if name.startswith("SSD") else "the config's own default boxes"
 
 
-def _split_dict(split: "SplitReport") -> dict[str, Any]:
+def _split_dict(split: SplitReport) -> dict[str, Any]:
     return {
         "images": split.images,
         "objects": split.objects,
@@ -236,12 +232,12 @@ def _split_dict(split: "SplitReport") -> dict[str, Any]:
     }
 
 
-def _problem_dict(problem: "Problem") -> dict[str, Any]:
+def _problem_dict(problem: Problem) -> dict[str, Any]:
     """A problem as plain JSON types, with the path of its image."""
     return {key: value for key, value in dataclasses.asdict(problem).items() if key != "image"}
 
 
-def _reach_dict(reach: "Reach") -> dict[str, Any]:
+def _reach_dict(reach: Reach) -> dict[str, Any]:
     return {
         "number": reach.default_boxes,
         "sizes": {name: dataclasses.asdict(bucket) for name, bucket in reach.buckets.items()},
@@ -249,7 +245,7 @@ def _reach_dict(reach: "Reach") -> dict[str, Any]:
     }
 
 
-def _fit_dict(fit: "Fit") -> dict[str, Any]:
+def _fit_dict(fit: Fit) -> dict[str, Any]:
     reached = {
         name: dict(zip(fit.splits, (dataclasses.asdict(bucket) for bucket in buckets), strict=True))
         for name, buckets in fit.reached.items()

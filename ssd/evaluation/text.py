@@ -2,21 +2,20 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ssd.data.dataset import Dataset
 from ssd.errors import printable
+from ssd.evaluation.evaluate import Evaluation
+from ssd.evaluation.metrics.accumulator import annotation_hash
 from ssd.evaluation.metrics.coco import MOST_RECALL, recall_name
-from ssd.evaluation.metrics.intervals import ends
+from ssd.evaluation.metrics.intervals import Estimate, Intervals, ends
+from ssd.inference.detector import Detector
 from ssd.report.blocks import number
 from ssd.report.text_table import aligned
-
-if TYPE_CHECKING:
-    from ssd.data.dataset import Dataset
-    from ssd.evaluation.evaluate import Evaluation
-    from ssd.evaluation.metrics.intervals import Estimate, Intervals
-    from ssd.inference.detector import Detector
+from ssd.system.environment import environment
 
 # (heading, metric, figure) of the columns of the class table
 _COLUMNS = (
@@ -31,7 +30,7 @@ _SUMMARIES = {
 }
 
 
-def as_text(evaluation: "Evaluation", dataset: "Dataset", weights: str, intervals: Mapping[str, "Intervals"]) -> str:
+def as_text(evaluation: Evaluation, dataset: Dataset, weights: str, intervals: Mapping[str, Intervals]) -> str:
     """Tables of classes and of mistakes, the figures over all classes, and the data they were measured on."""
     figures = {name: evaluation.by_metric[name] for name in _SUMMARIES if name in evaluation.by_metric}
     parts = [
@@ -52,16 +51,13 @@ def as_text(evaluation: "Evaluation", dataset: "Dataset", weights: str, interval
 
 
 def as_dict(
-    evaluation: "Evaluation",
-    dataset: "Dataset",
-    detector: "Detector",
+    evaluation: Evaluation,
+    dataset: Dataset,
+    detector: Detector,
     weights: str,
-    intervals: Mapping[str, "Intervals"],
+    intervals: Mapping[str, Intervals],
 ) -> dict[str, Any]:
     """The evaluation in plain JSON types, with the facts needed to repeat it."""
-    from ssd.evaluation.metrics.accumulator import annotation_hash
-    from ssd.system.environment import environment
-
     return {
         "weights": weights,
         "data": dataset.name,
@@ -82,7 +78,7 @@ def as_dict(
     }
 
 
-def _crowded(evaluation: "Evaluation", dataset: "Dataset") -> str:
+def _crowded(evaluation: Evaluation, dataset: Dataset) -> str:
     """A line on images with more objects of a class than detections that count; empty if there are none."""
     coco = evaluation.by_metric.get("coco")
     if coco is None:
@@ -98,7 +94,7 @@ def _crowded(evaluation: "Evaluation", dataset: "Dataset") -> str:
     )
 
 
-def figure_table(by_metric: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, "Intervals"] | None = None) -> str:
+def figure_table(by_metric: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Intervals] | None = None) -> str:
     """One row per class, in the order of the data, and the mean; `n/a` where a class has no objects.
 
     The interval is that of the first column.
@@ -119,7 +115,7 @@ def figure_table(by_metric: Mapping[str, Mapping[str, Any]], intervals: Mapping[
     return aligned(rows)
 
 
-def _interval_lines(intervals: Mapping[str, "Intervals"]) -> list[str]:
+def _interval_lines(intervals: Mapping[str, Intervals]) -> list[str]:
     """The intervals of the figures over all classes, on one line for each set of rules."""
     return [
         f"{metric.upper():4}  "
@@ -129,10 +125,10 @@ def _interval_lines(intervals: Mapping[str, "Intervals"]) -> list[str]:
     ]
 
 
-def _plain(intervals: "Intervals") -> dict[str, Any]:
+def _plain(intervals: Intervals) -> dict[str, Any]:
     """[low, high] by figure, and by class and figure; None where the images do not say."""
 
-    def pair(estimate: "Estimate") -> list[float] | None:
+    def pair(estimate: Estimate) -> list[float] | None:
         return None if estimate.low is None or estimate.high is None else [estimate.low, estimate.high]
 
     classes = [name for name in next(iter(intervals.values()), {}) if name]

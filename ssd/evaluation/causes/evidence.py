@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,14 +13,12 @@ from torch import Tensor
 from ssd.boxes import iou
 from ssd.errors import ArgumentError
 from ssd.evaluation.metrics.error_breakdown import FOREGROUND
+from ssd.inference.detector import Detector
 from ssd.multibox.best_overlaps import best_overlaps
 from ssd.multibox.coder import Variances, decode
 from ssd.settings import Postprocessing
 from ssd.structures import BatchDetections, Predictions, Record
 from ssd.tiles import has_tiles
-
-if TYPE_CHECKING:
-    from ssd.inference.detector import Detector
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +75,7 @@ class EvidenceDetector:
         ArgumentError: an exported graph, which does not give the network's predictions.
     """
 
-    def __init__(self, detector: "Detector", records: Sequence[Record], class_names: Sequence[str]) -> None:
+    def __init__(self, detector: Detector, records: Sequence[Record], class_names: Sequence[str]) -> None:
         self.detector, self.evidence = detector, list[Evidence]()
         if has_tiles(detector.settings.tiles):
             log.warning("trained on tiles, but searched here in whole images: small objects may count as missed")

@@ -1,19 +1,16 @@
 """Images for the page: ground truth beside detections, and mistakes with their surroundings."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from jaxtyping import Num, UInt8
 
+from ssd.data.dataset import Dataset
 from ssd.images.drawing import Color, class_color, draw_boxes, write_image
+from ssd.inference.detector import Detector
 from ssd.system.files import writing
-
-if TYPE_CHECKING:
-    from ssd.data.dataset import Dataset
-    from ssd.inference.detector import Detector
-    from ssd.tiles import Tiles
+from ssd.tiles import Tiles
 
 _READABLE = 400  # pixels; smaller images are enlarged so that labels can be read
 _GAP = 8
@@ -27,9 +24,7 @@ Boxes = Num[np.ndarray, "_ 4"]
 Drawn = tuple[Boxes, list[str]]  # boxes in pixels, and a text for each
 
 
-def draw_images(
-    detector: "Detector", dataset: "Dataset", count: int, folder: Path, tiles: "Tiles | None" = None
-) -> int:
+def draw_images(detector: Detector, dataset: Dataset, count: int, folder: Path, tiles: Tiles | None = None) -> int:
     """Write the first `count` images, ground truth beside the readable detections; returns their number."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

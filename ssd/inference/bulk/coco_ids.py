@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.errors import ArgumentError
+from ssd.weights.ports.class_names import coco_by_id
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,6 @@ class CocoIds:
 
 def own_ids(class_names: Sequence[str]) -> CocoIds:
     """The ids without an annotation file: COCO's category ids if all classes are COCO's, else 1, 2, ..."""
-    from ssd.weights.ports.class_names import coco_by_id
-
     official = {name: number for number, name in enumerate(coco_by_id(), start=1)}
     if all(name in official for name in class_names):
         return CocoIds(None, tuple(official[name] for name in class_names))

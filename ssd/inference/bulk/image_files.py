@@ -5,26 +5,25 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ssd.errors import ImageError
+from ssd.images.decode import load_image
 from ssd.inference.bulk.results import Results
 from ssd.inference.bulk.sources import Source
+from ssd.inference.detections import Detections
+from ssd.inference.detector import Detector
+from ssd.rules import Depth
 from ssd.system.threads import image_threads, map_ahead
-
-if TYPE_CHECKING:
-    from ssd.inference.detections import Detections
-    from ssd.inference.detector import Detector
-    from ssd.rules import Depth
 
 
 def detect_images(
-    detector: "Detector",
+    detector: Detector,
     sources: Sequence[Source],
     results: Results,
     batch_size: int,
     options: dict[str, Any],
-    show: "Callable[[Source, Detections], None]",
+    show: Callable[[Source, Detections], None],
 ) -> Iterator[Source]:
     """Detect in each image, write and yield the result. Unreadable images are recorded. Memory holds three batches."""
     batches = [sources[start : start + batch_size] for start in range(0, len(sources), batch_size)]
@@ -39,8 +38,8 @@ def detect_images(
 
 
 def _outcomes(
-    detector: "Detector", batches: Sequence[Sequence[Source]], batch_size: int, options: dict[str, Any]
-) -> "Generator[Detections | ImageError, None, None]":
+    detector: Detector, batches: Sequence[Sequence[Source]], batch_size: int, options: dict[str, Any]
+) -> Generator[Detections | ImageError, None, None]:
     """Yield the detections of each image, or why it cannot be read; the detector sees all images as one stream."""
     read: deque[ImageError | None] = deque()  # of the images that the detector has taken, and those between them
 
@@ -62,13 +61,11 @@ def _outcomes(
         yield error
 
 
-def _decode_batch(batch: Sequence[Source], depth: "Depth | None") -> list[Any]:
+def _decode_batch(batch: Sequence[Source], depth: Depth | None) -> list[Any]:
     return list(image_threads().map(partial(_decode, depth=depth), batch))
 
 
-def _decode(source: Source, depth: "Depth | None") -> Any:
-    from ssd.images.decode import load_image
-
+def _decode(source: Source, depth: Depth | None) -> Any:
     try:
         return load_image(source.path, depth=depth)
     except ImageError as error:
@@ -76,8 +73,8 @@ def _decode(source: Source, depth: "Depth | None") -> Any:
 
 
 def _write(
-    results: Results, source: Source, outcome: "Detections | ImageError"
-) -> "tuple[Detections | ImageError, list[str]]":
+    results: Results, source: Source, outcome: Detections | ImageError
+) -> tuple[Detections | ImageError, list[str]]:
     if isinstance(outcome, ImageError):
         return outcome, []
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ssd.data.labels.labelled import Labelled, Stems, make_labels
 from ssd.inference.bulk.journal import JOURNAL, Row, read_rows
+from ssd.inference.detections import Detections
 
 
 def read_labelled(folder: Path, class_names: Sequence[str]) -> Iterator[Labelled]:
@@ -26,8 +27,6 @@ def read_labelled(folder: Path, class_names: Sequence[str]) -> Iterator[Labelled
 def _labelled(
     row: Row, class_names: Sequence[str], name: str, place: str, stems: Stems, copied: str | None
 ) -> Labelled:
-    from ssd.inference.detections import Detections
-
     found = Detections.from_dict(row, class_names)
     flags = [False] * len(found)
     return Labelled(

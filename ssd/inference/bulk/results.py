@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -24,10 +24,8 @@ from ssd.inference.bulk.coco_ids import CocoIds
 from ssd.inference.bulk.journal import JOURNAL, Done, Row, open_journal, read_rows, write_row
 from ssd.inference.bulk.label_rows import read_labelled
 from ssd.inference.bulk.sources import SUFFIXES, Source
+from ssd.inference.detections import Detections
 from ssd.system.files import open_atomic, write_atomic, writing
-
-if TYPE_CHECKING:
-    from ssd.inference.detections import Detections
 
 FORMATS = ("images", "jsonl", "coco", *LABEL_FORMATS)
 
@@ -71,7 +69,7 @@ class Results:
         with writing(self.folder / JOURNAL):
             self._lines.close()
 
-    def draw(self, source: Source, found: "Detections", frame: int | None = None) -> list[str]:
+    def draw(self, source: Source, found: Detections, frame: int | None = None) -> list[str]:
         """Write the drawn image (not of a video's frame) and the labels with their image; return the files' names.
 
         Raises:
@@ -90,7 +88,7 @@ class Results:
             write_atomic(self.folder / files[-1], found.to_yolo().encode())
         return files
 
-    def _write_copy(self, source: Source, found: "Detections", name: str) -> str:
+    def _write_copy(self, source: Source, found: Detections, name: str) -> str:
         """Write a copy of an image, or a frame, and return its place in the folder."""
         copied = source.kind == "image" and source.path.suffix.lower() in SUFFIXES
         suffix = source.path.suffix if copied else ".png" if source.kind == "image" else ".jpg"
@@ -103,7 +101,7 @@ class Results:
             write_image(self.folder / image, found.source)
         return image
 
-    def add_image(self, source: Source, outcome: "Detections | ImageError", files: Sequence[str] = ()) -> None:
+    def add_image(self, source: Source, outcome: Detections | ImageError, files: Sequence[str] = ()) -> None:
         """Write the line of an image, which marks it as done."""
         if isinstance(outcome, ImageError):
             self.add_failure(source, outcome)
@@ -112,7 +110,7 @@ class Results:
         self._write(row | ({"files": list(files)} if files else {}))
 
     def add_frame(
-        self, source: Source, found: "Detections", frame: int, seconds: float, files: Sequence[str] = ()
+        self, source: Source, found: Detections, frame: int, seconds: float, files: Sequence[str] = ()
     ) -> None:
         """Write a frame's line."""
         row = {"path": source.address, "frame": frame, "seconds": round(seconds, 3)}
@@ -146,8 +144,6 @@ class Results:
 
     def write_coco(self, ids: CocoIds) -> int:
         """Write `coco.json` from the journal, row by row; return how many images without an id are left out."""
-        from ssd.inference.detections import Detections
-
         unknown, separator = 0, "["
         with open_atomic(self.folder / "coco.json") as file:
             for row in read_rows(self.folder / JOURNAL):

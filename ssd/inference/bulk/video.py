@@ -4,29 +4,28 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
 from ssd.errors import ImageError, counted
+from ssd.images.video_reader import Frame, VideoReader
+from ssd.images.video_writer import NOTES, VideoWriter
 from ssd.inference.bulk.results import Results
 from ssd.inference.bulk.sources import Source
-
-if TYPE_CHECKING:
-    from ssd.images.video_reader import Frame, VideoReader
-    from ssd.inference.detections import Detections
-    from ssd.inference.detector import Detector
+from ssd.inference.detections import Detections
+from ssd.inference.detector import Detector
 
 _LONGEST_STILL = 250  # frames: a camera that pauses does not fill the disk
 
 
 def detect_video(
-    detector: "Detector",
+    detector: Detector,
     source: Source,
     results: Results,
     batch_size: int,
     options: dict[str, Any],
-    show: "Callable[[Source, Detections], None]",
+    show: Callable[[Source, Detections], None],
     *,
     every: int = 1,
     max_frames: int | None = None,
@@ -37,8 +36,6 @@ def detect_video(
     A source that cannot be opened, or breaks off, is recorded as failed, with the frames before that. So is a camera or
     stream that ends by itself before `max_frames`.
     """
-    from ssd.images.video_reader import VideoReader
-
     try:
         with VideoReader(_openable(source), every=every) as video:
             count = min(
@@ -68,14 +65,14 @@ def _openable(source: Source) -> str | int:
 
 
 def _search(
-    detector: "Detector",
+    detector: Detector,
     source: Source,
-    video: "VideoReader",
-    frames: "Iterator[Frame]",
+    video: VideoReader,
+    frames: Iterator[Frame],
     results: Results,
     batch_size: int,
     options: dict[str, Any],
-    show: "Callable[[Source, Detections], None]",
+    show: Callable[[Source, Detections], None],
     max_frames: int | None,
 ) -> None:
     count = 0
@@ -100,8 +97,8 @@ def _search(
 
 
 def _detect(
-    detector: "Detector", frames: "Iterator[Frame]", batch_size: int, options: dict[str, Any]
-) -> "Iterator[tuple[Frame, Detections]]":
+    detector: Detector, frames: Iterator[Frame], batch_size: int, options: dict[str, Any]
+) -> Iterator[tuple[Frame, Detections]]:
     """Yield each frame with its detections; the frames before a break are finished first."""
     waiting: deque[Frame] = deque()
     broken: list[ImageError] = []
@@ -123,9 +120,7 @@ def _detect(
 class _Drawing:
     """The drawn video. Frames of a live source are repeated to keep time, however slow the detection is."""
 
-    def __init__(self, results: Results, source: Source, video: "VideoReader") -> None:
-        from ssd.images.video_writer import VideoWriter
-
+    def __init__(self, results: Results, source: Source, video: VideoReader) -> None:
         self.files: list[str] = []
         self._writer: VideoWriter | None = None
         self._live = video.live
@@ -134,7 +129,7 @@ class _Drawing:
             self.files = [f"{results.names[source.address]}{source.suffix}"]
             self._writer = VideoWriter(results.folder / self.files[0], self._fps)
 
-    def write(self, found: "Detections", seconds: float) -> None:
+    def write(self, found: Detections, seconds: float) -> None:
         """Add a frame."""
         if self._writer is not None:
             image = found.plot()
@@ -150,8 +145,6 @@ class _Drawing:
     ) -> None:
         """Finish the file, and warn if its encoding is not the best."""
         if self._writer is not None:
-            from ssd.images.video_writer import NOTES
-
             self._writer.__exit__(kind, error, trace)
             if self._writer.codec in NOTES:
                 tqdm.write(f"{self._writer.path}: {NOTES[self._writer.codec]}")

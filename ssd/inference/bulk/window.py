@@ -3,20 +3,20 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+
+import cv2
 
 from ssd.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from ssd.inference.bulk.sources import Source
-    from ssd.inference.detections import Detections
+from ssd.images.drawing import shrink
+from ssd.inference.bulk.sources import Source
+from ssd.inference.detections import Detections
 
 _TITLE = "ssd detect"
 _LARGEST = 1200  # pixels of the longer side
 _END = {ord("q"), 27}
 
 
-def open_window() -> "Callable[[Source, Detections], None]":
+def open_window() -> Callable[[Source, Detections], None]:
     """A function that shows one source's detections: an image until a key is pressed, a frame until the next.
 
     q, Esc or closing the window ends the detection like Ctrl-C.
@@ -35,11 +35,7 @@ def open_window() -> "Callable[[Source, Detections], None]":
     return _show
 
 
-def _show(source: "Source", found: "Detections") -> None:
-    import cv2
-
-    from ssd.images.drawing import shrink
-
+def _show(source: Source, found: Detections) -> None:
     cv2.imshow(_TITLE, cv2.cvtColor(shrink(found.plot(), _LARGEST), cv2.COLOR_RGB2BGR))
     key = cv2.waitKey(0 if source.kind == "image" else 1) & 0xFF
     if key in _END or cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1:
