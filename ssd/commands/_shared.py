@@ -120,12 +120,35 @@ def add_force(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace files named here that are there already")
 
 
-def threshold(text: str) -> Any:
-    """A score threshold: `0.5`, `own`, or `WBC=0.3,RBC=0.5`.
+def add_data(parser: argparse.ArgumentParser, run: str = "the run") -> None:
+    """Give a command the options that name data in place of that of `run`, which its help calls so."""
+    text = f"a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...) instead of {run}'s own data"
+    parser.add_argument("--data", metavar="FOLDER", help=text)
+    parser.add_argument("--split", metavar="NAME", help="which split; default: the data's validation split")
+    kinds = "voc, coco, yolo, shapes, voc07+12, coco2017; default: recognised"
+    parser.add_argument("--format", metavar="KIND", help=kinds)
+    text = f"change {run}'s config, repeatable"
+    parser.add_argument("--set", action="append", default=[], metavar="GROUP.KEY=VALUE", help=text)
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="images at a time, default %(default)s")
+    text = "decoding threads; default: 2, on a GPU nearly all cores"
+    parser.add_argument("--workers", type=int, metavar="N", help=text)
+
+
+def add_runtime(parser: argparse._ActionsContainer) -> None:
+    """Give a command the options that say where and how a detector computes."""
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
+    parser.add_argument("--precision", default="auto", help="auto (default), fp32, bf16, fp16")
+    parser.add_argument("--backend", default="auto", help="auto (default), torch, openvino")
+
+
+def threshold(text: str | None) -> Any:
+    """A score threshold: `0.5`, `own`, or `WBC=0.3,RBC=0.5`; None stays.
 
     Raises:
         ArgumentError: it is none of these.
     """
+    if text is None:
+        return None
     try:
         if "=" not in text:
             return text if text == "own" else float(text)
@@ -136,13 +159,13 @@ def threshold(text: str) -> Any:
         raise ArgumentError(f"{text!r} is no threshold", place="--score-threshold", remedy=remedy) from None
 
 
-def tiles(text: str) -> Any:
-    """The `tiles` of `Detector.detect`: `2`, `2x3` or `auto`.
+def tiles(text: str | None) -> Any:
+    """The `tiles` of `Detector.detect`: `2`, `2x3` or `auto`; None stays.
 
     Raises:
         ArgumentError: it is none of these.
     """
-    if text == "auto":
+    if text is None or text == "auto":
         return text
     words = text.lower().split("x")
     if len(words) > 2 or not all(word.isdecimal() for word in words):

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ssd.commands._shared import add_force, check_numbers, guarded, show_log
+from ssd.commands._shared import add_data, add_force, add_runtime, check_numbers, guarded, show_log
 from ssd.errors import printable
 
 EPILOG = """examples:
@@ -29,23 +29,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("a", metavar="A", help=what)
     p.add_argument("b", metavar="B", help="the same, compared with A")
     p.add_argument("--voc", action="store_true", help="AP at IoU 0.5 by the VOC rules; default: COCO's figures")
-    p.add_argument(
-        "--data", metavar="FOLDER", help="a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...) instead of A's own data"
-    )
-    p.add_argument("--split", metavar="NAME", help="which split; default: the data's validation split")
-    p.add_argument("--format", metavar="KIND", help="voc, coco, yolo, shapes, voc07+12, coco2017; default: recognised")
-    p.add_argument(
-        "--set", action="append", default=[], metavar="GROUP.KEY=VALUE", help="change A's config, repeatable"
-    )
+    add_data(p, "A")
     p.add_argument(
         "--max-detections", type=int, metavar="N", help="of an image, also in COCO's figures; default: there 100"
     )
     p.add_argument("--resamples", type=int, default=1000, metavar="N", help="default %(default)s; 100 or more")
-    p.add_argument("--batch-size", type=int, default=8, metavar="N", help="images at a time, default %(default)s")
-    p.add_argument("--workers", type=int, metavar="N", help="decoding threads; default: 2, on a GPU nearly all cores")
-    p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
-    p.add_argument("--precision", default="auto", help="auto (default), fp32, bf16, fp16")
-    p.add_argument("--backend", default="auto", help="auto (default), torch, openvino")
+    add_runtime(p)
     p.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON")
     p.add_argument("--report", type=Path, metavar="FILE.html", help="write a page to look at")
     add_force(p)

@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from ssd.commands._shared import check_numbers, guarded
+from ssd.commands._shared import add_runtime, check_numbers, guarded
 
 if TYPE_CHECKING:
     from ssd.demo.session import Session
@@ -39,9 +39,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--port", type=int, help="default: the first that is free from 7860 on")
     p.add_argument("--max-upload", type=int, default=20, metavar="MB", help="largest image file, default %(default)s")
     p.add_argument("--browser", action="store_true", help="open the page in the browser")
-    p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
-    p.add_argument("--precision", default="auto", help="auto (default), fp32, bf16, fp16")
-    p.add_argument("--backend", default="auto", help="auto (default), torch, openvino")
+    add_runtime(p)
     return p
 
 

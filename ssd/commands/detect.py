@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from ssd.commands._shared import USER_ERROR, check_numbers, guarded, show_log, threshold, tiles
+from ssd.commands._shared import USER_ERROR, add_runtime, check_numbers, guarded, show_log, threshold, tiles
 from ssd.errors import printable
 
 EPILOG = """examples:
@@ -68,9 +68,7 @@ def parser() -> argparse.ArgumentParser:
     write.add_argument("--quiet", action="store_true", help="no progress bar")
     how = p.add_argument_group("how")
     how.add_argument("--batch-size", type=int, default=8, metavar="N", help="images at a time, default %(default)s")
-    how.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
-    how.add_argument("--precision", default="auto", help="auto (default), fp32, bf16, fp16")
-    how.add_argument("--backend", default="auto", help="auto (default), torch, openvino")
+    add_runtime(how)
     return p
 
 
@@ -79,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     """Detect; the exit code is 2 for a user's mistake or an unreadable source, 130 after Ctrl-C."""
     args = parser().parse_args(argv)
     check_numbers(args, batch_size=1, every=1, max_frames=1)
-    parts = None if args.tiles is None else tiles(args.tiles)
+    parts = tiles(args.tiles)
     show_log()
 
     from ssd.inference.bulk.detect_files import detect_files  # brings torch, so only now
@@ -94,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
         format=args.format,
         copy=args.copy,
         coco_ids=args.coco_ids,
-        score_threshold=None if args.score_threshold is None else threshold(args.score_threshold),
+        score_threshold=threshold(args.score_threshold),
         iou_threshold=args.iou_threshold,
         max_detections=args.max_detections,
         box_voting=args.box_voting,

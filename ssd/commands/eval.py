@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ssd.commands._shared import add_force, check_numbers, guarded, show_log, threshold, tiles
+from ssd.commands._shared import add_data, add_force, add_runtime, check_numbers, guarded, show_log, threshold, tiles
 from ssd.errors import printable
 
 EPILOG = """examples:
@@ -36,18 +36,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--coco", action="store_true", help="AP over IoU 0.50 to 0.95 by pycocotools (default)")
     p.add_argument("--voc", action="store_true", help="AP at IoU 0.5 by the VOC rules: area, and 11 points (VOC07)")
-    p.add_argument(
-        "--data",
-        metavar="FOLDER",
-        help="a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...) instead of the run's own data",
-    )
-    p.add_argument("--split", metavar="NAME", help="which split; default: the data's validation split")
-    p.add_argument("--format", metavar="KIND", help="voc, coco, yolo, shapes, voc07+12, coco2017; default: recognised")
-    p.add_argument(
-        "--set", action="append", default=[], metavar="GROUP.KEY=VALUE", help="change the config, repeatable"
-    )
-    p.add_argument("--batch-size", type=int, default=8, metavar="N", help="images at a time, default %(default)s")
-    p.add_argument("--workers", type=int, metavar="N", help="decoding threads; default: 2, on a GPU nearly all cores")
+    add_data(p)
     p.add_argument(
         "--score-threshold", metavar="S", help="0.3, own, or WBC=0.3,RBC=0.5; default: all, mostly from 0.01 on"
     )
@@ -65,9 +54,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--tiles", metavar="N|RxC|auto", help="search parts of large images too; 1: none; default: the weights' own"
     )
-    p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
-    p.add_argument("--precision", default="auto", help="auto (default), fp32, bf16, fp16")
-    p.add_argument("--backend", default="auto", help="auto (default), torch, openvino")
+    add_runtime(p)
     p.add_argument(
         "--coco-backend", choices=("pycocotools", "fast"), default="pycocotools", help="fast: faster-coco-eval"
     )
@@ -117,12 +104,12 @@ def _run(args: argparse.Namespace, *, first: bool) -> int:
         format=args.format,
         metric=[name for name in METRICS if getattr(args, name)] or "coco",
         overrides=args.set,
-        score_threshold=None if args.score_threshold is None else threshold(args.score_threshold),
+        score_threshold=threshold(args.score_threshold),
         set_thresholds=args.set_thresholds,
         weights_output=args.weights_output,
         box_voting=args.box_voting,
         max_detections=args.max_detections,
-        tiles=None if args.tiles is None else tiles(args.tiles),
+        tiles=tiles(args.tiles),
         batch_size=args.batch_size,
         workers=args.workers,
         device=args.device,

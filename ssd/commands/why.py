@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from ssd.commands._shared import add_force, check_numbers, guarded, show_log, threshold
+from ssd.commands._shared import add_data, add_force, add_runtime, check_numbers, guarded, show_log, threshold
 from ssd.errors import printable
 
 EPILOG = """examples:
@@ -27,27 +27,14 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("weights", nargs="?", metavar="RUN", help="a run's folder or weights; default: the newest run")
-    p.add_argument(
-        "--data",
-        metavar="FOLDER",
-        help="a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...) instead of the run's own data",
-    )
-    p.add_argument("--split", metavar="NAME", help="which split; default: the data's validation split")
-    p.add_argument("--format", metavar="KIND", help="voc, coco, yolo, shapes, voc07+12, coco2017; default: recognised")
-    p.add_argument(
-        "--set", action="append", default=[], metavar="GROUP.KEY=VALUE", help="change the config, repeatable"
-    )
+    add_data(p)
     p.add_argument(
         "--score-threshold", metavar="S", help="0.3, own, or WBC=0.3,RBC=0.5; default: the weights' own, else 0.5"
     )
     p.add_argument("--show", type=int, default=10, metavar="N", help="missed objects listed, default %(default)s")
     p.add_argument("--report", metavar="FILE.html", help="write a page to look at")
     p.add_argument("--json", action="store_true", help="print everything as JSON instead")
-    p.add_argument("--batch-size", type=int, default=8, metavar="N", help="images at a time, default %(default)s")
-    p.add_argument("--workers", type=int, metavar="N", help="decoding threads; default: 2, on a GPU nearly all cores")
-    p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
-    p.add_argument("--precision", default="auto", help="auto (default), fp32, bf16, fp16")
-    p.add_argument("--backend", default="auto", help="auto (default), torch, openvino")
+    add_runtime(p)
     add_force(p)
     p.add_argument("--quiet", action="store_true", help="no progress bar")
     return p
@@ -68,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         split=args.split,
         format=args.format,
         overrides=args.set,
-        score_threshold=None if args.score_threshold is None else threshold(args.score_threshold),
+        score_threshold=threshold(args.score_threshold),
         batch_size=args.batch_size,
         workers=args.workers,
         device=args.device,
