@@ -2,9 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +10,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssd.errors import ArgumentError, at_least
-from ssd.images.any_image import as_image
-from ssd.inference import tiling
 from ssd.inference.detections import Detections
-from ssd.inference.image_lists import each_image, groups
+from ssd.inference.image_lists import each_image
 from ssd.inference.options import named_options
 from ssd.inference.pipelines import Image, Pipeline
+from ssd.inference.stream import Found, Search, search_all
 from ssd.multibox.default_boxes import default_boxes
 from ssd.rules import READABLE_SCORE, ScoreThreshold
 from ssd.settings import Postprocessing, Settings
-from ssd.structures import BatchDetections, ImageDetections
-from ssd.system.threads import image_threads, map_ahead, map_at_once
+from ssd.structures import BatchDetections
 from ssd.tiles import OVERLAP, Tiles, has_tiles, windows
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Images on their way to the network."""
-
-    sources: Sequence[object]
-    arrays: Sequence[Image]
-    inputs: Any  # of the network; None where only parts of the images go to it
-
-
-_Read = Callable[["Detector", Sequence[object]], _Batch]
-_Search = Callable[["Detector", _Batch, int], Iterable[ImageDetections]]  # the number: windows at once
-_Found = tuple[_Batch, Iterable[ImageDetections]]
 
 
 class Detector:
@@ -242,61 +224,18 @@ class Detector:
         )
         tiles = self.settings.tiles if tiles is None else tiles
         windows(1, 1, tiles, tile_overlap, self.input_size)  # checks the arguments before the first image
-        tiled = has_tiles(tiles)
-        read = functools.partial(Detector._read, bgr=bgr, tiled=tiled)
-        search: _Search = functools.partial(Detector._search, rules=rules)
-        if tiled:
-            search = functools.partial(Detector._search_tiles, rules=rules, tiles=tiles, overlap=tile_overlap)
         own = self.settings.postprocessing.own_thresholds
         draw_from = (own or READABLE_SCORE) if score_threshold is None else 0.0
-        return self._stream(self._searched(each_image(images), batch_size, read, search), draw_from)
+        search = Search(rules, tiles, tile_overlap, bgr)
+        return self._stream(search_all(self.pipeline, each_image(images), batch_size, search), draw_from)
 
     def for_throughput(self) -> "tuple[Detector, int]":
         """This detector made for many images, and how many threads should call it at once; 1: itself."""
         pipeline, callers = self.pipeline.for_throughput()
         return (self, 1) if callers == 1 else (Detector(pipeline), callers)
 
-    def _searched(self, images: Iterator[object], batch_size: int, read: _Read, search: _Search) -> Iterator[_Found]:
-        """Yield the images with what is found in them, `batch_size` or fewer at a time."""
-        first = list(islice(images, min(batch_size, 2)))
-        detector, callers = self.for_throughput() if len(first) > 1 else (self, 1)
-        if callers > 1:
-            threads = min(callers, batch_size - 1)  # one more image is held
-            first += islice(images, max(0, threads - len(first)))
-
-            def both(sources: Sequence[object]) -> _Found:
-                batch = read(detector, sources)
-                return batch, list(search(detector, batch, 1))
-
-            yield from map_at_once(both, groups(chain(first, images), 1), threads=min(threads, len(first)))
-            return
-        # A CPU has no cores left while the network computes, so that nothing is read ahead.
-        ahead = map_ahead if self.device != "cpu" and batch_size > 1 else map
-        for batch in ahead(functools.partial(read, self), groups(chain(first, images), batch_size)):
-            yield batch, search(self, batch, batch_size)
-
-    def _read(self, sources: Sequence[object], *, bgr: bool, tiled: bool) -> _Batch:
-        depth = self.settings.preprocessing.depth
-        each = map if self.device == "cpu" or len(sources) == 1 else image_threads().map
-        arrays = list(each(functools.partial(as_image, bgr=bgr, depth=depth), sources))
-        return _Batch(sources, arrays, None if tiled else self.preprocess(arrays))
-
-    def _search(self, batch: _Batch, at_once: int, *, rules: Postprocessing) -> list[ImageDetections]:
+    def _stream(self, searched: Iterator[Found], draw_from: float | tuple[float, ...]) -> Iterator[Detections]:
         self._check_process()
-        return self.pipeline.detect(batch.inputs, rules).to_images()
-
-    def _search_tiles(
-        self, batch: _Batch, at_once: int, *, rules: Postprocessing, tiles: Tiles, overlap: float
-    ) -> Iterator[ImageDetections]:
-        images = batch.arrays
-        plans = [windows(image.shape[0], image.shape[1], tiles, overlap, self.input_size) for image in images]
-
-        def find(views: Sequence[Image]) -> list[ImageDetections]:
-            return self._search(_Batch(views, views, self.preprocess(views)), at_once, rules=rules)
-
-        return tiling.search(find, images, plans, at_once, rules)
-
-    def _stream(self, searched: Iterator[_Found], draw_from: float | tuple[float, ...]) -> Iterator[Detections]:
         for batch, results in searched:
             for source, array, found in zip(batch.sources, batch.arrays, results, strict=True):
                 height, width = array.shape[:2]
@@ -310,6 +249,7 @@ class Detector:
                     draw_from=draw_from,
                     depth=self.settings.preprocessing.depth,
                 )
+                self._check_process()
 
     def _check_process(self) -> None:
         """Raise an error in a forked process, which lacks the compute threads and would wait for them forever."""
