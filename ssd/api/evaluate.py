@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ssd.api.evaluation_data import figures_path, find_config, find_weights
-from ssd.api.overrides import Overrides, as_list
+from ssd.api.evaluation_data import figures_path, name_of, open_evaluation
+from ssd.api.overrides import Overrides
 from ssd.api.own_thresholds import plan
 from ssd.data.dataset import Dataset
 from ssd.errors import ArgumentError, at_least
@@ -24,9 +24,7 @@ from ssd.evaluation.metrics.thresholds import as_text as thresholds_as_text
 from ssd.evaluation.metrics.voc import VocMetric
 from ssd.evaluation.page.page import write_evaluation_page
 from ssd.evaluation.text import as_dict, as_text, summary_line
-from ssd.experiment.data import open_split
 from ssd.inference.detector import Detector
-from ssd.inference.load import load
 from ssd.inference.options import named_options
 from ssd.report.page import check_page_name, is_page_name
 from ssd.rules import ScoreThreshold
@@ -146,7 +144,7 @@ def evaluate(
     """
     chosen: tuple[MetricName, ...] = (metric,) if isinstance(metric, str) else tuple(metric)
     _check(chosen, figures, results, report, force=force)
-    name = repr(weights) if isinstance(weights, Detector) else find_weights(weights)
+    name = name_of(weights)
     thresholds = None if set_thresholds is None else plan(set_thresholds, name, weights_output, force=force)
     at_least(1, batch_size=batch_size)
     at_least(0, workers=workers)
@@ -154,41 +152,35 @@ def evaluate(
     target = distributed.local_device(device)
     with distributed.process_group(target):
         first = distributed.rank() == 0
-        config = None
-        if not isinstance(data, Dataset):
-            config = find_config(name, data, split, format, as_list(overrides))
-            data = open_split(config, "val")
-        if not isinstance(weights, Detector):
-            weights = load(name, device=str(target), precision=precision, backend=backend)
+        runtime = {"device": str(target), "precision": precision, "backend": backend}
+        detector, dataset, config = open_evaluation(name, weights, data, split, format, overrides, **runtime)
+        rules = detector.rules(score_threshold=score_threshold, box_voting=box_voting, max_detections=max_detections)
         asked = {"score_threshold": score_threshold, "box_voting": box_voting, "max_detections": max_detections}
-        place = functools.partial(figures_path, chosen, name, config, data, **asked, tiles=tiles)
-        tiles = weights.settings.tiles if tiles is None else tiles
-        windows = plan_of(tiles, weights.input_size)
-        data = dataclasses.replace(data, depth=weights.settings.preprocessing.depth)
-        places = _places(figures, report, place)
+        beside = functools.partial(figures_path, chosen, name, config, dataset, **asked, tiles=tiles)
+        places = _places(figures, report, beside)
         if first:
             check_writable(*places)
-        rules = weights.rules(score_threshold=score_threshold, box_voting=box_voting, max_detections=max_detections)
-        metrics = _metrics(chosen, data, coco_backend, max_detections, everything=report is not None)
+        tiles = detector.settings.tiles if tiles is None else tiles
+        metrics = _metrics(chosen, dataset, coco_backend, max_detections, everything=report is not None)
         if thresholds is not None:
-            metrics.setdefault("details", Details(data.records, data.class_names))
+            metrics.setdefault("details", Details(dataset.records, dataset.class_names))
         evaluation = evaluate_detector(
-            weights,
-            data,
+            detector,
+            dataset,
             *metrics.values(),
             rules=rules,
-            plan=windows,
+            plan=plan_of(tiles, detector.input_size),
             batch_size=batch_size,
             workers=workers,
             progress=progress and first,
         )
     assert evaluation is not None  # it is not asked to stop
-    result = EvaluationResult(name, evaluation, weights, data, tiles, matches=_matches(metrics) if first else {})
+    result = EvaluationResult(name, evaluation, detector, dataset, tiles, matches=_matches(metrics) if first else {})
     if not first:
         return result
     if thresholds is not None:
-        chosen_ones = thresholds.carry_out(name, weights, data, metrics["details"], rules.score_threshold)
-        result = dataclasses.replace(result, thresholds=chosen_ones, thresholds_file=thresholds.copy)
+        by_class = thresholds.carry_out(name, detector, dataset, metrics["details"], rules.score_threshold)
+        result = dataclasses.replace(result, thresholds=by_class, thresholds_file=thresholds.copy)
     if results is not None:
         Path(results).parent.mkdir(parents=True, exist_ok=True)
         metrics["coco"].write_results(results)

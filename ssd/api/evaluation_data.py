@@ -1,17 +1,22 @@
 """Which data weights are evaluated on unless other data is named, and the file their figures go to."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ssd.api.overrides import Overrides, as_list
 from ssd.data.dataset import Dataset
 from ssd.data.formats.grouping import AUTO
 from ssd.data.formats.registry import default_split
 from ssd.errors import DatasetError, EvaluationError
 from ssd.experiment import config_file as configs
 from ssd.experiment.config import Config
+from ssd.experiment.data import open_split
 from ssd.experiment.training_config import Override
+from ssd.inference.detector import Detector
+from ssd.inference.load import load
 from ssd.training.run_folder import newest_run
 
 
@@ -21,6 +26,35 @@ def find_weights(weights: str | Path | None) -> str:
         return str(weights)
     run = newest_run()
     return "coco" if run is None else str(run.weights)
+
+
+def name_of(weights: str | Path | Detector | None) -> str:
+    """What results call the weights; a detector in memory has no name but its `repr`."""
+    return repr(weights) if isinstance(weights, Detector) else find_weights(weights)
+
+
+def open_evaluation(
+    name: str,
+    weights: str | Path | Detector | None,
+    data: str | Path | Dataset | None,
+    split: str | None,
+    format: str | None,
+    overrides: Overrides,
+    **runtime: Any,
+) -> tuple[Detector, Dataset, Config | None]:
+    """The detector, the data set, and the config that named it; None for a data set that the caller opened.
+
+    `name` is `name_of(weights)`, `runtime` is device, precision and backend as for `ssd.load`.
+
+    Raises:
+        SSDError: as `find_config`, `open_split` and `ssd.load`.
+    """
+    config = None
+    if not isinstance(data, Dataset):
+        config = find_config(name, data, split, format, as_list(overrides))
+        data = open_split(config, "val")
+    detector = weights if isinstance(weights, Detector) else load(name, **runtime)
+    return detector, dataclasses.replace(data, depth=detector.settings.preprocessing.depth), config
 
 
 def find_config(

@@ -1,6 +1,5 @@
 """`why`: the cause of every missed object, what mending it would regain, and what to try first."""
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ssd.api.evaluation_data import find_config, find_weights
-from ssd.api.overrides import Overrides, as_list
+from ssd.api.evaluation_data import name_of, open_evaluation
+from ssd.api.overrides import Overrides
 from ssd.data.dataset import Dataset
 from ssd.errors import at_least, printable
 from ssd.evaluation.causes.evidence import EvidenceDetector
@@ -22,9 +21,7 @@ from ssd.evaluation.evaluate import evaluate
 from ssd.evaluation.metrics.details import Details
 from ssd.evaluation.page.missed_objects import write_missed_page
 from ssd.experiment.config import Config
-from ssd.experiment.data import open_split
 from ssd.inference.detector import Detector
-from ssd.inference.load import load
 from ssd.report.blocks import number
 from ssd.report.page import check_page_name
 from ssd.rules import READABLE_SCORE, ScoreThreshold
@@ -126,21 +123,16 @@ def why(
     check_page_name(report)
     refuse_existing(report, force=force)
     check_writable(report)
-    name = repr(weights) if isinstance(weights, Detector) else find_weights(weights)
-    config: Config | None = None
-    if not isinstance(data, Dataset):
-        config = find_config(name, data, split, format, as_list(overrides))
-        data = open_split(config, "val")
-    if not isinstance(weights, Detector):
-        weights = load(name, device=device, precision=precision, backend=backend)
-    data = dataclasses.replace(data, depth=weights.settings.preprocessing.depth)
-    thresholds = _thresholds(weights, data, score_threshold)
-    rules = weights.rules(score_threshold=min(_LOWEST, *thresholds.values()))
-    tracer = EvidenceDetector(weights, data.records, data.class_names)
-    details = Details(data.records, data.class_names)
-    evaluate(tracer, data, details, rules=rules, batch_size=batch_size, workers=workers, progress=progress)
-    situation = Situation(weights.settings, details, tracer.evidence, *_named(name, data), thresholds, *_of_run(config))
-    result = _result(situation, name, data, report)
+    name, runtime = name_of(weights), {"device": device, "precision": precision, "backend": backend}
+    detector, dataset, config = open_evaluation(name, weights, data, split, format, overrides, **runtime)
+    thresholds = _thresholds(detector, dataset, score_threshold)
+    rules = detector.rules(score_threshold=min(_LOWEST, *thresholds.values()))
+    tracer = EvidenceDetector(detector, dataset.records, dataset.class_names)
+    details = Details(dataset.records, dataset.class_names)
+    evaluate(tracer, dataset, details, rules=rules, batch_size=batch_size, workers=workers, progress=progress)
+    named, run = _named(name, dataset), _of_run(config)
+    situation = Situation(detector.settings, details, tracer.evidence, *named, thresholds, *run)
+    result = _result(situation, name, dataset, report)
     if report is not None:
         result.write_report(report)
     return result
