@@ -38,7 +38,7 @@ from ssd.system.device import choose_dtype
 from ssd.tiles import has_tiles
 from ssd.training.optim import MOMENTUM, AveragedNetwork, Schedule, parameter_groups
 from ssd.training.plan import FEWEST_EPOCHS, Plan, choose_epochs
-from ssd.training.preconditions import check_batch_norm, check_text
+from ssd.training.preconditions import check_batch_size, check_network, check_text
 from ssd.training.run_folder import RunFolder, check_folder, find_state, has_states, new_run, resumed_run
 from ssd.training.state import TrainState
 from ssd.training.step import TrainStep, network_input
@@ -86,34 +86,41 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
     Steps that fail fast come first, and nothing is written before every part has been built that can fail because of
     the user's input.
 
-    1. The folder and the state of a resumed run: a run that is still going or a damaged state is an error at once.
-    2. The data sets and the metric. The class names determine the shape of the network.
-    3. The network with its starting weights. Its settings (input size, mean) determine how images are prepared.
-    4. The loader. Its number of steps determines the plan and the learning-rate schedule.
-    5. The folder of a new run.
-    6. The new layers are scaled on the first images; then stages are frozen, since frozen layers are not scaled.
-    7. Average, optimizer and scaler, which copy or refer to the final weights; then the saved state is restored.
-    8. The training step, which wraps the network for several processes and compiles it.
-    9. The logs, cut to the steps of the restored state.
+    1. The network without its numbers: a config that no data could be trained with is an error at once.
+    2. The folder and the state of a resumed run: so is a run that is still going, or a damaged state.
+    3. The data sets and the metric. The class names determine the shape of the network.
+    4. The network with its starting weights. Its settings (input size, mean) determine how images are prepared.
+    5. The loader. Its number of steps determines the plan and the learning-rate schedule.
+    6. Every image is decoded once, which takes longest.
+    7. The folder of a new run.
+    8. The new layers are scaled on the first images; then stages are frozen, since frozen layers are not scaled.
+    9. Average, optimizer and scaler, which copy or refer to the final weights; then the saved state is restored.
+    10. The training step, which wraps the network for several processes and compiles it.
+    11. The logs, cut to the steps of the restored state.
 
     Raises:
         SSDError: bad data, config, checkpoint or image.
     """
     check_text(configs.to_dict(config))
+    check_network(config, device)
     with contextlib.ExitStack() as cleanup:
         resumed, saved = _resumed(cleanup, config, resume)
         if distributed.rank() == 0:
             check_folder(resumed, config.output, config.name)
         config = _divided_as_started(config, saved)
         train_set, val_set, new_metric = _data(config)
+        class_weights = _class_weights(config, train_set.class_names, device)
         config = chosen(config)
         start = starting.start(config, train_set.class_names)
-        class_weights = _class_weights(config, train_set.class_names, device)
         loader = experiment_data.train_loader(config, train_set, start.settings, pin_memory=device.type == "cuda")
         cleanup.enter_context(contextlib.closing(loader))
+        if saved is None:
+            check_batch_size(config.train.batch_size, loader.images_per_epoch)
         config = _with_epochs(config, loader.steps_per_epoch, saved)
         plan = _plan(config, loader.steps_per_epoch)
-        check_batch_norm(start.network, start.settings.network.input_size, plan.batch_size // distributed.world_size())
+        if config.data.bad_images == "error":
+            log.info("decoding every image once, to find damaged ones")
+            experiment_data.check_images(train_set, val_set)
         folder = resumed or _owned(cleanup, new_run(config.output, config.name))
         assert folder is not None
         if distributed.rank() == 0:
@@ -191,9 +198,6 @@ def _data(config: Config) -> tuple[Dataset, Dataset, Callable[[], Metric]]:
     new_metric = functools.partial(experiment_data.metric, config, val_set)
     new_metric()  # fail now, not after the first epoch, if an optional package is missing
     check_text({"class name": train_set.class_names})
-    if config.data.bad_images == "error":
-        log.info("decoding every image once, to find damaged ones")
-        experiment_data.check_images(train_set, val_set)
     return train_set, val_set, new_metric
 
 

@@ -1,13 +1,22 @@
 """Checks before a run for mistakes that would stop it later."""
 
-import copy
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from ssd.errors import ConfigError
+from ssd.experiment.config import Config, TrainConfig
+from ssd.experiment.start import freeze
+from ssd.experiment.starting_settings import starting_settings
+from ssd.model.factory import from_settings
+from ssd.system import distributed
+from ssd.system.device import choose_dtype
+from ssd.training.announcements import counted
+
+_BACKBONE_WEIGHTS = ("auto", "imagenet", "imagenet_features", "none")
 
 
 def check_text(values: Mapping[str, Any]) -> None:
@@ -35,18 +44,34 @@ def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
             yield from _texts(item, key)
 
 
-def check_batch_norm(network: nn.Module, input_size: int, images: int) -> None:
+def check_network(config: Config, device: torch.device) -> None:
+    """Refuse a network that cannot be built or trained, before any data is read or weights are fetched.
+
+    Raises:
+        SSDError: it cannot, or `model.weights` cannot be read.
+    """
+    choose_dtype(config.train.precision, device)
+    start = config.model.backbone_weights
+    if config.model.weights is None and start not in _BACKBONE_WEIGHTS and not Path(start).is_file():
+        remedy = f"Use {', '.join(_BACKBONE_WEIGHTS)}, or the path of a file."
+        raise ConfigError(f"there is no file {start!r}", place="model.backbone_weights", remedy=remedy)
+    settings = starting_settings(config, ("object",))
+    with torch.device("meta"):  # computes nothing
+        network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0).to("meta")
+    freeze(network, config.model.freeze_stages)
+    if config.train.batch_size <= distributed.world_size():
+        _check_batch_norm(network, settings.network.input_size)
+
+
+def _check_batch_norm(network: nn.Module, input_size: int) -> None:
     """Refuse to train with one image per process where BatchNorm would get a single value of a channel.
 
     Raises:
         ConfigError: a BatchNorm would.
     """
-    if images > 1 or not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules()):
-        return
-    shapes_only = copy.deepcopy(network).to("meta").train()  # computes nothing
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            shapes_only(torch.zeros(1, 3, input_size, input_size, device="meta"))
+            network.train()(torch.zeros(1, 3, input_size, input_size, device="meta"))
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
@@ -55,3 +80,15 @@ def check_batch_norm(network: nn.Module, input_size: int, images: int) -> None:
             place="train.batch_size",
             remedy="Use train.batch_size=2 (of each process), or model.extras_norm=group.",
         ) from None
+
+
+def check_batch_size(batch_size: int, images: int) -> None:
+    """Refuse a batch of more images than an epoch has; the default is filled up with images for a second time.
+
+    Raises:
+        ConfigError: it would hold images twice.
+    """
+    largest = max(images, TrainConfig.batch_size)
+    if batch_size > largest:
+        problem = f"{batch_size} is more than the {counted(images, 'image')} of an epoch"
+        raise ConfigError(problem, place="train.batch_size", remedy=f"Use {largest} or less.")
