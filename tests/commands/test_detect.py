@@ -88,6 +88,18 @@ def test_a_bad_image_is_named_and_the_others_go_on(batch_size, weights, photos, 
     assert sorted(path.name for path in out.iterdir()) == ["a.JPG", "b.png", "detections.jsonl", "options.json"]
 
 
+def test_a_folder_with_failures_alone_is_used_again(weights, tmp_path, capsys):
+    photo, out = tmp_path / "a.png", tmp_path / "out"
+    photo.write_bytes(b"no image")
+    assert run(weights, photo, "--output", out, "--format", "images,coco,yolo,voc,labelme,cvat") == 2
+    write_image(photo)
+    assert run(weights, photo, "--output", out) == 0
+    assert ["error" in row for row in read_rows(out)] == [False]
+    capsys.readouterr()
+    assert run(weights, photo, "--output", out) == 2  # now there is a result to lose
+    assert "is not empty" in capsys.readouterr().err
+
+
 def test_images_of_one_name_from_two_folders_both_get_drawn(weights, photos, tmp_path):
     out = tmp_path / "out"
     assert run(weights, photos, "--recursive", "--output", out) == 0

@@ -129,8 +129,10 @@ def detect_files(
         for source in waiting:
             if source.kind != "image":
                 search.video(source, every, max_frames)
-        results.write_labels()
-        without_id = results.write_coco(ids) if "coco" in formats else 0
+        without_id = 0
+        if results.tally.images or results.tally.frames:
+            results.write_labels()
+            without_id = results.write_coco(ids) if "coco" in formats else 0
     except KeyboardInterrupt as stop:
         finished = results.tally.images + results.tally.videos
         remedy = f"Go on with the same command and --output {folder} --resume"

@@ -68,6 +68,14 @@ def _parse(line: str) -> Row | None:
     return row if isinstance(row, dict) and "path" in row else None
 
 
+def has_failures_alone(folder: Path) -> bool:
+    """Whether all that is in the folder is from a detection in which every source failed."""
+    files = {path.name for path in folder.rglob("*") if path.is_file()}
+    if JOURNAL not in files or not files <= {JOURNAL, OPTIONS, "classes.txt", "data.yaml"}:
+        return False
+    return all("error" in row for row in read_rows(folder / JOURNAL))
+
+
 def take_up(folder: Path, options: Row) -> Done:
     """Remove unfinished and failed sources from the journal in `folder`, and return the finished ones.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssd.errors import ArgumentError
+from ssd.inference.bulk.journal import has_failures_alone
 from ssd.system.files import check_writable
 
 NUMBERED = Path("runs") / "detect"
@@ -17,7 +18,7 @@ def output_folder(
     With `resume` it is the named one or the newest number, if it exists; it must contain a file `journal`, or nothing.
 
     Raises:
-        ArgumentError: the folder has files (without `force`), or contains the images themselves (always).
+        ArgumentError: the folder has files (without `force`) and not only failures, or contains the images themselves (always).
         SSDError: it cannot be written, or has no space left.
     """
     if named is None:
@@ -42,6 +43,8 @@ def _check_contents(folder: Path, force: bool, journal: str, resume: bool) -> No
         return
     interrupted = bool(journal) and (folder / journal).exists()
     if not resume:
+        if has_failures_alone(folder):  # there is nothing to lose
+            return
         remedy = "Name a new folder, or add --force" + (", or --resume to go on." if interrupted else ".")
         raise ArgumentError("is not empty", place=folder, remedy=remedy)
     if not interrupted:
