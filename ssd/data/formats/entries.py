@@ -154,6 +154,8 @@ def _find(finder: folders.ImageFinder, entry: Entry) -> Path | None:
         for path in (Path(os.path.normpath(beside)), beside):  # without `..` where that is the same file
             if folders.is_there(path):
                 return path
+        if (other := finder.in_other_form(name, entry.folder)) is not None:
+            return other
     return finder.find(name)
 
 

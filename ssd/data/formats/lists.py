@@ -12,6 +12,7 @@ from pathlib import Path
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import RawImage, RawSplit
 from ssd.errors import DatasetError
+from ssd.system.unicode_names import nfc
 
 
 def find_list(root: Path, split: str) -> Path | None:
@@ -39,16 +40,17 @@ def listed(file: Path, root: Path, splits: Sequence[RawSplit]) -> RawSplit:
     places = {folders.relative(Path(image.path), folder): image for image in images}
     tails: dict[str, list[str]] = {}
     for place in places:
-        tails.setdefault(place.rpartition("/")[2], []).append(place)
+        tails.setdefault(nfc(place.rpartition("/")[2]), []).append(place)
     chosen: dict[str, RawImage] = {}
     missing = []
     for line in filter(None, folders.read_lines(file)):
         name = _written(line, folder)
-        close = [place for place in tails.get(name.rpartition("/")[2], []) if f"/{name}".endswith(f"/{place}")]
+        ends = tails.get(nfc(name.rpartition("/")[2]), [])
+        close = [place for place in ends if nfc(f"/{name}").endswith(nfc(f"/{place}"))]
         if name not in places and not close:
             missing.append(line)
             continue
-        place = name if name in places else max(close, key=len)
+        place = name if name in places else max(close, key=lambda place: (f"/{name}".endswith(f"/{place}"), len(place)))
         chosen[place] = places[place]
     sources = {image.source for image in images} - {image.source for image in chosen.values()}
     problems = tuple(problem for problem in whole.problems if problem.path not in sources)

@@ -10,6 +10,7 @@ from pathlib import Path
 from ssd.errors import AnnotationError, DatasetError
 from ssd.images import kinds
 from ssd.system.other_content import refuse_other_content
+from ssd.system.unicode_names import Named, nfc
 
 IMAGE_SUFFIXES = kinds.SUFFIXES
 MAX_TEXT_BYTES = 10 * 2**20  # larger than any real annotation of one image
@@ -201,15 +202,29 @@ class ImageFinder:
         self.folders = list(dict.fromkeys((*folders, root)))
         self._by_name: dict[str, list[Path]] | None = None
         self._by_stem: dict[str, list[Path]] = {}
-        self._listings: dict[str, dict[str, bool]] = {}
+        self._listings: dict[str, Named[bool]] = {}
         self._inside: dict[str, bool] = {}
         self._first, self._start = str(self.folders[0]), start_of(self.folders[0])
 
     def find(self, written: str) -> Path | None:
-        """The image of that name: in one of the folders, else by the end of the path, else the only one so called."""
+        """The image of that name: in one of the folders, else by the end of the path, else the only one so called.
+
+        In each folder the name may have another Unicode form, if that leaves a single image.
+        """
         name = written.replace("\\", "/")
         found = next((path for folder in self.folders if self._has(path := folder / name) or is_there(path)), None)
-        return found or find_tail(self.folders, name) or self.only(name)
+        return found or find_tail(self.folders, name) or self.in_other_form(name) or self.only(name)
+
+    def in_other_form(self, name: str, folder: Path | None = None) -> Path | None:
+        """What has that path but for its Unicode form, in `folder` or in one of the folders."""
+        for top in self.folders if folder is None else [folder]:
+            place: Path | None = top
+            for part in name.split("/"):
+                spelling = None if place is None else self._listing(str(place)).spelling(part)
+                place = None if place is None or spelling is None else place / spelling
+            if place is not None:
+                return place
+        return None
 
     def plain(self, name: str) -> str | None:
         """The path of a file that lies in the first folder and is no link, in a folder in the root; else None."""
@@ -235,14 +250,14 @@ class ImageFinder:
         """Whether it is a listed file or folder, and no link, which may lead nowhere."""
         return not self._listing(str(path.parent)).get(path.name, True)
 
-    def _listing(self, folder: str) -> dict[str, bool]:
+    def _listing(self, folder: str) -> Named[bool]:
         """The names in a folder, read once, and whether each is a link; none where it cannot be read."""
         if folder not in self._listings:
             try:
                 with os.scandir(folder) as entries:
-                    self._listings[folder] = {entry.name: entry.is_symlink() for entry in entries}
+                    self._listings[folder] = Named((entry.name, entry.is_symlink()) for entry in entries)
             except (OSError, ValueError):
-                self._listings[folder] = {}
+                self._listings[folder] = Named()
         return self._listings[folder]
 
     def only(self, written: str) -> Path | None:
@@ -251,13 +266,15 @@ class ImageFinder:
             self._by_name = {}
             for path in walk(self.root):
                 if is_image(path):
-                    self._by_name.setdefault(path.name.lower(), []).append(path)
-                    self._by_stem.setdefault(path.stem, []).append(path)
+                    self._by_name.setdefault(nfc(path.name).lower(), []).append(path)
+                    self._by_stem.setdefault(nfc(path.stem), []).append(path)
         name = written.rpartition("/")[2]
-        named = self._by_name.get(name.lower(), [])
+        named = self._by_name.get(nfc(name).lower(), [])
         found = [path for path in named if path.name == name] or named
         if not found:
-            found = self._by_stem.get(Path(name).stem if name.lower().endswith(IMAGE_SUFFIXES) else name, [])
+            stem = Path(name).stem if name.lower().endswith(IMAGE_SUFFIXES) else name
+            named = self._by_stem.get(nfc(stem), [])
+            found = [path for path in named if path.stem == stem] or named
         return found[0] if len(found) == 1 else None
 
 

@@ -26,6 +26,7 @@ from ssd.data.formats.voc_folders import Part, find_lists, find_parts, key_of, l
 from ssd.data.formats.voc_xml import parse, read_objects, read_size_tag
 from ssd.errors import AnnotationError, ImageDecodeError
 from ssd.images.decode import read_size
+from ssd.system.unicode_names import Named, nfc
 
 Offset = Literal["0", "1", "auto"]
 
@@ -107,9 +108,9 @@ class _Reader:
         default = Part(folder / "Annotations", folder, deep=True)
         self.part = parts.get("" if self.list_file else split or "", next(iter(parts.values()), default))
         self.allow_outside = allow_outside
-        self.xml = {key_of(path, self.part.annotations): path for path in list_xml(self.part)}
-        self.by_key: dict[str, list[Path]] = {}
-        self.by_stem: dict[str, list[Path]] = {}
+        self.xml = Named((key_of(path, self.part.annotations), path) for path in list_xml(self.part))
+        self.by_key: Named[list[Path]] = Named()
+        self.by_stem: Named[list[Path]] = Named()
         for path in folders.walk(self.part.images):
             if folders.is_image(path):
                 self.by_key.setdefault(key_of(path, self.part.images), []).append(path)
@@ -129,16 +130,16 @@ class _Reader:
             names = list(self.xml)
             problems = list(self._without_annotation(split or (division.part if division else "all")))
         if division is not None:
-            places = {name: next(iter(self.by_key.get(name, self.by_stem.get(name, []))), None) for name in names}
+            places = {name: next(iter(self.by_key.find(name) or self.by_stem.find(name) or []), None) for name in names}
             names = division.choose(places, self.classes)
         return names, problems
 
     def xml_path(self, name: str) -> Path:
         """The annotation of that name; a list may write the image's suffix or folder too."""
-        direct = self.xml.get(name)
+        direct = self.xml.find(name)
         if direct is None:
             stem = name.removesuffix(Path(name).suffix) if name.lower().endswith(folders.IMAGE_SUFFIXES) else name
-            direct = self.xml.get(stem) or self.xml.get(stem.rpartition("/")[2] if ".." not in stem else "")
+            direct = self.xml.find(stem) or self.xml.find(stem.rpartition("/")[2] if ".." not in stem else "")
         return direct or self.part.annotations / f"{name}.xml"
 
     def read_image(self, path: Path, name: str) -> tuple[RawImage, list[Problem]]:
@@ -164,7 +165,7 @@ class _Reader:
     def find_image(self, root: Element | None, name: str) -> Path:
         """The image of the annotation's name, else the one that `<filename>` names."""
         written = "" if root is None else (root.findtext("filename") or "").strip()
-        same = self.by_key.get(name) or self.by_stem.get(name.rpartition("/")[2], [])
+        same = self.by_key.find(name) or self.by_stem.find(name.rpartition("/")[2]) or []
         found = next((path for path in same if path.name == written), same[0] if same else None)
         if found is None and written:
             found = self._named(written)
@@ -193,23 +194,23 @@ class _Reader:
 
     def _without_annotation(self, split: str) -> Iterator[Problem]:
         """Images without XML are left out where no list asks for them: nobody said that they are empty."""
-        stems = {key.rpartition("/")[2] for key in self.xml}
+        stems = {nfc(key.rpartition("/")[2]) for key in self.xml}
         for key, paths in sorted(self.by_key.items()):
-            known = key in self.xml or paths[0].stem in stems
-            if not known and self._written.isdisjoint((paths[0].name, paths[0].stem)):
+            known = key in self.xml or nfc(paths[0].stem) in stems
+            if not known and self._written.isdisjoint((nfc(paths[0].name), nfc(paths[0].stem))):
                 place = folders.relative(paths[0], self.folder)
                 yield Problem(place, "no_annotation", f"has no XML file and is left out of {split!r}", "note")
 
     @functools.cached_property
     def _written(self) -> set[str]:
         """The image names in `<filename>` of those XML files that have no image of their own name."""
-        orphans = (path for key, path in self.xml.items() if key not in self.by_key and path.stem not in self.by_stem)
-        return {_filename(path) for path in orphans} - {""}
+        found = (self.by_key.find(key) or self.by_stem.find(path.stem) for key, path in self.xml.items())
+        return {_filename(path) for path, images in zip(self.xml.values(), found, strict=True) if not images} - {""}
 
 
 def _filename(path: Path) -> str:
     try:
-        return (parse(path).findtext("filename") or "").strip().replace("\\", "/").rpartition("/")[2]
+        return nfc((parse(path).findtext("filename") or "").strip()).replace("\\", "/").rpartition("/")[2]
     except AnnotationError:
         return ""
 

@@ -20,6 +20,7 @@ from ssd.data.formats.yolo_labels import LABELS, LabelFinder, read_row
 from ssd.data.formats.yolo_yaml import YoloFolder, find_yaml, image_lists, read_folder
 from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
 from ssd.images.decode import read_size
+from ssd.system.unicode_names import nfc
 
 _MAX_CLASSES = 10_000  # of a set that names none
 _TELLING = 4  # objects that tell how classes are counted
@@ -75,11 +76,11 @@ def read(
         listed = [(places[image_id], image_id) for image_id in chosen]
     names = source.class_names() or tuple(classes or ()) or _numbered(source, labels, problems)
     reader = _Reader(source, labels, names, problems, allow_outside)
-    counts = Counter(image_id for _, image_id in listed)
+    counts = Counter(nfc(image_id) for _, image_id in listed)
     found = []
     for path, image_id in listed:
         try:
-            if counts[image_id] > 1:
+            if counts[nfc(image_id)] > 1:
                 raise AnnotationError("shares its name, and so its labels, with another image of the split")
             found.append(reader.read_image(path, image_id))
         except (AnnotationError, ImageDecodeError) as error:
@@ -146,7 +147,7 @@ class _Reader:
             self.problems.append(Problem(place, "no_labels", message, "note"))
             return RawImage(str(path), image_id, place, width, height, (), "line")
         where = folders.relative(label, root)
-        if label.stem != path.stem:
+        if nfc(label.stem) != nfc(path.stem):
             message = f"is read as the labels of {path.name}; {path.stem}.txt is the usual name"
             self.problems.append(Problem(where, "label_name", message, "note"))
         objects = []
@@ -191,6 +192,7 @@ def _list_split(
 def _listed(file: Path, root: Path, problems: list[Problem]) -> list[Path]:
     """The images of a list file; paths of another machine are looked for by their ends."""
     found, moved = [], []
+    finder = folders.ImageFinder(root, [file.parent])
     for line in folders.read_lines(file):
         if not line:
             continue
@@ -198,7 +200,7 @@ def _listed(file: Path, root: Path, problems: list[Problem]) -> list[Path]:
         path = next((place for base in (file.parent, root) if folders.is_there(place := base / name)), None)
         if path is None and (path := folders.find_tail([file.parent, root], name)) is not None:
             moved.append(line)
-        found.append(path or file.parent / name)
+        found.append(path or finder.in_other_form(name) or file.parent / name)
     if moved:
         message = f"{len(moved)} of its paths are not there and were found in this folder; the first: {moved[0][:200]}"
         problems.append(Problem(folders.relative(file, root), "moved", message, "note"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import RawObject
 from ssd.errors import AnnotationError
+from ssd.system.unicode_names import Named
 
 LABELS = ("labels", "label", "annotations", "annotation", "bboxes")  # folders of labels, in the order of trust
 _IMAGES = {name.lower() for name in folders.IMAGE_FOLDERS}
@@ -22,7 +23,7 @@ def label_file(image: Path) -> Path:
 
 
 class LabelFinder:
-    """Finds the label file of each image, in any case of letters."""
+    """Finds the label file of each image, in any case of letters and either Unicode form."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -31,13 +32,13 @@ class LabelFinder:
         texts = (
             Path(place, name) for place, names in folders.listings(root) for name in sorted(names) if _is_text(name)
         )
-        self.files = {path.as_posix().lower(): path for path in texts}
+        self.files = Named((path.as_posix().lower(), path) for path in texts)
 
     def find(self, image: Path) -> Path | None:
         """The label file: where `labels` replaces `images`, else beside the image, else in `labels/`."""
         for place in self._places(image):
             for name in (place.with_suffix(".txt"), place.parent / f"{image.name}.txt"):
-                found = self.files.get(name.as_posix().lower())
+                found = self.files.find(name.as_posix().lower())
                 if found is not None or name.is_file():
                     return found or name
         return None

@@ -75,6 +75,9 @@ class YoloFolder:
         found = next((place for place in tried if folders.is_there(place)), None)
         if found is not None:
             return found, False
+        finder = folders.ImageFinder(self.root)
+        if (place := finder.in_other_form(f"{top}/{written}") or finder.in_other_form(written)) is not None:
+            return place, False
         tail = folders.find_tail([self.root], written)
         if tail is None:
             looked = ", ".join(dict.fromkeys(map(str, tried)))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.errors import ArgumentError
+from ssd.system.unicode_names import Named
 from ssd.weights.ports.class_names import coco_by_id
 
 
@@ -17,7 +18,7 @@ class CocoIds:
     `categories` gives each class of the detector its id, -1 for those that the data set does not have.
     """
 
-    images: Mapping[str, int | str] | None
+    images: Named[int | str] | None
     categories: tuple[int, ...]
 
     def of_image(self, row: Mapping[str, Any]) -> int | str | None:
@@ -27,7 +28,7 @@ class CocoIds:
             return f"{path.stem}/{row['frame']:06d}"
         if self.images is None:
             return int(path.stem) if path.stem.isdecimal() else path.stem
-        return self.images.get(path.name)
+        return self.images.find(path.name)
 
 
 def own_ids(class_names: Sequence[str]) -> CocoIds:
@@ -46,7 +47,7 @@ def ids_of_file(path: Path, class_names: Sequence[str]) -> CocoIds:
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        images = {Path(image["file_name"]).name: image["id"] for image in raw["images"]}
+        images = Named((Path(image["file_name"]).name, image["id"]) for image in raw["images"])
         by_name = {category["name"]: int(category["id"]) for category in raw["categories"]}
     except OSError as error:
         raise ArgumentError(f"cannot be read ({error.strerror})", place=path, remedy="Check the path.") from None

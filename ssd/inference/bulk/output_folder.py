@@ -18,7 +18,7 @@ def output_folder(
     With `resume` it is the named one or the newest number, if it exists; it must contain a file `journal`, or nothing.
 
     Raises:
-        ArgumentError: the folder has files (without `force`) and not only failures, or contains the images themselves (always).
+        ArgumentError: the folder has results or other files (without `force`), or the images themselves (always).
         SSDError: it cannot be written, or has no space left.
     """
     if named is None:
