@@ -11,6 +11,7 @@ from ssd.data.dataset import FEW_IMAGES, missing_validation, shared_images
 from ssd.data.index import sizes_of
 from ssd.data.mirrored_names import mirror_advice
 from ssd.errors import counted
+from ssd.system.unicode_names import nfc
 from ssd.tiles import MOST_TILES, OVERLAP, has_tiles
 
 _CLIPPED = 0.2  # share of an image set's boxes beyond the edge that hints at a wrong convention
@@ -67,8 +68,8 @@ def about_numbers(report: Report) -> Iterator[str]:
 
 
 def look_alikes(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of names that differ in case or punctuation only, or, from five letters on, by one typing error."""
-    plain = [re.sub(r"[\W_]+", "", name.casefold()) for name in names]
+    """Pairs of names that differ in case, punctuation or Unicode form only, or, from five letters on, by one slip."""
+    plain = [re.sub(r"[\W_]+", "", nfc(name.casefold())) for name in names]
     found = []
     by_plain: dict[str, str] = {}
     for name, key in zip(names, plain, strict=True):

@@ -7,14 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssd.errors import ConfigError
+from ssd.errors import ConfigError, counted
 from ssd.experiment.config import Config, TrainConfig
 from ssd.experiment.start import freeze
 from ssd.experiment.starting_settings import starting_settings
 from ssd.model.factory import from_settings
 from ssd.system import distributed
 from ssd.system.device import choose_dtype
-from ssd.training.announcements import counted
 
 _BACKBONE_WEIGHTS = ("auto", "imagenet", "imagenet_features", "none")
 

@@ -323,7 +323,28 @@ def test_cocos_rotation_attribute_turns_the_box(tmp_path, degrees, box):
     assert box is None or degrees in expected
 
 
+OBJECT = '{"objects": [{"label": "car", "polygon": [[1, 2], [3, 4], [5, 2]]}], "imgHeight": 20, "imgWidth": 40}'
 TOOLS = {
+    "BDD100K": (
+        "train.json",
+        '[{"name": "im0.jpg", "labels": [{"category": "car", "box2d": {"x1": 1, "y1": 2, "x2": 3, "y2": 4}}]}]',
+    ),
+    "FiftyOne": (
+        "samples.json",
+        '{"samples": [{"filepath": "images/im0.jpg", "truth": {"_cls": "Detections", "detections": []}}]}',
+    ),
+    "WIDER FACE": (
+        "wider_face_train_bbx_gt.txt",
+        "0--Parade/im0.jpg\n1\n2 3 10 10 0 0 0 0 0 0 \n0--Parade/im1.jpg\n0\n0 0 0 0 0 0 0 0 0 0 \n",
+    ),
+    "Cityscapes": ("im0_gtFine_polygons.json", OBJECT),
+    "Supervisely": ("im0.jpg.json", '{"description": "", "tags": [], "size": {"height": 20}, "objects": []}'),
+    "V7 Darwin": ("im0.json", '{"version": "2.0", "item": {"name": "im0.jpg", "slots": []}, "annotations": []}'),
+    "SuperAnnotate": ("im0.jpg.json", '{"metadata": {}, "instances": [{"type": "bbox", "className": "cat"}]}'),
+    "CrowdHuman": ("annotation_train.odgt", '{"ID": "im0", "gtboxes": []}\n{"ID": "im1", "gtboxes": []}\n'),
+    "Amazon SageMaker Ground Truth": ("_annotations.manifest", '{"source-ref": "im0.jpg", "bounding-box": {}}\n'),
+    "Google Vertex AI": ("data.jsonl", '{"imageGcsUri": "gs://b/im0.jpg", "boundingBoxAnnotations": []}\n'),
+    "Google AutoML": ("all.csv", "TRAINING,gs://b/im0.jpg,cat,0.1,0.1,,,0.3,0.3,,\n"),
     "VIA (VGG Image Annotator)": ("via.json", '{"im0.jpg123": {"filename": "im0.jpg", "size": 123, "regions": []}}'),
     "CreateML": ("_annotations.createml.json", '[{"image": "im0.jpg", "annotations": []}]'),
 }  # fmt: skip

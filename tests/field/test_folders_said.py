@@ -212,6 +212,7 @@ def test_an_unknown_id_among_all_the_others_is_a_bad_object_as_before(tmp_path):
         (["helmet", "Helmet", "hemlet"], [("helmet", "Helmet"), ("helmet", "hemlet")]),
         (["traffic light", "traffic_light"], [("traffic light", "traffic_light")]),
         (["person", "persn"], [("person", "persn")]),
+        (["K\u00e4se", "Ka\u0308se"], [("K\u00e4se", "Ka\u0308se")]),
         (["car", "cat", "class_1", "class_2", "horse", "boat", "goat"], []),
     ],
 )

@@ -338,6 +338,71 @@ def test_the_recipe_reads_hugging_faces_folders(tmp_path, monkeypatch):
     assert open_dataset(tmp_path, "train").class_names == ("4",)
 
 
+BDD_BOX = {"category": "car", "box2d": {"x1": 2, "y1": 3, "x2": 12, "y2": 13}}
+CORNERS = [[2, 3], [12, 3], [12, 13]]
+FOREIGN = {  # the line of the recipe: files, the place of the image, and the split
+    "bdd100k([path])": (
+        {"labels/bdd100k_labels_images_train.json": [{"name": "a.jpg", "labels": [BDD_BOX, {"category": "lane"}]}]},
+        "images/100k/train/a.jpg",
+        "train",
+    ),
+    'path.glob("*.json")': (
+        {"labels/100k/val/a.json": {"name": "a", "frames": [{"objects": [BDD_BOX]}]}},
+        "images/100k/val/a.jpg",
+        "val",
+    ),
+    "cityscapes(": (
+        {
+            "gtFine/val/ulm/u_1_gtFine_polygons.json": {
+                "imgHeight": 20,
+                "imgWidth": 40,
+                "objects": [{"label": "car", "polygon": CORNERS}, {"label": "road", "polygon": CORNERS}],
+            }
+        },
+        "leftImg8bit/val/ulm/u_1_leftImg8bit.png",
+        "val",
+    ),
+    "supervisely(": (
+        {
+            "ds/ann/a.jpg.json": {
+                "description": "",
+                "tags": [],
+                "size": {"height": 20, "width": 40},
+                "objects": [{"classTitle": "car", "points": {"exterior": CORNERS[::2]}}],
+            }
+        },
+        "ds/img/a.jpg",
+        "all",  # one file whose name tells no split
+    ),
+    "wider_face(": (
+        {
+            "wider_face_split/wider_face_train_bbx_gt.txt": (
+                "0--Parade/b.jpg\n0\n0 0 0 0 0 0 0 0 0 0 \n0--Parade/a.jpg\n1\n2 3 10 10 0 0 0 0 0 0 \n"
+            )
+        },
+        "WIDER_train/images/0--Parade/a.jpg",
+        "train",
+    ),
+}
+
+
+@pytest.mark.parametrize(("line", "files", "place", "split"), [(line, *rest) for line, rest in FOREIGN.items()])
+def test_the_recipe_reads_data_sets_with_a_format_of_their_own(tmp_path, monkeypatch, line, files, place, split):
+    image(tmp_path / place)
+    for name, content in files.items():
+        write_text(tmp_path / name, content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(DatasetError, match=r"own format\. Write it as COCO with the script in docs/recipes\.md"):
+        recognise(tmp_path)
+    recipe(tmp_path, line, monkeypatch)
+    assert boxes(tmp_path, split) == {Path(place).name: [BOX]}
+
+
+def test_sku_110ks_rows_have_the_size_of_the_image(tmp_path):
+    image(tmp_path / "images" / "a.jpg")
+    write_text(tmp_path / "annotations" / "annotations_train.csv", "a.jpg,2,3,12,13,object,40,20\n")
+    assert boxes(tmp_path, "train") == {"a.jpg": [BOX]}
+
+
 # Encodings
 
 

@@ -1,20 +1,18 @@
 """Unsupported formats of annotation tools, recognised to suggest an export that is supported."""
 
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from ssd.data.formats import paths as folders
 
 _FEW = 20  # files of one kind in one folder that are looked into
-_SEARCHED = 20_000  # files whose names are looked at
+_SEARCHED = 20_000  # files that may hold annotations, of which some are looked into
 _START = 2 * 2**20  # bytes of each
 _AS_COCO = "Export as COCO (object detection), Pascal VOC or YOLO"
-_CONVERT = "Write it as COCO with the script in docs/recipes.md, 'Boxes in a table or in text files'."
+CONVERT = "Write it as COCO with the script in docs/recipes.md, 'Boxes in a table or in text files'."
 _NUMBER = r"-?\d+(\.\d+)?([eE][-+]?\d+)?"
 _FRACTION = r"[01]?\.\d+|[01]"
 
@@ -34,30 +32,54 @@ class Tool:
 
 _NUMBERS = "Write each class as its number, from 0 on, and the names into classes.txt, a name a line."
 _ROWS = (  # patterns of rows in text files, the first that fits, and what they say
-    (rf"[A-Za-z]\w*( {_NUMBER}){{14,15}}", Tool("KITTI", _CONVERT)),
-    (rf"({_NUMBER} ){{8}}\S+ [0-2]|(imagesource|gsd):.*", Tool("DOTA (rotated boxes)", _CONVERT)),
-    (r"-?\d+(,-?\d+){7},?", Tool("VisDrone", _CONVERT)),
-    (rf"\d+,-?\d+(,{_NUMBER}){{7,8}}", Tool("MOTChallenge", _CONVERT)),
+    (rf"[A-Za-z]\w*( {_NUMBER}){{14,15}}", Tool("KITTI", CONVERT)),
+    (rf"({_NUMBER} ){{8}}\S+ [0-2]|(imagesource|gsd):.*", Tool("DOTA (rotated boxes)", CONVERT)),
+    (r"-?\d+(,-?\d+){7},?", Tool("VisDrone", CONVERT)),
+    (rf"\d+,-?\d+(,{_NUMBER}){{7,8}}", Tool("MOTChallenge", CONVERT)),
     (rf"\D.*?([\s,]+({_FRACTION})){{4}}", Tool("YOLO with names for numbers", _NUMBERS, own=False)),
     (
         rf"\d+(\s*[,;]\s*({_FRACTION})){{4}}",
         Tool("YOLO with commas", "Write spaces between the numbers.", own=False),
     ),
-    (rf"\D.*( {_NUMBER}){{4}}", Tool("the OIDv4 toolkit", _CONVERT)),
-    (rf".*\.\w{{3,4}}( {_NUMBER}(,{_NUMBER}){{4}})+", Tool("keras-yolo3", _CONVERT)),
+    (rf"\D.*( {_NUMBER}){{4}}", Tool("the OIDv4 toolkit", CONVERT)),
+    (rf".*\.\w{{3,4}}( {_NUMBER}(,{_NUMBER}){{4}})+", Tool("keras-yolo3", CONVERT)),
+)
+
+_VIA = Tool("VIA (VGG Image Annotator)", "In VIA choose Annotation, Export Annotations (COCO format).")
+_FIFTYONE = 'In FiftyOne: dataset.export(export_dir="coco", dataset_type=fo.types.COCODetectionDataset)'
+_KEYS = (  # keys that a JSON file has, or the objects in its lines, the first that fits
+    ("_via_img_metadata", _VIA),
+    ("_via_settings", _VIA),
+    ("filename,size,regions", _VIA),
+    ("tags,size,objects,description", Tool("Supervisely", CONVERT)),
+    ("items,categories", Tool("Datumaro", "Convert it: datum convert -f coco.")),
+    ("annotator,annotation_id", Tool("Label Studio", "In Label Studio choose Export, then JSON, COCO or YOLO.")),
+    ("data_row", Tool("Labelbox", "Convert it to COCO with Labelbox's SDK (labelbox.data).")),
+    ("Labeled Data", Tool("Labelbox", "Convert it to COCO with Labelbox's SDK (labelbox.data).")),
+    ("box2d,category", Tool("BDD100K", CONVERT)),
+    ("imgHeight,imgWidth,polygon", Tool("Cityscapes", CONVERT)),
+    ("_cls,samples", Tool("FiftyOne", _FIFTYONE)),
+    ("classes,labels,bounding_box", Tool("FiftyOne", _FIFTYONE)),
+    ("item,slots,annotations", Tool("V7 Darwin", f"{_AS_COCO} in V7.")),
+    ("instances,className", Tool("SuperAnnotate", f"{_AS_COCO} in SuperAnnotate.")),
+    ("regions,tagName", Tool("Azure Custom Vision", CONVERT)),
+    ("imageGcsUri", Tool("Google Vertex AI", CONVERT)),
+    ("source-ref", Tool("Amazon SageMaker Ground Truth", CONVERT)),
+    ("prefix,suffix", Tool("PaliGemma", f"{_AS_COCO} from the tool that wrote it.")),
+    ("gtboxes", Tool("CrowdHuman", CONVERT)),
+    ("imgs,types", Tool("Tsinghua-Tencent 100K", CONVERT)),
+    ("file_name,objects,bbox", Tool("Hugging Face", CONVERT)),
+    ("image,annotations", Tool("CreateML", f"{_AS_COCO} from the tool that wrote it.")),
 )
 
 
 def name_tool(folder: Path, *, deep: bool = False) -> Tool | None:
     """The tool whose own format lies in the folder or one below it, or anywhere below; None where none is known."""
     looked: Counter[tuple[Path, str]] = Counter()
-    for path in islice(folders.walk(folder), _SEARCHED):
+    files = (path for path in folders.walk(folder) if path.suffix.lower() in _KINDS)
+    for path in islice(files, _SEARCHED):
         kind = path.parent, path.suffix.lower()
-        if (
-            kind[1] not in _KINDS
-            or looked[kind] >= _FEW
-            or not (deep or path.parent in (folder, folder / path.parent.name))
-        ):
+        if looked[kind] >= _FEW or not (deep or path.parent in (folder, folder / path.parent.name)):
             continue
         looked[kind] += 1
         tool = _KINDS[kind[1]](path)
@@ -75,42 +97,8 @@ def name_tool_of_xml(folder: Path) -> Tool | None:
 
 
 def _json(path: Path) -> Tool | None:
-    text = _start(path)
-    if text is None:
-        return None
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if isinstance(content, list):
-        return _json_list(content)
-    if not isinstance(content, dict):
-        return None
-    if "_via_img_metadata" in content or "_via_settings" in content or _all_have(content, "regions", "filename"):
-        return Tool("VIA (VGG Image Annotator)", "In VIA choose Annotation, Export Annotations (COCO format).")
-    if "objects" in content and "size" in content and path.parent.name in ("ann", "annotations"):
-        return Tool("Supervisely", f"{_AS_COCO} with Supervisely's export apps.")
-    if "items" in content and "categories" in content:
-        return Tool("Datumaro", "Convert it: datum convert -f coco.")
-    return None
-
-
-def _json_list(content: list[Any]) -> Tool | None:
-    entry = content[0] if content else None
-    if not isinstance(entry, dict):
-        return None
-    if "annotation_id" in entry or "annotator" in entry:
-        return Tool("Label Studio", "In Label Studio choose Export, then JSON, COCO, Pascal VOC XML or YOLO.")
-    if "annotations" in entry and "image" in entry:
-        return Tool("CreateML", f"{_AS_COCO} from the tool that wrote it.")
-    if "Labeled Data" in entry or "data_row" in entry:
-        return Tool("Labelbox", "Convert it to COCO with Labelbox's SDK (labelbox.data).")
-    return None
-
-
-def _all_have(content: dict[str, Any], *keys: str) -> bool:
-    values = list(content.values())[:5]
-    return bool(values) and all(isinstance(value, dict) and all(key in value for key in keys) for value in values)
+    text = _start(path) or ""
+    return next((tool for keys, tool in _KEYS if all(f'"{key}"' in text for key in keys.split(","))), None)
 
 
 def _xml(path: Path) -> Tool | None:
@@ -132,18 +120,17 @@ def _csv(path: Path) -> Tool | None:
         return None
     head = [word.strip().lower() for word in lines[0].split(",")]
     if {"region_shape_attributes", "filename"} <= set(head):
-        return Tool("VIA (VGG Image Annotator)", "In VIA choose Annotation, Export Annotations (COCO format).")
-    return None
+        return _VIA
+    if {"bbox", "boxesstring"} & set(head):
+        return Tool("a table with a box in one column", CONVERT, own=False)
+    return Tool("Google AutoML", CONVERT) if re.match(r"\w+,gs://", lines[0]) else None
 
 
 def _text(path: Path) -> Tool | None:
     lines = [line.strip() for line in (_start(path) or "")[:20_000].splitlines() if line.strip()][:_FEW]
+    if re.match(r"\d+--\S+/\S+\n\d+\n(\d+ ){9}\d+", "\n".join(lines)):
+        return Tool("WIDER FACE", CONVERT)
     return next((tool for row, tool in _ROWS if lines and all(re.fullmatch(row, line) for line in lines)), None)
-
-
-def _json_lines(path: Path) -> Tool | None:
-    first = (_start(path) or "").partition("\n")[0]
-    return Tool("Hugging Face", _CONVERT) if '"file_name"' in first else None
 
 
 def _record(_: Path) -> Tool | None:
@@ -162,7 +149,9 @@ def _start(path: Path) -> str | None:
 
 _KINDS = {
     ".json": _json,
-    ".jsonl": _json_lines,
+    ".jsonl": _json,
+    ".manifest": _json,
+    ".odgt": _json,
     ".xml": _xml,
     ".csv": _csv,
     ".tfrecord": _record,

@@ -18,7 +18,7 @@ from ssd.data.formats.columns import columns_of
 from ssd.data.formats.division import VAL_FRACTION, Division
 from ssd.data.formats.grouping import AUTO
 from ssd.data.formats.lists import find_list, listed
-from ssd.data.formats.other_tools import Tool, name_tool, name_tool_of_xml
+from ssd.data.formats.other_tools import CONVERT, Tool, name_tool, name_tool_of_xml
 from ssd.data.formats.remembered import remembered_format
 from ssd.data.formats.voc import Offset
 from ssd.errors import AnnotationError, DatasetError
@@ -52,7 +52,21 @@ _LABEL = (
     "to run a detector on them: ssd detect {root}"
 )
 _ANNOTATIONS = (
-    *(".xml", ".json", ".jsonl", ".ndjson", ".manifest", ".yaml", ".yml", ".txt", ".csv", ".tsv", ".xls", ".xlsx"),
+    *(
+        ".xml",
+        ".json",
+        ".jsonl",
+        ".ndjson",
+        ".odgt",
+        ".manifest",
+        ".yaml",
+        ".yml",
+        ".txt",
+        ".csv",
+        ".tsv",
+        ".xls",
+        ".xlsx",
+    ),
     *(".parquet", ".arrow", ".mat", ".npy", ".npz", ".pkl", ".h5", ".db", ".sqlite", ".record", ".tfrecord"),
 )
 _UNPACK = "Unpack it, and pass the folder that it makes."
@@ -124,7 +138,7 @@ def _has_annotations(root: Path) -> bool:
 def _remedy(better: Path | None, root: Path) -> str:
     """What to pass instead: the first data set found; those beside it are named, since nothing joins them."""
     if better is None:
-        return f"Looked for {_LOOKED_FOR}."
+        return f"Looked for {_LOOKED_FOR}." + (f" {CONVERT}" if _has_annotations(root) else "")
     beside = folders.subfolders(better.parent)[:100] if better.is_relative_to(root) else []
     others = ", ".join(path.name for path in beside if path != better and _is_data_set(path))
     said = f" (beside it, each a data set of its own: {others})" if others else ""

@@ -1,9 +1,9 @@
 """Tables: CSV files with a row for each object.
 
-Read are keras-retinanet's rows `path,x1,y1,x2,y2,class` without a header, OpenImages' (`ImageID`, `LabelName`,
-fractions of the image, with the names of `class-descriptions*.csv` beside it), TensorFlow's (`filename`, `width`,
-`height`, `class`, `xmin`, ...), and other headers with the same words. A row whose box and class are empty is an image
-without objects.
+Read are keras-retinanet's rows `path,x1,y1,x2,y2,class` without a header (SKU-110K's have width and height too),
+OpenImages' (`ImageID`, `LabelName`, fractions of the image, with the names of `class-descriptions*.csv` beside it),
+TensorFlow's (`filename`, `width`, `height`, `class`, `xmin`, ...), and other headers with the same words. A row whose
+box and class are empty is an image without objects.
 """
 
 import csv
@@ -44,7 +44,7 @@ _COLUMNS = {  # what a column means -> how it may be called
 }
 _NEEDED = ("file", "left", "top", "right", "bottom", "name")
 _CORNERS = ("left", "top", "right", "bottom")
-_RETINANET = {"file": 0, "left": 1, "top": 2, "right": 3, "bottom": 4, "name": 5}
+_RETINANET = {"file": 0, "left": 1, "top": 2, "right": 3, "bottom": 4, "name": 5, "width": 6, "height": 7}
 _FEW = 20  # rows that tell a table without a header
 
 
@@ -98,9 +98,9 @@ def _table(rows: Sequence[Sequence[str]]) -> _Table | None:
 
 
 def _is_retinanet(row: Sequence[str]) -> bool:
-    """Whether it is `path,x1,y1,x2,y2,class`; an image without objects has empty fields."""
+    """Whether it is `path,x1,y1,x2,y2,class`, perhaps with width and height; without objects the fields are empty."""
     return (
-        len(row) == 6
+        len(row) in (6, 8)
         and row[0].strip().lower().endswith(folders.IMAGE_SUFFIXES)
         and all(re.fullmatch(r"-?[\d.]*", field.strip()) for field in row[1:5])
     )
