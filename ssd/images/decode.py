@@ -22,6 +22,7 @@ from PIL import Image
 from ssd.errors import ImageDecodeError, printable
 from ssd.images import kinds
 from ssd.images.depth import bits_of, decode_values, likely_window, to_8bit
+from ssd.images.value_range import measure
 from ssd.rules import Depth
 from ssd.system.files import read_regular
 from ssd.system.other_content import LENGTH, refuse_other_content
@@ -102,11 +103,12 @@ def decode_shrunk(
             raise ImageDecodeError(
                 problem, place=place, remedy="Replace it, or open it in an editor and save it again."
             )
+        if bits > 8 and depth is None and (found := measure(data)) is not None:
+            remedy = f"Train with preprocessing.depth={likely_window(found.low, found.high)} or percentile; "
+            remedy += "for other weights, save it with 8 bits."
+            raise ImageDecodeError(f"has {bits} bits a channel: {kind}", place=place, remedy=remedy)
         problem = f"cannot be decoded: {kind}, truncated, damaged or of an unsupported kind"
-        remedy = "Replace or remove it."
-        if bits > 8 and depth is None:
-            remedy = f"Replace or remove it; with preprocessing.depth its {bits} bits may be readable."
-        raise ImageDecodeError(problem, place=place, remedy=remedy)
+        raise ImageDecodeError(problem, place=place, remedy="Replace or remove it.")
     if pages > 1:
         _say_pages(place, pages)
     if bits > 8 and depth is None and image.max(initial=0) < _DARK:
@@ -229,6 +231,9 @@ def _open_header(file: io.BytesIO | io.BufferedReader, place: str) -> Image.Imag
         refuse_other_content(start, place, ImageDecodeError)
         if kinds.is_heif(start):
             raise ImageDecodeError("is HEIF, which is not read", place=place, remedy=f"{kinds.CONVERT}.") from None
+        if start.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+            remedy = "Save it with 8 or 16 bits, or with one channel of 32 bits."
+            raise ImageDecodeError("is a TIFF of a kind that is not read", place=place, remedy=remedy) from None
         reason = "is text, not an image" if start.lstrip().startswith((b"<", b"{")) else "is not an image"
         remedy = f"Known formats: {', '.join(FORMATS)}."
         raise ImageDecodeError(f"{reason} ({type(error).__name__})", place=place, remedy=remedy) from None

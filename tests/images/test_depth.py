@@ -127,8 +127,14 @@ def test_an_array_without_a_known_range_names_the_key(source):
 def test_floats_in_a_tiff_are_read_by_a_depth_and_else_refused_with_the_key():
     data = coded(np.array([[0, 0.25, 1]], np.float32), ".tiff")
     assert decode(data, depth=(0.0, 1.0))[0, :, 0].tolist() == [0, 64, 255]
-    with pytest.raises(ImageDecodeError, match=r"with preprocessing\.depth its 32 bits may be readable"):
+    with pytest.raises(ImageDecodeError, match=r"32 bits a channel.*Train with preprocessing\.depth=\[0, 1\]"):
         decode(data)
+
+
+@pytest.mark.parametrize("values", [np.ones((4, 5), np.float64), np.ones((4, 5, 3), np.float32)])
+def test_a_tiff_that_is_not_read_is_not_called_something_else(values):
+    with pytest.raises(ImageDecodeError, match=r"is a TIFF of a kind that is not read\. Save it with 8 or 16 bits"):
+        decode(coded(values, ".tiff"))
 
 
 def packed_12_bits(values):

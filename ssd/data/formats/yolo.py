@@ -75,6 +75,10 @@ def read(
         chosen = division.choose(places, lambda image_id: labels.classes(places[image_id]))
         listed = [(places[image_id], image_id) for image_id in chosen]
     names = source.class_names() or tuple(classes or ()) or _numbered(source, labels, problems)
+    stated = source.content.get("nc")
+    if isinstance(stated, str) and re.fullmatch(r"\d{1,6}", stated) and int(stated) != len(names):
+        message = f"nc is {stated}, and {len(names)} classes are named: the names count"
+        problems.append(Problem(folders.relative(source.yaml or folder, source.root), "nc", message, "note"))
     reader = _Reader(source, labels, names, problems, allow_outside)
     counts = Counter(nfc(image_id) for _, image_id in listed)
     found = []

@@ -150,3 +150,14 @@ def test_a_damaged_image_is_listed(tmp_path):
 
 def test_labels_replace_the_last_images_of_the_path(tmp_path):
     assert label_file(tmp_path / "images" / "a" / "images" / "x.png") == tmp_path / "images" / "a" / "labels" / "x.txt"
+
+
+@pytest.mark.parametrize(
+    ("nc", "said"), [("2", []), ("02", []), ("null", []), ("3", ["nc"]), ("80", ["nc"]), ("1", ["nc"])]
+)
+def test_a_number_of_classes_that_is_not_that_of_the_names_is_said(tmp_path, nc, said):
+    folder = yolo_folder(tmp_path, data=f"names: [cat, dog]\nnc: {nc}\ntrain: images/train\n")
+    dataset, problems = scan(folder, "train")
+    assert [problem.kind for problem in problems] == said
+    assert dataset.class_names == ("cat", "dog")
+    assert all(f"nc is {nc}, and 2 classes are named" in problem.message for problem in problems)
