@@ -74,7 +74,23 @@ def fetch_from_hub(text: str) -> Path:
     errors = load_extra("huggingface_hub.errors", "hub")
 
     def fetch(name: str) -> Path:
-        return Path(hub.hf_hub_download(address.repository, name, revision=address.revision, library_name="ssd-vgg"))
+        # A download asks six times, and waits longer each time, also where there is no network.
+        offline = False
+        try:
+            hub.get_hf_file_metadata(hub.hf_hub_url(address.repository, name, revision=address.revision))
+        except errors.HfHubHTTPError:  # an answer, on which the download tries again or says what it means
+            pass
+        except (errors.HTTPError, OSError):
+            offline = True
+        return Path(
+            hub.hf_hub_download(
+                address.repository,
+                name,
+                revision=address.revision,
+                library_name="ssd-vgg",
+                local_files_only=offline,
+            )
+        )
 
     def fetch_default() -> Path:
         try:

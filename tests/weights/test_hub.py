@@ -175,11 +175,12 @@ def test_offline_what_was_fetched_before_serves_and_the_rest_is_a_clear_error(tm
     hub.add("me/cells", **{"model.safetensors": (run / "best.safetensors").read_bytes()})
     path = fetch_from_hub("hf://me/cells")
     point_at("http://127.0.0.1:9", monkeypatch)
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: pytest.fail("it tries again and again"))
     assert fetch_from_hub("hf://me/cells") == path
     with pytest.raises(DownloadError) as caught:
         fetch_from_hub("hf://me/other")
     assert str(caught.value).startswith("hf://me/other: cannot be reached, and is not in the cache. Without internet:")
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
     with pytest.raises(DownloadError, match=r"hf://me/cells: cannot be reached \(.*Try again later"):
         publish(run, "hf://me/cells")
 
