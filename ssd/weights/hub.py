@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 from typing import TypeVar
 from urllib.parse import unquote
 
@@ -74,23 +75,10 @@ def fetch_from_hub(text: str) -> Path:
     errors = load_extra("huggingface_hub.errors", "hub")
 
     def fetch(name: str) -> Path:
-        # A download asks six times, and waits longer each time, also where there is no network.
-        offline = False
-        try:
-            hub.get_hf_file_metadata(hub.hf_hub_url(address.repository, name, revision=address.revision))
-        except errors.HfHubHTTPError:  # an answer, on which the download tries again or says what it means
-            pass
-        except (errors.HTTPError, OSError):
-            offline = True
-        return Path(
-            hub.hf_hub_download(
-                address.repository,
-                name,
-                revision=address.revision,
-                library_name="ssd-vgg",
-                local_files_only=offline,
-            )
-        )
+        place = {"repo_id": address.repository, "filename": name, "revision": address.revision}
+        # Of a file that is not in the cache a download asks six times, with longer and longer waits.
+        offline = not isinstance(hub.try_to_load_from_cache(**place), str) and not _answers(hub, errors, place)
+        return Path(hub.hf_hub_download(**place, library_name="ssd-vgg", local_files_only=offline))
 
     def fetch_default() -> Path:
         try:
@@ -102,6 +90,17 @@ def fetch_from_hub(text: str) -> Path:
 
     work = fetch_default if address.file is None else lambda: fetch(str(address.file))
     return _explained(work, text, _FETCH_ELSEWHERE)
+
+
+def _answers(hub: ModuleType, errors: ModuleType, place: dict[str, str | None]) -> bool:
+    """Whether the hub says anything about a file, were it that there is none or to ask again later."""
+    try:
+        hub.get_hf_file_metadata(hub.hf_hub_url(**place))
+    except errors.HfHubHTTPError:
+        return True
+    except (errors.HTTPError, OSError):
+        return False
+    return True
 
 
 def push_to_hub(folder: Path, address: HubAddress, *, private: bool, message: str) -> str:
