@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import ssd
-import ssd.api.review as room
+import ssd.api.review as review_module
 from ssd.api.review import ReviewResult
 from ssd.commands.review import main
 from ssd.data.dataset import open_dataset
@@ -71,7 +71,7 @@ def test_nothing_of_the_users_is_changed_and_everything_is_written_into_the_outp
 
 def test_the_same_call_goes_on_without_training_again(reviewed, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     folder, output, _, result = reviewed
-    monkeypatch.setattr(room, "train", lambda *args, **options: pytest.fail("trained again"))
+    monkeypatch.setattr("ssd.api.review_folds.train", lambda *args, **options: pytest.fail("trained again"))
     words = [str(folder), "--folds", "2", "--epochs", "1", "--output", str(output), "--as", "yolo", "--quiet", *TINY]
     assert main(words) == 0
     printed = capsys.readouterr().out
@@ -95,7 +95,7 @@ def test_a_stopped_training_ends_the_review_with_the_way_on(tmp_path: Path, monk
     class Stopped:
         exit_code = 130
 
-    monkeypatch.setattr(room, "train", lambda *args, **options: Stopped())
+    monkeypatch.setattr("ssd.api.review_folds.train", lambda *args, **options: Stopped())
     folder = made(tmp_path / "drawn")
     assert main([str(folder), "--output", str(tmp_path / "out"), "--quiet"]) == 130
     assert "stopped in fold 1; the same command goes on" in capsys.readouterr().err
@@ -111,7 +111,7 @@ def test_too_few_images_for_the_folds_are_named(tmp_path: Path) -> None:
 def test_proposed_labels_are_a_data_set_of_the_images_in_question(reviewed, format: str, tmp_path: Path) -> None:
     _, _, _, result = reviewed
     sure = [dataclasses.replace(item, score=0.9) for item in result.suspects if item.image < 3]
-    room._write_proposals(tmp_path / "out", [format], result.dataset, sure)
+    review_module._write_proposals(tmp_path / "out", [format], result.dataset, sure)
     proposed = open_dataset(tmp_path / "out", "train" if format == "yolo" else "all")
     assert len(proposed) == len({item.image for item in sure}) == 3
     added = sum(item.fault is Fault.MISSING for item in sure) - sum(item.fault is Fault.SPARE for item in sure)
