@@ -98,43 +98,33 @@ def export(
     format, out = _place(str(weights), path_or_format, "plain" if plain else precision)
     check_format(format, precision, plain=plain, opset=opset)
     at_least(1, limit=limit)
-    if precision == "int8":
-        _check_int8(calibrate)
-    elif calibrate is not None:
-        raise ArgumentError("is for 8 bits", place="calibrate", remedy="Ask for int8 as well, or name parity instead.")
+    _check_calibration(precision, calibrate)
     refuse_existing(*_files(out), force=force)
     check_writable(out)
     allowed = TOLERANCES[precision]
     for name, value in (tolerance or {}).items():
         allowed = allowed.changed(f"{name}={value}")
     network, settings = load_network(weights)
-    rules = {
-        "score_threshold": score_threshold,
-        "iou_threshold": iou_threshold,
-        "top_k": top_k,
-        "max_detections": max_detections,
-        "box_voting": box_voting,
-    }
-    settings = dataclasses.replace(settings, postprocessing=settings.postprocessing.changed(**rules))
-    depth = settings.preprocessing.depth
-    calibration = (
-        None if calibrate is None else open_images(str(calibrate), "train", depth=depth).some(CALIBRATION_IMAGES)
+    rules = settings.postprocessing.changed(
+        score_threshold=score_threshold,
+        iou_threshold=iou_threshold,
+        top_k=top_k,
+        max_detections=max_detections,
+        box_voting=box_voting,
     )
+    settings, depth = dataclasses.replace(settings, postprocessing=rules), settings.preprocessing.depth
+    calibration = None
+    if calibrate is not None:
+        calibration = open_images(str(calibrate), "train", depth=depth).some(CALIBRATION_IMAGES)
     named = parity or calibrate
     images = open_images(str(named), "val", split, depth) if named else own_images(str(weights))
     out.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(out.parent, ".export-") as folder:
         unchecked = folder / out.name
         write_graph(
-            network,
-            settings,
-            unchecked,
-            format,
-            precision=precision,
-            calibration=calibration,
-            plain=plain,
-            opset=opset,
-        )
+            network, settings, unchecked, format,
+            precision=precision, calibration=calibration, plain=plain, opset=opset,
+        )  # fmt: skip
         count = limit or (_FEW if precision == "fp32" or images.drawn else None)
         outcome = check(network, settings, unchecked, images, count, allowed, precision, plain=plain)
         return _finish(str(weights), outcome, unchecked, out, format, precision)
@@ -157,8 +147,13 @@ def _place(weights: str, path_or_format: str | Path, kind: str) -> tuple[str, Pa
     return formats[named.suffix], named
 
 
-def _check_int8(calibrate: str | Path | None) -> None:
-    """Raise unless there are images to measure on and what 8 bits need is installed; nothing is loaded for it."""
+def _check_calibration(precision: str, calibrate: str | Path | None) -> None:
+    """Raise unless 8 bits have images to measure on, and what they need is installed; nothing is loaded for it."""
+    if precision != "int8":
+        if calibrate is not None:
+            remedy = "Ask for int8 as well, or name parity instead."
+            raise ArgumentError("is for 8 bits", place="calibrate", remedy=remedy)
+        return
     if calibrate is None:
         remedy = "Name a data set or a folder of images like those it will see: calibrate (--calibrate DATA)."
         raise ArgumentError("needs images to measure on", place="int8", remedy=remedy)
