@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,13 @@ from ssd.inference.bulk.output_folder import output_folder
 from ssd.inference.bulk.results import Results, parse_formats
 from ssd.inference.bulk.sources import Source, find_sources, output_names, parse_shard, share
 from ssd.inference.bulk.video import detect_video
-from ssd.inference.detections import Detections
+from ssd.inference.bulk.work import Show, Work
 from ssd.inference.detector import Detector
 from ssd.inference.load import load
 from ssd.rules import READABLE_SCORE, ScoreThreshold
 from ssd.tiles import OVERLAP, Tiles
 
 log = logging.getLogger(__name__)
-Show = Callable[[Source, Detections], None]
 
 
 @dataclass(frozen=True)
@@ -123,12 +122,12 @@ def detect_files(
         log.info("%d of %d are done already", len(chosen) - len(waiting), len(chosen))
     results = Results(folder, formats, names, output_names(waiting, done.names), done, copy=copy)
     start = time.perf_counter()
-    search = _Search(weights, results, batch_size, options, show or (lambda source, found: None), progress)
+    work = Work(weights, results, batch_size, options, show, progress)
     try:
-        search.images([source for source in waiting if source.kind == "image"], len(chosen) - len(waiting))
+        _detect_images(work, [source for source in waiting if source.kind == "image"], len(chosen) - len(waiting))
         for source in waiting:
             if source.kind != "image":
-                search.video(source, every, max_frames)
+                detect_video(work, source, every=every, max_frames=max_frames)
         without_id = 0
         if results.tally.images or results.tally.frames:
             results.write_labels()
@@ -143,32 +142,14 @@ def detect_files(
     return BulkResult(folder, results.tally, done.tally, time.perf_counter() - start, without_id)
 
 
-@dataclass(frozen=True)
-class _Search:
-    """The detector and options for all sources."""
-
-    detector: Detector
-    results: Results
-    batch_size: int
-    options: dict[str, Any]
-    show: Show
-    progress: bool
-
-    def images(self, sources: Sequence[Source], before: int) -> None:
-        """Detect in images, batch by batch; `before` of all sources are done already."""
-        searched = detect_images(self.detector, sources, self.results, self.batch_size, self.options, self.show)
-        quiet = None if self.progress else True  # None: no bar where nobody watches
-        total = before + len(sources)
-        bar = tqdm(searched, initial=before, total=total, unit="img", disable=quiet, dynamic_ncols=True)
-        for _ in bar if sources else ():
-            pass
-
-    def video(self, source: Source, every: int, max_frames: int | None) -> None:
-        """Detect in a video, camera or stream to its end."""
-        detect_video(
-            self.detector, source, self.results, self.batch_size, self.options, self.show,
-            every=every, max_frames=max_frames, quiet=not self.progress,
-        )  # fmt: skip
+def _detect_images(work: Work, sources: Sequence[Source], before: int) -> None:
+    """Detect in images, batch by batch, with a progress bar; `before` of all sources are done already."""
+    quiet = None if work.progress else True  # None: no bar where nobody watches
+    searched = detect_images(work, sources)
+    total = before + len(sources)
+    bar = tqdm(searched, initial=before, total=total, unit="img", disable=quiet, dynamic_ncols=True)
+    for _ in bar if sources else ():
+        pass
 
 
 def _chosen(sources: list[Source], shard: str | None, *, resume: bool) -> list[Source]:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
 from typing import Any
@@ -11,39 +11,29 @@ from ssd.errors import ImageError
 from ssd.images.decode import load_image
 from ssd.inference.bulk.results import Results
 from ssd.inference.bulk.sources import Source
+from ssd.inference.bulk.work import Work
 from ssd.inference.detections import Detections
-from ssd.inference.detector import Detector
 from ssd.rules import Depth
 from ssd.system.threads import image_threads, map_ahead
 
 
-def detect_images(
-    detector: Detector,
-    sources: Sequence[Source],
-    results: Results,
-    batch_size: int,
-    options: dict[str, Any],
-    show: Callable[[Source, Detections], None],
-) -> Iterator[Source]:
+def detect_images(work: Work, sources: Sequence[Source]) -> Iterator[Source]:
     """Detect in each image, write and yield the result. Unreadable images are recorded. Memory holds three batches."""
-    batches = [sources[start : start + batch_size] for start in range(0, len(sources), batch_size)]
-    with contextlib.closing(_outcomes(detector, batches, batch_size, options)) as outcomes:
+    batches = [sources[start : start + work.batch_size] for start in range(0, len(sources), work.batch_size)]
+    with contextlib.closing(_outcomes(work, batches)) as outcomes:
         for batch in batches:
-            written = image_threads().map(partial(_write, results), batch, list(islice(outcomes, len(batch))))
+            written = image_threads().map(partial(_write, work.results), batch, list(islice(outcomes, len(batch))))
             for source, (outcome, files) in zip(batch, written, strict=True):
-                results.add_image(source, outcome, files)
+                work.results.add_image(source, outcome, files)
                 if not isinstance(outcome, ImageError):
-                    show(source, outcome)
+                    work.shown(source, outcome)
                 yield source
 
 
-def _outcomes(
-    detector: Detector, batches: Sequence[Sequence[Source]], batch_size: int, options: dict[str, Any]
-) -> Generator[Detections | ImageError, None, None]:
+def _outcomes(work: Work, batches: Sequence[Sequence[Source]]) -> Generator[Detections | ImageError, None, None]:
     """Yield the detections of each image, or why it cannot be read; the detector sees all images as one stream."""
     read: deque[ImageError | None] = deque()  # of the images that the detector has taken, and those between them
-
-    depth = detector.settings.preprocessing.depth
+    depth = work.detector.settings.preprocessing.depth
 
     def readable() -> Generator[Any, None, None]:
         with contextlib.closing(map_ahead(partial(_decode_batch, depth=depth), batches)) as decoded:
@@ -52,7 +42,7 @@ def _outcomes(
                 if read[-1] is None:
                     yield image
 
-    for found in detector.detect_stream(readable(), batch_size, **options):
+    for found in work.detector.detect_stream(readable(), work.batch_size, **work.options):
         while (error := read.popleft()) is not None:
             yield error
         yield found

@@ -1,7 +1,7 @@
 """Detection in a video, camera or stream, frame by frame, without keeping frames in memory."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from types import TracebackType
 from typing import Any
@@ -13,24 +13,13 @@ from ssd.images.video_reader import Frame, VideoReader
 from ssd.images.video_writer import NOTES, VideoWriter
 from ssd.inference.bulk.results import Results
 from ssd.inference.bulk.sources import Source
+from ssd.inference.bulk.work import Work
 from ssd.inference.detections import Detections
-from ssd.inference.detector import Detector
 
 _LONGEST_STILL = 250  # frames: a camera that pauses does not fill the disk
 
 
-def detect_video(
-    detector: Detector,
-    source: Source,
-    results: Results,
-    batch_size: int,
-    options: dict[str, Any],
-    show: Callable[[Source, Detections], None],
-    *,
-    every: int = 1,
-    max_frames: int | None = None,
-    quiet: bool = False,
-) -> None:
+def detect_video(work: Work, source: Source, *, every: int = 1, max_frames: int | None = None) -> None:
     """Detect in one source to its end; Ctrl-C ends a camera or stream, and interrupts a file.
 
     A source that cannot be opened, or breaks off, is recorded as failed, with the frames before that. So is a camera or
@@ -38,52 +27,30 @@ def detect_video(
     """
     try:
         with VideoReader(_openable(source), every=every) as video:
-            count = min(
-                (n for n in (video.frame_count and -(-video.frame_count // every), max_frames) if n), default=None
-            )
+            limits = (video.frame_count and -(-video.frame_count // every), max_frames)
+            count = min(filter(None, limits), default=None)
             frames = islice(video, max_frames)
-            with tqdm(
-                frames, total=count, unit="frame", desc=source.key, disable=quiet or None, dynamic_ncols=True
-            ) as bar:
-                _search(
-                    detector,
-                    source,
-                    video,
-                    iter(bar),
-                    results,
-                    1 if video.live else batch_size,
-                    options,
-                    show,
-                    max_frames,
-                )
+            quiet = None if work.progress else True  # None: no bar where nobody watches
+            with tqdm(frames, total=count, unit="frame", desc=source.key, disable=quiet, dynamic_ncols=True) as bar:
+                _search(work, source, video, iter(bar), max_frames)
     except ImageError as error:
-        results.add_failure(source, error)
+        work.results.add_failure(source, error)
 
 
 def _openable(source: Source) -> str | int:
     return int(source.address) if source.kind == "live" and source.address.isdecimal() else source.address
 
 
-def _search(
-    detector: Detector,
-    source: Source,
-    video: VideoReader,
-    frames: Iterator[Frame],
-    results: Results,
-    batch_size: int,
-    options: dict[str, Any],
-    show: Callable[[Source, Detections], None],
-    max_frames: int | None,
-) -> None:
-    count = 0
+def _search(work: Work, source: Source, video: VideoReader, frames: Iterator[Frame], max_frames: int | None) -> None:
+    results, count = work.results, 0
     ended = video.live and source.kind == "live"  # by itself; a file without a number of frames has an end of its own
     with _Drawing(results, source, video) as drawing:
         try:
-            for frame, found in _detect(detector, frames, batch_size, options):
+            for frame, found in _detect(work, frames, 1 if video.live else work.batch_size):
                 files = results.draw(source, found, frame.index)
                 drawing.write(found, frame.seconds)
                 results.add_frame(source, found, frame.index, frame.seconds, files)
-                show(source, found)
+                work.shown(source, found)
                 count += 1
         except KeyboardInterrupt:
             if not video.live:
@@ -96,9 +63,7 @@ def _search(
     results.add_video(source, count, drawing.files, error)
 
 
-def _detect(
-    detector: Detector, frames: Iterator[Frame], batch_size: int, options: dict[str, Any]
-) -> Iterator[tuple[Frame, Detections]]:
+def _detect(work: Work, frames: Iterator[Frame], batch_size: int) -> Iterator[tuple[Frame, Detections]]:
     """Yield each frame with its detections; the frames before a break are finished first."""
     waiting: deque[Frame] = deque()
     broken: list[ImageError] = []
@@ -111,7 +76,7 @@ def _detect(
         except ImageError as error:
             broken.append(error)
 
-    for found in detector.detect_stream(images(), batch_size, **options):
+    for found in work.detector.detect_stream(images(), batch_size, **work.options):
         yield waiting.popleft(), found
     if broken:
         raise broken[0]
