@@ -40,8 +40,8 @@ SHOWN_ON = {
     "ssd/experiment/config.py": "reference/config.md",
     "ssd/commands": "reference/commands.md",
 }
-# Page of the reference -> title and packages. A module of no package named here lands on the page `ground`.
-ROOMS = {
+# Page of the reference -> title and packages. A module of no package named here stands on the page `shared`.
+PAGES = {
     "python": ("Functions: train, evaluate, compare, why, export, check_data, review, shrink", ("api",)),
     "detecting": ("Detecting", ("inference", "light", "images")),
     "multibox": ("Multibox: default boxes, matching, loss, post-processing", ("multibox",)),
@@ -53,7 +53,7 @@ ROOMS = {
     "runtime": ("Export", ("exporters",)),
     "audit": ("Dataset doctor", ("audit",)),
     "report": ("Pages and benchmark", ("report", "demo", "benchmark")),
-    "ground": ("Shared vocabulary and system", ()),
+    "shared": ("Shared modules and system", ()),
 }
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 
@@ -107,26 +107,26 @@ def relink(markdown: str, folder: Path) -> str:
 
 
 def api_pages() -> dict[str, str]:
-    """A page for each room, with all its public modules."""
+    """The pages of the reference, each with its public modules."""
     return {
-        f"reference/{room}.md": "\n\n".join([f"# {title}", *(f"::: {module}" for module in modules)]) + "\n"
-        for room, (title, _) in ROOMS.items()
-        if (modules := modules_of(room))
+        f"reference/{page}.md": "\n\n".join([f"# {title}", *(f"::: {module}" for module in modules)]) + "\n"
+        for page, (title, _) in PAGES.items()
+        if (modules := modules_of(page))
     }
 
 
-def modules_of(room: str) -> list[str]:
-    """The public modules of a room, in the order of `ROOMS`, then by name; commands have a page of their own."""
-    homes = {name: page for page, (_, names) in ROOMS.items() for name in names}
+def modules_of(page: str) -> list[str]:
+    """The public modules of a page, in the order of `PAGES`, then by name; commands have a page of their own."""
+    homes = {name: page for page, (_, names) in PAGES.items() for name in names}
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / "ssd").rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         parts = parts[:-1] if parts[-1] == "__init__" else parts
         if len(parts) == 1 or parts[1] == "commands" or any(part.startswith("_") for part in parts):
             continue
-        if homes.get(parts[1], "ground") == room:
+        if homes.get(parts[1], "shared") == page:
             found.setdefault(parts[1], []).append(".".join(parts))
-    order = [*ROOMS[room][1], *(name for name in found if name not in homes)]
+    order = [*PAGES[page][1], *(name for name in found if name not in homes)]
     return [module for name in order for module in found.get(name, [])]
 
 

@@ -1,7 +1,6 @@
-"""The floor plan in figures: `python -m tests.layout` prints them; test_layout.py holds them.
+"""Modules, folders and imports of the package: `python -m tests.layout` prints the figures, test_layout.py checks them.
 
-A room is a folder of `ssd/` with modules in it, a floor is a layer of the import contract in pyproject.toml, an arrow
-goes from a room to another one that it imports from.
+A folder is one of `ssd/` with modules in it; the layers are those of the import contract in pyproject.toml.
 """
 
 import ast
@@ -50,7 +49,7 @@ def _imported(path: Path, known: dict[str, Path]) -> set[str]:
     return found & known.keys()
 
 
-def rooms() -> dict[str, list[str]]:
+def folders() -> dict[str, list[str]]:
     """Folder -> its modules, without the folder's own `__init__`."""
     found = defaultdict(list)
     for name, path in modules().items():
@@ -59,31 +58,27 @@ def rooms() -> dict[str, list[str]]:
     return dict(found)
 
 
-def floors() -> list[list[str]]:
-    """The layers of the contract, highest first, and what stands in each."""
+def layers() -> list[list[str]]:
+    """The layers of the contract, highest first, with the packages of each."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
-    return [[name.strip() for name in layer.replace(":", "|").split("|")] for layer in layers]
+    (found,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    return [[name.strip() for name in layer.replace(":", "|").split("|")] for layer in found]
 
 
-def arrows() -> set[tuple[str, str]]:
-    """Pairs of rooms of which the first imports from the second."""
-    return {
-        (_room(name), _room(to)) for name, targets in imports().items() for to in targets if _room(name) != _room(to)
-    }
+def folder_imports() -> set[tuple[str, str]]:
+    """Pairs of folders of which the first imports from the second."""
+    found = {(_folder(name), _folder(to)) for name, targets in imports().items() for to in targets}
+    return {(one, other) for one, other in found if one != other}
 
 
-def _room(module: str) -> str:
-    return module if modules_are_packages(module) else module.rpartition(".")[0]
+def _folder(module: str) -> str:
+    is_package = (ROOT / Path(*module.split(".")) / "__init__.py").is_file()
+    return module if is_package else module.rpartition(".")[0]
 
 
-def modules_are_packages(module: str) -> bool:
-    return (ROOT / Path(*module.split(".")) / "__init__.py").is_file()
-
-
-def arrows_up() -> set[tuple[str, str]]:
-    """Imports from a lower floor to a higher one, and between neighbours of one floor."""
-    level = {f"ssd.{name}": number for number, floor in enumerate(floors()) for name in floor}
+def imports_upwards() -> set[tuple[str, str]]:
+    """Imports from a lower layer to a higher one, and between packages of one layer."""
+    level = {f"ssd.{name}": number for number, layer in enumerate(layers()) for name in layer}
     found = set()
     for name, targets in imports().items():
         for to in targets:
@@ -93,8 +88,8 @@ def arrows_up() -> set[tuple[str, str]]:
     return found
 
 
-def circles() -> list[set[str]]:
-    """Groups of modules that import each other, directly or on a way round."""
+def cycles() -> list[set[str]]:
+    """Groups of modules that import each other, directly or through others."""
     graph = imports()
     reach: Graph = {}
     for start in graph:
@@ -111,7 +106,7 @@ def circles() -> list[set[str]]:
 def names() -> dict[str, list[str]]:
     """Last part of a module's name -> the modules that have it."""
     found = defaultdict(list)
-    for listed in rooms().values():
+    for listed in folders().values():
         for name in listed:
             found[name.rpartition(".")[2]].append(name)
     return dict(found)
@@ -139,23 +134,24 @@ def lines(folder: Path) -> int:
 
 def main() -> None:
     sizes = {
-        room: sum(len(modules()[name].read_text().splitlines()) for name in held) for room, held in rooms().items()
+        folder: sum(len(modules()[name].read_text().splitlines()) for name in names)
+        for folder, names in folders().items()
     }
-    largest = max(sizes, key=lambda room: sizes[room])
+    largest = max(sizes, key=lambda folder: sizes[folder])
     total = lines(ROOT / "ssd")
     for what, figure in (
         ("modules", len(modules())),
         ("lines", total),
-        ("rooms", len(rooms())),
-        ("largest room", f"{largest}, {100 * sizes[largest] / total:.0f} %"),
-        ("floors", len(floors())),
-        ("arrows between rooms", len(arrows())),
-        ("arrows up", len(arrows_up())),
-        ("circles", len(circles())),
+        ("folders", len(folders())),
+        ("largest folder", f"{largest}, {100 * sizes[largest] / total:.0f} %"),
+        ("layers", len(layers())),
+        ("imports between folders", len(folder_imports())),
+        ("imports upwards", len(imports_upwards())),
+        ("import cycles", len(cycles())),
         ("lines of commands/", lines(ROOT / "ssd" / "commands")),
         ("config keys", len(config_keys())),
     ):
-        print(f"{what:22}{figure}")
+        print(f"{what:26}{figure}")
 
 
 if __name__ == "__main__":

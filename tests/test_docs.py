@@ -76,7 +76,7 @@ def test_the_command_reference_has_every_commands_help(hooks: ModuleType) -> Non
 
 
 def test_every_public_module_is_on_exactly_one_page(hooks: ModuleType) -> None:
-    listed = [module for room in hooks.ROOMS for module in hooks.modules_of(room)]
+    listed = [module for page in hooks.PAGES for module in hooks.modules_of(page)]
     files = (path.relative_to(ROOT).with_suffix("") for path in (ROOT / "ssd").rglob("*.py"))
     names = {".".join(path.parts).removesuffix(".__init__") for path in files if path.parts[1] != "commands"}
     public = {name for name in names if not any(part.startswith("_") for part in name.split("."))} - {"ssd"}
@@ -188,7 +188,7 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(hooks: ModuleType
     assert {name: found for name, page in pages.items() if (found := remote.findall(page))} == {}
     assert "fonts.g" not in "".join(pages.values())
     # The comment behind a field is its documentation.
-    assert "Column 0 is background." in pages["reference/ground.html"]
+    assert "Column 0 is background." in pages["reference/shared.html"]
     assert "Seconds a worker" not in pages["how.html"]
 
 

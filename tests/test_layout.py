@@ -1,4 +1,4 @@
-"""The floor plan: what points up, what goes in circles, and which names stand for one thing."""
+"""The layout of the package: imports between layers, import cycles, and modules of one name."""
 
 import pytest
 
@@ -15,10 +15,10 @@ ONE_MEANING = {
     "review": "a review of labels: function and command",
     "why": "why objects are missed: function and command",
     "publish": "weights made ready for a model hub: function and command",
-    "text": "the room's result in plain text",
-    "page": "the room's page",
+    "text": "the package's result in plain text",
+    "page": "the package's page",
     "curves": "precision and recall curves: the figures, and their part of the page",
-    "tables": "the room's tables",
+    "tables": "the package's tables",
     "dataset": "a data set: of files, and of drawn images",
     "registry": "which reader takes which file",
     "coco": "COCO's format, metric and benchmark",
@@ -30,14 +30,14 @@ ONE_MEANING = {
 }
 
 
-def test_no_import_points_up_and_none_goes_in_a_circle() -> None:
-    assert layout.arrows_up() == set()
-    assert layout.circles() == []
+def test_no_import_goes_upwards_or_in_a_cycle() -> None:
+    assert layout.imports_upwards() == set()
+    assert layout.cycles() == []
 
 
 def test_every_module_stands_in_the_import_contract() -> None:
-    standing = {name for floor in layout.floors() for name in floor}
-    assert {name.split(".")[1] for name in layout.modules() if name != "ssd"} == standing
+    listed = {name for layer in layout.layers() for name in layer}
+    assert {name.split(".")[1] for name in layout.modules() if name != "ssd"} == listed
 
 
 def test_modules_of_one_name_are_of_one_meaning() -> None:
