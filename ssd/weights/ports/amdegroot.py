@@ -35,7 +35,8 @@ def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
 
     Its detection keeps 200 boxes a class and means to keep 200 an image, but that last cut does nothing; here it does.
     """
-    renamed = layout.rename(state, _names(), hints.place, NAME)
+    names = layout.parameters(layer_names("loc", "conf", _LEVELS)) | {"L2Norm.weight": "first_norm.scale"}
+    renamed = layout.rename(state, names, hints.place, NAME)
     outputs = renamed["head.classes.0.bias"].numel() // 4
     boxes = box_settings(hints.box_table or ("voc" if outputs == 21 else "coco"), 300, clip="centre")
     count = layout.count_classes(renamed, boxes, hints.place)
@@ -52,22 +53,19 @@ def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
 
 def vgg_names(prefix: str) -> dict[str, str]:
     """Their name of each layer of the changed VGG -> ours; conv6 and conv7 follow pool5 in the same list."""
-    pairs = {f"{prefix}.{place}": f"backbone.conv{name}" for name, place in layout.convolutions().items()}
-    return pairs | {f"{prefix}.31": "backbone.conv6", f"{prefix}.33": "backbone.conv7"}
+    layers = {f"{prefix}.{place}": f"backbone.conv{name}" for name, place in layout.convolutions().items()}
+    return layers | {f"{prefix}.31": "backbone.conv6", f"{prefix}.33": "backbone.conv7"}
 
 
-def _names() -> dict[str, str]:
-    """Their name of each parameter -> ours."""
-    pairs = vgg_names("vgg")
-    for index, name in enumerate(layout.extras(_LEVELS)):
-        pairs[f"extras.{index}"] = f"extras.conv{name}"
-    for level in range(_LEVELS):
-        pairs[f"loc.{level}"] = f"head.boxes.{level}"
-        pairs[f"conf.{level}"] = f"head.classes.{level}"
-    parameters = {"L2Norm.weight": "first_norm.scale"}
-    for theirs, ours in pairs.items():
-        parameters.update(layout.with_bias(theirs, ours))
-    return parameters
+def layer_names(offsets: str, logits: str, levels: int, prefix: str = "") -> dict[str, str]:
+    """Their name of each convolution -> ours, in this code and those that follow it."""
+    layers = vgg_names(f"{prefix}vgg")
+    for index, name in enumerate(layout.extras(levels)):
+        layers[f"{prefix}extras.{index}"] = f"extras.conv{name}"
+    for level in range(levels):
+        layers[f"{offsets}.{level}"] = f"head.boxes.{level}"
+        layers[f"{logits}.{level}"] = f"head.classes.{level}"
+    return layers
 
 
 PORT = Port(NAME, "vgg.*, extras.*, loc.*, conf.*", recognises, read)

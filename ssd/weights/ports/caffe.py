@@ -117,18 +117,15 @@ def _taps(levels: int) -> Sequence[str]:
 
 def _names(levels: int) -> dict[str, str]:
     """Their name of each parameter -> ours; their conv6_1 follows fc7 and is conv8_1 here."""
-    pairs = {f"conv{name}": f"backbone.conv{name}" for name in layout.convolutions()}
-    pairs |= {"fc6": "backbone.conv6", "fc7": "backbone.conv7"}
+    layers = {f"conv{name}": f"backbone.conv{name}" for name in layout.convolutions()}
+    layers |= {"fc6": "backbone.conv6", "fc7": "backbone.conv7"}
     for name in layout.extras(levels):
         number, _, half = name.partition("_")
-        pairs[f"conv{int(number) - 2}_{half}"] = f"extras.conv{name}"
+        layers[f"conv{int(number) - 2}_{half}"] = f"extras.conv{name}"
     for level, tap in enumerate(_taps(levels)):
-        pairs[f"{tap}_mbox_loc"] = f"head.boxes.{level}"
-        pairs[f"{tap}_mbox_conf"] = f"head.classes.{level}"
-    parameters = {_SCALE: "first_norm.scale"}
-    for theirs, ours in pairs.items():
-        parameters.update(layout.with_bias(theirs, ours))
-    return parameters
+        layers[f"{tap}_mbox_loc"] = f"head.boxes.{level}"
+        layers[f"{tap}_mbox_conf"] = f"head.classes.{level}"
+    return layout.parameters(layers) | {_SCALE: "first_norm.scale"}
 
 
 PORT = Port(NAME, "conv1_1, fc7, conv4_3_norm_mbox_loc, each with blobs 0 and 1", recognises, read)

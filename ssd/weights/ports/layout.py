@@ -70,9 +70,9 @@ def extras(levels: int) -> list[str]:
     return [f"{number}_{half}" for number in range(8, 8 + levels - 2) for half in (1, 2)]
 
 
-def with_bias(theirs: str, ours: str) -> Iterator[tuple[str, str]]:
-    """Both parameters of a convolution: `(theirs.weight, ours.weight)` and the same for the bias."""
-    return ((f"{theirs}.{part}", f"{ours}.{part}") for part in ("weight", "bias"))
+def parameters(layers: Mapping[str, str]) -> dict[str, str]:
+    """Their name of each parameter -> ours, from their name of each convolution -> ours."""
+    return {f"{theirs}.{part}": f"{ours}.{part}" for theirs, ours in layers.items() for part in ("weight", "bias")}
 
 
 def rename(state: Mapping[str, Tensor], names: Mapping[str, str], place: object, kind: str) -> dict[str, Tensor]:

@@ -8,13 +8,13 @@ from torch import Tensor
 from ssd.settings import BoxSettings, NetworkSettings, Postprocessing, Preprocessing, Settings
 from ssd.weights.ports import class_names as known_classes
 from ssd.weights.ports import layout
-from ssd.weights.ports.amdegroot import vgg_names
+from ssd.weights.ports.amdegroot import layer_names
 from ssd.weights.ports.box_tables import BoxTable, box_settings, table_for
 from ssd.weights.ports.layout import ConvertedCheckpoint, Hints, Port
 
 NAME = "lufficc/SSD"
 
-# Its release of 2018, and everything since: (backbone, offsets, logits).
+# Its release of 2018, and everything since: (prefix, offsets, logits).
 _LAYOUTS = (
     ("backbone.", "box_head.predictor.reg_headers", "box_head.predictor.cls_headers"),
     ("", "regression_headers", "classification_headers"),
@@ -35,9 +35,11 @@ def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
     """
     found = _layout(state)
     assert found is not None, "recognises() comes first"
-    backbone, offsets, logits = found
+    prefix, offsets, logits = found
     levels = sum(f"{offsets}.{level}.weight" in state for level in range(max(_INPUT_SIZES) + 1))
-    renamed = layout.rename(state, _names(backbone, offsets, logits, levels), hints.place, NAME)
+    layers = layer_names(offsets, logits, levels, prefix)
+    names = layout.parameters(layers) | {f"{prefix}l2_norm.weight": "first_norm.scale"}
+    renamed = layout.rename(state, names, hints.place, NAME)
     outputs = renamed["head.classes.0.bias"].numel() // 4
     size = _INPUT_SIZES.get(levels, 300)
     boxes = _boxes(table_for(hints.box_table, outputs - 1, hints.place), size)
@@ -61,25 +63,11 @@ def _boxes(table: BoxTable, size: int) -> BoxSettings:
 
 
 def _layout(state: Mapping[str, Tensor]) -> tuple[str, str, str] | None:
-    for backbone, offsets, logits in _LAYOUTS:
-        wanted = (f"{backbone}vgg.0.weight", f"{backbone}l2_norm.weight", f"{offsets}.0.weight", f"{logits}.0.weight")
+    for prefix, offsets, logits in _LAYOUTS:
+        wanted = (f"{prefix}vgg.0.weight", f"{prefix}l2_norm.weight", f"{offsets}.0.weight", f"{logits}.0.weight")
         if all(key in state for key in wanted):
-            return backbone, offsets, logits
+            return prefix, offsets, logits
     return None
-
-
-def _names(backbone: str, offsets: str, logits: str, levels: int) -> dict[str, str]:
-    """Their name of each parameter -> ours."""
-    pairs = vgg_names(f"{backbone}vgg")
-    for index, name in enumerate(layout.extras(levels)):
-        pairs[f"{backbone}extras.{index}"] = f"extras.conv{name}"
-    for level in range(levels):
-        pairs[f"{offsets}.{level}"] = f"head.boxes.{level}"
-        pairs[f"{logits}.{level}"] = f"head.classes.{level}"
-    parameters = {f"{backbone}l2_norm.weight": "first_norm.scale"}
-    for theirs, ours in pairs.items():
-        parameters.update(layout.with_bias(theirs, ours))
-    return parameters
 
 
 PORT = Port(NAME, "backbone.vgg.*, backbone.extras.*, box_head.predictor.*", recognises, read)

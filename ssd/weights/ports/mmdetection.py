@@ -14,6 +14,7 @@ from ssd.errors import CheckpointError
 from ssd.settings import NetworkSettings, Postprocessing, Preprocessing, Settings
 from ssd.weights.ports import class_names as known_classes
 from ssd.weights.ports import head_layout, layout
+from ssd.weights.ports.amdegroot import vgg_names
 from ssd.weights.ports.box_tables import BoxTable, box_settings, table_for
 from ssd.weights.ports.layout import ConvertedCheckpoint, Hints, Port
 
@@ -102,18 +103,14 @@ def _names(state: Mapping[str, Tensor]) -> dict[str, str]:
     new = "neck.l2_norm.weight" in state
     head = "bbox_head.reg_convs.{}.0" if new else "bbox_head.reg_convs.{}"
     levels = next(level for level in range(6, 9) if f"{head.format(level)}.weight" not in state or level == 8)
-    pairs = {f"backbone.features.{place}": f"backbone.conv{name}" for name, place in layout.convolutions().items()}
-    pairs |= {"backbone.features.31": "backbone.conv6", "backbone.features.33": "backbone.conv7"}
+    layers = vgg_names("backbone.features")
     for index, name in enumerate(layout.extras(levels)):
         extra = f"neck.extra_layers.{index // 2}.{index % 2}.conv" if new else f"backbone.extra.{index}"
-        pairs[extra] = f"extras.conv{name}"
+        layers[extra] = f"extras.conv{name}"
     for level in range(levels):
-        pairs[head.format(level)] = f"head.boxes.{level}"
-        pairs[head.format(level).replace("reg", "cls")] = f"head.classes.{level}"
-    parameters = {"neck.l2_norm.weight" if new else "backbone.l2_norm.weight": "first_norm.scale"}
-    for theirs, ours in pairs.items():
-        parameters.update(layout.with_bias(theirs, ours))
-    return parameters
+        layers[head.format(level)] = f"head.boxes.{level}"
+        layers[head.format(level).replace("reg", "cls")] = f"head.classes.{level}"
+    return layout.parameters(layers) | {"neck.l2_norm.weight" if new else "backbone.l2_norm.weight": "first_norm.scale"}
 
 
 PORT = Port(NAME, "backbone.features.*, neck.extra_layers.*, bbox_head.cls_convs.*", recognises, read)

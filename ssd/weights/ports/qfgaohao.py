@@ -53,17 +53,14 @@ def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
 
 def _names(*, l2: bool) -> dict[str, str]:
     """Their name of each parameter -> ours."""
-    pairs = vgg_names("base_net")
+    layers = vgg_names("base_net")
     for index, name in enumerate(layout.extras(_LEVELS)):
-        pairs[f"extras.{index // 2}.{index % 2 * 2}"] = f"extras.conv{name}"
+        layers[f"extras.{index // 2}.{index % 2 * 2}"] = f"extras.conv{name}"
     for level in range(_LEVELS):
-        pairs[f"regression_headers.{level}"] = f"head.boxes.{level}"
-        pairs[f"classification_headers.{level}"] = f"head.classes.{level}"
+        layers[f"regression_headers.{level}"] = f"head.boxes.{level}"
+        layers[f"classification_headers.{level}"] = f"head.classes.{level}"
     parts = ("scale",) if l2 else _BATCH_NORM
-    parameters = {f"{_NORM}.{part}": f"first_norm.{part}" for part in parts}
-    for theirs, ours in pairs.items():
-        parameters.update(layout.with_bias(theirs, ours))
-    return parameters
+    return layout.parameters(layers) | {f"{_NORM}.{part}": f"first_norm.{part}" for part in parts}
 
 
 PORT = Port(NAME, "base_net.*, source_layer_add_ons.0.*, classification_headers.*", recognises, read)

@@ -86,15 +86,12 @@ def _onto_a_third(rows: Tensor) -> Tensor:
 
 def _names() -> dict[str, str]:
     """Their name of each parameter -> ours."""
-    pairs = {f"base.conv{name}": f"backbone.conv{name}" for name in (*layout.convolutions(), "6", "7")}
-    pairs |= {f"aux_convs.conv{name}": f"extras.conv{name}" for name in layout.extras(_LEVELS)}
+    layers = {f"base.conv{name}": f"backbone.conv{name}" for name in (*layout.convolutions(), "6", "7")}
+    layers |= {f"aux_convs.conv{name}": f"extras.conv{name}" for name in layout.extras(_LEVELS)}
     for level, tap in enumerate(_TAPS):
-        pairs[f"pred_convs.loc_{tap}"] = f"head.boxes.{level}"
-        pairs[f"pred_convs.cl_{tap}"] = f"head.classes.{level}"
-    parameters = {"rescale_factors": "first_norm.scale"}
-    for theirs, ours in pairs.items():
-        parameters.update(layout.with_bias(theirs, ours))
-    return parameters
+        layers[f"pred_convs.loc_{tap}"] = f"head.boxes.{level}"
+        layers[f"pred_convs.cl_{tap}"] = f"head.classes.{level}"
+    return layout.parameters(layers) | {"rescale_factors": "first_norm.scale"}
 
 
 PORT = Port(NAME, "base.*, aux_convs.*, pred_convs.*, rescale_factors", recognises, read)

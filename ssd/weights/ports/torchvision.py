@@ -48,20 +48,17 @@ def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
 
 def _names() -> dict[str, str]:
     """Their name of each parameter -> ours."""
-    pairs = {"backbone.extra.0.7.1": "backbone.conv6", "backbone.extra.0.7.3": "backbone.conv7"}
+    layers = {"backbone.extra.0.7.1": "backbone.conv6", "backbone.extra.0.7.3": "backbone.conv7"}
     for name, place in layout.convolutions().items():
         # From pool4 on the same layers sit in the first extra block, counted from there.
         theirs = f"extra.0.{place - 23}" if name.startswith("5") else f"features.{place}"
-        pairs[f"backbone.{theirs}"] = f"backbone.conv{name}"
+        layers[f"backbone.{theirs}"] = f"backbone.conv{name}"
     for index, name in enumerate(layout.extras(_LEVELS)):
-        pairs[f"backbone.extra.{index // 2 + 1}.{index % 2 * 2}"] = f"extras.conv{name}"
+        layers[f"backbone.extra.{index // 2 + 1}.{index % 2 * 2}"] = f"extras.conv{name}"
     for level in range(_LEVELS):
-        pairs[f"head.regression_head.module_list.{level}"] = f"head.boxes.{level}"
-        pairs[f"head.classification_head.module_list.{level}"] = f"head.classes.{level}"
-    parameters = {"backbone.scale_weight": "first_norm.scale"}
-    for theirs, ours in pairs.items():
-        parameters.update(layout.with_bias(theirs, ours))
-    return parameters
+        layers[f"head.regression_head.module_list.{level}"] = f"head.boxes.{level}"
+        layers[f"head.classification_head.module_list.{level}"] = f"head.classes.{level}"
+    return layout.parameters(layers) | {"backbone.scale_weight": "first_norm.scale"}
 
 
 PORT = Port(NAME, "backbone.features.*, backbone.extra.*, head.classification_head.*", recognises, read)
