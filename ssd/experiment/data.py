@@ -29,7 +29,7 @@ from ssd.data.dataset import (
 from ssd.data.deep_images import report_values
 from ssd.data.formats.registry import default_split
 from ssd.data.joined import Part, join
-from ssd.data.loading.loader import TrainLoader, make_train_loader
+from ssd.data.loading.loader import TrainLoader
 from ssd.data.loading.workers import choose_workers
 from ssd.data.mirrored_names import mirror_advice
 from ssd.data.shapes.dataset import shapes
@@ -185,7 +185,7 @@ def _decodes(dataset: Dataset, index: int) -> None:
 
 def train_loader(config: Config, dataset: Dataset, settings: Settings, *, pin_memory: bool = False) -> TrainLoader:
     """This rank's share of the augmented batches, of tiles if `data.tiles` says so; `pin_memory` is for a GPU."""
-    return make_train_loader(
+    return TrainLoader(
         tiled(dataset, config.data.tiles, settings.network.input_size),
         _train_transform(config, settings.network.input_size, settings.preprocessing),
         batch_size=config.train.batch_size,

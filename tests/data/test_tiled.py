@@ -15,7 +15,7 @@ from ssd.boxes import area, intersection, iou
 from ssd.data.augment.transforms import TrainTransform
 from ssd.data.dataset import Dataset, read_image
 from ssd.data.loading.batches import collate, load_checked
-from ssd.data.loading.loader import make_train_loader
+from ssd.data.loading.loader import TrainLoader
 from ssd.data.tiled import TiledDataset, TiledRecords, record_in, tiled
 from ssd.errors import DatasetError
 from ssd.model.factory import settings_for
@@ -190,7 +190,7 @@ def test_one_tile_is_the_data_set_itself(large: Dataset) -> None:
 
 def test_batches_of_tiles_depend_on_seed_epoch_and_step_alone(large: Dataset) -> None:
     transform = TrainTransform(48, fill=(0, 0, 0))
-    first, again = (make_train_loader(tiled(large, 2, 96), transform, batch_size=3, seed=5, images=2) for _ in range(2))
+    first, again = (TrainLoader(tiled(large, 2, 96), transform, batch_size=3, seed=5, images=2) for _ in range(2))
     whole, late = list(first.epoch(1)), list(again.epoch(1, start_step=2))
     assert len(whole) == 4
     assert all(torch.equal(a.images, b.images) for a, b in zip(whole[2:], late, strict=True))
@@ -210,12 +210,12 @@ def test_another_image_stands_in_for_the_tiles_of_a_bad_one_and_files_are_counte
     records = [record_of(40, 20, (2, 2, 12, 12), path=str(path)) for path in (good, bad)]
     dataset = tiled(dataset_of(*records), 3, 20)
     transform = TrainTransform(16, fill=(0, 0, 0))
-    loader = make_train_loader(dataset, transform, batch_size=4, seed=0, bad_images="skip", images=2)
+    loader = TrainLoader(dataset, transform, batch_size=4, seed=0, bad_images="skip", images=2)
     shown = {path for batch in loader.epoch(0) for path in batch.paths}
     assert shown == {str(good)}
     assert loader.bad_paths == {str(bad)}
     two = [dataclasses.replace(records[1], path=str(path)) for path in (bad, tmp_path / "missing.png")]
     dataset = tiled(dataset_of(*two, *[records[0]] * 120), (1, 2), 20)
-    loader = make_train_loader(dataset, transform, batch_size=4, seed=0, bad_images="skip", images=122)
+    loader = TrainLoader(dataset, transform, batch_size=4, seed=0, bad_images="skip", images=122)
     with pytest.raises(DatasetError, match="2 of 122 images cannot be decoded"):
         list(loader.epoch(0))

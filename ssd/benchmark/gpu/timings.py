@@ -14,7 +14,7 @@ from ssd.benchmark import torchvision_baseline
 from ssd.benchmark.gpu.sections import SkippedError
 from ssd.benchmark.gpu.setup import Setup, one_step
 from ssd.data.augment.transforms import TrainTransform
-from ssd.data.loading.loader import make_train_loader
+from ssd.data.loading.loader import TrainLoader
 from ssd.data.shapes.dataset import shapes
 from ssd.images.preprocess import mean_colour
 from ssd.inference.detector import Detector
@@ -157,7 +157,7 @@ def loader(setup: Setup) -> dict[str, Any]:
     side = setup.settings.network.input_size
     for workers in (0,) if setup.tiny else (2, 8, 14):
         transform = TrainTransform(side, fill=mean_colour(setup.settings.preprocessing))
-        batches = make_train_loader(data, transform, batch_size=8, seed=0, workers=workers, timeout=120.0)
+        batches = TrainLoader(data, transform, batch_size=8, seed=0, workers=workers, timeout=120.0)
         with contextlib.closing(batches):
             epoch = iter(batches.epoch(0))
             next(epoch)

@@ -4,9 +4,8 @@ import itertools
 import logging
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from ssd.data.loading.balance import epoch_length, repeat_factors
@@ -21,60 +20,40 @@ _log = logging.getLogger(__name__)
 BAD_IMAGES_LIMIT = 0.01  # largest undecodable share of the data set under "skip"
 
 
-def make_train_loader(
-    source: Source,
-    transform: Transform,
-    *,
-    batch_size: int,
-    seed: int,
-    workers: int = 0,
-    timeout: float = 120.0,
-    rank: int = 0,
-    world_size: int = 1,
-    bad_images: BadImages = "error",
-    pin_memory: bool = False,
-    balance: float = 0.0,
-    images: int | None = None,
-) -> "TrainLoader":
-    """Make the training batches of one process; `batch_size` counts images over all processes.
-
-    Images of classes that fewer than the share `balance` of all images have are repeated; 0 repeats none. `images` is
-    the number of files where the records of `source` are tiles of them; None: each is a file.
-    `pin_memory` puts batches into page-locked memory, for asynchronous copies to a GPU.
-    """
-    batches = TrainBatches(source, transform, seed, bad_images)
-    factors = repeat_factors(source.records, len(source.class_names), balance) if balance else None
-    return TrainLoader(
-        batches, batch_size, workers, timeout, rank, world_size, pin_memory=pin_memory, factors=factors, images=images
-    )
-
-
 class TrainLoader:
-    """Augmented batches of each epoch. They depend on (seed, epoch, step), not on the number of workers."""
+    """Augmented batches of each epoch, for one process. They depend on (seed, epoch, step), not on the workers.
+
+    `batch_size` counts images over all processes. Images of classes that fewer than the share `balance` of all images
+    have are repeated; 0 repeats none. `images` is the number of files where the records of `source` are tiles of them;
+    None: each is a file. `pin_memory` puts batches into page-locked memory, for asynchronous copies to a GPU.
+    """
 
     def __init__(
         self,
-        batches: TrainBatches,
-        batch_size: int,
-        workers: int,
-        timeout: float,
-        rank: int,
-        world_size: int,
+        source: Source,
+        transform: Transform,
         *,
+        batch_size: int,
+        seed: int,
+        workers: int = 0,
+        timeout: float = 120.0,
+        rank: int = 0,
+        world_size: int = 1,
+        bad_images: BadImages = "error",
         pin_memory: bool = False,
-        factors: Float[np.ndarray, "N"] | None = None,
+        balance: float = 0.0,
         images: int | None = None,
     ) -> None:
-        self._images = len(batches.source) if images is None else images
-        self.images_per_epoch = len(batches.source) if factors is None else epoch_length(factors)
+        self._batches = TrainBatches(source, transform, seed, bad_images)
+        self._factors = repeat_factors(source.records, len(source.class_names), balance) if balance else None
+        self._images = len(source) if images is None else images
+        self.images_per_epoch = len(source) if self._factors is None else epoch_length(self._factors)
         self.steps_per_epoch = steps_per_epoch(self.images_per_epoch, batch_size, world_size)
         self.workers = workers
         self.bad_paths: set[str] = set()  # images that were left out so far, under bad_images="skip"
-        self._batches = batches
-        self._factors = factors
         self._share: dict[str, int] = {"batch_size": batch_size, "rank": rank, "world_size": world_size}
         self._keys: BatchSampler[TrainKey] = BatchSampler()
-        self._workers = Workers(batches, self._keys, workers, timeout, pin_memory=pin_memory)
+        self._workers = Workers(self._batches, self._keys, workers, timeout, pin_memory=pin_memory)
 
     def epoch(self, number: int, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from `start_step` on in a resumed run.

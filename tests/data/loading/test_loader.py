@@ -19,7 +19,7 @@ import torch
 from ssd.data.augment.preview import preview
 from ssd.data.augment.transforms import TrainTransform
 from ssd.data.loading.batches import WorkerResult, collate, load_checked
-from ssd.data.loading.loader import TrainLoader, make_train_loader
+from ssd.data.loading.loader import TrainLoader
 from ssd.data.loading.workers import choose_workers
 from ssd.errors import AnnotationError, DatasetError, DataWorkerError, ImageDecodeError
 from ssd.images.decode import load_image
@@ -80,7 +80,7 @@ class Drawn:
 
 
 def train_loader(source: Drawn, workers: int = 0, batch_size: int = 4, **options: object) -> TrainLoader:
-    return make_train_loader(source, TRANSFORM, batch_size=batch_size, seed=0, workers=workers, **options)  # type: ignore[arg-type]
+    return TrainLoader(source, TRANSFORM, batch_size=batch_size, seed=0, workers=workers, **options)  # type: ignore[arg-type]
 
 
 def an_epoch(source: Drawn, workers: int = 0, **options: object) -> Iterator[Batch]:
