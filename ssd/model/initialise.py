@@ -41,7 +41,7 @@ def fit_to_data_(
     """
     modules = dict(network.named_modules())
     fresh = tuple(fresh)
-    hooks = [layer.register_forward_pre_hook(_meet) for layer in _new_norms(modules, fresh)]
+    hooks = [layer.register_forward_pre_hook(_set_statistics) for layer in _new_norms(modules, fresh)]
     for name in fresh:
         layer = modules[name]
         assert isinstance(layer, nn.Conv2d), name
@@ -67,7 +67,7 @@ def _new_norms(modules: Mapping[str, nn.Module], fresh: Collection[str]) -> Iter
             yield layer
 
 
-def _meet(layer: nn.Module, inputs: tuple[Tensor]) -> None:
+def _set_statistics(layer: nn.Module, inputs: tuple[Tensor]) -> None:
     values = inputs[0].transpose(0, 1).flatten(1)
     layer.get_buffer("running_mean").copy_(values.mean(1))
     layer.get_buffer("running_var").copy_(values.var(1))

@@ -34,7 +34,7 @@ def levels(name: str, input_size: int, *, expansion: bool = False) -> Levels:
         ConfigError: no such network, no levels at strides 8 and 16, or an unsuitable input size.
         MissingExtraError: the network is timm's, and timm is not installed.
     """
-    network = _without_numbers(name, input_size if _minds_size(name) else SMALLEST_INPUT, expansion)
+    network = _on_meta(name, input_size if _depends_on_size(name) else SMALLEST_INPUT, expansion)
     try:
         outputs, normalised = _run(network, input_size)
     except _REFUSALS as error:
@@ -58,8 +58,8 @@ def _strides(network: TorchvisionBackbone | TimmBackbone, count: int) -> tuple[i
 @functools.lru_cache(maxsize=64)
 def smallest_input(name: str) -> int:
     """Side in pixels, at least 64, of the smallest square this network accepts, found by trial."""
-    network = _without_numbers(name, SMALLEST_INPUT)
-    if _minds_size(name) or _takes(network, SMALLEST_INPUT):
+    network = _on_meta(name, SMALLEST_INPUT)
+    if _depends_on_size(name) or _takes(network, SMALLEST_INPUT):
         return SMALLEST_INPUT
     low, high = SMALLEST_INPUT, _LARGE_ENOUGH
     while high - low > 1:
@@ -87,12 +87,12 @@ def _refused(name: str, input_size: int, error: Exception | None) -> ConfigError
     return ConfigError(problem, place="model.input_size", remedy=remedy)
 
 
-def _minds_size(name: str) -> bool:
-    return library(name) == "timm" and timm_backbones.minds_size(name)
+def _depends_on_size(name: str) -> bool:
+    return library(name) == "timm" and timm_backbones.depends_on_size(name)
 
 
 @functools.lru_cache(maxsize=16)
-def _without_numbers(name: str, input_size: int, expansion: bool = False) -> TorchvisionBackbone | TimmBackbone:
+def _on_meta(name: str, input_size: int, expansion: bool = False) -> TorchvisionBackbone | TimmBackbone:
     with torch.device("meta"):
         return backbone(name, input_size, expansion=expansion).eval().to("meta")
 

@@ -27,12 +27,12 @@ def create(name: str, strides: tuple[int, ...], input_size: int) -> tuple[tuple[
         problem = f"{name} gives features at strides {', '.join(map(str, sorted(having)))}"
         wanted = " and ".join(map(str, strides[:2]))
         raise ConfigError(problem, place=_PLACE, remedy=f"SSD needs strides {wanted}: take another network.")
-    sized = {"img_size": input_size} if minds_size(name) else {}
+    sized = {"img_size": input_size} if depends_on_size(name) else {}
     return chosen, _create(name, out_indices=tuple(having[stride] for stride in chosen), **sized)
 
 
 @functools.lru_cache(maxsize=64)
-def minds_size(name: str) -> bool:
+def depends_on_size(name: str) -> bool:
     """Whether the network is built for one input size, as most transformers are."""
     try:
         with torch.device("meta"):

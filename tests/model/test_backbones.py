@@ -108,7 +108,7 @@ def test_aliases_name_what_is_kept() -> None:
 def test_looking_at_a_network_draws_no_random_number() -> None:
     before = torch.get_rng_state()
     levels.levels.cache_clear()
-    levels._without_numbers.cache_clear()
+    levels._on_meta.cache_clear()
     levels.levels("resnet18", 128)
     assert torch.equal(torch.get_rng_state(), before)
 
