@@ -3,49 +3,45 @@
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import logging
-import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from ssd.data.dataset import Dataset
 from ssd.data.fingerprint import fingerprint
 from ssd.data.formats.grouping import COPIES
-from ssd.data.index import paths_of
 from ssd.data.loading.loader import TrainLoader
-from ssd.errors import CheckpointError, ConfigError, DatasetError, counted
+from ssd.errors import counted
 from ssd.evaluation.metrics.accumulator import Metric
 from ssd.experiment import config_file as configs
 from ssd.experiment import data as experiment_data
 from ssd.experiment import start as starting
 from ssd.experiment.config import Config
 from ssd.experiment.named_start import chosen
-from ssd.experiment.start import Initialised
-from ssd.model.initialise import fit_to_data_
-from ssd.model.ssd import SSD
-from ssd.multibox.default_boxes import default_boxes
 from ssd.report.run_log import RunLog, tensorboard_writer
 from ssd.settings import Settings
 from ssd.system import distributed
 from ssd.system.device import choose_dtype
 from ssd.tiles import has_tiles
-from ssd.training.optim import MOMENTUM, AveragedNetwork, Schedule, parameter_groups
+from ssd.training.learner import class_weights_of, new_schedule, new_state, new_step, ready_network
+from ssd.training.optim import Schedule
 from ssd.training.plan import FEWEST_EPOCHS, Plan, choose_epochs
-from ssd.training.preconditions import check_batch_size, check_network, check_text
-from ssd.training.run_folder import RunFolder, check_folder, find_state, has_states, new_run, resumed_run
+from ssd.training.preconditions import (
+    check_agreement,
+    check_batch_size,
+    check_network,
+    check_states,
+    check_text,
+)
+from ssd.training.run_folder import RunFolder, check_folder, find_state, new_run, resumed_run
 from ssd.training.state import TrainState
-from ssd.training.step import TrainStep, network_input
+from ssd.training.step import TrainStep
 
 log = logging.getLogger(__name__)
-
-_FIT_IMAGES = 16  # number of images on which new layers are scaled
 
 
 @dataclass(frozen=True)
@@ -109,7 +105,7 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
             check_folder(resumed, config.output, config.name)
         config = _divided_as_started(config, saved)
         train_set, val_set, new_metric = _data(config)
-        class_weights = _class_weights(config, train_set.class_names, device)
+        class_weights = class_weights_of(config, train_set.class_names, device)
         config = chosen(config)
         start = starting.start(config, train_set.class_names)
         loader = experiment_data.train_loader(config, train_set, start.settings, pin_memory=device.type == "cuda")
@@ -125,8 +121,8 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
         assert folder is not None
         if distributed.rank() == 0:
             log.info("%s: %s", folder.path, _announcement(config, plan, train_set, val_set, loader, device))
-        network = _network(config, start, loader, device, fresh=saved is None)
-        state = _state(config, network, start, fingerprint(train_set.records), device)
+        network = ready_network(config, start, loader, device, fresh=saved is None)
+        state = new_state(config, network, start, fingerprint(train_set.records), device)
         if saved is not None:
             _restore(state, saved, folder, plan)
         if distributed.rank() == 0:
@@ -136,9 +132,9 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
             settings=start.settings,
             folder=folder,
             loader=loader,
-            schedule=_schedule(config, plan),
+            schedule=new_schedule(config, plan),
             state=state,
-            step=_step(config, state, class_weights, device),
+            step=new_step(config, state, class_weights, device),
             val_set=val_set,
             new_metric=new_metric,
             precision=config.train.precision,
@@ -158,22 +154,8 @@ def _resumed(
     # The other processes may be on machines that do not see the files of the first one.
     saved = distributed.from_first(find_state(folder, resume) if distributed.rank() == 0 else None)
     if saved is None:
-        _first_has_the_states(Path(config.output, config.name))
+        check_states(Path(config.output, config.name))
     return folder, saved
-
-
-def _first_has_the_states(folder: Path) -> None:
-    """Check that a run does not start afresh while another machine has its states.
-
-    Raises:
-        CheckpointError: it does.
-    """
-    hosts = distributed.gather_objects(socket.gethostname() if has_states(folder) else None)
-    for number, host in enumerate(hosts):
-        if host is not None:
-            problem = f"rank {number} ({host}) has states of this run, but rank 0 has none"
-            remedy = "Keep the first machine first (torchrun --node-rank), or use a folder that all of them share."
-            raise CheckpointError(problem, place=folder, remedy=remedy)
 
 
 def _divided_as_started(config: Config, saved: dict[str, Any] | None) -> Config:
@@ -194,25 +176,11 @@ def _data(config: Config) -> tuple[Dataset, Dataset, Callable[[], Metric]]:
     """The training set, the validation set, and a function that makes the metric of an evaluation."""
     train_set, val_set = experiment_data.open_sets(config)
     experiment_data.report_folder(config, train_set, val_set)
-    _agree(config, train_set)
+    check_agreement(config, train_set)
     new_metric = functools.partial(experiment_data.metric, config, val_set)
     new_metric()  # fail now, not after the first epoch, if an optional package is missing
     check_text({"class name": train_set.class_names})
     return train_set, val_set, new_metric
-
-
-def _agree(config: Config, data: Dataset) -> None:
-    """Check that every rank trains on the same data with the same config.
-
-    Raises:
-        DatasetError: they differ.
-    """
-    if distributed.world_size() == 1:
-        return
-    facts = repr((config, data.class_names, list(paths_of(data.records))))
-    digest = hashlib.sha256(facts.encode()).hexdigest()
-    if len(set(distributed.gather_objects(digest))) > 1:
-        raise DatasetError("the processes disagree on the config or the data", remedy="Start all with the same.")
 
 
 def _with_epochs(config: Config, steps_per_epoch: int, saved: dict[str, Any] | None) -> Config:
@@ -266,81 +234,11 @@ def _announcement(
     return "; ".join(parts)
 
 
-def _network(config: Config, start: Initialised, loader: TrainLoader, device: torch.device, *, fresh: bool) -> SSD:
-    """Move the network to its device; in a `fresh` run, scale its new layers on the first images."""
-    network = start.network.to(device).to(memory_format=torch.channels_last)
-    if fresh and config.mode_rules.scale_new_layers:
-        log.info("scaling the new layers on the first images")
-        images = network_input(loader.first_images(_FIT_IMAGES), device, start.settings.preprocessing)
-        fit_to_data_(network, images, start.fresh)
-    starting.freeze(network, config.model.freeze_stages, start.pretrained)
-    return network
-
-
-def _state(config: Config, network: SSD, start: Initialised, data: str, device: torch.device) -> TrainState:
-    optim = config.optim
-    groups = parameter_groups(
-        network,
-        weight_decay=optim.weight_decay,
-        bias_lr_factor=config.mode_rules.bias_lr_factor,
-        pretrained=start.pretrained,
-        pretrained_lr_factor=optim.backbone_lr_factor,
-    )
-    optimizer = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, fused=True)
-    dtype = choose_dtype(config.train.precision, device)
-    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    average = AveragedNetwork(network, optim.ema)
-    return TrainState(network, average, optimizer, scaler, configs.to_dict(config), start.settings, data)
-
-
 def _restore(state: TrainState, saved: dict[str, Any], folder: RunFolder, plan: Plan) -> None:
     written = configs.upgraded_state(saved["config"], folder.path)  # perhaps by an older version
     state.restore(saved | {"config": written}, folder.path)
     what = "finished already, at step" if state.step >= plan.steps else "resuming after step"
     log.info("%s: %s %d", folder.path, what, state.step)
-
-
-def _schedule(config: Config, plan: Plan) -> Schedule:
-    optim = config.optim
-    assert optim.lr is not None, "resolve the config first"
-    return Schedule(optim.lr, plan.updates, optim.warmup, optim.schedule)
-
-
-def _step(
-    config: Config, state: TrainState, class_weights: Float[Tensor, "C"] | None, device: torch.device
-) -> TrainStep:
-    boxes = state.settings.boxes
-    return TrainStep(
-        state.network,
-        state.average,
-        state.optimizer,
-        state.scaler,
-        default_boxes=default_boxes(boxes).to(device),
-        preprocessing=state.settings.preprocessing,
-        rules=config.loss,
-        variances=boxes.variances,
-        class_weights=class_weights,
-        dtype=choose_dtype(config.train.precision, device),
-        clip_norm=config.optim.clip_norm,
-        accumulate=config.optim.accumulate,
-        compiled=config.train.compile,
-    )
-
-
-def _class_weights(config: Config, names: Sequence[str], device: torch.device) -> Float[Tensor, "C"] | None:
-    """The weights of background and the classes; None where all are 1.
-
-    Raises:
-        ConfigError: a weight is given to a class that the data does not have.
-    """
-    given = config.loss.class_weights
-    unknown = [name for name in given if name not in names]
-    if unknown:
-        remedy = f"There is: {', '.join(names)}."
-        raise ConfigError(f"{unknown[0]!r} is no class", place="loss.class_weights", remedy=remedy)
-    if not given:
-        return None
-    return torch.tensor([1.0, *(given.get(name, 1.0) for name in names)], device=device)
 
 
 def _logs(folder: RunFolder, state: TrainState) -> RunLogs:

@@ -1,5 +1,7 @@
 """Checks before a run for mistakes that would stop it later."""
 
+import hashlib
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,13 +9,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssd.errors import ConfigError, counted
+from ssd.data.dataset import Dataset
+from ssd.data.index import paths_of
+from ssd.errors import CheckpointError, ConfigError, DatasetError, counted
 from ssd.experiment.config import Config, TrainConfig
 from ssd.experiment.start import freeze
 from ssd.experiment.starting_settings import starting_settings
 from ssd.model.factory import from_settings
 from ssd.system import distributed
 from ssd.system.device import choose_dtype
+from ssd.training.run_folder import has_states
 
 _BACKBONE_WEIGHTS = ("auto", "imagenet", "imagenet_features", "none")
 
@@ -91,3 +96,31 @@ def check_batch_size(batch_size: int, images: int) -> None:
     if batch_size > largest:
         problem = f"{batch_size} is more than the {counted(images, 'image')} of an epoch"
         raise ConfigError(problem, place="train.batch_size", remedy=f"Use {largest} or less.")
+
+
+def check_states(folder: Path) -> None:
+    """Check that a run does not start afresh while another machine has its states.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    hosts = distributed.gather_objects(socket.gethostname() if has_states(folder) else None)
+    for number, host in enumerate(hosts):
+        if host is not None:
+            problem = f"rank {number} ({host}) has states of this run, but rank 0 has none"
+            remedy = "Keep the first machine first (torchrun --node-rank), or use a folder that all of them share."
+            raise CheckpointError(problem, place=folder, remedy=remedy)
+
+
+def check_agreement(config: Config, data: Dataset) -> None:
+    """Check that every rank trains on the same data with the same config.
+
+    Raises:
+        DatasetError: they differ.
+    """
+    if distributed.world_size() == 1:
+        return
+    facts = repr((config, data.class_names, list(paths_of(data.records))))
+    digest = hashlib.sha256(facts.encode()).hexdigest()
+    if len(set(distributed.gather_objects(digest))) > 1:
+        raise DatasetError("the processes disagree on the config or the data", remedy="Start all with the same.")

@@ -17,7 +17,7 @@ from ssd.experiment import config_file as configs
 from ssd.experiment.config import Config, resolve
 from ssd.report.run_log import read_rows
 from ssd.settings import LossRules, Settings
-from ssd.training import parts, run_folder, saving, trainer, validation
+from ssd.training import learner, parts, run_folder, saving, trainer, validation
 from ssd.training.checkpoints import load_state
 from ssd.training.run_folder import RunFolder
 from ssd.training.step import TrainStep
@@ -303,7 +303,7 @@ def test_every_number_of_the_loss_reaches_the_step(tmp_path: Path) -> None:
         class_weights={"star": 2.0},
     )
     words = [f"loss.{name}={number}" for name, number in dataclasses.asdict(rules).items()]
-    with mock.patch.object(parts, "TrainStep", wraps=parts.TrainStep) as made:
+    with mock.patch.object(learner, "TrainStep", wraps=learner.TrainStep) as made:
         trainer.train(tiny(tmp_path, "train.epochs=1", "data.shapes=[4, 4, 80]", *words), progress=False)
     assert made.call_args.kwargs["rules"] == rules
     assert made.call_args.kwargs["variances"] == (0.1, 0.1, 0.2, 0.2)
