@@ -7,7 +7,8 @@ from typing import Any
 from ssd.api.evaluate import EvaluationResult, MetricName, evaluate
 from ssd.api.evaluation_data import find_config
 from ssd.api.overrides import Overrides
-from ssd.data.dataset import Dataset, shared_images
+from ssd.data.dataset import Dataset
+from ssd.data.split_checks import shared_images
 from ssd.errors import ArgumentError, SSDError, at_least, printable
 from ssd.evaluation.comparison import Comparison, Verdict, as_text, compare_matches, conclusion
 from ssd.evaluation.metrics.accumulator import annotation_hash

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ssd.audit.report import Report, SplitReport
-from ssd.data.dataset import FEW_IMAGES, missing_validation, shared_images
 from ssd.data.index import sizes_of
 from ssd.data.mirrored_names import mirror_advice
+from ssd.data.split_checks import FEW_IMAGES, missing_validation, shared_images
 from ssd.errors import counted
 from ssd.system.unicode_names import nfc
 from ssd.tiles import MOST_TILES, OVERLAP, has_tiles

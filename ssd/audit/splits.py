@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from ssd.data.dataset import Dataset, nothing_to_learn, scan
+from ssd.data.dataset import Dataset, scan
 from ssd.data.formats.annotations import Problem
 from ssd.data.formats.division import VAL_FRACTION
 from ssd.data.formats.grouping import AUTO
@@ -17,6 +17,7 @@ from ssd.data.formats.lists import is_list
 from ssd.data.formats.registry import PARTS, default_split, recognise, splits
 from ssd.data.formats.unused import find_unused
 from ssd.data.formats.voc import Offset
+from ssd.data.split_checks import nothing_to_learn
 from ssd.errors import DatasetError
 from ssd.rules import Depth
 

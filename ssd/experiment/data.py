@@ -17,15 +17,7 @@ from ssd.data.augment.preview import draw_sheet
 from ssd.data.augment.preview import preview as draw_preview
 from ssd.data.augment.transforms import TrainTransform
 from ssd.data.checked import check_unchecked
-from ssd.data.dataset import (
-    Dataset,
-    check_trainable,
-    missing_validation,
-    open_dataset,
-    report_unused,
-    report_use,
-    report_validation,
-)
+from ssd.data.dataset import Dataset, open_dataset
 from ssd.data.deep_images import report_values
 from ssd.data.formats.registry import default_split
 from ssd.data.joined import Part, join
@@ -33,6 +25,7 @@ from ssd.data.loading.loader import TrainLoader
 from ssd.data.loading.workers import choose_workers
 from ssd.data.mirrored_names import mirror_advice
 from ssd.data.shapes.dataset import shapes
+from ssd.data.split_checks import check_trainable, missing_validation, report_unused, report_use, report_validation
 from ssd.data.tiled import TiledDataset, tiled
 from ssd.errors import ConfigError, ImageDecodeError
 from ssd.evaluation.metrics.accumulator import Metric

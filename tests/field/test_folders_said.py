@@ -13,10 +13,11 @@ from ssd.audit.doubts import look_alikes
 from ssd.audit.readiness import judge
 from ssd.audit.report import examine
 from ssd.audit.splits import Reading
-from ssd.data.dataset import open_dataset, report_use, scan
+from ssd.data.dataset import open_dataset, scan
 from ssd.data.formats.division import Division
 from ssd.data.formats.registry import default_split
 from ssd.data.formats.unused import find_unused
+from ssd.data.split_checks import report_use
 from ssd.errors import AnnotationError, ImageDecodeError
 from ssd.experiment.config import Config, DataConfig
 from ssd.experiment.data import check_images, open_split, report_folder
