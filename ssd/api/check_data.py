@@ -20,6 +20,7 @@ from ssd.audit.rewrite import Rewritten, rewrite_report
 from ssd.audit.splits import Reading
 from ssd.audit.text import as_dict, as_text
 from ssd.data.formats.annotations import Problem
+from ssd.data.formats.read_options import ReadOptions
 from ssd.errors import ArgumentError, at_least
 from ssd.experiment import config_file as configs
 from ssd.experiment import data as experiment_data
@@ -139,13 +140,9 @@ def check_data(
         data.folder,
         Reading(
             data.format,
-            data.classes,
-            data.voc_offset,
-            data.allow_outside,
+            ReadOptions(data.classes, data.voc_offset, data.allow_outside, data.val_fraction, data.group),
             data.train,
             data.val,
-            data.val_fraction,
-            data.group,
             config.preprocessing.depth,
         ),
         starting_settings(config, ("object",)).boxes,

@@ -11,12 +11,10 @@ from typing import Literal
 
 from ssd.data.dataset import Dataset, scan
 from ssd.data.formats.annotations import Problem
-from ssd.data.formats.division import VAL_FRACTION
-from ssd.data.formats.grouping import AUTO
 from ssd.data.formats.lists import is_list
+from ssd.data.formats.read_options import DEFAULT_OPTIONS, ReadOptions
 from ssd.data.formats.registry import PARTS, default_split, recognise, splits
 from ssd.data.formats.unused import find_unused
-from ssd.data.formats.voc import Offset
 from ssd.data.split_checks import nothing_to_learn
 from ssd.errors import DatasetError
 from ssd.rules import Depth
@@ -56,13 +54,9 @@ class Reading:
     """How a folder is read, from `data.*` and `preprocessing.depth` of a config."""
 
     format: str = "auto"
-    classes: Sequence[str] | None = None
-    voc_offset: Offset = "1"
-    allow_outside: bool = False
+    options: ReadOptions = DEFAULT_OPTIONS
     train: str | None = None
     val: str | None = None
-    val_fraction: float = VAL_FRACTION
-    group: str = AUTO
     depth: Depth | None = None  # preprocessing.depth
 
 
@@ -85,7 +79,7 @@ def open_splits(folder: str | Path | None, reading: Reading, only: str | None = 
     chosen = [name for name in (train, val) if name is not None] if parts else there
     wanted = sorted((only,) if only else set(chosen), key=lambda name: (name != train, name != val))
     found: list[Split] = []
-    classes = reading.classes
+    classes = reading.options.classes
     for name in wanted:
         split = _open(folder, name, reading, classes, trained=name == train)
         classes = classes or split.dataset.class_names or None
@@ -121,16 +115,7 @@ def _open(
     folder: str | Path | None, name: str, reading: Reading, classes: Sequence[str] | None, *, trained: bool = False
 ) -> Split:
     try:
-        dataset, problems = scan(
-            folder,
-            name,
-            format=reading.format,
-            classes=classes,
-            voc_offset=reading.voc_offset,
-            allow_outside=reading.allow_outside,
-            val_fraction=reading.val_fraction,
-            group=reading.group,
-        )
+        dataset, problems = scan(folder, name, replace(reading.options, classes=classes), format=reading.format)
     except DatasetError as error:  # the folder and the split exist, so the problem is inside
         dataset = Dataset((), (), (), str(folder or reading.format), name)
         return Split(
@@ -164,9 +149,9 @@ def _unions(found: Sequence[Split], keep: set[str | None]) -> tuple[str, ...]:
 def boxes_from_zero(folder: str | Path | None, opened: Opened, reading: Reading) -> int:
     """How many VOC boxes start at pixel 0, where VOC counts from 1; 0 for other formats and other offsets."""
     kind = recognise(folder) if reading.format == "auto" and folder is not None else reading.format
-    if kind != "voc" or reading.voc_offset != "1":
+    if kind != "voc" or reading.options.voc_offset != "1":
         return 0
-    as_written = replace(reading, voc_offset="0")
+    as_written = replace(reading, options=replace(reading.options, voc_offset="0"))
     boxes = [
         record.boxes
         for split in opened.splits

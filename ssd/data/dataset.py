@@ -23,6 +23,7 @@ from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem
 from ssd.data.formats.division import VAL_FRACTION
 from ssd.data.formats.grouping import AUTO
+from ssd.data.formats.read_options import DEFAULT_OPTIONS, ReadOptions
 from ssd.data.formats.registry import find_format
 from ssd.data.formats.voc import Offset
 from ssd.data.index import count_objects
@@ -133,16 +134,8 @@ def open_dataset(
         AnnotationError: files or objects are wrong; the message lists them. `bad_objects="drop"` leaves bad objects
             (not bad files) out instead, counts them in `dropped` and says so in the log.
     """
-    dataset, problems = scan(
-        folder,
-        split,
-        format=format,
-        classes=classes,
-        voc_offset=voc_offset,
-        allow_outside=allow_outside,
-        val_fraction=val_fraction,
-        group=group,
-    )
+    options = ReadOptions(classes, voc_offset, allow_outside, val_fraction, group)
+    dataset, problems = scan(folder, split, options, format=format)
     _raise_bad(dataset, [problem for problem in problems if problem.level == "file"], "files or entries")
     bad = [problem for problem in problems if problem.level == "object"]
     if bad_objects == "error" and not are_few(bad, dataset):
@@ -169,13 +162,9 @@ def are_few(bad: Sequence[Problem], dataset: Dataset) -> bool:
 def scan(
     folder: str | Path | None,
     split: str,
+    options: ReadOptions = DEFAULT_OPTIONS,
     *,
     format: str = "auto",
-    classes: Sequence[str] | None = None,
-    voc_offset: Offset = "1",
-    allow_outside: bool = False,
-    val_fraction: float = VAL_FRACTION,
-    group: str = AUTO,
     check_images: bool = False,
 ) -> tuple[Dataset, list[Problem]]:
     """Open one split without its bad objects and files, and list all that is wrong with it.
@@ -185,20 +174,12 @@ def scan(
     Raises:
         DatasetError: no such folder or split, or an unknown format.
     """
+    classes = options.classes
     if classes is not None and (not classes or len(set(classes)) < len(classes)):
         problem = f"{list(classes)} is no list of classes, each named once"
         raise DatasetError(problem, place="data.classes", remedy="Name some, or leave it out: the data has them.")
     root, kind = find_format(folder, format)
-    built = read_records(
-        root,
-        kind,
-        split,
-        classes=classes,
-        offset=voc_offset,
-        allow_outside=allow_outside,
-        val_fraction=val_fraction,
-        group=group,
-    )
+    built = read_records(root, kind, split, options)
     problems = list(built.problems)
     if check_images:
         problems += [problem for record in built.records for problem in _check_image(record, root)]

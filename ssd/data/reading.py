@@ -5,15 +5,14 @@ What one large COCO file gave is kept in the cache, with all that was wrong, so 
 
 import dataclasses
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ssd.data import cache
 from ssd.data.formats import coco
 from ssd.data.formats.annotations import Problem, RawSplit
+from ssd.data.formats.read_options import ReadOptions
 from ssd.data.formats.registry import read_split
-from ssd.data.formats.voc import Offset
 from ssd.data.index import Columns, RecordIndex, paths_of
 from ssd.data.records import Built, build_records
 from ssd.data.suspicious import find_misread
@@ -22,17 +21,7 @@ from ssd.system.garbage import collection_paused
 log = logging.getLogger(__name__)
 
 
-def read_records(
-    root: Path,
-    format: str,
-    split: str,
-    *,
-    classes: Sequence[str] | None,
-    offset: Offset,
-    allow_outside: bool,
-    val_fraction: float,
-    group: str,
-) -> Built:
+def read_records(root: Path, format: str, split: str, options: ReadOptions) -> Built:
     """The records of one split, its classes, and everything that is wrong with it.
 
     Raises:
@@ -42,8 +31,8 @@ def read_records(
         "what": "records 1",
         "root": str(root),
         "split": split,
-        "classes": None if classes is None else list(classes),
-        "allow_outside": allow_outside,
+        "classes": None if options.classes is None else list(options.classes),
+        "allow_outside": options.allow_outside,
     }
     file = coco.annotation_file(root, split) if format == "coco" else None
     is_kept = file is not None and coco.is_large(file)
@@ -51,17 +40,8 @@ def read_records(
         return _said(_from_entry(entry))
     before = cache.states([file]) if is_kept and file is not None else []
     with collection_paused():
-        raw = read_split(
-            root,
-            format,
-            split,
-            classes=classes,
-            offset=offset,
-            allow_outside=allow_outside,
-            val_fraction=val_fraction,
-            group=group,
-        )
-        built = build_records(raw, classes)
+        raw = read_split(root, format, split, options)
+        built = build_records(raw, options.classes)
         built = dataclasses.replace(built, problems=(*find_misread(raw), *built.problems), remarks=raw.remarks)
     if is_kept and _may_be_kept(raw, built):
         built = _keep(key, built, before, root)

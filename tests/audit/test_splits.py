@@ -3,6 +3,7 @@ import json
 import pytest
 
 from ssd.audit.splits import Reading, boxes_from_zero, open_splits
+from ssd.data.formats.read_options import ReadOptions
 from ssd.errors import DatasetError
 from tests.audit.made import good, lists, sound, voc_splits
 from tests.data.made import coco_content, coco_folder, voc_folder, write_text, xml, xml_object
@@ -114,7 +115,7 @@ def test_voc_boxes_that_count_from_zero_are_counted(tmp_path):
     folder = voc_splits(tmp_path, train={"a": zero}, val={"b": good()})
     opened = open_splits(folder, Reading())
     assert boxes_from_zero(folder, opened, Reading()) == 2
-    assert boxes_from_zero(folder, opened, Reading(voc_offset="0")) == 0
+    assert boxes_from_zero(folder, opened, Reading(options=ReadOptions(voc_offset="0"))) == 0
 
 
 def test_coco_boxes_may_start_at_zero(tmp_path):

@@ -16,6 +16,7 @@ from ssd.data.checked import check_unchecked
 from ssd.data.dataset import scan
 from ssd.data.fingerprint import fingerprint
 from ssd.data.formats import coco, registry, unused
+from ssd.data.formats.read_options import ReadOptions
 from ssd.data.formats.registry import find_format
 from ssd.data.formats.unused import find_unused
 from ssd.data.index import build_index
@@ -116,7 +117,7 @@ def test_other_options_are_read_anew(folder, caplog, monkeypatch, options):
     read(folder, caplog)
     monkeypatch.setattr(reading, "read_split", refuse)
     with pytest.raises(AssertionError, match="read again"):
-        scan(folder, "train", **options)
+        scan(folder, "train", ReadOptions(**options))
 
 
 def test_a_changed_annotation_file_is_read_anew(folder, caplog):

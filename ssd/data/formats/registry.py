@@ -15,12 +15,11 @@ from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem, RawSplit
 from ssd.data.formats.class_lists import is_background
 from ssd.data.formats.columns import columns_of
-from ssd.data.formats.division import VAL_FRACTION, Division
-from ssd.data.formats.grouping import AUTO
+from ssd.data.formats.division import Division
 from ssd.data.formats.lists import find_list, listed
 from ssd.data.formats.other_tools import CONVERT, Tool, name_tool, name_tool_of_xml
+from ssd.data.formats.read_options import ReadOptions
 from ssd.data.formats.remembered import remembered_format
-from ssd.data.formats.voc import Offset
 from ssd.errors import AnnotationError, DatasetError
 
 
@@ -208,24 +207,14 @@ def default_split(folder: str | Path | None, format: str, which: Literal["train"
     raise DatasetError(f"no usual split for {which!r}", place=folder, remedy=remedy)
 
 
-def read_split(
-    root: Path,
-    format: str,
-    split: str,
-    *,
-    classes: Sequence[str] | None,
-    offset: Offset,
-    allow_outside: bool,
-    val_fraction: float = VAL_FRACTION,
-    group: str = AUTO,
-) -> RawSplit:
+def read_split(root: Path, format: str, split: str, options: ReadOptions) -> RawSplit:
     """Read the raw annotations of one split, or of the images that a list file names.
 
     Raises:
         DatasetError: there is no such split; the message lists those there.
     """
     there = splits(root, format)
-    read = functools.partial(_read, root, format, classes=classes, offset=offset, allow_outside=allow_outside)
+    read = functools.partial(_read, root, format, options)
     if split not in there and format in FOLDER_FORMATS and (file := find_list(root, split)) is not None:
         return _without_background(listed(file, root, [read(name) for name in _whole(root, format)]))
     if split not in there and not (split in PARTS and _has_parts(there)):
@@ -233,32 +222,27 @@ def read_split(
         remedy = f"There is: {', '.join(there)}." + (f" Did you mean {close[0]!r}?" if close else "")
         raise DatasetError(f"no split {split!r}", place=root, remedy=remedy)
     if format in downloads.NAMES:
-        return downloads.read(format, root, split, offset=offset, allow_outside=allow_outside)
+        return downloads.read(format, root, split, offset=options.voc_offset, allow_outside=options.allow_outside)
     named = FOLDER_FORMATS[format].splits(root)
     source, division = split if split in named else None, None
     if split not in named:  # the program divides
         source = named[0] if named else None
         part: Literal["train", "val", "all"] = "train" if "train" in split else "val" if "val" in split else "all"
-        division = Division(part, val_fraction, group)
+        division = Division(part, options.val_fraction, options.group)
     return _without_background(read(source, division))
 
 
 def _read(
-    root: Path,
-    format: str,
-    source: str | None,
-    division: Division | None = None,
-    *,
-    classes: Sequence[str] | None,
-    offset: Offset,
-    allow_outside: bool,
+    root: Path, format: str, options: ReadOptions, source: str | None, division: Division | None = None
 ) -> RawSplit:
+    classes, outside = options.classes, options.allow_outside
     if format == "voc":
-        return voc.read(root, source, division=division, offset=offset, classes=classes, allow_outside=allow_outside)
+        offset = options.voc_offset
+        return voc.read(root, source, division=division, offset=offset, classes=classes, allow_outside=outside)
     if format == "coco":
-        return coco.read(root, source, division=division, allow_outside=allow_outside)
+        return coco.read(root, source, division=division, allow_outside=outside)
     read = _TOOLS[format].read if format in _TOOLS else yolo.read
-    return read(root, source, division=division, classes=classes, allow_outside=allow_outside)
+    return read(root, source, division=division, classes=classes, allow_outside=outside)
 
 
 def _whole(root: Path, format: str) -> Sequence[str | None]:
