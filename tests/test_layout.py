@@ -47,7 +47,7 @@ def test_modules_of_one_name_are_of_one_meaning() -> None:
 
 def test_the_test_tree_mirrors_the_package() -> None:
     """A folder of tests is a folder of `ssd/`, or one of those that look at the whole."""
-    whole = {"before_the_move", "examples", "field", "reliability"}
+    whole = {"earlier_versions", "examples", "field", "reliability"}
     folders = {path.parent.relative_to(layout.ROOT / "tests") for path in (layout.ROOT / "tests").rglob("test_*.py")}
     missing = [str(folder) for folder in folders if not (layout.ROOT / "ssd" / folder).is_dir()]
     assert sorted(set(missing) - whole) == []

@@ -15,7 +15,7 @@ from ssd.training.page import PAGE
 from ssd.training.run_folder import RunFolder
 from ssd.training.trainer import Outcome
 
-STOPPED = Path(__file__).parents[1] / "before_the_move" / "files" / "stopped"
+STOPPED = Path(__file__).parents[1] / "earlier_versions" / "files" / "stopped"
 
 
 def test_alone_it_is_the_demo_and_with_data_the_defaults() -> None:

@@ -1,4 +1,4 @@
-"""Weights, runs, exports and output folders that were written before the modules moved still work."""
+"""Weights, runs, exports and output folders that earlier versions wrote still work."""
 
 import json
 import shutil
