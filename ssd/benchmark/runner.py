@@ -22,6 +22,7 @@ from ssd.benchmark.worker import Workers
 from ssd.model.factory import from_settings
 from ssd.system.device import choose_dtype, cpu_features, ieee_fp32
 from ssd.system.environment import environment
+from ssd.system.threads import usable_cores
 
 _HEADING = f"{'stage':22}{'ours ms':>10}{'torchvision':>13}{'ratio':>8}   {'of all pairs':>13}{'pairs':>7}   checked"
 
@@ -142,7 +143,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     return {
         "cpu": _cpu_name(),
         "features": cpu_features(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "opencv_threads": cv2.getNumThreads(),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,

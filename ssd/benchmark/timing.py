@@ -1,7 +1,6 @@
 """Comparisons of two implementations: checked for agreement, then timed in turns."""
 
 import contextlib
-import gc
 import math
 import statistics
 import time
@@ -10,6 +9,8 @@ from dataclasses import dataclass
 
 import cv2
 import torch
+
+from ssd.system.garbage import collection_paused
 
 _LEAST_SECONDS = 0.05  # a shorter call is repeated until a measurement takes this long
 
@@ -61,7 +62,7 @@ def clock(call: Callable[[], object], device: torch.device, *, one_core: bool = 
     """A clock of this process."""
 
     def count(repeats: int) -> float:
-        with _one_core() if one_core else contextlib.nullcontext(), _no_collection():
+        with _one_core() if one_core else contextlib.nullcontext(), collection_paused():
             return seconds(call, repeats, device)
 
     return count
@@ -122,15 +123,3 @@ def _one_core() -> Iterator[None]:
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Turn off garbage collection during a measurement."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -66,6 +66,29 @@ class TrainState:
             CheckpointError: it was trained on other classes or images, with another network or other default boxes,
                 or by an older version.
         """
+        self._check_same(saved, place)
+        try:
+            self.network.load_state_dict(saved["network"])
+        except RuntimeError as error:
+            detail = str(error).splitlines()[-1].strip()
+            raise CheckpointError(
+                f"belongs to another network ({detail})",
+                place=place,
+                remedy="Resume with the config the run was started with.",
+            ) from None
+        if self.average.decay:
+            self.average.network.load_state_dict(saved["average"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.scaler.load_state_dict(saved["scaler"])
+        self.step, self.evaluated = saved["step"], saved["evaluated"]
+        self.best, self.since_best = saved["best"], saved["since_best"]
+        self.missed_best_box = saved["missed_best_box"]
+        torch.set_rng_state(saved["torch_rng"])
+        if self._device.type == "cuda" and "cuda_rng" in saved:
+            torch.cuda.set_rng_state(saved["cuda_rng"], self._device)
+
+    def _check_same(self, saved: dict[str, Any], place: object) -> None:
+        """Refuse a state of other classes, images or settings, and log the keys of the config that have changed."""
         if "settings" not in saved:
             remedy = "Start another run from its weights: model.weights=FILE, without --resume."
             raise CheckpointError("was written by an older version of this package", place=place, remedy=remedy)
@@ -94,25 +117,6 @@ class TrainState:
             )
         for key, before, now in _changes(saved["config"], self.config):
             log.warning("changed since the run was started: %s was %s, is %s", key, before, now)
-        try:
-            self.network.load_state_dict(saved["network"])
-        except RuntimeError as error:
-            detail = str(error).splitlines()[-1].strip()
-            raise CheckpointError(
-                f"belongs to another network ({detail})",
-                place=place,
-                remedy="Resume with the config the run was started with.",
-            ) from None
-        if self.average.decay:
-            self.average.network.load_state_dict(saved["average"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scaler.load_state_dict(saved["scaler"])
-        self.step, self.evaluated = saved["step"], saved["evaluated"]
-        self.best, self.since_best = saved["best"], saved["since_best"]
-        self.missed_best_box = saved["missed_best_box"]
-        torch.set_rng_state(saved["torch_rng"])
-        if self._device.type == "cuda" and "cuda_rng" in saved:
-            torch.cuda.set_rng_state(saved["cuda_rng"], self._device)
 
     @property
     def _device(self) -> torch.device:

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import io
-import time
+import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from ssd.benchmark.timing import seconds
 from ssd.data.shapes.dataset import draw, shapes
 from ssd.inference.device_steps import DeviceSteps
 from ssd.inference.runtime.open import open_runtime
@@ -141,21 +142,7 @@ class Setup:
     def milliseconds(self, call: Callable[[], object]) -> float:
         """Median duration by the device's clock, from idle to the last kernel; on the CPU by the wall clock."""
         call()
-        times: list[float] = []
-        for _ in range(self.calls):
-            if self.device.type == "cuda":
-                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-                torch.cuda.synchronize()
-                start.record()
-                call()
-                end.record()
-                torch.cuda.synchronize()
-                times.append(start.elapsed_time(end))
-            else:
-                began = time.perf_counter()
-                call()
-                times.append(1000 * (time.perf_counter() - began))
-        return sorted(times)[len(times) // 2]
+        return 1000 * statistics.median_high(seconds(call, 1, self.device) for _ in range(self.calls))
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from ssd.data.loading.batches import TrainBatches, WorkerResult
 from ssd.data.loading.limits import IN_MAIN_PROCESS, check_limits, explain_death, explain_silence
 from ssd.data.loading.main_guard import check_main_guard
 from ssd.errors import DataWorkerError
+from ssd.system.threads import usable_cores
 
 Key = TypeVar("Key")
 
@@ -38,8 +39,7 @@ def choose_workers(wanted: int | Literal["auto"], processes: int = 1) -> int:
     """
     if wanted != "auto":
         return wanted
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = cores // processes
+    share = usable_cores() // processes
     return max(1, min(share, 2), min(share - 1, 16))
 
 
