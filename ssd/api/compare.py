@@ -143,7 +143,9 @@ def _warnings(a: EvaluationResult, b: EvaluationResult) -> tuple[str, ...]:
     for letter, one in (("A", a), ("B", b)):
         shared = _trained_on(one)
         if shared:
-            lines.append(f"{letter} was trained on {shared} of the {len(one.dataset)} images, which flatters it")
+            lines.append(
+                f"{letter} was trained on {shared} of the {len(one.dataset)} images, so its figures are too good"
+            )
         if one.evaluation.classes.missing:
             lines.append(f"{letter} does not know {', '.join(one.evaluation.classes.missing)}: their AP is 0")
     return tuple(lines)

@@ -27,8 +27,8 @@ def about_validation(report: Report) -> Iterator[str]:
         return
     shared = shared_images(train.dataset, val.dataset)
     if shared:
-        images = f"{shared} of the {len(val.dataset)} validation images are"
-        yield f"{images} trained on: evaluation will flatter; name other images with data.val, or leave data.val out"
+        images = f"{shared} of the {len(val.dataset)} validation images are trained on"
+        yield f"{images}: the figures will be too good; name other images with data.val, or leave data.val out"
     elif 0 < len(val.dataset) < FEW_IMAGES:
         images = counted(len(val.dataset), "image")
         yield f"the validation set {val.name} has {images}: its figures say little; use ten or more"

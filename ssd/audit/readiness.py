@@ -84,14 +84,14 @@ def _remedies(problems: list[Problem], splits: list[SplitReport]) -> list[str]:
 def _cautions(report: Report) -> Iterator[str]:
     leaks = sum(copies.leaks for copies in report.copies)
     if leaks:
-        yield f"{counted(leaks, 'image')} in more than one split: evaluation will flatter; keep each in one split"
+        yield f"{counted(leaks, 'image')} in more than one split: the figures will be too good; keep each in one split"
     if len(report.copies) > leaks:
         copies = counted(len(report.copies) - leaks, "image")
         yield f"{copies} more than once within a split: remove the copies, or their weight doubles"
     if report.near:
         anew = f"ssd check-data {shlex.quote(report.folder)} --divide 0.2 --out lists"
         images = counted(len(report.near), "image")
-        yield f"{images} like one of another split: evaluation will flatter; to divide anew: {anew}"
+        yield f"{images} like one of another split: the figures will be too good; to divide anew: {anew}"
     if report.boxes_from_zero:
         boxes = counted(report.boxes_from_zero, "box", "boxes")
         yield f"{boxes} at pixel 0, where VOC counts from 1: set data.voc_offset=0"

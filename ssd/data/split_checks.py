@@ -38,7 +38,7 @@ def report_validation(train: Dataset, val: Dataset) -> None:
     shared = shared_images(train, val)
     if shared:
         log.warning(
-            "%s: WARNING: %d of the %d validation images are trained on, so every figure will flatter. "
+            "%s: WARNING: %d of the %d validation images are trained on, so every figure will be too good. "
             "Name other images with data.val, or leave data.val out to divide the folder.",
             val.name, shared, len(val),
         )  # fmt: skip
@@ -52,8 +52,8 @@ def missing_validation(train: Dataset, val: Dataset) -> str | None:
     if not is_test(val.split):
         return None
     divide = f"ssd check-data {shlex.quote(val.name)} --split {shlex.quote(train.split)} --divide 0.2 --out lists"
-    flatters = f"{val.split} chooses the best weights, so its figures flatter"
-    return f"there is no validation split: {flatters}; to keep {val.split} for the end: {divide}"
+    reason = f"{val.split} chooses the best weights, so its figures are too good"
+    return f"there is no validation split: {reason}; to keep {val.split} for the end: {divide}"
 
 
 def check_trainable(dataset: Dataset) -> None:

@@ -40,13 +40,12 @@ def copy_what_fits(
             state[name] = given.to(tensor.dtype) if found and given is not None else tensor
         if found:
             copied.add(name)
-    known = set(source_class_names)
     return Transfer(
         state,
         frozenset(copied),
         tuple(name for name in target if name not in copied),
-        tuple(name for name in class_names if name in known and source_class_names),
-        tuple(name for name in class_names if name not in known and source_class_names),
+        tuple(name for name in class_names if name in source_class_names),
+        tuple(name for name in class_names if name not in source_class_names) if source_class_names else (),
     )
 
 

@@ -139,8 +139,8 @@ def test_a_test_split_that_chooses_the_best_weights_is_named_with_a_division_in_
     folder = voc_splits(tmp_path, train={"a": good(), "b": good()}, test={"c": good()})
     said = [caution for caution in verdict(folder).cautions if "no validation split" in caution]
     assert said == [
-        "there is no validation split: test chooses the best weights, so its figures flatter; to keep test for the "
-        f"end: ssd check-data {folder} --split train --divide 0.2 --out lists"
+        "there is no validation split: test chooses the best weights, so its figures are too good; to keep test for "
+        f"the end: ssd check-data {folder} --split train --divide 0.2 --out lists"
     ]
     assert not [caution for caution in verdict(sound(tmp_path / "own")).cautions if "no validation" in caution]
 

@@ -266,7 +266,7 @@ def test_evaluating_on_training_images_is_said_loudly(tmp_path, caplog, lone):
     with caplog.at_level(logging.WARNING, "ssd.data"):
         report_use(train, open_dataset(tmp_path, "train"))
     assert f"{9 if lone else 12} of the 12 validation images are trained on" in caplog.text
-    assert "trained on: evaluation will flatter" in verdict(tmp_path, val="train").line
+    assert "trained on: the figures will be too good" in verdict(tmp_path, val="train").line
 
 
 def test_a_test_split_that_stands_in_for_validation_is_said_unless_it_was_named(tmp_path, caplog):

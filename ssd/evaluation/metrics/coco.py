@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -153,19 +153,15 @@ class CocoMetric:
                 "score": score,
             }
             for record, found in self._collected
-            for bbox, score, label in zip(
-                to_xywh(found.boxes), found.scores.tolist(), found.labels.tolist(), strict=True
-            )
+            for bbox, score, label in _rows(found)
         ]
         write_atomic(path, json.dumps(results, allow_nan=False).encode())
 
     def _detections(self) -> list[dict[str, Any]]:
-        detections = [
+        detections: list[dict[str, Any]] = [
             {"image_id": number, "category_id": label + 1, "bbox": bbox, "score": score, "iscrowd": 0}
             for number, (_, found) in enumerate(self._collected, start=1)
-            for bbox, score, label in zip(
-                to_xywh(found.boxes), found.scores.tolist(), found.labels.tolist(), strict=True
-            )
+            for bbox, score, label in _rows(found)
         ]
         for row in detections:
             row["area"] = row["bbox"][2] * row["bbox"][3]
@@ -214,6 +210,11 @@ def to_xywh(boxes: Float[np.ndarray, "D 4"]) -> list[list[float]]:
     corners = boxes.astype(np.float64)
     rows: list[list[float]] = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).tolist()
     return rows
+
+
+def _rows(found: ImageDetections) -> Iterator[tuple[list[float], float, int]]:
+    """Box as x, y, width and height, score and label of each detection."""
+    return zip(to_xywh(found.boxes), found.scores.tolist(), found.labels.tolist(), strict=True)
 
 
 def _run(ground_truth: dict[str, Any], detections: dict[str, Any], backend: Backend, limit: int) -> Any:
