@@ -4,6 +4,7 @@ Field numbers are those of `caffe.proto` in weiliu89/caffe, branch ssd. Lengths 
 damaged or malicious one is only an error.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
@@ -64,10 +65,7 @@ def _blob(fields: Fields, layer: str) -> Tensor:
     if len(shape) > _MOST_DIMENSIONS:
         raise ValueError(f"layer {layer[:80]!r} has more than {_MOST_DIMENSIONS} dimensions")
     # Python's integers do not overflow, so no product of sizes can pretend to be another.
-    count = 1
-    for size in shape:
-        count *= size
-    if count != len(values):
+    if math.prod(shape) != len(values):
         raise ValueError(f"layer {layer[:80]!r} has {len(values)} numbers for the shape {shape}")
     return torch.from_numpy(values.reshape(shape).copy())
 

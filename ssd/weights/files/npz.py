@@ -1,6 +1,7 @@
 """Reads the arrays of a NumPy archive, without pickles, and with their sizes checked against the file."""
 
 import io
+import math
 import zipfile
 from pathlib import Path
 
@@ -67,10 +68,7 @@ def _array(data: bytes) -> np.ndarray | None:
         raise ValueError("it holds Python objects, and loading those could run code")
     if dtype.kind not in "fiub" or dtype.itemsize > 8:
         return None
-    count = 1
-    for side in shape:
-        count *= side
-    if count * dtype.itemsize != len(data) - file.tell():
+    if math.prod(shape) * dtype.itemsize != len(data) - file.tell():
         raise ValueError(f"{len(data) - file.tell()} bytes for an array of shape {shape}")
     array = np.frombuffer(data, dtype, offset=file.tell()).reshape(shape, order="F" if fortran else "C")
     return array.astype(dtype.newbyteorder("="), order="C")  # a copy: `data` is read-only
