@@ -24,9 +24,6 @@ from ssd.settings import BoxSettings, NetworkSettings, Settings
 
 log = logging.getLogger(__name__)
 
-# The backbones with names defined here; every timm network with feature taps works too.
-BACKBONES = (*vgg.NAMES, *backbones.NAMES)
-
 
 def settings_for(
     class_names: tuple[str, ...],
