@@ -1,50 +1,87 @@
 """How long a detector takes for one image on this machine, in the slow cases too."""
 
 import os
+import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 
 Image = UInt8[np.ndarray, "_ _ 3"]
+Clock = Callable[[], float]  # seconds
 
+ROUNDS = 5
+LEAST = 20  # calls of a round
+_SECONDS = 0.8  # of a round: more calls for detectors that are faster
 _WARM_UP = 3
-_LEAST, _SECONDS = 40, 4.0  # calls, and seconds for more of them
-_MOST = 400
-_TRIED = 5  # calls after which a detector that is too slow is given up
+_FIRST = 5  # calls of a new detector
+_LONGEST = 2.0  # seconds of first calls, where the fastest is above the limit, but not above twice the limit
+
+
+@runtime_checkable
+class Detects(Protocol):
+    """A detector, or what stands for one in a test."""
+
+    @property
+    def precision(self) -> str:
+        """What it computes in."""
+        ...
+
+    def detect(self, image: Image, /) -> object:
+        """Resize, network and suppression of one decoded image."""
+        ...
 
 
 def busy() -> str | None:
-    """What makes times too long: other programs that use at least half of the cores; None without, or on Windows."""
+    """The load by other programs that use at least half of the cores; None without such load, and on Windows."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     cores = os.cpu_count() or 1
-    if load < max(1.0, cores / 2):
-        return None
-    return f"the machine is busy (load {load:.1f} on {cores} cores in the last minute), so that times are too long"
+    return None if load < max(1.0, cores / 2) else f"load {load:.1f} on {cores} cores in the last minute"
 
 
-def p95(
-    detect: Callable[[Image], object],
-    images: Sequence[Image],
-    limit: float | None = None,
-    *,
-    clock: Callable[[], float] = time.perf_counter,
-) -> float:
-    """The milliseconds that 95 % of the calls of a detector's `detect` stay below: resize, network and suppression.
+def p95(rounds: Sequence[float]) -> float:
+    """The 95th percentile of a detector by those of its rounds: their median, so that two of five may be disturbed."""
+    return statistics.median(rounds)
 
-    The images are decoded, and taken in turns. If the first calls are all above `limit` milliseconds, the figure is
-    that of these few.
+
+def rounds_in_turns(
+    detectors: Sequence[Detects], images: Sequence[Image], *, clock: Clock = time.perf_counter
+) -> list[tuple[float, ...]]:
+    """For each detector the 95th percentiles, in milliseconds, of the calls of `ROUNDS` rounds.
+
+    A round is `LEAST` calls or more, on decoded images in turns. The detectors take their rounds in turns, so that what
+    disturbs the machine for some seconds disturbs one or two rounds of each, not all rounds of one.
     """
+    found: list[list[float]] = [[] for _ in detectors]
+    for _ in range(ROUNDS):
+        for detector, own in zip(detectors, found, strict=True):
+            took: list[float] = []
+            detector.detect(images[-1])  # not timed: the caches hold another network
+            while len(took) < LEAST or sum(took) < 1000 * _SECONDS:
+                took.append(_call(detector, images[len(took) % len(images)], clock))
+            own.append(float(np.percentile(took, 95)))
+    return [tuple(own) for own in found]
+
+
+def first_calls(
+    detector: Detects, images: Sequence[Image], limit: float, *, clock: Clock = time.perf_counter
+) -> list[float]:
+    """The milliseconds of the first calls of a new detector, after others that warm it up.
+
+    Five calls; but where the fastest is above the limit and not above twice the limit, calls go on for two seconds or
+    until one is within the limit, since the first ones may be disturbed.
+    """
+    for call in range(_WARM_UP):
+        detector.detect(images[-1 - call % len(images)])
     took: list[float] = []
-    for call in range(-_WARM_UP, _MOST):
-        started = clock()
-        detect(images[call % len(images)])
-        if call < 0:
-            continue
-        took.append(1000 * (clock() - started))
-        if limit is not None and len(took) == _TRIED and min(took) > limit:
-            break
-        if len(took) >= _LEAST and sum(took) > 1000 * _SECONDS:
-            break
-    return float(np.percentile(took, 95))
+    while len(took) < _FIRST or (limit < min(took) <= 2 * limit and sum(took) < 1000 * _LONGEST):
+        took.append(_call(detector, images[len(took) % len(images)], clock))
+    return took
+
+
+def _call(detector: Detects, image: Image, clock: Clock) -> float:
+    started = clock()
+    detector.detect(image)
+    return 1000 * (clock() - started)

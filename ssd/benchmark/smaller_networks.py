@@ -1,9 +1,8 @@
-"""Networks for a detector's job, and the largest of them that this machine computes within a time.
+"""Networks for a detector's job that are smaller than its own.
 
 Candidates are the detector's own network at its input size and at smaller ones, narrower ones where it is a VGG with
 BatchNorm, which learns from scratch, and SSDLite with MobileNet v3, unless the detector learned from scratch. They are
-timed with random weights, whose scores
-are shifted so that about as many boxes as usual reach the suppression.
+timed with random weights, with scores shifted so that about as many boxes as usual reach the suppression.
 """
 
 import contextlib
@@ -11,7 +10,7 @@ import dataclasses
 import functools
 import io
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +18,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ssd.benchmark.latency import Image, p95
-from ssd.errors import ArgumentError, ConfigError
+from ssd.benchmark.latency import Image
+from ssd.errors import ConfigError
 from ssd.experiment.config import Config, ModelConfig
 from ssd.experiment.starting_settings import build_settings
 from ssd.exporters.export import export
@@ -31,7 +30,6 @@ from ssd.inference.runtime.open import choose_backend
 from ssd.model import vgg
 from ssd.model.factory import from_settings
 from ssd.model.head import MultiBoxHead
-from ssd.report.text_table import aligned
 from ssd.settings import NetworkSettings, Settings
 from ssd.summary.layers import survey
 
@@ -50,17 +48,6 @@ class Candidate:
     settings: Settings
     multiply_adds: int  # for one image
     precision: str = "auto"
-
-
-@dataclass(frozen=True)
-class Timed:
-    """A candidate, or the detector itself, with its 95th percentile in milliseconds."""
-
-    name: str
-    input_size: int
-    precision: str
-    multiply_adds: int
-    p95: float
 
 
 def candidates(
@@ -145,51 +132,20 @@ def described(network: NetworkSettings) -> str:
     return f"{network.backbone}{', lite' if network.head == 'lite' else ''}{width}"
 
 
-def choose(
-    listed: Sequence[Candidate], limit: float, timer: Callable[[Candidate], Timed], done: Callable[[Timed], None]
-) -> Candidate:
-    """The first candidate whose 95th percentile is within `limit` milliseconds; each that is timed goes to `done`.
-
-    Raises:
-        ArgumentError: none is; names the fastest.
-    """
-    timed = []
-    for candidate in listed:
-        timed.append(timer(candidate))
-        done(timed[-1])
-        if timed[-1].p95 <= limit:
-            return candidate
-    fastest = min(timed, key=lambda one: one.p95)
-    what = f"{fastest.name} at {fastest.input_size} pixels in {fastest.precision}"
-    problem = f"{limit:g} ms: no network is that fast here; the fastest is {what}, with {fastest.p95:.1f} ms"
-    raise ArgumentError(problem, place="--ms", remedy=f"Use {np.ceil(1.1 * fastest.p95):.0f} or more.")
-
-
-def timed(candidate: Candidate, images: Sequence[Image], limit: float, *, device: str = "auto") -> Timed:
-    """Build a candidate with random weights, and time it on these images.
+def opened(candidate: Candidate, images: Sequence[Image], *, device: str = "auto") -> Detector:
+    """The detector of a candidate with random weights, in 8 bits calibrated on some of the images.
 
     Raises:
         MissingExtraError: 8 bits need OpenVINO and nncf.
     """
+    settings = candidate.settings
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = from_settings(candidate.settings).eval()
-    size, precision = candidate.settings.network.input_size, candidate.precision
-    detector = _ready(network, candidate.settings, images, precision, device)
-    return Timed(
-        described(candidate.settings.network),
-        size,
-        detector.precision,
-        candidate.multiply_adds,
-        p95(detector.detect, images, limit),
-    )
-
-
-def _ready(network: nn.Module, settings: Settings, images: Sequence[Image], precision: str, device: str) -> Detector:
+        network = from_settings(settings).eval()
     open_pipeline = functools.partial(NetworkPipeline, network, settings, device=device)
     _make_plausible_(network, settings, open_pipeline(backend="torch", precision="fp32"), images[0])
-    if precision != "int8":
-        return Detector(open_pipeline(backend=choose_backend(network, device=device)))
+    if candidate.precision != "int8":
+        return Detector(open_pipeline(backend=choose_backend(network, device=device), keep=False))
     with tempfile.TemporaryDirectory(prefix="ssd-shrink-") as folder, contextlib.redirect_stdout(io.StringIO()):
         path = Path(folder) / "int8.xml"
         export(network, settings, path, "openvino", precision="int8", calibration=images[:_CALIBRATION])
@@ -209,20 +165,3 @@ def _make_plausible_(network: nn.Module, settings: Settings, pipeline: NetworkPi
         last = [layer for layer in level.modules() if isinstance(layer, nn.Conv2d)][-1]
         assert last.bias is not None
         last.bias.view(-1, head.columns)[:, 0] += shift
-
-
-def table(rows: Sequence[Timed], limit: float) -> str:
-    """The timed networks as a table."""
-    head = ["network", "input", "precision", "multiply-adds", "p95", f"within {limit:g} ms"]
-    cells = [
-        [
-            one.name,
-            str(one.input_size),
-            one.precision,
-            f"{one.multiply_adds / 1e9:.2f} billion",
-            f"{one.p95:.1f} ms",
-            "yes" if one.p95 <= limit else "no",
-        ]
-        for one in rows
-    ]
-    return aligned([head, *cells])

@@ -65,7 +65,8 @@ class NetworkPipeline:
     `device`: auto, cpu, cuda, cuda:1, mps. `precision`: auto, fp32, bf16, fp16. `backend`: auto, torch, openvino.
     `auto` is the fastest that this machine has, though of backends it is torch here and `load` that chooses; fp32 gives
     a checkpoint's own numbers, bf16 moves scores by a percent or so. On CUDA all steps but the resize run on the
-    device, as `device_steps` describes; on MPS the network alone does.
+    device, as `device_steps` describes; on MPS the network alone does. Without `keep` a network that is converted for
+    OpenVINO is not kept in the cache folder, where it would take the place of another.
     """
 
     def __init__(
@@ -76,10 +77,12 @@ class NetworkPipeline:
         device: str = "auto",
         precision: str = "auto",
         backend: str = "auto",
+        keep: bool = True,
     ) -> None:
         self.settings = settings
+        size = settings.network.input_size
         self._runtime = open_runtime(
-            network, input_size=settings.network.input_size, device=device, precision=precision, backend=backend
+            network, input_size=size, device=device, precision=precision, backend=backend, keep=keep
         )
         self.backend, self.precision = self._runtime.backend, self._runtime.precision
         self._default_boxes = default_boxes(settings.boxes)

@@ -45,11 +45,13 @@ def open_runtime(
     device: str = "auto",
     precision: str = "auto",
     backend: str = "auto",
+    keep: bool = True,
 ) -> Runtime:
     """Make a network ready; it is copied, so that the caller's own (in training, perhaps) stays untouched.
 
     `backend="auto"` is PyTorch here: conversion for another engine pays for weights that stay as they are, which
-    `choose_backend` decides. `input_size` is the side S that a converted network is made for.
+    `choose_backend` decides. `input_size` is the side S that a converted network is made for; without `keep` it is not
+    kept in the cache folder.
 
     Raises:
         ArgumentError: an unknown backend or device, or one that is not on this machine.
@@ -68,7 +70,7 @@ def open_runtime(
         raise ArgumentError(f"OpenVINO does not run on {device!r}", place="device", remedy="Use cpu or auto.")
     from ssd.inference.runtime.openvino import OpenVINORuntime
 
-    return OpenVINORuntime(network, input_size, "bf16" if dtype == bfloat16 else "fp32")
+    return OpenVINORuntime(network, input_size, "bf16" if dtype == bfloat16 else "fp32", keep=keep)
 
 
 def choose_backend(network: nn.Module, *, device: str = "auto", precision: str = "auto", backend: str = "auto") -> str:

@@ -24,9 +24,9 @@ class OpenVINORuntime:
     backend = "openvino"
     device = "cpu"
 
-    def __init__(self, network: nn.Module, input_size: int, precision: str = "fp32") -> None:
+    def __init__(self, network: nn.Module, input_size: int, precision: str = "fp32", *, keep: bool = True) -> None:
         self.precision = precision
-        self._model = CompiledModel(converted(network, input_size), precision)
+        self._model = CompiledModel(converted(network, input_size, keep=keep), precision)
 
     def predict(self, images: Float[Tensor, "B 3 S S"]) -> Predictions:
         """Offsets and logits for every default box, float32."""

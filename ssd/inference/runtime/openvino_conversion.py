@@ -27,13 +27,15 @@ log = logging.getLogger(__name__)
 _KEPT = 8  # converted networks, as large as their weights
 
 
-def converted(network: nn.Module, input_size: int) -> Any:
-    """The network as an `openvino.Model`: images (B, 3, S, S) to offsets and logits.
+def converted(network: nn.Module, input_size: int, *, keep: bool = True) -> Any:
+    """The network as an `openvino.Model`: images (B, 3, S, S) to offsets and logits; without `keep`, not in the cache.
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
     """
     openvino = load_extra("openvino", "openvino")
+    if not keep:
+        return _convert_network(network, input_size)
     folder = cache_folder() / "openvino"
     path = folder / f"{_key(network, input_size, openvino.__version__)}.xml"
     if path.is_file():
@@ -45,7 +47,7 @@ def converted(network: nn.Module, input_size: int) -> Any:
             log.warning("%s; converting again", error)
     # A warning explains the wait; most programs show no messages of lower levels.
     log.warning("converting the network for OpenVINO: some seconds, once; kept in %s", folder)
-    model = convert(RawOutputs(copy.deepcopy(network).float()), torch.zeros(2, 3, input_size, input_size))
+    model = _convert_network(network, input_size)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         ir.write(path, model)
@@ -53,6 +55,10 @@ def converted(network: nn.Module, input_size: int) -> Any:
     except (SSDError, OSError) as error:
         log.warning("the converted network cannot be kept, so the next start converts again: %s", error)
     return model
+
+
+def _convert_network(network: nn.Module, input_size: int) -> Any:
+    return convert(RawOutputs(copy.deepcopy(network).float()), torch.zeros(2, 3, input_size, input_size))
 
 
 def convert(module: nn.Module, *examples: torch.Tensor, free: tuple[int, ...] = ()) -> Any:

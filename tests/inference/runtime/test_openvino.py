@@ -118,6 +118,14 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(network, cache, monkeypat
     assert "cannot be kept" in caplog.text
 
 
+def test_a_network_that_is_not_to_be_kept_leaves_the_cache_alone(network, cache, monkeypatch, tmp_path):
+    model = copy_of(next(cache.glob("*.xml")), tmp_path)
+    monkeypatch.setattr(convert, "convert", lambda *_: model)
+    monkeypatch.setenv("SSD_HOME", str(tmp_path / "home"))
+    opened(network, keep=False)
+    assert not (tmp_path / "home").exists()
+
+
 def test_only_the_last_used_networks_are_kept(tmp_path):
     for number in range(12):
         for suffix in (".xml", ".bin"):
