@@ -60,24 +60,26 @@ def choose(
 
     An entrant is passed over where the fastest of its first calls is above the limit. The others are timed in rounds
     (`ssd.benchmark.latency`): up to three in turns, of which the last is the first whose first calls are all within the
-    limit. `done` gets each that was timed, as it is; `load` is named in the error.
+    limit. Where all are passed over, the fastest is timed in rounds. `done` gets each that was timed, as it is; `load`
+    is named in the error.
 
     Raises:
         ArgumentError: none is within the limit; names the fastest, and a limit that it keeps.
     """
-    passed: list[_Opened] = []
     rows: dict[int, Timed] = {}
+    passed: list[_Opened] = []
     waiting: list[_Opened] = []
     for place, entrant in enumerate(entrants):
-        opened = _opened(place, entrant, images, limit, clock)
+        opened = _opened(place, entrant, images, clock)
         if min(opened.calls) > limit:
             rows[place] = opened.timed
             done(opened.timed)
             passed = [min([*passed, opened], key=lambda one: min(one.calls))]  # others are closed
         else:
             waiting.append(opened)
-        enough = max(opened.calls) <= limit or len(waiting) == _IN_TURNS or place == len(entrants) - 1
-        if not waiting or not enough:
+        if place == len(entrants) - 1 and not waiting and not any(row.rounds for row in rows.values()):
+            waiting = passed
+        elif max(opened.calls) > limit and len(waiting) < _IN_TURNS and place < len(entrants) - 1:
             continue
         for one, timed in zip(waiting, _in_turns(waiting, images, clock), strict=True):
             rows[one.place] = timed
@@ -85,13 +87,12 @@ def choose(
             if timed.p95 <= limit:
                 return tuple(rows[number] for number in range(one.place + 1))
         waiting = []
-    slow = [row for row in rows.values() if row.rounds] or _in_turns(passed, images, clock)
-    raise _too_little(limit, min(slow, key=lambda row: row.p95), load)
+    raise _too_little(limit, min((row for row in rows.values() if row.rounds), key=lambda row: row.p95), load)
 
 
-def _opened(place: int, entrant: Entrant, images: Sequence[Image], limit: float, clock: Clock) -> _Opened:
+def _opened(place: int, entrant: Entrant, images: Sequence[Image], clock: Clock) -> _Opened:
     detector = entrant.open()
-    calls = first_calls(detector, images, limit, clock=clock)
+    calls = first_calls(detector, images, clock=clock)
     figure = float(np.percentile(calls, 95))
     timed = Timed(entrant.name, entrant.input_size, detector.precision, entrant.multiply_adds, figure)
     return _Opened(place, detector, calls, timed)

@@ -17,7 +17,6 @@ LEAST = 20  # calls of a round
 _SECONDS = 0.8  # of a round: more calls for detectors that are faster
 _WARM_UP = 3
 _FIRST = 5  # calls of a new detector
-_LONGEST = 2.0  # seconds of first calls, where the fastest is above the limit, but not above twice the limit
 
 
 @runtime_checkable
@@ -65,20 +64,11 @@ def rounds_in_turns(
     return [tuple(own) for own in found]
 
 
-def first_calls(
-    detector: Detects, images: Sequence[Image], limit: float, *, clock: Clock = time.perf_counter
-) -> list[float]:
-    """The milliseconds of the first calls of a new detector, after others that warm it up.
-
-    Five calls; but where the fastest is above the limit and not above twice the limit, calls go on for two seconds or
-    until one is within the limit, since the first ones may be disturbed.
-    """
+def first_calls(detector: Detects, images: Sequence[Image], *, clock: Clock = time.perf_counter) -> list[float]:
+    """The milliseconds of five calls of a new detector, after others that warm it up."""
     for call in range(_WARM_UP):
         detector.detect(images[-1 - call % len(images)])
-    took: list[float] = []
-    while len(took) < _FIRST or (limit < min(took) <= 2 * limit and sum(took) < 1000 * _LONGEST):
-        took.append(_call(detector, images[len(took) % len(images)], clock))
-    return took
+    return [_call(detector, images[call % len(images)], clock) for call in range(_FIRST)]
 
 
 def _call(detector: Detects, image: Image, clock: Clock) -> float:

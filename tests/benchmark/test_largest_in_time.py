@@ -87,6 +87,14 @@ def test_rows_stand_in_the_order_listed_though_a_smaller_one_was_given_up_earlie
     assert [row.name for row in rows] == ["a", "b", "c"]
 
 
+def test_where_all_first_calls_are_too_slow_the_fastest_is_timed_in_rounds_and_may_be_chosen() -> None:
+    """The first eight calls of `b` are disturbed; `c` is slow."""
+    race = Race(300.0, [*[90.0] * 8, *[30.0] * 2000], 200.0)
+    rows = race.choose(50.0)
+    assert [row.name for row in rows] == ["a", "b"]
+    assert rows[-1].p95 == pytest.approx(30)
+
+
 @pytest.mark.parametrize(
     ("times", "fastest"),
     [((30.0, 20.0, 25.0), "b"), (([4.0, 4.0, 4.0, 20.0], [4.0, *[30.0] * 3]), "a")],
