@@ -13,7 +13,8 @@ from ssd.data.dataset import Dataset, scan
 from ssd.data.formats.annotations import Problem
 from ssd.data.formats.lists import is_list
 from ssd.data.formats.read_options import DEFAULT_OPTIONS, ReadOptions
-from ssd.data.formats.registry import PARTS, default_split, recognise, splits
+from ssd.data.formats.recognition import recognise
+from ssd.data.formats.registry import PARTS, default_split, splits
 from ssd.data.formats.unused import find_unused
 from ssd.data.split_checks import nothing_to_learn
 from ssd.errors import DatasetError

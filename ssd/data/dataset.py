@@ -24,7 +24,7 @@ from ssd.data.formats.annotations import Problem
 from ssd.data.formats.division import VAL_FRACTION
 from ssd.data.formats.grouping import AUTO
 from ssd.data.formats.read_options import DEFAULT_OPTIONS, ReadOptions
-from ssd.data.formats.registry import find_format
+from ssd.data.formats.recognition import find_format
 from ssd.data.formats.voc import Offset
 from ssd.data.index import count_objects
 from ssd.data.joined_records import CompleteClasses

@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from ssd.data.dataset import Dataset, open_dataset
-from ssd.data.formats.registry import default_split, recognise
+from ssd.data.formats.recognition import recognise
+from ssd.data.formats.registry import default_split
 from ssd.data.shapes.dataset import shapes
 from ssd.errors import DatasetError
 from ssd.images.decode import load_image

@@ -4,7 +4,8 @@ import logging
 import pytest
 
 from ssd.data.dataset import open_dataset, scan
-from ssd.data.formats.registry import default_split, recognise
+from ssd.data.formats.recognition import recognise
+from ssd.data.formats.registry import default_split
 from ssd.data.shapes.dataset import shapes
 from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
 from tests.data.made import coco_content, coco_folder, voc_folder, write_image, write_text, xml, xml_object

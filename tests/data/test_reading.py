@@ -15,9 +15,9 @@ from ssd.data import fingerprint as digests
 from ssd.data.checked import check_unchecked
 from ssd.data.dataset import scan
 from ssd.data.fingerprint import fingerprint
-from ssd.data.formats import coco, registry, unused
+from ssd.data.formats import coco, recognition, unused
 from ssd.data.formats.read_options import ReadOptions
-from ssd.data.formats.registry import find_format
+from ssd.data.formats.recognition import find_format
 from ssd.data.formats.unused import find_unused
 from ssd.data.index import build_index
 from ssd.errors import DatasetError
@@ -182,10 +182,10 @@ def test_files_with_problems_are_not_kept(folder, caplog, monkeypatch):
 
 def test_the_format_is_recognised_once(folder, monkeypatch):
     assert find_format(folder, "auto") == (folder, "coco")
-    recognise = registry._recognise
-    monkeypatch.setattr(registry, "_recognise", refuse)
+    recognise = recognition._recognise
+    monkeypatch.setattr(recognition, "_recognise", refuse)
     assert find_format(folder, "auto") == (folder, "coco")
-    monkeypatch.setattr(registry, "_recognise", recognise)
+    monkeypatch.setattr(recognition, "_recognise", recognise)
     label = next(folder.rglob("a.jpg")).with_suffix(".txt")
     label.write_text("words")
     settle(folder)

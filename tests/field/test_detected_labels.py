@@ -8,7 +8,8 @@ import pytest
 from ssd.commands.check_data import main as check_data
 from ssd.commands.detect import main
 from ssd.data.dataset import open_dataset
-from ssd.data.formats.registry import default_split, recognise, splits
+from ssd.data.formats.recognition import recognise
+from ssd.data.formats.registry import default_split, splits
 from ssd.inference.bulk.journal import Done
 from ssd.inference.bulk.results import Results
 from tests.commands.small_detector import read_rows, save_small_weights, write_image, write_video

@@ -3,7 +3,8 @@
 import pytest
 
 from ssd.data.dataset import open_dataset, scan
-from ssd.data.formats.registry import default_split, recognise, splits
+from ssd.data.formats.recognition import recognise
+from ssd.data.formats.registry import default_split, splits
 from ssd.data.formats.unused import find_unused
 from ssd.errors import AnnotationError, DatasetError
 from tests.data.made import write_text, xml, xml_object

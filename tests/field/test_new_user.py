@@ -13,7 +13,8 @@ from ssd.commands.check_data import main
 from ssd.commands.detect import main as detect
 from ssd.data.dataset import open_dataset, scan
 from ssd.data.formats.other_tools import name_tool
-from ssd.data.formats.registry import default_split, recognise, splits
+from ssd.data.formats.recognition import recognise
+from ssd.data.formats.registry import default_split, splits
 from ssd.errors import AnnotationError, ArgumentError, ConfigError, DatasetError
 from ssd.experiment.config_file import load
 from ssd.inference.bulk.sources import find_sources

@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from ssd.data.dataset import scan
-from ssd.data.formats.registry import recognise
+from ssd.data.formats.recognition import recognise
 from ssd.inference.bulk.coco_ids import ids_of_file
 from tests.data.made import write_text, xml, xml_object
 from tests.field.folders import BOX, ROW, coco, image

@@ -8,7 +8,7 @@ from ssd.data import cache
 from ssd.data.formats import coco, downloads
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem
-from ssd.data.formats.registry import FOLDER_FORMATS, find_format
+from ssd.data.formats.recognition import FOLDER_FORMATS, find_format
 from ssd.errors import SSDError, counted
 from ssd.images import kinds
 from ssd.system.garbage import collection_paused

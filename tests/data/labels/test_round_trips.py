@@ -11,7 +11,8 @@ from PIL import Image
 
 from ssd.commands.check_data import main as check_data
 from ssd.data.dataset import open_dataset, scan
-from ssd.data.formats.registry import recognise, splits
+from ssd.data.formats.recognition import recognise
+from ssd.data.formats.registry import splits
 from ssd.data.labels.label_formats import LABEL_FORMATS, write_labels
 from ssd.data.labels.labelled import Label, Labelled, Stems
 from tests.data.made import coco_content, coco_folder, write_image, write_text
