@@ -95,6 +95,9 @@ def export(
         MissingExtraError: the engine's package is not installed.
         CheckpointError, ExportError, DatasetError: weights, graph or images cannot be used.
     """
+    if precision not in list(TOLERANCES):
+        remedy = f"Use {', '.join(TOLERANCES)}."
+        raise ArgumentError(f"{precision!r} is unknown", place="precision", remedy=remedy)
     format, out = _place(str(weights), path_or_format, "plain" if plain else precision)
     check_format(format, precision, plain=plain, opset=opset)
     at_least(1, limit=limit)

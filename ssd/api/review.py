@@ -12,6 +12,7 @@ from typing import Any
 from ssd.api.overrides import Overrides, as_list
 from ssd.api.review_folds import FoldResult, divide, judge_fold, open_whole, train_without
 from ssd.data.dataset import Dataset
+from ssd.data.formats.registry import splits
 from ssd.data.labels.data_sets import write_data_sets
 from ssd.data.labels.label_formats import parse_label_formats
 from ssd.errors import ArgumentError, at_least, printable
@@ -21,6 +22,7 @@ from ssd.evaluation.metrics.details import Details
 from ssd.evaluation.page.label_review import write_review_page
 from ssd.experiment import config_file as configs
 from ssd.experiment.config import Config
+from ssd.inference.options import named_options
 from ssd.report.blocks import number
 from ssd.system.files import check_writable, write_atomic, write_json
 
@@ -118,6 +120,7 @@ def _line(item: Suspect) -> str:
     return f"{item.score:.2f} {item.fault.value}: {item.path} at {corners}: {change}"
 
 
+@named_options
 def review(
     data: str | Path,
     *,
@@ -152,8 +155,9 @@ def review(
     changes = [*as_list(overrides), *([] if epochs is None else [("train.epochs", epochs)])]
     config = configs.load(None, [("data.folder", str(Path(data).resolve())), *changes])
     check_writable(target / _FACTS)
+    names = splits(config.data.folder, config.data.format)  # finds a wrong folder before anything is written
     _claim(target, config, split, folds)
-    whole = open_whole(config, split, target)
+    whole = open_whole(config, names if split is None else (split,), target)
     details, evidence = Details(whole.records, whole.class_names), list[Evidence | None]([None] * len(whole))
     results = []
     for place, part in enumerate(divide(whole, folds), start=1):
@@ -176,12 +180,13 @@ def _claim(target: Path, config: Config, split: str | None, folds: int) -> None:
     """
     facts = json.dumps({"config": configs.to_dict(config), "split": split, "folds": folds}, indent=2)
     path = target / "options.json"
-    if path.is_file():
-        if path.read_text(encoding="utf-8") != facts:
-            problem = "holds a review of other data or with other options"
-            raise ArgumentError(problem, place=target, remedy="Name a new folder with --output.")
-        return
-    if target.is_dir() and any(target.iterdir()):
+    there = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
+    if path.name in there and (path.read_text(encoding="utf-8") == facts or not there - {path.name, "all.txt"}):
+        there = set()  # the same review, or one that never began to train
+    if path.name in there:
+        problem = "holds a review of other data or with other options"
+        raise ArgumentError(problem, place=target, remedy="Name a new folder with --output.")
+    if there:
         raise ArgumentError("is not empty", place=target, remedy="Name a new folder with --output.")
     target.mkdir(parents=True, exist_ok=True)
     write_atomic(path, facts.encode())

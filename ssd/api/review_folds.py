@@ -9,7 +9,6 @@ from typing import Any
 from ssd.data.dataset import Dataset, open_dataset
 from ssd.data.formats.folds import divide_into_folds
 from ssd.data.formats.grouping import group_images
-from ssd.data.formats.registry import splits
 from ssd.errors import ArgumentError
 from ssd.evaluation.causes.evidence import Evidence, EvidenceDetector
 from ssd.evaluation.evaluate import evaluate
@@ -34,8 +33,8 @@ class FoldResult:
     ap50: float | None
 
 
-def open_whole(config: Config, split: str | None, target: Path) -> Dataset:
-    """All images of the folder, or of one split, as one data set; the list of them is written too."""
+def open_whole(config: Config, names: Sequence[str], target: Path) -> Dataset:
+    """All images of these splits as one data set; the list of them is written too."""
     data = config.data
     options: dict[str, Any] = {
         "format": data.format,
@@ -44,7 +43,6 @@ def open_whole(config: Config, split: str | None, target: Path) -> Dataset:
         "voc_offset": data.voc_offset,
         "allow_outside": data.allow_outside,
     }
-    names = splits(data.folder, data.format) if split is None else (split,)
     opened = [open_dataset(data.folder, name, **options) for name in names]
     paths = dict.fromkeys(str(Path(record.path).resolve()) for dataset in opened for record in dataset.records)
     whole = open_dataset(data.folder, str(_write_list(target / "all.txt", list(paths))), **options)

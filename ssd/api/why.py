@@ -22,6 +22,7 @@ from ssd.evaluation.metrics.details import Details
 from ssd.evaluation.page.missed_objects import write_missed_page
 from ssd.experiment.config import Config
 from ssd.inference.detector import Detector
+from ssd.inference.options import named_options
 from ssd.report.blocks import number
 from ssd.report.page import check_page_name
 from ssd.rules import READABLE_SCORE, ScoreThreshold
@@ -89,6 +90,7 @@ class WhyResult:
         return f"<WhyResult: {len(self.missed)} of {self.objects} objects missed{': ' * bool(named)}{named}>"
 
 
+@named_options
 def why(
     weights: str | Path | Detector | None = None,
     data: str | Path | Dataset | None = None,

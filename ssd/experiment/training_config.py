@@ -29,6 +29,8 @@ def training_config(
         ConfigError: no such file, a wrong key or value, or two starts.
         CheckpointError: no such run, or one without its config.
     """
+    if data is not None and not str(data).strip():
+        raise ConfigError("names no folder", place="--data", remedy="Name one: --data FOLDER.")
     path: str | Path | None = config
     if config is None and resume is not None and resume != "auto":
         path = _config_of_run(resume)

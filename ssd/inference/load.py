@@ -1,7 +1,7 @@
 """Loads a detector from a weights file or an exported graph; functions that use the default weights."""
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -46,9 +46,12 @@ def load(
         CheckpointError: missing, damaged, of an unknown kind, or for another number of classes.
         DownloadError: weights that are not on this machine cannot be fetched.
     """
-    _check_source(source)
     if isinstance(class_names, str):
         raise ArgumentError(f"{class_names!r} is one name", place="class_names", remedy=f"Write [{class_names!r}].")
+    known = class_names is None or isinstance(class_names, Collection)
+    if not known or not all(isinstance(name, str) for name in class_names or ()):
+        remedy = 'Write ["cat", "dog"].'
+        raise ArgumentError(f"{class_names!r:.80} is no list of names", place="class_names", remedy=remedy)
     if class_names is not None and len(set(class_names)) < len(class_names):
         problem = f"{list(class_names)} names a class twice"
         raise ArgumentError(problem, place="class_names", remedy="Give each class a name of its own.")
@@ -161,10 +164,3 @@ def detect_stream(
 def default_detector() -> Detector:
     """The detector of the default weights; one for the whole process."""
     return load()
-
-
-def _check_source(source: object) -> None:
-    if not isinstance(source, str | Path) or not str(source):
-        problem = f"{source!r}"[:80] + " is no weights file"
-        remedy = 'Name a weights file, a run folder or "coco", or write ssd.load() for the default weights.'
-        raise ArgumentError(problem, place="load", remedy=remedy)

@@ -1,12 +1,14 @@
-"""A decorator: the error for an unknown keyword argument names the nearest known one."""
+"""A decorator of the public functions: unknown keyword arguments and arguments that are no paths are named."""
 
 import difflib
 import functools
 import inspect
+import os
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from pathlib import Path
+from typing import ParamSpec, TypeVar, get_args
 
-from ssd.errors import UnknownOptionError
+from ssd.errors import ArgumentError, UnknownOptionError
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -44,17 +46,38 @@ _OTHER_NAMES = {
 
 
 def named_options(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Raise `UnknownOptionError` for unknown keywords of a function; its signature stays."""
-    known = [name for name in inspect.signature(function).parameters if name != "self"]
+    """Raise `UnknownOptionError` for unknown keywords, `ArgumentError` for what is no path; the signature stays."""
+    parameters = inspect.signature(function).parameters
+    known = [name for name in parameters if name != "self"]
+    kinds = {name: get_args(parameter.annotation) for name, parameter in parameters.items()}
+    paths = {name: kind for name, kind in kinds.items() if Path in kind and all(isinstance(one, type) for one in kind)}
 
     @functools.wraps(function)
     def checked(*args: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
         for name in options:
             if name not in known:
                 raise UnknownOptionError(f"no option {name!r}", place=function.__name__, remedy=_remedy(name, known))
+        for name, value in (*zip(parameters, args, strict=False), *options.items()) if paths else ():
+            if name in paths:
+                _check_path(name, value, paths[name])
         return function(*args, **options)
 
     return checked
+
+
+def _check_path(name: str, value: object, kinds: tuple[type, ...]) -> None:
+    """Raise `ArgumentError` unless it can be a path, or is of another of the kinds."""
+    if isinstance(value, str | os.PathLike):
+        try:
+            possible = str(value).strip() and "\0" not in os.fsdecode(os.fsencode(value))
+        except UnicodeEncodeError:
+            possible = False
+    else:
+        possible = isinstance(value, kinds)
+    if not possible:
+        others = [kind.__name__ for kind in kinds if kind not in (str, Path, type(None))]
+        remedy = f"Use text or a Path{''.join(f', or a {other}' for other in others)}."
+        raise ArgumentError(f"{value!r:.80} is no path", place=name, remedy=remedy)
 
 
 def _remedy(name: str, known: list[str]) -> str:

@@ -28,7 +28,7 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):  # a torch built without CUDA asserts
+    except (RuntimeError, AssertionError, TypeError, ValueError):  # a torch built without CUDA asserts
         raise ArgumentError(
             f"there is no {name!r} here", place="device", remedy="Use auto, cpu, cuda or mps."
         ) from None
@@ -51,7 +51,7 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
         return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else torch.float32
-    if precision not in _DTYPES or (precision == "fp16" and device.type == "cpu"):
+    if not isinstance(precision, str) or precision not in _DTYPES or (precision == "fp16" and device.type == "cpu"):
         raise ConfigError(
             f"{precision!r} does not work on {device.type}", place="precision", remedy="Use auto, fp32 or bf16."
         )

@@ -167,6 +167,12 @@ def test_numbers_and_switches_are_read_as_their_keys_say(override, value):
     assert operator.attrgetter(override.partition("=")[0])(load(None, [override])) == value
 
 
+@pytest.mark.parametrize("folder", ["", " "])
+def test_an_empty_data_folder_is_not_the_current_one(folder):
+    with pytest.raises(ConfigError, match="--data: names no folder"):
+        train.load_config([], folder)
+
+
 def test_an_empty_group_in_a_file_has_no_keys(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("model:\ntrain:\n  epochs: 3\n")

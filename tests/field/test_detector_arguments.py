@@ -23,6 +23,7 @@ import ssd
 from ssd.errors import SSDError, UnknownOptionError
 from ssd.inference.detector import Detector
 from ssd.inference.pipelines import NetworkPipeline
+from ssd.system.device import choose_device, choose_dtype
 from tests.exporters import made
 
 BACKENDS = ("torch", "openvino")
@@ -240,7 +241,7 @@ def _load(*source: Any, **options: Any) -> Callable[[Detector], Any]:
 URL = r"is a URL, not a file\. Download it first, or give its bytes"
 ONE = r"is one image\. Use detect\(image\), or a list: \[image\]\."
 NO_LIST = r"is no list of images\. Give a list of paths"
-NO_WEIGHTS = r"is no weights file\. Name a weights file, .*ssd\.load\(\)"
+NO_PATH = r"is no path\. Use text or a Path\."
 NO_ARRAY = "tensor of shape .* is no array of numbers"
 ONE_OR_MORE = r"Use 1 or more\."
 
@@ -282,11 +283,23 @@ MISTAKES: dict[str, tuple[Callable[[Detector], Any], str]] = {
     "meta": (_one(torch.zeros(3, 4, 4, device="meta")), NO_ARRAY),
     "bf16 of 2": (_one(torch.full((3, 4, 4), 2.0, dtype=torch.bfloat16)), "values from 2 to 2"),
     "no image": (_one(None), "NoneType is not an? image"),
-    "load None": (_load(None), f"None {NO_WEIGHTS}"),
-    "load 5": (_load(5), f"5 {NO_WEIGHTS}"),
-    "load bytes": (_load(b"coco"), f"b'coco' {NO_WEIGHTS}"),
-    "load nothing": (_load(""), f"'' {NO_WEIGHTS}"),
-    "load list": (_load(["a.safetensors"]), NO_WEIGHTS),
+    "load None": (_load(None), f"None {NO_PATH}"),
+    "load 5": (_load(5), f"5 {NO_PATH}"),
+    "load bytes": (_load(b"coco"), f"b'coco' {NO_PATH}"),
+    "load nothing": (_load(""), f"'' {NO_PATH}"),
+    "load list": (_load(["a.safetensors"]), NO_PATH),
+    "names 3": (_load("coco", class_names=3), r"class_names: 3 is no list of names"),
+    "names [1]": (_load("coco", class_names=[1]), r"class_names: \[1\] is no list of names"),
+    "device list": (lambda _: choose_device(["cpu"]), r"device: there is no \['cpu'\] here\. Use auto, cpu"),
+    "device None": (lambda _: choose_device(None), "device: there is no None here"),
+    "precision list": (
+        lambda _: choose_dtype(["fp32"], torch.device("cpu")),
+        r"precision: \['fp32'\] does not work on cpu",
+    ),
+    "no overrides": (lambda _: ssd.train("x", overrides=None), "overrides: None holds no overrides. Use"),
+    "overrides 3": (lambda _: ssd.compare("a", "b", "x", overrides=3), "overrides: 3 holds no overrides"),
+    "overrides [1]": (lambda _: ssd.review("x", overrides=[1]), r"overrides: \[1\] holds no overrides"),
+    "export list": (lambda _: ssd.export("x", "onnx", precision=["int8"]), r"precision: \['int8'\] is unknown"),
     "class names": (_load("coco", class_names="cat"), r"class_names: 'cat' is one name\. Write \['cat'\]"),
 }
 

@@ -382,3 +382,11 @@ def test_a_config_for_training_in_a_data_folder_changes_nothing(tmp_path):
         assert len(open_dataset(tmp_path / kind, "all")) == 12
         with pytest.raises(AnnotationError, match=r"cells\.yaml: is a config for training, not a data set"):
             open_dataset(path, "all")
+
+
+def test_links_that_lead_to_themselves_or_upwards_are_passed_over(tmp_path):
+    voc_pair(tmp_path / "data" / "Annotations", tmp_path / "data" / "images")
+    for name, target in (("circle", "circle"), ("up", ".."), ("images/again", ".")):
+        (tmp_path / "data" / name).symlink_to(target)
+    assert recognise(tmp_path / "data") == "voc"
+    assert divided(tmp_path / "data") == ("cat",)

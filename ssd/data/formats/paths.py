@@ -156,7 +156,9 @@ def subfolders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if not entry.name.startswith((".", "__MACOSX")) and entry.is_dir()]
+        seen = [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
+        # A link is asked for its end here: an entry would raise for one that leads to itself.
+        names = [entry.name for entry in seen if (Path(entry) if entry.is_symlink() else entry).is_dir()]
     return sorted(folder / name for name in names)
 
 

@@ -86,6 +86,8 @@ def _live(name: str) -> list[Source]:
 def _files(name: str, suffixes: set[str], wanted: str, recursive: bool) -> list[Source]:
     path = Path(name)
     unread: list[Path] = []
+    if not name.strip():  # it would be the current folder
+        raise ArgumentError(f"{name!r} names no file or folder", place="sources", remedy="Check the path.")
     if path.is_dir():
         inside = list(path.rglob("*") if recursive else path.iterdir())
         top, matches = path, _with_suffix(inside, suffixes)

@@ -105,6 +105,12 @@ def test_the_key_is_the_path_below_what_was_named(photos, tmp_path, monkeypatch)
     assert [source.key for source in sources.find_sources(["photos/deep/a.JPG"])] == ["a.JPG"]
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_not_the_current_folder(name):
+    with pytest.raises(ArgumentError, match="names no file or folder"):
+        sources.find_sources([name])
+
+
 @pytest.mark.parametrize("text", ["", "1", "0/3", "4/3", "1/0", "a/b", "1/3/5", "-1/3"])
 def test_what_is_no_share_is_named(text):
     with pytest.raises(ArgumentError, match="is not a share"):
