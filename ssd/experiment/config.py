@@ -181,8 +181,9 @@ class AugmentConfig:
 
     # Change brightness, contrast, saturation and hue.
     photometric: bool = True
-    # Place every second image on a canvas of up to four times its side, so that objects are small.
-    expand: bool = True
+    # Place every second image on a canvas of up to this many times its side, so that objects are small (paper: 4); 1
+    # turns it off.
+    expand: Annotated[float, Field(ge=1, le=16)] = 2.0
     # Cut out a random part that holds an object.
     crop: bool = True
     # Mirror every second image left to right.

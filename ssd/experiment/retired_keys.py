@@ -17,6 +17,7 @@ from ssd.system.yaml import Unquoted, parse_yaml, shown
 log = logging.getLogger(__name__)
 _RULES = ModeRules()
 _SAME = object()
+_PAPER_EXPANSION = 4.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,6 @@ RETIRED = {
     "model.resize": Retired(_RULES.resize, PAPER_RULES.resize),
     "model.clip_boxes": Retired(None),
     "data.difficult": Retired("train"),
-    "augment.max_expand": Retired(4.0),
     "augment.order": Retired(_RULES.augmentation, PAPER_RULES.augmentation),
     "loss.box_weight": Retired(1.0),
     "loss.variances": Retired(None),
@@ -69,6 +69,7 @@ def without_retired(raw: dict[str, Any], place: object, *, of_a_state: bool = Fa
     groups = {key: dict(value) if isinstance(value, dict) else value for key, value in raw.items()}
     _move_shapes(groups.get("data"))
     _move_steps(groups.get("optim"))
+    _move_expansion(groups.get("augment"))
     _divide_as_before(groups.get("data"))
     for dotted, retired in RETIRED.items():
         name, key = dotted.split(".")
@@ -116,6 +117,16 @@ def _move_steps(optim: Any) -> None:
     schedule = optim.get("schedule")
     if schedule == "steps" or (steps is not None and isinstance(schedule, list | tuple)):
         optim["schedule"] = [2 / 3, 5 / 6] if steps is None else steps
+
+
+def _move_expansion(augment: Any) -> None:
+    """Replace the switch `expand` and its `max_expand`, 4 where it is absent, by the largest expansion alone."""
+    if not isinstance(augment, dict):
+        return
+    most = _value(augment.pop("max_expand", None))
+    switch = _value(augment.get("expand"))
+    if isinstance(switch, bool) or most is not None:
+        augment["expand"] = 1.0 if switch is False else most or _PAPER_EXPANSION
 
 
 def _divide_as_before(data: Any) -> None:

@@ -14,12 +14,13 @@ from ssd.experiment.retired_keys import RETIRED
 from ssd.training.state import _changes
 
 BEFORE = Path(__file__).parent / "configs_before"
-EPOCHS = {"finetune": ["train.epochs=25"]}  # auto today; a number in a file stays
+# Defaults that have changed since.
+DEFAULTS = {"finetune": ["train.epochs=25", "augment.expand=4"], "ssd512_coco": [], "demo": []}
 
 
 @pytest.mark.parametrize("name", ["demo", "finetune", "ssd512_coco"])
 def test_a_shipped_config_of_before_still_says_the_same(name: str) -> None:
-    old, new = load(BEFORE / f"{name}.yaml"), load(builtin(name), EPOCHS.get(name, []))
+    old, new = load(BEFORE / f"{name}.yaml", DEFAULTS[name]), load(builtin(name), DEFAULTS[name])
     if name == "demo":  # what it left to the old defaults
         old = dataclasses.replace(old, model=dataclasses.replace(old.model, box_table="voc"))
     if name == "ssd512_coco":
@@ -30,14 +31,14 @@ def test_a_shipped_config_of_before_still_says_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", ["finetune", "ssd512_coco"])
 def test_the_config_of_an_old_run_is_what_its_config_file_gives_today(name: str) -> None:
     words = ["data.workers=2", "data.group=copies"]  # auto today; a run keeps its division
-    today = load(builtin(name), [*words, *EPOCHS.get(name, [])])
+    today = load(builtin(name), [*words, *DEFAULTS[name]])
     assert load(BEFORE / f"run_of_{name}.yaml") == resolve(today)
 
 
 @pytest.mark.parametrize("name", ["finetune", "ssd512_coco"])
 def test_an_old_run_is_resumed_without_a_word_about_its_config(name: str) -> None:
     saved = yaml.safe_load((BEFORE / f"run_of_{name}.yaml").read_text())
-    words = ["data.group=copies", *EPOCHS.get(name, [])]  # as `build_parts` sets for such a run
+    words = ["data.group=copies", *DEFAULTS[name]]  # as `build_parts` sets for such a run
     now = to_dict(resolve(load(builtin(name), words)))
     assert list(_changes(upgraded_state(saved, "state"), now)) == []
 
@@ -81,6 +82,24 @@ def test_the_line_says_what_to_write_instead(words: list[str], remedy: str) -> N
 
 def test_with_a_learning_rate_the_numbers_of_its_rule_did_not_count() -> None:
     assert load(None, ["optim.lr=0.01", "optim.lr_per_picture=1", "optim.max_lr=1"]).optim.lr == 0.01
+
+
+@pytest.mark.parametrize(
+    ("words", "expand"),
+    [
+        (["augment.expand=true"], 4),
+        (["augment.expand=false"], 1),
+        (["augment.max_expand=3"], 3),
+        (["augment.expand=true", "augment.max_expand=3"], 3),
+        (["augment.expand=false", "augment.max_expand=3"], 1),
+        (["mode=paper"], 4),
+        (["mode=paper", "augment.expand=false"], 1),
+        (["augment.expand=1.5"], 1.5),
+        ([], 2),
+    ],
+)
+def test_the_switch_of_the_expansion_and_its_limit_are_one_number(words: list[str], expand: float) -> None:
+    assert load(None, words).augment.expand == expand
 
 
 def test_what_trains_no_other_network_does_not_stop_a_resume() -> None:

@@ -29,7 +29,7 @@ SMALL = {
     "model.extras_norm": "batch",
     "model.box_table": "voc",
     "augment.photometric": False,
-    "augment.expand": False,
+    "augment.expand": 1.0,
     "augment.crop": False,
     "optim.lr": 0.01,
     "optim.ema": 0.95,

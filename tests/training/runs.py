@@ -26,7 +26,7 @@ TINY = (
     "train.precision=fp32",
     "train.device=cpu",
     "augment.photometric=true",
-    "augment.expand=true",
+    "augment.expand=4",
     "augment.crop=true",
     "optim.warmup=2",
 )

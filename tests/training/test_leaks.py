@@ -16,7 +16,7 @@ SMALL: dict[str, Any] = {
     "model.extras_norm": "batch",
     "model.box_table": "voc",
     "augment.photometric": False,  # nothing that keeps the network from learning its scenes by heart
-    "augment.expand": False,
+    "augment.expand": 1.0,
     "augment.crop": False,
     "augment.mirror": False,
     "optim.lr": 0.01,

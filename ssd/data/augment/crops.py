@@ -12,7 +12,7 @@ from ssd.data.augment.warp import Geometry
 
 Rectangle = tuple[int, int, int, int]
 
-MAX_EXPAND = 4.0
+PAPER_EXPANSION = 4.0
 TRIALS = 50
 WHOLE, FREE = -1.0, 0.0
 CHOICES = (WHOLE, 0.1, 0.3, 0.5, 0.7, 0.9, FREE)  # the least IoU that some object must have with the crop
@@ -21,9 +21,9 @@ _INTERPOLATIONS = 5  # how many `ssd.data.augment.warp.INTERPOLATIONS` there are
 
 @dataclass(frozen=True)
 class Switches:
-    """Switches for the parts of the geometry."""
+    """Switches for the parts of the geometry, and the largest expansion; 1 is none."""
 
-    expand: bool = True
+    expand: float = PAPER_EXPANSION
     crop: bool = True
     mirror: bool = True
     flip_vertical: bool = False
@@ -48,8 +48,8 @@ def draw_geometry(
     if len(objects) == 0:
         objects = np.array([[0.0, 0.0, width, height]])  # without objects the whole image counts as one
     canvas: Rectangle = (0, 0, width, height)
-    if switches.expand and rng.random() < 0.5:
-        larger = _expand(rng, width, height)
+    if switches.expand > 1 and rng.random() < 0.5:
+        larger = _expand(rng, width, height, switches.expand)
         canvas = larger if visible(objects, np.array([larger]), size).any() else canvas
     crop = _draw_crop(rng, canvas, objects, size) if switches.crop else canvas
     return Geometry(
@@ -78,9 +78,9 @@ def visible(
     return np.asarray(inside & (sides * size >= high - low).all(axis=-1))
 
 
-def _expand(rng: np.random.Generator, width: int, height: int) -> Rectangle:
-    """Place the image on a canvas up to `MAX_EXPAND` times as wide and high; coordinates are pixels of the image."""
-    ratio = rng.uniform(1.0, MAX_EXPAND)
+def _expand(rng: np.random.Generator, width: int, height: int, most: float) -> Rectangle:
+    """Place the image on a canvas up to `most` times as wide and high; coordinates are pixels of the image."""
+    ratio = rng.uniform(1.0, most)
     canvas_width, canvas_height = int(width * ratio), int(height * ratio)
     left = int(rng.integers(canvas_width - width + 1))
     top = int(rng.integers(canvas_height - height + 1))

@@ -21,7 +21,7 @@ from ssd.images.resize import resize_8bit
 from ssd.structures import Sample
 
 FILL = (124, 116, 104)
-OFF = {"photometric": False, "expand": False, "crop": False, "mirror": False}
+OFF = {"photometric": False, "expand": 1.0, "crop": False, "mirror": False}
 
 
 def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -289,7 +289,7 @@ def test_expansion_is_half_the_time_and_at_most_fourfold() -> None:
     rng = np.random.default_rng(0)
     ratios = []
     for _ in range(400):
-        geometry = draw(rng, np.array([[0.0, 0, 160, 120]]), expand=True, crop=False)
+        geometry = draw(rng, np.array([[0.0, 0, 160, 120]]), expand=4.0, crop=False)
         left, top, right, bottom = geometry.crop
         assert left <= 0 <= 160 <= right
         assert top <= 0 <= 120 <= bottom
@@ -301,7 +301,7 @@ def test_expansion_is_half_the_time_and_at_most_fourfold() -> None:
 def test_an_expansion_under_which_no_object_could_be_seen_is_not_made() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
-        assert draw(rng, np.array([[50.0, 50, 51, 51]]), size=160, expand=True, crop=False).crop == (0, 0, 160, 120)
+        assert draw(rng, np.array([[50.0, 50, 51, 51]]), size=160, expand=4.0, crop=False).crop == (0, 0, 160, 120)
 
 
 def draw(
@@ -310,7 +310,7 @@ def draw(
     *,
     crowd: list[bool] | None = None,
     size: int = 300,
-    expand: bool = False,
+    expand: float = 1.0,
     crop: bool = True,
 ) -> Geometry:
     rows = np.array(crowd) if crowd is not None else np.zeros(len(boxes), bool)
