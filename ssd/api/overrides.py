@@ -22,5 +22,5 @@ def as_list(overrides: Overrides) -> list[Override]:
         return list(overrides.items())
     if isinstance(overrides, list | tuple) and all(isinstance(one, str) for one in overrides):
         return list(overrides)
-    remedy = 'Use {"optim.lr": 1e-3}, or ["optim.lr=1e-3"].'
+    remedy = 'Use {"optim.lr": 1e-3}, or a list of texts such as "optim.lr=1e-3".'
     raise ArgumentError(f"{overrides!r:.80} holds no overrides", place="overrides", remedy=remedy)

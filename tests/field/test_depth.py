@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import ssd
-from ssd.benchmark.smaller_networks import Timed, described
+from ssd.benchmark.largest_in_time import Timed
 from ssd.commands.detect import main as detect
 from ssd.data.shapes.dataset import shapes
 from ssd.errors import CheckpointError
@@ -116,13 +116,12 @@ def test_a_run_is_not_resumed_with_another_window_and_its_weights_hand_theirs_on
 
 
 def test_a_smaller_network_for_the_run_reads_as_the_run_does(runs, monkeypatch):
-    def timed(one, **_):
-        network = one.settings.network
-        assert one.settings.preprocessing.depth == WINDOW
-        return Timed(described(network), network.input_size, one.precision, one.multiply_adds, 1.0)
+    def first_other(entrants, *_, **__):
+        times = zip(entrants[:2], (9.0, 1.0), strict=True)
+        return tuple(Timed(one.name, one.input_size, "auto", one.multiply_adds, time) for one, time in times)
 
-    monkeypatch.setattr("ssd.api.shrink.timed", timed)
-    monkeypatch.setattr("ssd.api.shrink.p95", lambda *_: 9.0)
+    monkeypatch.setattr("ssd.api.shrink_choice.choose", first_other)
+    monkeypatch.setattr("ssd.api.shrink.rounds_in_turns", lambda *_: [(1.0,), (9.0,)])
     result = ssd.shrink(runs[12], 5, name="small", overrides=["model.width=0.0375"])
     assert result.comparison is not None
     assert ssd.load(result.weights).settings.preprocessing.depth == WINDOW

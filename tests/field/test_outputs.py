@@ -176,9 +176,9 @@ def _places(folder: Path) -> dict[str, Path]:
 
 COMMANDS = {  # which take {0} as the folder of a result, and what must not be called for them
     "export": (["{weights}", "--format", "onnx", "--out", "{0}/a.onnx"], "ssd.api.export.load_network"),
-    "eval": (["{weights}", "--format", "shapes", "--output", "{0}/a.json"], "ssd.api.evaluate.load"),
-    "eval --results": (["{weights}", "--format", "shapes", "--results", "{0}/a.json"], "ssd.api.evaluate.load"),
-    "eval --report": (["{weights}", "--format", "shapes", "--report", "{0}/a.html"], "ssd.api.evaluate.load"),
+    "eval": (["{weights}", "--format", "shapes", "--output", "{0}/a.json"], "ssd.api.evaluation_data.load"),
+    "eval --results": (["{weights}", "--format", "shapes", "--results", "{0}/a.json"], "ssd.api.evaluation_data.load"),
+    "eval --report": (["{weights}", "--format", "shapes", "--report", "{0}/a.html"], "ssd.api.evaluation_data.load"),
     "check-data": (["{images}", "--report", "{0}/a.html"], "ssd.api.check_data.examine"),
     "check-data --json": (["{images}", "--json", "{0}/a.json"], "ssd.api.check_data.examine"),
     "check-data --preview": (["{images}", "--preview", "{0}/a.png"], "ssd.api.check_data.examine"),
