@@ -18,6 +18,7 @@ from ssd.data.formats.coco_content import Content, ImageEntry
 from ssd.data.formats.coco_json import read_content, read_images
 from ssd.data.formats.columns import ColumnImages, ImageFacts
 from ssd.data.formats.division import Division
+from ssd.data.formats.image_finder import ImageFinder
 from ssd.errors import AnnotationError, ImageDecodeError
 from ssd.images.decode import read_size
 
@@ -178,7 +179,7 @@ def _is_coco(path: Path) -> bool:
     return isinstance(content, dict) and len(_KEYS & set(content)) >= 2
 
 
-def _finder(folder: Path, annotations: Path, split: str, entries: Iterable[ImageEntry]) -> folders.ImageFinder:
+def _finder(folder: Path, annotations: Path, split: str, entries: Iterable[ImageEntry]) -> ImageFinder:
     """Looks into the usual folders, first into the one that has one of the first images."""
     usual = [
         folder / split,
@@ -189,10 +190,10 @@ def _finder(folder: Path, annotations: Path, split: str, entries: Iterable[Image
     candidates = [path for path in dict.fromkeys(usual) if path.is_dir()]
     names = [entry.file_name.replace("\\", "/") for entry, _ in zip(entries, range(20), strict=False)]
     has = [path for path in candidates if any(folders.is_there(path / name) for name in names)]
-    return folders.ImageFinder(folder, [*has[:1], *candidates])
+    return ImageFinder(folder, [*has[:1], *candidates])
 
 
-def _find_image(finder: folders.ImageFinder, entry: ImageEntry, allow_outside: bool) -> str:
+def _find_image(finder: ImageFinder, entry: ImageEntry, allow_outside: bool) -> str:
     name = entry.file_name.replace("\\", "/")
     if (plain := finder.plain(name)) is not None:
         return plain

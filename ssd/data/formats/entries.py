@@ -17,6 +17,7 @@ from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import LONGEST_SIDE, Problem, RawImage, RawObject, RawSplit, unreadable
 from ssd.data.formats.class_lists import find_class_list
 from ssd.data.formats.division import Division
+from ssd.data.formats.image_finder import ImageFinder
 from ssd.errors import AnnotationError, ImageDecodeError, SSDError
 from ssd.images.decode import read_size
 
@@ -85,7 +86,7 @@ class EntryFormat:
             name: [entry for file in files for entry in self._parse(file, folder, problems if name == split else None)]
             for name, files in ((name or None, files) for name, files in self._by_split(folder).items())
         }
-        finder = folders.ImageFinder(folder, _image_folders(folder, split))
+        finder = ImageFinder(folder, _image_folders(folder, split))
         entries = _unique(parsed.get(split, []), finder, allow_outside, problems)
         if division is not None:
             found = {key: path if isinstance(path, Path) else None for key, (_, path) in entries.items()}
@@ -106,7 +107,7 @@ class EntryFormat:
         """The paths of the annotation files, and the images that they have."""
         used: set[Path] = set()
         for split, files in self._by_split(folder).items():
-            finder = folders.ImageFinder(folder, _image_folders(folder, split or None))
+            finder = ImageFinder(folder, _image_folders(folder, split or None))
             for file in files:
                 used.add(file)
                 entries = self._parse(file, folder, None)
@@ -146,7 +147,7 @@ def _image_folders(folder: Path, split: str | None) -> list[Path]:
     return [path for path in (*of_split, *inner, folder) if path.is_dir()]
 
 
-def _find(finder: folders.ImageFinder, entry: Entry) -> Path | None:
+def _find(finder: ImageFinder, entry: Entry) -> Path | None:
     """The image of an entry, first beside its annotation file."""
     name = entry.file_name.replace("\\", "/")
     if entry.folder is not None:
@@ -160,7 +161,7 @@ def _find(finder: folders.ImageFinder, entry: Entry) -> Path | None:
 
 
 def _unique(
-    entries: Iterable[Entry], finder: folders.ImageFinder, allow_outside: bool, problems: list[Problem]
+    entries: Iterable[Entry], finder: ImageFinder, allow_outside: bool, problems: list[Problem]
 ) -> dict[str, tuple[Entry, Path | AnnotationError]]:
     """Each image once, under its id: its path from the data folder on, without the suffix where that is enough."""
     by_path: dict[str, tuple[Entry, Path | AnnotationError]] = {}

@@ -22,6 +22,7 @@ from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import LONGEST_SIDE, Problem, RawImage, RawObject, RawSplit, unreadable
 from ssd.data.formats.class_lists import find_class_list
 from ssd.data.formats.division import Division
+from ssd.data.formats.image_finder import ImageFinder
 from ssd.data.formats.voc_folders import Part, find_lists, find_parts, key_of, list_xml
 from ssd.data.formats.voc_xml import parse, read_objects, read_size_tag
 from ssd.errors import AnnotationError, ImageDecodeError
@@ -115,8 +116,8 @@ class _Reader:
             if folders.is_image(path):
                 self.by_key.setdefault(key_of(path, self.part.images), []).append(path)
                 self.by_stem.setdefault(path.stem, []).append(path)
-        self.finder = folders.ImageFinder(folder, [self.part.images])
-        self.beside = folders.ImageFinder(self.part.annotations)
+        self.finder = ImageFinder(folder, [self.part.images])
+        self.beside = ImageFinder(self.part.annotations)
 
     def names(self, split: str | None, division: Division | None) -> tuple[list[str], list[Problem]]:
         """The names of the split's images, and problems of the whole list."""

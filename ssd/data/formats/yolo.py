@@ -16,6 +16,7 @@ from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem, RawImage, RawObject, RawSplit, unreadable
 from ssd.data.formats.class_lists import NAMES, find_class_list
 from ssd.data.formats.division import Division
+from ssd.data.formats.image_finder import ImageFinder, find_tail
 from ssd.data.formats.yolo_labels import LABELS, LabelFinder, read_row
 from ssd.data.formats.yolo_yaml import YoloFolder, find_yaml, image_lists, read_folder
 from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
@@ -135,7 +136,7 @@ class _Reader:
     ) -> None:
         self.source, self.labels, self.names, self.problems = source, labels, names, problems
         self.allow_outside = allow_outside
-        self.inside = folders.ImageFinder(source.root)
+        self.inside = ImageFinder(source.root)
         self.keypoints = source.keypoints()
 
     def read_image(self, path: Path, image_id: str) -> RawImage:
@@ -196,13 +197,13 @@ def _list_split(
 def _listed(file: Path, root: Path, problems: list[Problem]) -> list[Path]:
     """The images of a list file; paths of another machine are looked for by their ends."""
     found, moved = [], []
-    finder = folders.ImageFinder(root, [file.parent])
+    finder = ImageFinder(root, [file.parent])
     for line in folders.read_lines(file):
         if not line:
             continue
         name = line.replace("\\", "/")
         path = next((place for base in (file.parent, root) if folders.is_there(place := base / name)), None)
-        if path is None and (path := folders.find_tail([file.parent, root], name)) is not None:
+        if path is None and (path := find_tail([file.parent, root], name)) is not None:
             moved.append(line)
         found.append(path or finder.in_other_form(name) or file.parent / name)
     if moved:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ssd.data.formats import paths as folders
 from ssd.data.formats.class_lists import NAMES, find_class_list
+from ssd.data.formats.image_finder import ImageFinder, find_tail
 from ssd.data.formats.yolo_labels import LABELS
 from ssd.errors import AnnotationError, DatasetError
 from ssd.system.yaml import parse_yaml_text, shown
@@ -75,10 +76,10 @@ class YoloFolder:
         found = next((place for place in tried if folders.is_there(place)), None)
         if found is not None:
             return found, False
-        finder = folders.ImageFinder(self.root)
+        finder = ImageFinder(self.root)
         if (place := finder.in_other_form(f"{top}/{written}") or finder.in_other_form(written)) is not None:
             return place, False
-        tail = folders.find_tail([self.root], written)
+        tail = find_tail([self.root], written)
         if tail is None:
             looked = ", ".join(dict.fromkeys(map(str, tried)))
             remedy = (
