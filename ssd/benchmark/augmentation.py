@@ -41,7 +41,7 @@ class _Ours:
         self.jpeg, self.preprocessing, self.index = fixtures.jpeg, fixtures.settings.preprocessing, 0
         side, fill = fixtures.settings.network.input_size, mean_colour(self.preprocessing)
         self.transform = TrainTransform(side, fill=fill)
-        self.plain = TrainTransform(side, fill=fill, photometric=False, expand=1.0, crop=False, mirror=False)
+        self.plain = TrainTransform(side, fill=fill, photometric=False, expand=1.0, crop=1.0, mirror=False)
         fractions, self.labels = _objects(fixtures)
         self.shape = height, width = decode(fixtures.jpeg).shape[:2]
         self.boxes = fractions.numpy() * np.array([width, height, width, height], np.float32)

@@ -184,8 +184,9 @@ class AugmentConfig:
     # Place every second image on a canvas of up to this many times its side, so that objects are small (paper: 4); 1
     # turns it off.
     expand: Annotated[float, Field(ge=1, le=16)] = 2.0
-    # Cut out a random part that holds an object.
-    crop: bool = True
+    # Cut out a random part that holds an object: its side is at least this fraction of the image's (paper: 0.3); 1
+    # turns it off.
+    crop: Annotated[float, Field(ge=0.1, le=1)] = 0.6
     # Mirror every second image left to right.
     mirror: bool = True
     # Mirror every second image top to bottom; for microscope and satellite images.

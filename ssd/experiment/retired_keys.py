@@ -17,7 +17,7 @@ from ssd.system.yaml import Unquoted, parse_yaml, shown
 log = logging.getLogger(__name__)
 _RULES = ModeRules()
 _SAME = object()
-_PAPER_EXPANSION = 4.0
+_PAPER_EXPANSION, _PAPER_CROP = 4.0, 0.3
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def without_retired(raw: dict[str, Any], place: object, *, of_a_state: bool = Fa
     groups = {key: dict(value) if isinstance(value, dict) else value for key, value in raw.items()}
     _move_shapes(groups.get("data"))
     _move_steps(groups.get("optim"))
-    _move_expansion(groups.get("augment"))
+    _move_switches(groups.get("augment"))
     _divide_as_before(groups.get("data"))
     for dotted, retired in RETIRED.items():
         name, key = dotted.split(".")
@@ -119,14 +119,17 @@ def _move_steps(optim: Any) -> None:
         optim["schedule"] = [2 / 3, 5 / 6] if steps is None else steps
 
 
-def _move_expansion(augment: Any) -> None:
-    """Replace the switch `expand` and its `max_expand`, 4 where it is absent, by the largest expansion alone."""
+def _move_switches(augment: Any) -> None:
+    """Replace the switches `expand`, with its `max_expand`, and `crop` by numbers: the paper's, and 1 for none."""
     if not isinstance(augment, dict):
         return
     most = _value(augment.pop("max_expand", None))
     switch = _value(augment.get("expand"))
     if isinstance(switch, bool) or most is not None:
         augment["expand"] = 1.0 if switch is False else most or _PAPER_EXPANSION
+    cropped = _value(augment.get("crop"))
+    if isinstance(cropped, bool):
+        augment["crop"] = _PAPER_CROP if cropped else 1.0
 
 
 def _divide_as_before(data: Any) -> None:

@@ -28,7 +28,7 @@ TINY = (
     "train.batch_size=4",
     "train.precision=fp32",
     "train.device=cpu",
-    "augment.crop=false",
+    "augment.crop=1",
     "optim.warmup=2",
 )
 

@@ -15,7 +15,7 @@ from ssd.training.state import _changes
 
 BEFORE = Path(__file__).parent / "configs_before"
 # Defaults that have changed since.
-DEFAULTS = {"finetune": ["train.epochs=25", "augment.expand=4"], "ssd512_coco": [], "demo": []}
+DEFAULTS = {"finetune": ["train.epochs=25", "augment.expand=4", "augment.crop=0.3"], "ssd512_coco": [], "demo": []}
 
 
 @pytest.mark.parametrize("name", ["demo", "finetune", "ssd512_coco"])
@@ -100,6 +100,21 @@ def test_with_a_learning_rate_the_numbers_of_its_rule_did_not_count() -> None:
 )
 def test_the_switch_of_the_expansion_and_its_limit_are_one_number(words: list[str], expand: float) -> None:
     assert load(None, words).augment.expand == expand
+
+
+@pytest.mark.parametrize(
+    ("words", "crop"),
+    [
+        (["augment.crop=true"], 0.3),
+        (["augment.crop=off"], 1),
+        (["mode=paper"], 0.3),
+        (["mode=paper", "augment.crop=false"], 1),
+        (["augment.crop=0.5"], 0.5),
+        ([], 0.6),
+    ],
+)
+def test_the_switch_of_the_crop_is_a_number(words: list[str], crop: float) -> None:
+    assert load(None, words).augment.crop == crop
 
 
 def test_what_trains_no_other_network_does_not_stop_a_resume() -> None:

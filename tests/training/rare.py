@@ -30,7 +30,7 @@ SMALL = {
     "model.box_table": "voc",
     "augment.photometric": False,
     "augment.expand": 1.0,
-    "augment.crop": False,
+    "augment.crop": 1.0,
     "optim.lr": 0.01,
     "optim.ema": 0.95,
     "optim.warmup": 20,

@@ -27,7 +27,7 @@ TINY = (
     "train.device=cpu",
     "augment.photometric=true",
     "augment.expand=4",
-    "augment.crop=true",
+    "augment.crop=0.3",
     "optim.warmup=2",
 )
 

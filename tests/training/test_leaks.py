@@ -17,7 +17,7 @@ SMALL: dict[str, Any] = {
     "model.box_table": "voc",
     "augment.photometric": False,  # nothing that keeps the network from learning its scenes by heart
     "augment.expand": 1.0,
-    "augment.crop": False,
+    "augment.crop": 1.0,
     "augment.mirror": False,
     "optim.lr": 0.01,
     "optim.ema": 0.98,

@@ -12,7 +12,7 @@ from ssd.data.augment.warp import Geometry
 
 Rectangle = tuple[int, int, int, int]
 
-PAPER_EXPANSION = 4.0
+PAPER_EXPANSION, PAPER_CROP = 4.0, 0.3
 TRIALS = 50
 WHOLE, FREE = -1.0, 0.0
 CHOICES = (WHOLE, 0.1, 0.3, 0.5, 0.7, 0.9, FREE)  # the least IoU that some object must have with the crop
@@ -21,10 +21,10 @@ _INTERPOLATIONS = 5  # how many `ssd.data.augment.warp.INTERPOLATIONS` there are
 
 @dataclass(frozen=True)
 class Switches:
-    """Switches for the parts of the geometry, and the largest expansion; 1 is none."""
+    """The largest expansion and the least crop, in sides of the image: 1 is none; and switches for the mirrors."""
 
     expand: float = PAPER_EXPANSION
-    crop: bool = True
+    crop: float = PAPER_CROP
     mirror: bool = True
     flip_vertical: bool = False
 
@@ -51,7 +51,7 @@ def draw_geometry(
     if switches.expand > 1 and rng.random() < 0.5:
         larger = _expand(rng, width, height, switches.expand)
         canvas = larger if visible(objects, np.array([larger]), size).any() else canvas
-    crop = _draw_crop(rng, canvas, objects, size) if switches.crop else canvas
+    crop = _draw_crop(rng, canvas, objects, size, switches.crop) if switches.crop < 1 else canvas
     return Geometry(
         crop=crop,
         size=size,
@@ -87,7 +87,9 @@ def _expand(rng: np.random.Generator, width: int, height: int, most: float) -> R
     return -left, -top, canvas_width - left, canvas_height - top
 
 
-def _draw_crop(rng: np.random.Generator, canvas: Rectangle, objects: Float[np.ndarray, "N 4"], size: int) -> Rectangle:
+def _draw_crop(
+    rng: np.random.Generator, canvas: Rectangle, objects: Float[np.ndarray, "N 4"], size: int, least: float
+) -> Rectangle:
     """Take the first choice, in random order, for which a crop is found.
 
     Caffe draws a crop for every choice and then picks one of those found, which has the same distribution.
@@ -95,7 +97,7 @@ def _draw_crop(rng: np.random.Generator, canvas: Rectangle, objects: Float[np.nd
     for least_iou in rng.permutation(CHOICES):
         if least_iou == WHOLE:
             return canvas
-        crops = _propose(rng, canvas)
+        crops = _propose(rng, canvas, least)
         found = (_iou(crops, objects) >= least_iou).any(axis=1) & visible(objects, crops, size).any(axis=1)
         if found.any():
             left, top, right, bottom = crops[found.argmax()].tolist()
@@ -103,9 +105,9 @@ def _draw_crop(rng: np.random.Generator, canvas: Rectangle, objects: Float[np.nd
     raise AssertionError("the whole image is one of the choices")
 
 
-def _propose(rng: np.random.Generator, canvas: Rectangle) -> Int[np.ndarray, "T 4"]:
-    """Draw trial crops inside the canvas: 0.3 to 1 of its scale, aspect ratio 0.5 to 2 relative to it."""
-    scale = rng.uniform(0.3, 1.0, TRIALS)
+def _propose(rng: np.random.Generator, canvas: Rectangle, least: float) -> Int[np.ndarray, "T 4"]:
+    """Draw trial crops inside the canvas: `least` to 1 of its scale, aspect ratio 0.5 to 2 relative to it."""
+    scale = rng.uniform(least, 1.0, TRIALS)
     aspect = rng.uniform(np.maximum(0.5, scale**2), np.minimum(2.0, 1 / scale**2))
     sides = np.stack([scale * np.sqrt(aspect), scale / np.sqrt(aspect)], axis=-1).clip(max=1.0)
     corner = rng.uniform(size=(TRIALS, 2)) * (1 - sides)

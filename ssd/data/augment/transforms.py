@@ -17,7 +17,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks t
 
 import albumentations as A
 
-from ssd.data.augment.crops import PAPER_EXPANSION, Switches, draw_geometry, visible
+from ssd.data.augment.crops import PAPER_CROP, PAPER_EXPANSION, Switches, draw_geometry, visible
 from ssd.data.augment.photometric import Colours, distort, draw_colours
 from ssd.data.augment.warp import Colour, Geometry, by_steps, in_one_warp, move_boxes
 from ssd.structures import Sample
@@ -54,7 +54,7 @@ class TrainTransform:
         order: Order = "warp",
         photometric: bool = True,
         expand: float = PAPER_EXPANSION,
-        crop: bool = True,
+        crop: float = PAPER_CROP,
         mirror: bool = True,
         flip_vertical: bool = False,
         extra: Sequence[A.BasicTransform] = (),

@@ -21,7 +21,7 @@ from ssd.images.resize import resize_8bit
 from ssd.structures import Sample
 
 FILL = (124, 116, 104)
-OFF = {"photometric": False, "expand": 1.0, "crop": False, "mirror": False}
+OFF = {"photometric": False, "expand": 1.0, "crop": 1.0, "mirror": False}
 
 
 def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -157,7 +157,7 @@ def test_mirror_and_flip_happen_half_the_time() -> None:
 
 @pytest.mark.parametrize("order", ["paper", "warp"])
 def test_the_fill_colour_is_not_distorted(order: str) -> None:
-    transform = TrainTransform(100, fill=FILL, order=order, crop=False)  # type: ignore[arg-type]
+    transform = TrainTransform(100, fill=FILL, order=order, crop=1.0)  # type: ignore[arg-type]
     filled = 0
     for index in range(20):
         result = transform(sample([[10, 10, 150, 110]]), (3, 0, index))
@@ -276,6 +276,16 @@ def test_crops_have_the_scale_and_aspect_ratio_of_the_paper() -> None:
     assert 0.1 < whole < 0.4  # one choice in seven, more when the choice before it found no crop
 
 
+def test_no_crop_is_smaller_than_the_least_one() -> None:
+    rng = np.random.default_rng(1)
+    areas = []
+    for _ in range(600):
+        left, top, right, bottom = draw(rng, np.array([[60.0, 50, 100, 80]]), crop=0.6).crop
+        areas.append((right - left) * (bottom - top) / (160 * 120))
+    assert 0.59 < min(areas) ** 0.5 < 0.63  # a side may lose half a pixel to rounding
+    assert max(areas) == 1
+
+
 def test_crowd_regions_never_satisfy_a_crop() -> None:
     rng = np.random.default_rng(0)
     boxes = np.array([[0.0, 0, 160, 120], [150, 110, 158, 118]])
@@ -289,7 +299,7 @@ def test_expansion_is_half_the_time_and_at_most_fourfold() -> None:
     rng = np.random.default_rng(0)
     ratios = []
     for _ in range(400):
-        geometry = draw(rng, np.array([[0.0, 0, 160, 120]]), expand=4.0, crop=False)
+        geometry = draw(rng, np.array([[0.0, 0, 160, 120]]), expand=4.0, crop=1.0)
         left, top, right, bottom = geometry.crop
         assert left <= 0 <= 160 <= right
         assert top <= 0 <= 120 <= bottom
@@ -301,7 +311,7 @@ def test_expansion_is_half_the_time_and_at_most_fourfold() -> None:
 def test_an_expansion_under_which_no_object_could_be_seen_is_not_made() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
-        assert draw(rng, np.array([[50.0, 50, 51, 51]]), size=160, expand=4.0, crop=False).crop == (0, 0, 160, 120)
+        assert draw(rng, np.array([[50.0, 50, 51, 51]]), size=160, expand=4.0, crop=1.0).crop == (0, 0, 160, 120)
 
 
 def draw(
@@ -311,7 +321,7 @@ def draw(
     crowd: list[bool] | None = None,
     size: int = 300,
     expand: float = 1.0,
-    crop: bool = True,
+    crop: float = 0.3,
 ) -> Geometry:
     rows = np.array(crowd) if crowd is not None else np.zeros(len(boxes), bool)
     return draw_geometry(rng, (120, 160), boxes, rows, size=size, switches=Switches(expand=expand, crop=crop))
