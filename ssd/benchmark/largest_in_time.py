@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,27 +67,44 @@ def choose(
         ArgumentError: none is within the limit; names the fastest, and a limit that it keeps.
     """
     rows: dict[int, Timed] = {}
-    passed: list[_Opened] = []
-    waiting: list[_Opened] = []
+
+    def add(place: int, timed: Timed) -> None:
+        rows[place] = timed
+        done(timed)
+
+    for group in _groups(entrants, images, limit, clock, lambda one: add(one.place, one.timed)):
+        for one, timed in zip(group, _in_turns(group, images, clock), strict=True):
+            add(one.place, timed)
+            if timed.p95 <= limit:
+                return tuple(rows[number] for number in range(one.place + 1))
+    raise _too_little(limit, min((row for row in rows.values() if row.rounds), key=lambda row: row.p95), load)
+
+
+def _groups(
+    entrants: Sequence[Entrant],
+    images: Sequence[Image],
+    limit: float,
+    clock: Clock,
+    pass_over: Callable[[_Opened], None],
+) -> Iterator[list[_Opened]]:
+    """The entrants to time in turns, opened one after the other; those that are passed over go to `pass_over`."""
+    group: list[_Opened] = []
+    fastest: _Opened | None = None  # of those that are passed over
+    none_yet = True
     for place, entrant in enumerate(entrants):
         opened = _opened(place, entrant, images, clock)
         if min(opened.calls) > limit:
-            rows[place] = opened.timed
-            done(opened.timed)
-            passed = [min([*passed, opened], key=lambda one: min(one.calls))]  # others are closed
-        else:
-            waiting.append(opened)
-        if place == len(entrants) - 1 and not waiting and not any(row.rounds for row in rows.values()):
-            waiting = passed
-        elif max(opened.calls) > limit and len(waiting) < _IN_TURNS and place < len(entrants) - 1:
+            pass_over(opened)
+            fastest = min(fastest or opened, opened, key=lambda one: min(one.calls))  # the others are closed
             continue
-        for one, timed in zip(waiting, _in_turns(waiting, images, clock), strict=True):
-            rows[one.place] = timed
-            done(timed)
-            if timed.p95 <= limit:
-                return tuple(rows[number] for number in range(one.place + 1))
-        waiting = []
-    raise _too_little(limit, min((row for row in rows.values() if row.rounds), key=lambda row: row.p95), load)
+        group.append(opened)
+        if max(opened.calls) <= limit or len(group) == _IN_TURNS:
+            yield group
+            group, none_yet = [], False
+    if group:
+        yield group
+    elif fastest is not None and none_yet:
+        yield [fastest]
 
 
 def _opened(place: int, entrant: Entrant, images: Sequence[Image], clock: Clock) -> _Opened:
