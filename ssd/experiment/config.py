@@ -95,7 +95,7 @@ class ModelConfig:
     # Aspect ratios of each level, such as [[2], [2, 3]]; each also adds its inverse.
     aspect_ratios: tuple[tuple[Positive, ...], ...] | None = None
     # Average each detection with its neighbours, weighted by a Gaussian of 1 - IoU with this sigma; 0 turns it off.
-    box_voting: Fraction = 0.05
+    box_voting: Fraction = 0.1
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,11 @@ from ssd.training.state import _changes
 
 BEFORE = Path(__file__).parent / "configs_before"
 # Defaults that have changed since.
-DEFAULTS = {"finetune": ["train.epochs=25", "augment.expand=4", "augment.crop=0.3"], "ssd512_coco": [], "demo": []}
+DEFAULTS = {
+    "finetune": ["train.epochs=25", "augment.expand=4", "augment.crop=0.3", "model.box_voting=0.05"],
+    "ssd512_coco": [],
+    "demo": [],
+}
 
 
 @pytest.mark.parametrize("name", ["demo", "finetune", "ssd512_coco"])

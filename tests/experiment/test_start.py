@@ -157,7 +157,7 @@ def test_what_no_key_names_is_as_the_given_detector_was_trained(tmp_path: Path) 
 
 def test_the_mode_says_how_images_are_resized_and_whether_boxes_vote(tmp_path: Path) -> None:
     ours, paper = begun().settings, begun("mode=paper").settings
-    assert (ours.preprocessing.resize, ours.postprocessing.box_voting) == ("area", 0.05)
+    assert (ours.preprocessing.resize, ours.postprocessing.box_voting) == ("area", 0.1)
     assert (paper.preprocessing.resize, paper.postprocessing.box_voting) == ("uint8", 0.0)
     chosen = begun("mode=paper", "model.box_voting=0.1").settings
     assert (chosen.preprocessing.resize, chosen.postprocessing.box_voting) == ("uint8", 0.1)

@@ -85,7 +85,7 @@ def _fractions(record: Record, row: int) -> torch.Tensor:
 
 def _location(missed: Sequence[MissedObject], situation: Situation) -> str:
     if situation.settings.postprocessing.box_voting == 0:
-        return "model.box_voting=0.05"
+        return "model.box_voting=0.1"
     return _longer(missed, situation)
 
 
