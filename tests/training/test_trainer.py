@@ -175,7 +175,7 @@ def test_what_is_used_after_training_may_change_in_a_resumed_run_and_is_named(
     # It gets as far as the weights, which do not fit the one layer of this test.
     with caplog.at_level("WARNING"), pytest.raises(CheckpointError, match="another network"):
         _restore_with(tiny(tmp_path, *HARD), settings, saved)
-    assert "postprocessing.box_voting was 0.0, is 0.05" in caplog.text
+    assert f"postprocessing.box_voting was 0.0, is {settings.postprocessing.box_voting}" in caplog.text
     assert "preprocessing.resize was uint8, is area" in caplog.text
 
 
