@@ -63,7 +63,8 @@ def test_single_threads_compute_with_one_thread_each(monkeypatch):
     torch.set_num_threads(3)
     try:
         pool = single_threads(2)
-        assert list(pool.map(lambda _: torch.get_num_threads(), range(4))) == [1, 1, 1, 1]
+        both = threading.Barrier(2)  # a thread that starts late would set the number of the next test's threads
+        assert list(pool.map(lambda _: (both.wait(30), torch.get_num_threads())[1], range(4))) == [1, 1, 1, 1]
         assert torch.get_num_threads() == 3
         assert single_threads(2) is pool
         monkeypatch.setattr("os.getpid", lambda: 1)  # as after a fork, where no thread of the parent goes on
