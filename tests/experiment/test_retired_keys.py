@@ -18,7 +18,7 @@ BEFORE = Path(__file__).parent / "configs_before"
 DEFAULTS = {
     "finetune": ["train.epochs=25", "augment.expand=4", "augment.crop=0.3", "model.box_voting=0.05"],
     "ssd512_coco": [],
-    "demo": [],
+    "demo": ["model.box_voting=0.05"],
 }
 
 
@@ -89,36 +89,26 @@ def test_with_a_learning_rate_the_numbers_of_its_rule_did_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "expand"),
+    ("words", "expand", "crop"),
     [
-        (["augment.expand=true"], 4),
-        (["augment.expand=false"], 1),
-        (["augment.max_expand=3"], 3),
-        (["augment.expand=true", "augment.max_expand=3"], 3),
-        (["augment.expand=false", "augment.max_expand=3"], 1),
-        (["mode=paper"], 4),
-        (["mode=paper", "augment.expand=false"], 1),
-        (["augment.expand=1.5"], 1.5),
-        ([], 2),
+        (["augment.expand=true"], 4, 0.6),
+        (["augment.expand=false"], 1, 0.6),
+        (["augment.max_expand=3"], 3, 0.6),
+        (["augment.expand=true", "augment.max_expand=3"], 3, 0.6),
+        (["augment.expand=false", "augment.max_expand=3"], 1, 0.6),
+        (["augment.expand=1.5"], 1.5, 0.6),
+        (["augment.crop=true"], 2, 0.3),
+        (["augment.crop=off"], 2, 1),
+        (["augment.crop=0.5"], 2, 0.5),
+        (["mode=paper"], 4, 0.3),
+        (["mode=paper", "augment.expand=false"], 1, 0.3),
+        (["mode=paper", "augment.crop=false"], 4, 1),
+        ([], 2, 0.6),
     ],
 )
-def test_the_switch_of_the_expansion_and_its_limit_are_one_number(words: list[str], expand: float) -> None:
-    assert load(None, words).augment.expand == expand
-
-
-@pytest.mark.parametrize(
-    ("words", "crop"),
-    [
-        (["augment.crop=true"], 0.3),
-        (["augment.crop=off"], 1),
-        (["mode=paper"], 0.3),
-        (["mode=paper", "augment.crop=false"], 1),
-        (["augment.crop=0.5"], 0.5),
-        ([], 0.6),
-    ],
-)
-def test_the_switch_of_the_crop_is_a_number(words: list[str], crop: float) -> None:
-    assert load(None, words).augment.crop == crop
+def test_the_switches_of_expansion_and_crop_are_numbers(words: list[str], expand: float, crop: float) -> None:
+    augment = load(None, words).augment
+    assert (augment.expand, augment.crop) == (expand, crop)
 
 
 def test_what_trains_no_other_network_does_not_stop_a_resume() -> None:
