@@ -57,7 +57,6 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--set", action="append", default=[], metavar="GROUP.KEY=VALUE", help="a change of this package's")
     p.add_argument("--backbone", default=IMAGENET, metavar="FILE", help="VGG16's features.*; imagenet (default); none")
-    p.add_argument("--fp32", action="store_true", help="no bfloat16, on both sides")
     p.add_argument("--workers", type=int, default=0, metavar="N", help="default: %(default)s")
     p.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
     p.add_argument("--table", action="store_true", help="print the table of the finished rows, and train nothing")
@@ -168,7 +167,6 @@ class Suite:
             detector=detector,
             seed=seed,
             backbone=args.backbone,
-            autocast=not args.fp32,
             lr=lr,
             changes=tuple(args.set) if detector == OURS else (),
         )
@@ -187,7 +185,8 @@ class Suite:
         return False
 
     def _facts(self, images: ImageSet) -> dict[str, Any]:
-        return {"scored_images": len(images.scored), "device": self.args.device, **environment()}
+        machine = {"device": self.machine.device, "precision": self.machine.precision}
+        return {"scored_images": len(images.scored), **machine, **environment()}
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ FIGURES = ("AP", "AP50", "AP75")
 
 @dataclass(frozen=True)
 class Training:
-    """One training and its scoring: two that are equal give the same row."""
+    """One training and its scoring: two that are equal give the same row, on any machine."""
 
     data: str  # name of the set
     phase: str  # val or test
@@ -27,7 +27,6 @@ class Training:
     detector: str  # OURS or PEER
     seed: int
     backbone: str  # weights of VGG16 that both sides start from
-    autocast: bool  # bfloat16
     lr: float | None = None  # of torchvision's; ours has a rule
     changes: tuple[str, ...] = ()  # of the config, for ours
 

@@ -15,7 +15,7 @@ def table(rows: Sequence[dict[str, Any]], phase: str) -> str:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         if row["phase"] == phase:
-            key = (row["data"], row["images"], row["epochs"], row["label"], row["backbone"], row["autocast"])
+            key = (row["data"], row["images"], row["epochs"], row["label"], row["backbone"])
             groups.setdefault(key, []).append(row)
     best: dict[tuple[Any, ...], float] = {}
     for key, group in groups.items():

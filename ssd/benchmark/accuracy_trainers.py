@@ -11,7 +11,7 @@ import torch
 
 from ssd.benchmark.accuracy_rows import FIGURES, OURS, PEER, Score, Training
 from ssd.benchmark.accuracy_sets import ImageSet
-from ssd.benchmark.torchvision_training import Recipe, new_model, train
+from ssd.benchmark.torchvision_training import Recipe, new_model, train, trains_in_bf16
 from ssd.benchmark.train_torchvision import log_step, score
 from ssd.data.dataset import open_dataset
 from ssd.experiment.training_config import Override, training_config
@@ -36,6 +36,11 @@ class Machine:
     device: str = "cpu"
     workers: int = 0
 
+    @property
+    def precision(self) -> str:
+        """The precision of both sides: bf16 where the device has instructions for it, else fp32."""
+        return "bf16" if trains_in_bf16(torch.device(self.device)) else "fp32"
+
 
 Trainer = Callable[[Training, ImageSet, Machine], Score]
 
@@ -59,7 +64,7 @@ def train_ours(training: Training, images: ImageSet, machine: Machine) -> Score:
         ("train.batch_size", training.batch_size),
         ("train.eval_every", training.epochs),
         ("train.device", machine.device),
-        ("train.precision", "bf16" if training.autocast else "fp32"),
+        ("train.precision", machine.precision),
         *training.changes,
     ]
     config = training_config(None, images.folder, overrides, "auto")
@@ -91,7 +96,7 @@ def train_torchvision(training: Training, images: ImageSet, machine: Machine) ->
         training.steps,
         training.batch_size,
         cast(float, training.lr),
-        autocast=training.autocast,
+        autocast=machine.precision == "bf16",
         workers=machine.workers,
         seed=training.seed,
     )

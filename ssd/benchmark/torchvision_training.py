@@ -17,6 +17,7 @@ from torchvision.models.detection import ssd300_vgg16
 from ssd.benchmark.torchvision_baseline import augmentation
 from ssd.data.dataset import Dataset
 from ssd.errors import CheckpointError, SSDError
+from ssd.system.device import choose_dtype
 from ssd.training.checkpoints import load_state, save_state
 from ssd.weights.files.tensors import read_tensors
 
@@ -39,7 +40,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     clip_grad_norm: float = 10.0
-    autocast: bool = True  # bfloat16
+    autocast: bool = False  # bfloat16
     workers: int = 0
     seed: int = 0
 
@@ -75,6 +76,11 @@ def new_model(num_classes: int, backbone: str = IMAGENET) -> nn.Module:
         if len(state) != _TENSORS or model.load_state_dict(state, strict=False).unexpected_keys:
             raise CheckpointError("does not hold VGG16's features.*", place=backbone, remedy="Name another file.")
     return model
+
+
+def trains_in_bf16(device: torch.device) -> bool:
+    """Whether both sides train in bfloat16 on this device; without instructions for it, it is slower than fp32."""
+    return choose_dtype("auto", device) == torch.bfloat16
 
 
 def _in_ssd(name: str) -> str:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ssd.benchmark.torchvision_baseline import as_float
-from ssd.benchmark.torchvision_training import IMAGENET, Recipe, new_model, train
+from ssd.benchmark.torchvision_training import IMAGENET, Recipe, new_model, train, trains_in_bf16
 from ssd.data.dataset import Dataset, open_dataset
 from ssd.errors import SSDError, at_least
 from ssd.evaluation.evaluate import Evaluation, evaluate
@@ -88,7 +88,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--batch-size", type=int, default=Recipe.batch_size, metavar="N", help="default: %(default)s")
     p.add_argument("--lr", type=float, default=Recipe.lr, help="default: %(default)s")
     p.add_argument("--backbone", default=IMAGENET, metavar="FILE", help="VGG16's features.*; imagenet (default); none")
-    p.add_argument("--fp32", action="store_true", help="no autocast to bfloat16")
     p.add_argument("--workers", type=int, default=Recipe.workers, metavar="N", help="default: %(default)s")
     p.add_argument("--seed", type=int, default=Recipe.seed, help="default: %(default)s")
     p.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
@@ -110,8 +109,15 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     at_least(1, steps=args.steps, batch_size=args.batch_size)
     refuse_existing(args.out, force=False)
-    recipe = Recipe(args.steps, args.batch_size, args.lr, autocast=not args.fp32, workers=args.workers, seed=args.seed)
     device = torch.device(args.device)
+    recipe = Recipe(
+        args.steps,
+        args.batch_size,
+        args.lr,
+        autocast=trains_in_bf16(device),
+        workers=args.workers,
+        seed=args.seed,
+    )
     data = open_dataset(args.data, args.train_split, bad_objects="drop")
     held_out = open_dataset(args.data, args.split, classes=data.class_names, bad_objects="drop")
     torch.manual_seed(recipe.seed)

@@ -12,6 +12,7 @@ from ssd.benchmark.accuracy_sets import ImageSet, image_set, parse_sets, write_t
 from ssd.benchmark.accuracy_table import table
 from ssd.benchmark.accuracy_trainers import Machine, trained_seconds
 from ssd.errors import ArgumentError, DatasetError
+from ssd.system.device import cpu_has_bf16
 from tests.audit.made import good, lists, voc_splits
 
 
@@ -131,7 +132,6 @@ def test_the_table_has_means_and_standard_deviations_and_the_better_side_is_bold
         "every": True,
         "epochs": 25,
         "backbone": "x",
-        "autocast": True,
         "steps": 925,
     }
     ours = [
@@ -191,6 +191,7 @@ def test_the_tiny_suite_trains_and_scores_both_sides_and_trains_nothing_the_seco
         (PEER, 1, 1, 2),
     ]
     assert all(0 <= row["AP"] <= row["AP50"] <= 1 and row["seconds"] > 0 for row in rows)
+    assert {row["precision"] for row in rows} == {"bf16" if cpu_has_bf16() else "fp32"}
     assert not list(tmp_path.rglob("*.pt"))
     written = first[first.index("| set |") :]
     assert written.count("\n| shapes | all 2 |") == 2

@@ -12,18 +12,19 @@ from ssd.benchmark.torchvision_training import Recipe, new_model, train
 from ssd.benchmark.train_torchvision import TorchvisionDetector, main
 from ssd.data.dataset import open_dataset
 from ssd.errors import CheckpointError
+from ssd.system.device import cpu_has_bf16
 from tests.audit.made import sound
 
 
 def test_two_steps_train_score_and_are_written_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, out = sound(tmp_path / "cells"), tmp_path / "figures.json"
-    words = ["--data", str(folder), "--steps", "2", "--batch-size", "2", "--backbone", "none", "--fp32"]
+    words = ["--data", str(folder), "--steps", "2", "--batch-size", "2", "--backbone", "none"]
     assert main([*words, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "step 2 loss " in printed
     assert "COCO  AP " in printed
     report = json.loads(out.read_text())
-    assert (report["recipe"]["steps"], report["recipe"]["autocast"]) == (2, False)
+    assert (report["recipe"]["steps"], report["recipe"]["autocast"]) == (2, cpu_has_bf16())
     assert set(report["coco"]["per_class"]) == set(open_dataset(folder, "train").class_names)
 
 
@@ -84,7 +85,7 @@ class _Fitted(torch.nn.Module):
 
 def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
     data = open_dataset(sound(tmp_path / "cells"), "train")
-    recipe, state = Recipe(steps=7, batch_size=1, autocast=False), tmp_path / "state.pt"
+    recipe, state = Recipe(steps=7, batch_size=1), tmp_path / "state.pt"
 
     def trained(log, path: Path | None) -> torch.nn.Module:
         torch.manual_seed(0)
