@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ssd.errors import ConfigError
 from ssd.experiment.config import Config
-from ssd.experiment.key_types import converted, described, is_text, key_type, known_keys, nearest_key
+from ssd.experiment.key_types import NULLS, converted, described, is_text, key_type, known_keys, nearest_key
 from ssd.experiment.retired_keys import without_retired
 from ssd.system.yaml import Unquoted, parse_yaml_text, shown
 
@@ -109,7 +109,9 @@ def builtin(name: str) -> Path:
 def _upgraded(raw: dict[str, Any], place: object, *, of_a_state: bool = False) -> dict[str, Any]:
     """Add the preset of the mode, replace retired keys, and convert unquoted text to the types of the keys."""
     if raw.get("mode") == "paper":
-        raw = _merged(_paper(), raw)
+        # `model:` with nothing behind it is an empty group.
+        empty = [key for key, value in raw.items() if key in _paper() and value in (None, *NULLS)]
+        raw = _merged(_paper(), raw | {key: {} for key in empty})
     return converted(without_retired(raw, place, of_a_state=of_a_state), Config)  # type: ignore[no-any-return]
 
 

@@ -158,7 +158,13 @@ def check_images(*datasets: Dataset, limit: int = 5000) -> None:
         check_unchecked(datasets[-1], functools.partial(_check_some, datasets[-1]))
     else:
         for dataset in datasets:
-            _check_some(dataset, range(len(dataset.records)))
+            try:
+                _check_some(dataset, range(len(dataset.records)))
+            except ImageDecodeError as error:
+                if dataset is datasets[-1]:
+                    raise
+                remedy = f"{error.remedy} Or pass over a few such images in training: data.bad_images=skip.".lstrip()
+                raise ImageDecodeError(error.problem, place=error.place, remedy=remedy) from None
 
 
 def _check_some(dataset: Dataset, rows: Sequence[int]) -> None:
@@ -166,10 +172,8 @@ def _check_some(dataset: Dataset, rows: Sequence[int]) -> None:
         try:
             for _ in threads.map(functools.partial(_decodes, dataset), rows):
                 pass
-        except ImageDecodeError as error:
+        finally:  # neither a damaged image nor Ctrl-C waits for the rest
             threads.shutdown(cancel_futures=True)
-            remedy = f"{error.remedy} Or pass over a few such images in training: data.bad_images=skip.".lstrip()
-            raise ImageDecodeError(error.problem, place=error.place, remedy=remedy) from None
 
 
 def _decodes(dataset: Dataset, index: int) -> None:

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from ssd.experiment.config import Config
 from ssd.system.yaml import Unquoted
 
-_NULL = ("", "~", "null", "Null", "NULL")
+NULLS = ("", "~", "null", "Null", "NULL")
 
 
 def key_type(keys: list[str]) -> Any:
@@ -82,7 +82,7 @@ def converted(value: Any, kind: Any) -> Any:
 
 
 def _first_fitting(value: Any, choices: tuple[Any, ...]) -> Any:
-    if isinstance(value, Unquoted) and value in _NULL and type(None) in choices:
+    if isinstance(value, Unquoted) and value in NULLS and type(None) in choices:
         return None
     for choice in choices:
         result = converted(value, choice)
@@ -95,7 +95,7 @@ def _first_fitting(value: Any, choices: tuple[Any, ...]) -> Any:
 
 def _from_text(text: Unquoted, kind: Any) -> Any:
     if dataclasses.is_dataclass(kind):
-        return {} if text in _NULL else str(text)
+        return {} if text in NULLS else str(text)
     if kind in (int, float):
         return _number(text)
     return str(text) if kind is str or get_origin(kind) is Literal or kind is None else text

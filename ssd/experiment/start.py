@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ssd.errors import ConfigError
 from ssd.experiment.config import Config
-from ssd.experiment.named_start import chosen
 from ssd.experiment.starting_settings import adapted, build_settings
 from ssd.model import backbones, vgg
 from ssd.model.factory import from_settings
@@ -39,11 +38,9 @@ class Initialised:
 def start(config: Config, class_names: tuple[str, ...]) -> Initialised:
     """Build the network with its starting weights; the log names the layers without pretrained weights."""
     torch.manual_seed(config.seed)
-    if config.model.weights is None:
-        settings = build_settings(config, class_names, Preprocessing())  # finds mistakes before any download
-        config = chosen(config)
     if config.model.weights is not None:
         return _from_detector(config, class_names, config.model.weights)
+    settings = build_settings(config, class_names, Preprocessing())  # finds mistakes before any download
     if config.model.backbone_weights == "none":
         network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
         return Initialised(network, settings, _fresh_convolutions(network, frozenset()))
@@ -62,13 +59,11 @@ def freeze(network: SSD, stages: int | Literal["auto"], pretrained: frozenset[st
     `auto` freezes two stages if all of their parameters are in `pretrained`, and none otherwise.
 
     Raises:
-        ConfigError: the backbone is no VGG, or has fewer stages.
+        ConfigError: the backbone is no VGG.
     """
     if stages == "auto":
         first = [name for name, _ in network.named_parameters() if name.startswith(_stage_prefixes(2))]
         stages = 2 if first and isinstance(network.backbone, vgg.VGG) and pretrained.issuperset(first) else 0
-    if not 0 <= stages <= 5:
-        raise ConfigError(f"{stages}: VGG has five stages", place="model.freeze_stages", remedy="Use 0 to 5, or auto.")
     if stages and not isinstance(network.backbone, vgg.VGG):
         remedy = "Set it to 0; optim.backbone_lr_factor slows a whole backbone down."
         raise ConfigError(f"{stages}: stages are VGG's", place="model.freeze_stages", remedy=remedy)

@@ -34,7 +34,7 @@ def training_config(
     path: str | Path | None = config
     if config is None and resume is not None and resume != "auto":
         path = _config_of_run(resume)
-    elif config is None and data is None and "data.folders" not in map(_key, overrides):
+    elif config is None and data is None and not {"data.folder", "data.folders"} & set(map(_key, overrides)):
         path = config_file.builtin("demo")
     elif config is not None and Path(config).suffix == "" and not Path(config).exists():
         path = config_file.builtin(str(config))
@@ -42,8 +42,9 @@ def training_config(
     if start is not None:
         first += start_keys(start, overrides)
     made, given = config_file.load_with_keys(path, [*first, *overrides])
-    if data is not None and path is None and made.data.format == "shapes":
-        raise ConfigError("--data with data.format=shapes", place="the command line", remedy="Drop one.")
+    if made.data.folder is not None and made.data.format == "shapes":
+        problem = "data.format=shapes, as in the demo, draws its images and reads no folder"
+        raise ConfigError(problem, place=made.data.folder, remedy="Set data.format=auto, or name no folder.")
     return with_default_start(with_keys_of_weights(made, given), given)
 
 

@@ -37,7 +37,9 @@ def ready_network(config: Config, start: Initialised, loader: TrainLoader, devic
     return network
 
 
-def new_state(config: Config, network: SSD, start: Initialised, data: str, device: torch.device) -> TrainState:
+def new_state(
+    config: Config, network: SSD, start: Initialised, data: str, steps_per_epoch: int, device: torch.device
+) -> TrainState:
     """The network with its average, optimizer and scaler, before the first step; `data` is a fingerprint."""
     optim = config.optim
     groups = parameter_groups(
@@ -51,7 +53,9 @@ def new_state(config: Config, network: SSD, start: Initialised, data: str, devic
     dtype = choose_dtype(config.train.precision, device)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     average = AveragedNetwork(network, optim.ema)
-    return TrainState(network, average, optimizer, scaler, configs.to_dict(config), start.settings, data)
+    return TrainState(
+        network, average, optimizer, scaler, configs.to_dict(config), start.settings, data, steps_per_epoch
+    )
 
 
 def new_schedule(config: Config, plan: Plan) -> Schedule:

@@ -24,7 +24,6 @@ _LOSSES = {
     "Box and class loss": (
         ("loss_box", "loss_box", "box"),
         ("loss_confidence", "loss_confidence", "class"),
-        ("loss_auxiliary", "loss_auxiliary", "auxiliary"),
     ),
 }
 _FIGURES = ("AP", "AP50", "AP75", "AP07")

@@ -106,7 +106,7 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
         config = _divided_as_started(config, saved)
         train_set, val_set, new_metric = _data(config)
         class_weights = class_weights_of(config, train_set.class_names, device)
-        config = chosen(config)
+        config = chosen(config if saved is None else _started_from(config, saved))
         start = starting.start(config, train_set.class_names)
         loader = experiment_data.train_loader(config, train_set, start.settings, pin_memory=device.type == "cuda")
         cleanup.enter_context(contextlib.closing(loader))
@@ -114,15 +114,15 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
             check_batch_size(config.train.batch_size, loader.images_per_epoch)
         config = _with_epochs(config, loader.steps_per_epoch, saved)
         plan = _plan(config, loader.steps_per_epoch)
-        if config.data.bad_images == "error":
-            log.info("decoding every image once, to find damaged ones")
-            experiment_data.check_images(train_set, val_set)
+        checked = (train_set, val_set) if config.data.bad_images == "error" else (val_set,)
+        log.info("decoding every image once, to find damaged ones")
+        experiment_data.check_images(*checked)
         folder = resumed or _owned(cleanup, new_run(config.output, config.name))
         assert folder is not None
         if distributed.rank() == 0:
             log.info("%s: %s", folder.path, _announcement(config, plan, train_set, val_set, loader, device))
         network = ready_network(config, start, loader, device, fresh=saved is None)
-        state = new_state(config, network, start, fingerprint(train_set.records), device)
+        state = new_state(config, network, start, fingerprint(train_set.records), loader.steps_per_epoch, device)
         if saved is not None:
             _restore(state, saved, folder, plan)
         if distributed.rank() == 0:
@@ -163,6 +163,15 @@ def _divided_as_started(config: Config, saved: dict[str, Any] | None) -> Config:
     if saved is None or "group" in saved["config"]["data"]:
         return config
     return dataclasses.replace(config, data=dataclasses.replace(config.data, group=COPIES))
+
+
+def _started_from(config: Config, saved: dict[str, Any]) -> Config:
+    """The config with the weights that a resumed run started from, where they were chosen then."""
+    if config.model.weights is not None or config.model.backbone_weights != "auto":
+        return config
+    model = saved["config"]["model"]
+    kept = dataclasses.replace(config.model, weights=model["weights"], backbone_weights=model["backbone_weights"])
+    return dataclasses.replace(config, model=kept)
 
 
 def _owned(

@@ -54,8 +54,11 @@ class RunFolder:
         write_json(self.path / "environment.json", facts)
 
     def save_state(self, state: dict[str, Any], step: int) -> None:
-        """Write a state to disk, then delete the oldest ones."""
+        """Write a state to disk; delete the oldest ones, and those of later steps, which the run is not at any more."""
         save_state(self.path / f"state-{step:08d}.pt", state)
+        for path in self.path.glob(STATES):
+            if path.stem > f"state-{step:08d}":
+                path.unlink(missing_ok=True)
         prune(self.path, STATES_KEPT, STATES)
 
 
@@ -70,28 +73,25 @@ def find_state(folder: RunFolder | None, resume: str) -> dict[str, Any] | None:
     None for `auto` if nothing has been saved yet.
 
     Raises:
-        CheckpointError: the named file is missing or damaged, or every state of the folder is.
+        CheckpointError: the named file is missing or damaged, every state of the folder is, or it has none.
     """
-    if resume != "auto":
-        named = Path(resume)
-        return load_state(_newest(named) if named.is_dir() else named)
-    if folder is None:
+    named = Path(resume)
+    if resume != "auto" and not named.is_dir():
+        return load_state(named)
+    if resume == "auto" and folder is None:
         log.info("nothing to resume: starting fresh")
         return None
-    path = newest_whole(folder.path, STATES)
-    if path is None and has_states(folder.path):
-        raise CheckpointError("every saved state is damaged", place=folder.path, remedy="Start a new run.")
-    if path is None:
-        log.info("nothing to resume in %s: starting fresh", folder.path)
-        return None
-    return load_state(path)
-
-
-def _newest(folder: Path) -> Path:
-    found = newest_whole(folder, STATES)
-    if found is None:
-        raise CheckpointError("holds no saved state", place=folder, remedy="Name a folder of a run, or a state-*.pt.")
-    return found
+    place = named if folder is None else folder.path
+    path = newest_whole(place, STATES)
+    if path is not None:
+        return load_state(path)
+    if has_states(place):
+        raise CheckpointError("every saved state is damaged", place=place, remedy="Start a new run.")
+    if resume != "auto":
+        remedy = "It ended before it saved one: start it again with the command it was started with."
+        raise CheckpointError("holds no saved state", place=place, remedy=remedy)
+    log.info("nothing to resume in %s: starting fresh", place)
+    return None
 
 
 def check_folder(resumed: RunFolder | None, output: str | Path, name: str) -> None:

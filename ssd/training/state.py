@@ -32,6 +32,7 @@ class TrainState:
     config: dict[str, Any]  # in plain types; compared when a run resumes
     settings: Settings
     data: str = ""  # `ssd.data.fingerprint` of the training images
+    steps_per_epoch: int = 0  # 0 if unknown
     step: int = 0  # batches done
     best: float | None = None
     evaluated: int = 0  # the step of the last evaluation
@@ -48,6 +49,7 @@ class TrainState:
             "config": self.config,
             "settings": self.settings.to_dict(),
             "data": self.data,
+            "steps_per_epoch": self.steps_per_epoch,
             "step": self.step,
             "best": self.best,
             "evaluated": self.evaluated,
@@ -63,8 +65,8 @@ class TrainState:
         """Restore a saved state.
 
         Raises:
-            CheckpointError: it was trained on other classes or images, with another network or other default boxes,
-                or by an older version.
+            CheckpointError: it was trained on other classes or images, with another network, other default boxes,
+                other trainable layers or another number of steps in an epoch, or by an older version.
         """
         self._check_same(saved, place)
         try:
@@ -77,15 +79,31 @@ class TrainState:
                 remedy="Resume with the config the run was started with.",
             ) from None
         if self.average.decay:
-            self.average.network.load_state_dict(saved["average"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scaler.load_state_dict(saved["scaler"])
+            self.average.network.load_state_dict(saved["average"] or saved["network"])
+        self._restore_optimizer(saved["optimizer"], place)
+        if saved["scaler"]:  # empty unless the run was trained in fp16
+            self.scaler.load_state_dict(saved["scaler"])
         self.step, self.evaluated = saved["step"], saved["evaluated"]
         self.best, self.since_best = saved["best"], saved["since_best"]
         self.missed_best_box = saved["missed_best_box"]
         torch.set_rng_state(saved["torch_rng"])
         if self._device.type == "cuda" and "cuda_rng" in saved:
             torch.cuda.set_rng_state(saved["cuda_rng"], self._device)
+
+    def _restore_optimizer(self, saved: dict[str, Any], place: object) -> None:
+        """Restore the momentum of every weight; the options of the groups stay those of this config."""
+        options = [{key: group[key] for key in group if key != "params"} for group in self.optimizer.param_groups]
+        try:
+            self.optimizer.load_state_dict(saved)
+        except ValueError:
+            raise CheckpointError(
+                "trained other layers, or groups of them",
+                place=place,
+                remedy="Resume with its model.freeze_stages and optim.backbone_lr_factor; "
+                "or start a new run from its weights: model.weights=FILE without --resume.",
+            ) from None
+        for group, own in zip(self.optimizer.param_groups, options, strict=True):
+            group.update(own)
 
     def _check_same(self, saved: dict[str, Any], place: object) -> None:
         """Refuse a state of other classes, images or settings, and log the keys of the config that have changed."""
@@ -114,6 +132,14 @@ class TrainState:
                 f"was trained with {key} {before}, not {now}",
                 place=place,
                 remedy="Resume with the config the run was started with, and with the same weights to start from.",
+            )
+        steps = saved.get("steps_per_epoch", self.steps_per_epoch)
+        if self.steps_per_epoch and steps != self.steps_per_epoch:
+            raise CheckpointError(
+                f"was trained with {steps} steps in an epoch, not {self.steps_per_epoch}",
+                place=place,
+                remedy="Resume with its train.batch_size, data.balance and data.tiles; "
+                "or start a new run from its weights: model.weights=FILE without --resume.",
             )
         for key, before, now in _changes(saved["config"], self.config):
             log.warning("changed since the run was started: %s was %s, is %s", key, before, now)

@@ -53,8 +53,8 @@ def train(config: Config, *, resume: str | None = None, progress: bool = True) -
     with (
         distributed.process_group(device),
         training_switches(device),
+        build_parts(config, device, resume) as parts,  # until its end there is nothing to save, and a signal ends it
         stop_on_signals() as stop,
-        build_parts(config, device, resume) as parts,
     ):
         return Trainer(parts, stop, progress=progress and distributed.rank() == 0).run()
 

@@ -23,6 +23,15 @@ def test_alone_it_is_the_demo_and_with_data_the_defaults() -> None:
     # Where nothing is said of weights, what is on the machine may replace ImageNet's.
     default = dataclasses.replace(Config().model, backbone_weights="auto")
     assert load_config([], data="my_images").model == default
+    assert load_config(["data.folder=my_images"]) == load_config([], data="my_images")
+
+
+@pytest.mark.parametrize("words", [["demo"], ["data.format=shapes"]])
+def test_shapes_are_not_drawn_in_place_of_the_images_of_a_folder(words: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"my_images: data\.format=shapes, as in the demo, .*Set data\.format=auto"):
+        load_config(words, data="my_images")
+    with pytest.raises(ConfigError, match="my_images: data"):
+        load_config([*words, "data.folder=my_images"])
 
 
 @pytest.mark.parametrize("resume", [STOPPED, STOPPED / "state-00000005.pt"])

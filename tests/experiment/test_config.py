@@ -83,7 +83,7 @@ def test_numbers_people_write_are_numbers() -> None:
     assert config.optim.clip_norm is None
 
 
-def test_paper_mode_is_the_papers_and_each_switch_can_be_overruled() -> None:
+def test_paper_mode_is_the_papers_and_each_switch_can_be_overruled(tmp_path: Path) -> None:
     paper = resolve(configs.load(None, ["mode=paper", "train.batch_size=32"]))
     assert paper.optim.lr == pytest.approx(1e-3)
     assert paper.mode_rules.bias_lr_factor == 2
@@ -93,6 +93,8 @@ def test_paper_mode_is_the_papers_and_each_switch_can_be_overruled() -> None:
     assert configs.load().loss.negative_iou == 0.4
     assert paper.optim.schedule == (2 / 3, 5 / 6)
     assert (paper.optim.warmup, paper.optim.ema) == (0, 0.0)
+    (tmp_path / "empty.yaml").write_text("mode: paper\nmodel:\n  # input_size: 512\nloss: ~\n")
+    assert configs.load(tmp_path / "empty.yaml") == configs.load(None, ["mode=paper"])
     mixed = resolve(configs.load(None, ["mode=paper", "optim.ema=0.99"]))
     assert mixed.optim.ema == 0.99
     assert mixed.optim.schedule == (2 / 3, 5 / 6)

@@ -48,6 +48,11 @@ def images(count: int, decoded: list[str], damaged: int | None = None) -> Datase
 
 def test_a_damaged_image_stops_a_run_before_its_first_step() -> None:
     with pytest.raises(ImageDecodeError, match=r"1\.jpg.*data\.bad_images=skip"):
+        experiment_data.check_images(images(3, [], damaged=1), images(2, []))
+
+
+def test_a_damaged_image_to_evaluate_on_cannot_be_passed_over() -> None:
+    with pytest.raises(ImageDecodeError, match=r"1\.jpg: cannot be decoded\. Replace or remove it\.$"):
         experiment_data.check_images(images(3, []), images(2, [], damaged=1))
 
 

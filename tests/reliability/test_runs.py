@@ -1,6 +1,7 @@
 """What a run keeps: the best weights by figures that count, its history, how it was made, and no more."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -62,13 +63,24 @@ def test_the_best_figure_survives_a_resume(nursery: Nursery, tmp_path: Path) -> 
 
 
 def test_without_an_evaluation_there_are_no_best_weights(nursery: Nursery, tmp_path: Path) -> None:
-    first = "import os, signal\nfrom ssd.training import run_folder as run\n"
-    first += "real = run.RunFolder.describe\ndef describe(self, *rest):\n"
-    first += "    real(self, *rest); os.kill(os.getpid(), signal.SIGTERM)\nrun.RunFolder.describe = describe\n"
+    first = "import os, signal\nfrom ssd.training import step\n"
+    first += "real = step.TrainStep.match\ndef match(self, *rest):\n"
+    first += "    os.kill(os.getpid(), signal.SIGTERM); return real(self, *rest)\nstep.TrainStep.match = match\n"
     (ended,) = nursery.run("train", *words(tmp_path), first=first)
     assert ended.code == 143
     assert not list((tmp_path / "tiny").glob("*.safetensors"))
     assert newest(tmp_path)["best"] is None
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_before_the_first_step_ends_the_run_at_once_and_leaves_no_folder(
+    nursery: Nursery, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    first = "import os, time\nfrom ssd.experiment import data\n"
+    first += f"def check(*sets):\n    os.kill(os.getpid(), {int(number)}); time.sleep(60)\ndata.check_images = check\n"
+    (ended,) = nursery.run("train", *words(tmp_path), first=first, timeout=30)
+    assert (ended.code, ended.hung) == (code, False), ended.err
+    assert not (tmp_path / "tiny").exists()
 
 
 def test_a_run_says_how_it_was_made(nursery: Nursery, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -19,7 +20,9 @@ from ssd.report.run_log import read_rows
 from ssd.settings import LossRules, Settings
 from ssd.training import learner, parts, run_folder, saving, trainer, validation
 from ssd.training.checkpoints import load_state
+from ssd.training.optim import AveragedNetwork
 from ssd.training.run_folder import RunFolder
+from ssd.training.state import TrainState
 from ssd.training.step import TrainStep
 from ssd.weights.native import load_weights
 from tests.training.runs import TINY, assert_same, environment, run_training, train_command
@@ -180,9 +183,6 @@ def test_what_is_used_after_training_may_change_in_a_resumed_run_and_is_named(
 
 
 def _restore_with(config: Config, settings: Settings, saved: dict[str, Any]) -> None:
-    from ssd.training.optim import AveragedNetwork
-    from ssd.training.state import TrainState
-
     network = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
@@ -230,6 +230,75 @@ def test_what_changed_since_the_start_is_said(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level("INFO"):
         trainer.train(tiny(tmp_path, "train.epochs=2"), resume="auto", progress=False)
     assert "finished already" in caplog.text
+
+
+@pytest.mark.parametrize(("word", "problem"), [
+    ("train.batch_size=2", r"with 3 steps in an epoch, not 6\. Resume with its train\.batch_size"),
+    ("model.freeze_stages=2", r"other layers.*Resume with its model\.freeze_stages"),
+    ("optim.backbone_lr_factor=0.1", None),
+])  # fmt: skip
+def test_what_a_state_does_not_fit_is_refused_before_a_step(
+    word: str, problem: str | None, finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished / "tiny", tmp_path / "tiny")
+    longer = tiny(tmp_path, *HARD, "train.epochs=4", word)
+    if problem is None:  # without pretrained layers there are no groups of their own
+        assert trainer.train(longer, resume="auto", progress=False).steps == 12
+        return
+    with pytest.raises(CheckpointError, match=problem):
+        trainer.train(longer, resume="auto", progress=False)
+    assert final_state(tmp_path)["step"] == 9
+
+
+def test_the_options_of_the_optimizer_and_the_average_of_a_resumed_run_are_those_of_its_config(
+    finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def decays(folder: Path) -> set[float]:
+        return {group["weight_decay"] for group in final_state(folder)["optimizer"]["param_groups"]}
+
+    plain = tiny(tmp_path, "train.epochs=1", "optim.ema=0", "optim.weight_decay=0.001")
+    trainer.train(plain, progress=False)
+    assert decays(tmp_path) == {0.001, 0.0}
+    changed = tiny(tmp_path, "train.epochs=2", "optim.ema=0.5", "optim.weight_decay=0.002")
+    trainer.train(changed, resume="auto", progress=False)
+    assert "optim.weight_decay was 0.001, is 0.002" in caplog.text
+    assert decays(tmp_path) == {0.002, 0.0}
+    saved = final_state(tmp_path)
+    assert not torch.equal(saved["average"]["backbone.conv1_1.weight"], saved["network"]["backbone.conv1_1.weight"])
+
+
+def test_a_run_resumed_in_another_precision_goes_on(finished: Path) -> None:
+    saved = load_state(sorted((finished / "tiny").glob("state-*.pt"))[-1])
+    assert saved["scaler"] == {}
+    layer = torch.nn.Linear(1, 1)
+    state = TrainState(
+        layer,
+        AveragedNetwork(layer, 0.0),
+        torch.optim.SGD(layer.parameters(), lr=0.1),
+        torch.amp.GradScaler("cpu", enabled=True),
+        saved["config"],
+        Settings.from_dict(saved["settings"]),
+    )
+    ours = {"network": layer.state_dict(), "optimizer": state.optimizer.state_dict()}
+    state.restore(saved | ours, "state.pt")
+    assert state.step == 9
+
+
+def test_weights_that_a_run_chose_are_not_chosen_again(tmp_path: Path) -> None:
+    trainer.train(tiny(tmp_path, "train.epochs=1"), progress=False)
+    again = tiny(tmp_path, "train.epochs=2")
+    chooses = dataclasses.replace(again, model=dataclasses.replace(again.model, backbone_weights="auto"))
+    with mock.patch("ssd.experiment.named_start.fetch_vgg", side_effect=AssertionError("fetched")):
+        outcome = trainer.train(chooses, resume="auto", progress=False)
+    assert outcome.steps == 6
+    assert configs.load(tmp_path / "tiny" / "config.yaml").model.backbone_weights == "none"
+
+
+def test_a_state_supersedes_later_ones_of_the_run_that_was_taken_up_earlier(tmp_path: Path) -> None:
+    for step in (100, 200, 300, 130):
+        RunFolder(tmp_path).save_state({"step": step}, step)
+    assert run_folder.find_state(RunFolder(tmp_path), "auto") == {"step": 130}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state-00000130.pt"]
 
 
 def test_the_length_of_a_run_is_chosen_once(
