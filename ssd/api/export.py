@@ -19,6 +19,7 @@ from ssd.inference.load import load_network
 from ssd.inference.options import named_options
 from ssd.system.files import check_writable, refuse_existing
 from ssd.system.temporary_folder import temporary_folder
+from ssd.weights.resolve import is_published
 
 _FEW = 32  # images on which a graph in fp32 is compared
 
@@ -102,6 +103,9 @@ def export(
     check_format(format, precision, plain=plain, opset=opset)
     at_least(1, limit=limit)
     _check_calibration(precision, calibrate)
+    if split is not None and parity is None and calibrate is None:
+        remedy = "Name the data set too: parity (--parity DATA)."
+        raise ArgumentError("goes with a data set", place="split", remedy=remedy)
     refuse_existing(*_files(out), force=force)
     check_writable(out)
     allowed = TOLERANCES[precision]
@@ -139,8 +143,10 @@ def _place(weights: str, path_or_format: str | Path, kind: str) -> tuple[str, Pa
     if str(path_or_format) in SUFFIXES:
         format = str(path_or_format)
         source = Path(weights)
-        beside = source / "best" if source.is_dir() else source.with_suffix("") if source.exists() else None
-        name = beside or Path(weights.rstrip("/").rpartition("/")[2])
+        if is_published(weights) or not source.exists():
+            name = Path(weights.rstrip("/").rpartition("/")[2])
+        else:
+            name = source / "best" if source.is_dir() else source.with_suffix("")
         mark = "" if kind == "fp32" else f".{kind}"
         return format, name.with_name(f"{name.name}{mark}{SUFFIXES[format]}")
     formats = {suffix: format for format, suffix in SUFFIXES.items()}

@@ -15,6 +15,7 @@ from ssd.errors import DatasetError
 from ssd.images.decode import load_image
 from ssd.inference.bulk.sources import find_images
 from ssd.rules import Depth
+from ssd.weights.resolve import is_published
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def own_images(weights: str) -> Images:
 
     path = Path(weights)
     beside = (path if path.is_dir() else path.parent) / "config.yaml"
-    if path.exists() and beside.is_file():
+    if not is_published(weights) and path.exists() and beside.is_file():
         settings = config_file.load(beside)
         try:
             dataset = experiment_data.open_split(settings, "val")

@@ -16,8 +16,6 @@ def preprocess_batch(
     images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
     preprocessing: Preprocessing,
     size: int,
-    *,
-    channels_last: bool = False,
 ) -> Float32[Tensor, "B 3 {size} {size}"]:
     """Warp images of any sizes to the network's square input and normalise them.
 
@@ -32,7 +30,7 @@ def preprocess_batch(
         batch = torch.cat(rows) if rows else torch.empty(0, 3, size, size)
     else:
         batch = normalise(resized_batch(images, preprocessing, size), preprocessing)
-    return batch.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    return batch.contiguous()
 
 
 def resized_batch(

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 SUFFIXES = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".3gp"}
 _AHEAD = 16  # frames decoded ahead of a file: 100 MB of full HD
 _FPS = 25.0  # of a source that does not say
-_TOLERATED = 0.02  # of the frames: containers estimate how many there are
+_TOLERATED = 0.02  # of the frames and of the time: containers estimate them
 _DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each attempt to open a stream again
 _STEADY = 30.0  # seconds after which a connection counts as good, and the attempts start anew
 _WAIT = 0.2  # seconds between two looks at whether the other side is still there
@@ -47,7 +47,8 @@ class VideoReader:
 
     `source` is a file, the number of a camera or the address of a stream (rtsp://, http://, ...), which is opened again
     where it breaks off, five times at most, with waits of 1 to 16 s that the log names. `every=5` gives every fifth
-    frame. `frame_count` is what the container says, None for cameras and streams: those are `live`.
+    frame. `frame_count` is what the container says, of some kinds an estimate; None where it says nothing. Cameras, and
+    streams without it, are `live`.
 
     Raises:
         ImageDecodeError: it cannot be opened; while iterating: a file ended before its last frame.
@@ -59,14 +60,16 @@ class VideoReader:
         self._source = source
         self._capture = _open(source, self.name)
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.live = isinstance(source, int) or count <= 0
-        self.frame_count = None if self.live else count
+        self.frame_count = None if isinstance(source, int) or count <= 0 else count
+        has_end = isinstance(source, str) and os.path.isfile(source)  # noqa: PTH113 - a Path raises for a long address
+        self.live = self.frame_count is None and not has_end
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps <= 1000 else _FPS
         self._is_stream = self.live and isinstance(source, str) and "://" in source
         self._attempts = 0  # to open a stream again, since it was last steady
         self._connected = time.monotonic()
         self.read = 0  # frames, those left out included
+        self._at = 0.0  # seconds, of the last of them
         self._frames: queue.Queue[Frame | None] = queue.Queue(1 if self.live else _AHEAD)
         self._stop = threading.Event()
         self._started = 0.0  # when the first frame came
@@ -89,9 +92,18 @@ class VideoReader:
             yield frame
         if self._error is not None:
             raise self._error
-        if self.frame_count is not None and self.frame_count - self.read > max(2, _TOLERATED * self.frame_count):
+        if self._is_cut():
             problem = f"ended after {self.read} of {self.frame_count} frames: truncated or damaged"
             raise ImageDecodeError(problem, place=self.name, remedy="Replace it, or go on with what was read.")
+
+    def _is_cut(self) -> bool:
+        """Whether the end came too early by the number of frames and by their times too.
+
+        A WebM or MKV says how long it is. Its number of frames, made from that, is too high where the rate varies.
+        """
+        if self.frame_count is None or self.frame_count - self.read <= max(2, _TOLERATED * self.frame_count):
+            return False
+        return self._at + 1 / self.fps < (1 - _TOLERATED) * self.frame_count / self.fps
 
     def _next(self) -> Frame | None:
         while True:
@@ -107,6 +119,7 @@ class VideoReader:
                 if self.read == 0:
                     self._started = time.monotonic()
                 self.read += 1
+                self._at = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                 if (self.read - 1) % self.every == 0:
                     self._put(self._retrieve())
         except BaseException as error:  # belongs to whoever iterates, not to this thread
@@ -147,7 +160,7 @@ class VideoReader:
         """The clock for a live source, which leaves frames out; else what the file says, or the number of frames."""
         if self.live:
             return time.monotonic() - self._started
-        return max(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, 0) or (self.read - 1) / self.fps
+        return max(self._at, 0) or (self.read - 1) / self.fps
 
     def _put(self, frame: Frame | None) -> None:
         while not self._stop.is_set():

@@ -140,7 +140,7 @@ class Detector:
         see `ssd eval --set-thresholds`) or numbers by class name, {"WBC": 0.3}: other classes keep their own, or 0.5.
 
         `box_voting` averages each detection with its neighbours, weighted by a Gaussian of 1 - IoU with this sigma
-        (0.05 is what training by default writes into the weights); 0 turns it off. See `ssd.multibox.voting`.
+        (0.1 is what training by default writes into the weights); 0 turns it off. See `ssd.multibox.voting`.
 
         `tiles` finds small objects in large images: a number for both sides, (rows, columns) or "auto" also searches
         that many parts of the image, which overlap by `tile_overlap` of their sides, and takes as many times longer;

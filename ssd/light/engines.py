@@ -4,6 +4,7 @@ An engine is a function from images, float32 RGB (B, 3, S, S) from 0 to 255, to 
 """
 
 import importlib.util
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,11 @@ def _opencv(path: Path, threads: int | None) -> Engine:
     if threads is not None:
         cv2.setNumThreads(threads)  # of the whole process: OpenCV has no others
 
+    lock = threading.Lock()  # the network keeps its input: another thread must not set its own before `forward`
+
     def run(images: Float32[np.ndarray, "B 3 S S"]) -> Any:
-        network.setInput(images)
-        return tuple(network.forward(_OUTPUTS))
+        with lock:
+            network.setInput(images)
+            return tuple(network.forward(_OUTPUTS))
 
     return run

@@ -1,6 +1,6 @@
 """Publishes a trained detector: weights and a model card, in a Hugging Face repository.
 
-The published config has no paths of the training machine: folders are cut to their last name.
+What is published has no paths of the training machine: folders and files are cut to their last name.
 """
 
 import hashlib
@@ -29,7 +29,18 @@ _FIGURES = {
     "APl": "large objects",
     "mAP": "VOC",
 }
-_PATHS = (("data", "folder"), ("model", "weights"), ("model", "backbone_weights"), ("", "output"))
+# Where the metadata of a weights file has paths; a split may be a list of images.
+_PATHS = (
+    ("config", "data", "folder"),
+    ("config", "data", "folders", "path"),
+    ("config", "data", "train"),
+    ("config", "data", "val"),
+    ("config", "model", "weights"),
+    ("config", "model", "backbone_weights"),
+    ("config", "output"),
+    ("thresholds", "data"),
+    ("thresholds", "split"),
+)
 
 
 def publish(source: str | Path, address: str, *, private: bool = False, license: str | None = None) -> str:
@@ -66,13 +77,20 @@ def prepare(source: str | Path, folder: Path, address: str, *, license: str | No
 
 
 def without_paths(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """`extra` of a weights file with every folder and file of its config cut down to its last name."""
-    config = {key: dict(value) if isinstance(value, dict) else value for key, value in extra.get("config", {}).items()}
-    for group, key in _PATHS:
-        values = config.get(group) if group else config
-        if isinstance(values, dict) and isinstance(values.get(key), str):
-            values[key] = PurePath(values[key]).name
-    return {**extra, "config": config} if config else dict(extra)
+    """`extra` of a weights file with every folder and file in it cut down to its last name."""
+    cut: Any = dict(extra)
+    for keys in _PATHS:
+        cut = _cut(cut, keys)
+    return dict(cut)
+
+
+def _cut(value: Any, keys: tuple[str, ...]) -> Any:
+    """A copy of `value` with the path at `keys`, in each item of a list, cut down to its last name."""
+    if isinstance(value, list):
+        return [_cut(item, keys) for item in value]
+    if keys and isinstance(value, dict) and keys[0] in value:
+        return {**value, keys[0]: _cut(value[keys[0]], keys[1:])}
+    return PurePath(value).name if not keys and isinstance(value, str) else value
 
 
 def card(address: HubAddress, settings: Settings, extra: Mapping[str, Any], digest: str, license: str | None) -> str:
@@ -132,8 +150,9 @@ def _training(extra: Mapping[str, Any]) -> Iterator[str]:
     if not config:
         return
     data, train, model = (config.get(group, {}) for group in ("data", "train", "model"))
+    folders = ", ".join(folder["path"] for folder in data.get("folders") or ())
     facts = {
-        "data": data.get("folder") or data.get("format"),
+        "data": folders or data.get("folder") or data.get("format"),
         "start": model.get("weights") or model.get("backbone_weights"),
         "epochs": train.get("epochs"),
         "batch size": train.get("batch_size"),

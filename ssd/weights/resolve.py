@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 DEFAULT = "coco"
 PUBLISHED = (DEFAULT, "ssdlite")
 OURS = "ssd-vgg"
+_OF_RUN = ("best.safetensors", "last.safetensors")  # the first is preferred
 
 
 def read_weights(source: str | Path, class_names: Sequence[str] | None = None) -> tuple[dict[str, Tensor], Settings]:
@@ -83,11 +84,11 @@ def find_weights(source: str | Path) -> Path:
     """
     if is_hub_address(source):
         return fetch_from_hub(str(source))
+    if is_published(source):
+        return fetch_detector(str(source))
     path = Path(source)
     if path.is_dir():
         path = _of_run(path)
-    if source in PUBLISHED and not path.exists():
-        return fetch_detector(str(source))
     if not path.is_file():
         if "://" in str(source):
             raise CheckpointError("is an address, not a file", place=source, remedy="Download it, and name the file.")
@@ -98,9 +99,15 @@ def find_weights(source: str | Path) -> Path:
     return path
 
 
+def is_published(source: str | Path) -> bool:
+    """Whether it names published weights: no file and no run of that name is here; a folder without weights may be."""
+    path = Path(source)
+    return source in PUBLISHED and not any(file.is_file() for file in (path, *(path / name for name in _OF_RUN)))
+
+
 def _of_run(folder: Path) -> Path:
     """The best weights of a run, else its last ones, with a log message; the folder itself if there are none."""
-    best, last = folder / "best.safetensors", folder / "last.safetensors"
+    best, last = (folder / name for name in _OF_RUN)
     if best.is_file() or not last.is_file():
         return best if best.is_file() else folder
     log.warning("%s: no evaluation had an AP, so there are no best weights; taking %s", folder, last.name)

@@ -27,6 +27,19 @@ def test_a_graph_is_written_where_it_is_named_and_says_how_near_it_is(weights: P
         ssd.export(weights, result.path)
 
 
+def test_a_folder_of_the_name_of_published_weights_is_none_of_theirs(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "coco").mkdir(parents=True)
+    (tmp_path / "here" / "coco" / "config.yaml").write_text("of: a data set")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr("ssd.weights.resolve.fetch_detector", lambda name: weights)
+    assert ssd.export("coco", "pt2", limit=1).path == Path("coco.pt2")
+    (tmp_path / "here" / "coco" / "config.yaml").unlink()
+    weights.rename(tmp_path / "here" / "coco" / "last.safetensors")
+    assert ssd.export("coco", "pt2", limit=1).path == Path("coco/best.pt2")
+
+
 @pytest.mark.parametrize(
     ("target", "options", "problem"),
     [
@@ -36,6 +49,7 @@ def test_a_graph_is_written_where_it_is_named_and_says_how_near_it_is(weights: P
         ("onnx", {"tolerance": {"size": 1.0}}, "'size=1.0' is no tolerance"),
         ("openvino", {"precision": "int8"}, "int8: needs images to measure on"),
         ("openvino", {"calibrate": "x"}, "calibrate: is for 8 bits"),
+        ("onnx", {"split": "test"}, "split: goes with a data set"),
         ("onnx", {"iou_threshold": 2.0}, "iou_threshold: 2.0 is out of range"),
         ("onnx", {"format": "onnx"}, "export: no option 'format'. Did you mean path_or_format"),
         ("onnx", {"calibrat": "x"}, "export: no option 'calibrat'. Did you mean calibrate"),

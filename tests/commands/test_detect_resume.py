@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ssd.commands.detect import main
+from ssd.errors import ArgumentError
 from ssd.inference.bulk import journal
 from tests.commands.small_detector import read_rows, save_small_weights, snapshot, write_image, write_video
 
@@ -122,6 +123,25 @@ def test_other_options_are_refused(weights, photos, tmp_path, capsys):
     (out / "options.json").write_text("{")
     assert run(weights, photos, "--output", out, "--resume") == 2
     assert "options.json: cannot be read" in capsys.readouterr().err
+
+
+def test_tiles_are_compared_too_as_given_and_as_left_out(weights, photos, tmp_path, capsys):
+    out, photo = tmp_path / "out", photos / "1.png"
+    assert run(weights, photo, "--output", out, "--format", "jsonl", "--tiles", "2x3") == 0
+    before = snapshot(out)
+    assert run(weights, photo, "--output", out, "--format", "jsonl", "--tiles", "2x3", "--resume") == 0
+    for change in ([], ["--tiles", "2x2"]):
+        assert run(weights, photo, "--output", out, "--format", "jsonl", "--resume", *change) == 2
+        assert "what is there was made with tiles=[2, 3], not " in capsys.readouterr().err
+    assert snapshot(out) == before
+
+
+def test_an_option_that_an_earlier_version_did_not_have_has_its_default(tmp_path):
+    (tmp_path / "detections.jsonl").write_text('{"path": "b.jpg", "detections": []}\n')
+    journal.write_options(tmp_path, {"every": 1, "shard": None})
+    assert journal.take_up(tmp_path, {"every": 1, "new": None}).paths == {"b.jpg"}
+    with pytest.raises(ArgumentError, match="was made with new=None, not 2"):
+        journal.take_up(tmp_path, {"every": 1, "new": 2})
 
 
 def test_the_newest_numbered_folder_is_gone_on_in(weights, photos, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ import ssd
 from ssd.commands.detect import main
 from ssd.images.video_reader import VideoReader
 from tests.commands.small_detector import read_rows, save_small_weights, write_video
+from tests.images.webm import leave_out_duration, leave_out_frames, write_webm
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -81,6 +82,16 @@ def test_a_video_that_breaks_off_or_is_none_is_named_and_the_others_go_on(weight
     assert (out / "a.mp4").exists()
     assert [row["frames"] for row in read_rows(out) if "frames" in row] == [20]
     assert "2 failed, see above" in capsys.readouterr().err
+
+
+def test_recordings_without_a_duration_or_of_varying_rate_are_searched_whole(weights, tmp_path, capsys):
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    clips.mkdir()
+    leave_out_duration(write_webm(clips / "browser.webm", frames=30))
+    leave_out_frames(write_webm(clips / "screen.webm", frames=30), every=3)
+    assert run(weights, clips, "--output", out, "--format", "jsonl") == 0
+    assert [row["frames"] for row in read_rows(out) if "frames" in row] == [30, 20]
+    assert "in 2 videos (50 frames)" in capsys.readouterr().out
 
 
 def test_videos_of_one_name_do_not_overwrite_each_other(weights, tmp_path):

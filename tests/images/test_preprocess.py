@@ -88,15 +88,12 @@ def test_channels_say_which_comes_first_and_the_mean_follows_them(resize: str) -
 
 
 @pytest.mark.parametrize("resize", ["uint8", "float", "antialias", "area"])
-def test_a_batch_is_its_images_in_either_memory_layout(resize: str) -> None:
+def test_a_batch_is_its_images(resize: str) -> None:
     images = [noise(30, 50), noise(64, 64, 1), noise(1, 1, 2), noise(3, 500, 3)]
     rule = Preprocessing(resize=resize)  # type: ignore[arg-type]
     batch = preprocess_batch(images, rule, 32)
     assert batch.is_contiguous()
     assert torch.equal(batch, torch.stack([prepared(image, rule, 32) for image in images]))
-    last = preprocess_batch(images, rule, 32, channels_last=True)
-    assert torch.equal(last, batch)
-    assert last.is_contiguous(memory_format=torch.channels_last)
     assert preprocess_batch([], rule, 32).shape == (0, 3, 32, 32)
 
 

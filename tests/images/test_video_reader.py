@@ -9,6 +9,7 @@ from ssd.errors import ImageDecodeError
 from ssd.images import video_reader
 from ssd.images.video_reader import VideoReader
 from tests.commands.small_detector import write_video
+from tests.images.webm import leave_out_duration, leave_out_frames, write_webm
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,38 @@ def test_a_file_that_breaks_off_is_named_after_its_last_frame(clip, tmp_path):
         frames.extend(iter(video))
     # extend keeps what came before the error
     assert 2 < len(frames) < 25
+
+
+def test_a_file_that_does_not_say_how_long_it_is_gives_all_its_frames_with_their_own_times(tmp_path):
+    clip = leave_out_duration(write_webm(tmp_path / "recorded.webm", frames=30))
+    frames = []
+    with VideoReader(str(clip)) as video:
+        assert (video.frame_count, video.live) == (None, False)
+        for frame in video:
+            frames.append(frame)
+            time.sleep(0.002)
+    assert [frame.index for frame in frames] == list(range(30))
+    np.testing.assert_allclose([frame.seconds for frame in frames], np.arange(30) / 10, atol=1e-3)
+
+
+def test_a_file_of_varying_rate_is_whole_where_its_last_frame_is_at_its_end(tmp_path):
+    clip = leave_out_frames(write_webm(tmp_path / "screen.webm"), every=3)
+    with VideoReader(str(clip)) as video:
+        frames = list(video)
+        assert (video.frame_count, video.read) == (60, 40)
+    np.testing.assert_allclose([frame.seconds for frame in frames[:4]], [0.0, 0.2, 0.3, 0.5], atol=1e-3)
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size * 2 // 3])
+    with (
+        pytest.raises(ImageDecodeError, match=r"screen\.webm: ended after \d+ of 60 frames: truncated"),
+        VideoReader(str(clip)) as video,
+    ):
+        list(video)
+
+
+def test_the_address_of_a_stream_may_be_longer_than_the_name_of_a_file(monkeypatch):
+    connections(monkeypatch, FakeCamera(2), *[Closed(0)] * 5)
+    with VideoReader(f"rtsp://camera/{'a' * 300}") as video:
+        assert video.live
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video", b"RIFF" + bytes(100)])

@@ -1,34 +1,70 @@
 """Image and category ids of COCO results."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import takewhile
+from pathlib import Path, PurePath
 from typing import Any
 
 from ssd.errors import ArgumentError
-from ssd.system.unicode_names import Named
+from ssd.system.unicode_names import Named, nfc
 from ssd.weights.ports.class_names import coco_by_id
 
 
 @dataclass(frozen=True)
 class CocoIds:
-    """`images` gives images their ids by file name; None: the name without suffix, a number where it is one.
+    """`images` has the file names and ids of the annotation file by the last name of each, which may be of several.
 
-    `categories` gives each class of the detector its id, -1 for those that the data set does not have.
+    None: an image's id is its name without suffix, a number where it is one. `categories` gives each class of the
+    detector its id, -1 for those that the data set does not have.
     """
 
-    images: Named[int | str] | None
+    images: Named[list[tuple[str, int | str]]] | None
     categories: tuple[int, ...]
 
     def of_image(self, row: Mapping[str, Any]) -> int | str | None:
-        """The id of a journal row's image; of a frame the video's name and the frame's number."""
+        """The id of a journal row's image, None where it has none; of a frame the video's name and the frame's number.
+
+        Of images of one name it is the one with most of the folders above it in common.
+
+        Raises:
+            ArgumentError: several have equally many.
+        """
         path = Path(row["path"])
         if "frame" in row:
             return f"{path.stem}/{row['frame']:06d}"
         if self.images is None:
             return int(path.stem) if path.stem.isdecimal() else path.stem
-        return self.images.find(path.name)
+        named = self.images.find(path.name) or []
+        shared = [_shared(path, file_name) for file_name, _ in named]
+        best = [image for image, parts in zip(named, shared, strict=True) if parts == max(shared)]
+        if len(best) > 1:
+            problem = f"can be {best[0][0]} or {best[1][0]} of the annotation file"
+            remedy = "Name the source with more of its folders, so that it ends like one of them."
+            raise ArgumentError(problem, place=path, remedy=remedy)
+        return best[0][1] if best else None
+
+    def check(self, paths: Iterable[str]) -> None:
+        """Find the ids of images before they are searched.
+
+        Raises:
+            ArgumentError: an image can have several ids, or several images have one.
+        """
+        of_id: dict[int | str, str] = {}
+        for path in paths:
+            found = self.of_image({"path": path})
+            if found is not None and of_id.setdefault(found, path) != path:
+                problem = f"has the id {found!r} in the annotation file, and so has {of_id[found]}"
+                raise ArgumentError(problem, place=path, remedy="Name the images of that file alone.")
+
+
+def _shared(path: Path, file_name: str) -> tuple[int, bool]:
+    """How many names the ends of two paths have in common, and whether these are the whole file name."""
+    parts, theirs = PurePath(nfc(str(path))).parts, PurePath(nfc(file_name)).parts
+    pairs = zip(reversed(parts), reversed(theirs), strict=False)
+    count = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return count, count == len(theirs)
 
 
 def own_ids(class_names: Sequence[str]) -> CocoIds:
@@ -47,7 +83,9 @@ def ids_of_file(path: Path, class_names: Sequence[str]) -> CocoIds:
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        images = Named((Path(image["file_name"]).name, image["id"]) for image in raw["images"])
+        images: Named[list[tuple[str, int | str]]] = Named()
+        for file_name, number in {image["file_name"]: image["id"] for image in raw["images"]}.items():
+            images.setdefault(PurePath(file_name).name, []).append((file_name, number))
         by_name = {category["name"]: int(category["id"]) for category in raw["categories"]}
     except OSError as error:
         raise ArgumentError(f"cannot be read ({error.strerror})", place=path, remedy="Check the path.") from None

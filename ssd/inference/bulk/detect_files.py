@@ -83,9 +83,9 @@ def detect_files(
     labels to correct and train on: voc, coco-data, yolo, labelme, labelstudio, cvat. Labels name the images where they
     are; yolo, and `copy` for all formats, copy them into `images/`, which makes the folder a data set.
     Without `score_threshold` detections above the weights' own thresholds are kept, or from 0.5 on where the weights
-    have none; see `Detector.detect`. `every` and `max_frames` thin out videos; `shard="2/8"`
-    takes the second of eight shares. `resume` continues in the folder of an interrupted call. Unreadable sources are
-    counted in `tally.failed` and named in the folder's detections.jsonl.
+    have none, never below what an exported graph was exported with; see `Detector.detect`. `every` and `max_frames`
+    thin out videos; `shard="2/8"` takes the second of eight shares. `resume` continues in the folder of an interrupted
+    call. Unreadable sources are counted in `tally.failed` and named in the folder's detections.jsonl.
 
     Raises:
         ArgumentError: an option is out of its range, a source is missing, or the folder has other files.
@@ -108,10 +108,12 @@ def detect_files(
     if not isinstance(weights, Detector):
         weights = load(weights, device=device, precision=precision, backend=backend)
     if score_threshold is None:
-        options["score_threshold"] = "own" if weights.settings.postprocessing.own_thresholds else READABLE_SCORE
+        options["score_threshold"] = _threshold(weights)
     weights.detect_batch([], **options)  # checks the options before a folder is made
     names = weights.class_names
     ids = own_ids(names) if coco_ids is None else ids_of_file(Path(coco_ids), names)
+    if coco_ids is not None and "coco" in formats:
+        ids.check(source.address for source in chosen if source.kind == "image")
     inputs = [source.path for source in everything if source.kind != "live"]
     folder = output_folder(_named(output, shard), inputs, force=force, journal=JOURNAL, resume=resume)
     facts = {**options, "weights": named, "format": sorted(formats)}
@@ -140,6 +142,17 @@ def detect_files(
     finally:
         results.close()
     return BulkResult(folder, results.tally, done.tally, time.perf_counter() - start, without_id)
+
+
+def _threshold(detector: Detector) -> ScoreThreshold:
+    """The weights' own thresholds, else 0.5; but no less than an exported graph was exported with."""
+    rules = detector.settings.postprocessing
+    least, own = rules.score_threshold, rules.own_thresholds
+    if not own:
+        return max(READABLE_SCORE, least)
+    if min(own) >= least:
+        return "own"
+    return {name: max(value, least) for name, value in zip(detector.class_names, own, strict=True)}
 
 
 def _detect_images(work: Work, sources: Sequence[Source], before: int) -> None:

@@ -125,7 +125,8 @@ def _compare(path: Path, options: Row) -> None:
         before = None
     if not isinstance(before, dict):
         raise ArgumentError("cannot be read", place=path, remedy="Start in a new folder, or add --force.")
-    for key, value in options.items():
-        if before.get(key) != value:
-            problem = f"what is there was made with {key}={before.get(key)!r}, not {value!r}"
+    options = json.loads(json.dumps(options))  # a tuple is a list in the file
+    for key in {**before, **options}:  # one that is not in the file has its default, and so has one that is not given
+        if before.get(key) != options.get(key):
+            problem = f"what is there was made with {key}={before.get(key)!r}, not {options.get(key)!r}"
             raise ArgumentError(problem, place=path, remedy="Use the same options, or a new folder.")

@@ -13,25 +13,11 @@ from urllib.parse import urlsplit
 
 from ssd.errors import ArgumentError, printable
 from ssd.images import kinds
+from ssd.images.video_reader import SUFFIXES as VIDEO_SUFFIXES
 
 _log = logging.getLogger(__name__)
 
 SUFFIXES = set(kinds.SUFFIXES)
-VIDEO_SUFFIXES = {
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".avi",
-    ".mkv",
-    ".webm",
-    ".mpg",
-    ".mpeg",
-    ".wmv",
-    ".flv",
-    ".ts",
-    ".mts",
-    ".3gp",
-}
 
 _LONGEST_NAME = 255  # bytes, on most file systems
 _ROOM_FOR_NUMBER = 240

@@ -43,7 +43,8 @@ class TorchRuntime:
         """Offsets and logits for every default box, float32; on CUDA in IEEE float32 where the precision is fp32."""
         try:
             with self._switches(images.shape):
-                images = images.to(self.device, self._dtype, memory_format=torch.channels_last, non_blocking=True)
+                ahead = self.device.startswith("cuda")  # MPS can lose the data of a copy that does not wait
+                images = images.to(self.device, self._dtype, memory_format=torch.channels_last, non_blocking=ahead)
                 predictions = self._network(images)
         except NotImplementedError as error:
             if not self.device.startswith("mps"):

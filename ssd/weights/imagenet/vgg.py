@@ -46,7 +46,6 @@ def vgg16_backbone_state(
     *,
     backbone: str = "vgg16",
     atrous: bool = True,
-    preprocessing: Preprocessing | None = None,
 ) -> ImageNetStart:
     """Read the start of a VGG backbone.
 
@@ -54,8 +53,8 @@ def vgg16_backbone_state(
     convolutions, without fc6 and fc7) or a file: torchvision's or timm's VGG, its convolutions alone, the
     `vgg16_reducedfc.pth` of SSD's ports, or this package's names. fc6 and fc7 are subsampled if `atrous`.
 
-    `preprocessing` overrides that of the file: its metadata, or without any torchvision's for a file with fc6 and fc7
-    or with BatchNorm, and the original's for convolutions alone.
+    The image scaling is that of the file: its metadata, or without any torchvision's for a file with fc6 and fc7 or
+    with BatchNorm, and the original's for convolutions alone.
 
     Raises:
         CheckpointError: not a VGG, or not the one asked for.
@@ -76,7 +75,7 @@ def vgg16_backbone_state(
     if source == "imagenet_features":
         implied = PORTS_MEAN
     _check_shapes(state, backbone, atrous, path)
-    return ImageNetStart(state, preprocessing or stated_preprocessing(path) or implied, _missing(state, backbone))
+    return ImageNetStart(state, stated_preprocessing(path) or implied, _missing(state, backbone))
 
 
 def _find(source: str, backbone: str) -> Path:

@@ -37,7 +37,7 @@ def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
     """
     names = layout.parameters(layer_names("loc", "conf", _LEVELS)) | {"L2Norm.weight": "first_norm.scale"}
     renamed = layout.rename(state, names, hints.place, NAME)
-    outputs = renamed["head.classes.0.bias"].numel() // 4
+    outputs = layout.count_outputs(renamed)
     boxes = box_settings(hints.box_table or ("voc" if outputs == 21 else "coco"), 300, clip="centre")
     count = layout.count_classes(renamed, boxes, hints.place)
     settings = Settings(

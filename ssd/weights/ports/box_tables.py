@@ -20,6 +20,12 @@ _SIZES = {
 }
 _GRIDS = {300: (38, 19, 10, 5, 3, 1), 512: (64, 32, 16, 8, 4, 2, 1)}
 _STEPS = {300: (8.0, 16.0, 32.0, 64.0, 100.0, 300.0), 512: (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)}
+MOST_LEVELS = len(_GRIDS[512])
+
+
+def input_size_for(levels: int) -> int:
+    """512 for as many levels as SSD512 has, else 300."""
+    return 512 if levels == MOST_LEVELS else 300
 
 
 def box_settings(table: BoxTable, input_size: int, clip: Clip, *, whole_pixels: bool = False) -> BoxSettings:

@@ -14,12 +14,11 @@ from ssd.errors import CheckpointError
 from ssd.settings import BoxSettings, NetworkSettings, Postprocessing, Preprocessing, Settings
 from ssd.weights.ports import class_names as known_classes
 from ssd.weights.ports import layout
-from ssd.weights.ports.box_tables import box_settings, table_for
+from ssd.weights.ports.box_tables import MOST_LEVELS, box_settings, input_size_for, table_for
 from ssd.weights.ports.layout import ConvertedCheckpoint, Hints, Port
 
 NAME = "Caffe SSD"
 
-_INPUT_SIZES = {6: 300, 7: 512}  # by the number of levels
 _CLASSES = {20: known_classes.VOC, 80: known_classes.COCO}
 # conv1_1/0, conv1_1.weight, conv1_1_b and so on: everyone who writes blobs into a file names them by hand.
 _BLOB = re.compile(r"(?P<layer>.+?)[/._:-](?:(?P<weight>0|w|weights?)|(?P<bias>1|b|bias(?:es)?))", re.IGNORECASE)
@@ -34,10 +33,10 @@ def recognises(state: Mapping[str, Tensor]) -> bool:
 def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
     """Translate; the settings are those of its scripts, which are the paper's."""
     plain = _plain_names(state)
-    levels = sum(f"{tap}_mbox_loc.weight" in plain for tap in _taps(max(_INPUT_SIZES) + 1))
+    levels = sum(f"{tap}_mbox_loc.weight" in plain for tap in _taps(MOST_LEVELS + 1))
     renamed = layout.rename(plain, _names(levels), hints.place, NAME)
-    size = _INPUT_SIZES.get(levels, 300)
-    outputs = renamed["head.classes.0.bias"].numel() // 4
+    size = input_size_for(levels)
+    outputs = layout.count_outputs(renamed)
     boxes = _boxes(hints, levels, size, outputs - 1)
     count = layout.count_classes(renamed, boxes, hints.place)
     settings = Settings(

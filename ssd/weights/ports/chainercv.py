@@ -11,12 +11,11 @@ from torch import Tensor
 from ssd.settings import NetworkSettings, Postprocessing, Preprocessing, Settings
 from ssd.weights.ports import class_names as known_classes
 from ssd.weights.ports import head_layout, layout
-from ssd.weights.ports.box_tables import box_settings
+from ssd.weights.ports.box_tables import MOST_LEVELS, box_settings, input_size_for
 from ssd.weights.ports.layout import ConvertedCheckpoint, Hints, Port
 
 NAME = "chainercv SSD"
 
-_INPUT_SIZES = {6: 300, 7: 512}  # by the number of levels
 _CLASSES = {20: known_classes.VOC}
 _FIRST = "extractor/conv1_1/W"
 
@@ -34,9 +33,9 @@ def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
     prefix = _prefix(state)
     assert prefix is not None, "recognises() comes first"
     state = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    levels = sum(f"multibox/loc/{level}/W" in state for level in range(max(_INPUT_SIZES) + 1))
+    levels = sum(f"multibox/loc/{level}/W" in state for level in range(MOST_LEVELS + 1))
     renamed = layout.rename(state, _names(levels), hints.place, NAME)
-    size = _INPUT_SIZES.get(levels, 300)
+    size = input_size_for(levels)
     boxes = box_settings(hints.box_table or "voc", size, clip="none")
     count = layout.count_classes(renamed, boxes, hints.place)
     settings = Settings(

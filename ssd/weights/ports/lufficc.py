@@ -9,7 +9,7 @@ from ssd.settings import BoxSettings, NetworkSettings, Postprocessing, Preproces
 from ssd.weights.ports import class_names as known_classes
 from ssd.weights.ports import layout
 from ssd.weights.ports.amdegroot import layer_names
-from ssd.weights.ports.box_tables import BoxTable, box_settings, table_for
+from ssd.weights.ports.box_tables import MOST_LEVELS, BoxTable, box_settings, input_size_for, table_for
 from ssd.weights.ports.layout import ConvertedCheckpoint, Hints, Port
 
 NAME = "lufficc/SSD"
@@ -19,7 +19,6 @@ _LAYOUTS = (
     ("backbone.", "box_head.predictor.reg_headers", "box_head.predictor.cls_headers"),
     ("", "regression_headers", "classification_headers"),
 )
-_INPUT_SIZES = {6: 300, 7: 512}  # by the number of levels
 _CLASSES = {20: known_classes.VOC, 80: known_classes.COCO}
 
 
@@ -36,12 +35,12 @@ def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
     found = _layout(state)
     assert found is not None, "recognises() comes first"
     prefix, offsets, logits = found
-    levels = sum(f"{offsets}.{level}.weight" in state for level in range(max(_INPUT_SIZES) + 1))
+    levels = sum(f"{offsets}.{level}.weight" in state for level in range(MOST_LEVELS + 1))
     layers = layer_names(offsets, logits, levels, prefix)
     names = layout.parameters(layers) | {f"{prefix}l2_norm.weight": "first_norm.scale"}
     renamed = layout.rename(state, names, hints.place, NAME)
-    outputs = renamed["head.classes.0.bias"].numel() // 4
-    size = _INPUT_SIZES.get(levels, 300)
+    outputs = layout.count_outputs(renamed)
+    size = input_size_for(levels)
     boxes = _boxes(table_for(hints.box_table, outputs - 1, hints.place), size)
     count = layout.count_classes(renamed, boxes, hints.place)
     settings = Settings(

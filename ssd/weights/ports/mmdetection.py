@@ -15,12 +15,11 @@ from ssd.settings import NetworkSettings, Postprocessing, Preprocessing, Setting
 from ssd.weights.ports import class_names as known_classes
 from ssd.weights.ports import head_layout, layout
 from ssd.weights.ports.amdegroot import vgg_names
-from ssd.weights.ports.box_tables import BoxTable, box_settings, table_for
+from ssd.weights.ports.box_tables import BoxTable, box_settings, input_size_for, table_for
 from ssd.weights.ports.layout import ConvertedCheckpoint, Hints, Port
 
 NAME = "mmdetection SSD"
 
-_INPUT_SIZES = {6: 300, 7: 512}  # by the number of levels
 _CLASSES = {20: known_classes.VOC, 80: known_classes.COCO}
 # `basesize_ratio_range` of the configuration: the size of the second level, as a share of the input.
 _TABLES: dict[tuple[int, str], BoxTable] = {
@@ -45,8 +44,8 @@ def read(state: Mapping[str, Tensor], hints: Hints) -> ConvertedCheckpoint:
     _refuse_version_1(hints)
     renamed = layout.rename(state, _names(state), hints.place, NAME)
     levels = sum(name.startswith("head.boxes.") and name.endswith(".bias") for name in renamed)
-    size = _INPUT_SIZES.get(levels, 300)
-    outputs = renamed["head.classes.0.bias"].numel() // 4
+    size = input_size_for(levels)
+    outputs = layout.count_outputs(renamed)
     boxes = box_settings(_table(hints, size, outputs - 1), size, clip="none", whole_pixels=True)
     count = layout.count_classes(renamed, boxes, hints.place)
     stated = hints.class_names if hints.class_names is not None else _stated_names(hints.notes, count)

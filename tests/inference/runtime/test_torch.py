@@ -86,6 +86,20 @@ def test_the_cpu_goes_on_with_a_message_where_mps_lacks_an_operator(network, mon
     assert "MPS lacks an operator: The operator 'aten::odd' is not currently implemented" in caplog.text
 
 
+@pytest.mark.parametrize(("device", "ahead"), [("cuda:1", True), ("mps", False)])
+def test_the_host_waits_for_the_copy_of_images_unless_the_device_is_cuda(network, monkeypatch, device, ahead):
+    runtime = TorchRuntime(network, torch.device("cpu"))
+    runtime.device, asked = device, []
+
+    def to(tensor, *words, **options):
+        asked.append((*words, options.get("non_blocking")))
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    runtime.predict(torch.randn(1, 3, 64, 64))
+    assert asked[0] == (device, torch.float32, ahead)
+
+
 def test_another_error_of_that_kind_is_raised(network, monkeypatch):
     def broken(pixels):
         raise NotImplementedError("forward")

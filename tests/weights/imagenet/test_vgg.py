@@ -68,13 +68,11 @@ def test_the_size_of_the_first_weights_does_not_tell_how_images_were_scaled(vgg_
     assert 0.1 < start.state["backbone.conv1_1.weight"].abs().mean() < 0.3
 
 
-def test_convolutions_alone_are_the_originals_and_a_caller_may_know_better(tmp_path):
+def test_convolutions_alone_are_the_originals(tmp_path):
     path = save(tmp_path / "x.safetensors", features())
     start = vgg16_backbone_state(path)
     assert start.preprocessing == MEAN_ONLY
     assert torch.equal(start.state["backbone.conv5_3.bias"], features()["features.28.bias"])
-    mine = Preprocessing(channels="bgr")
-    assert vgg16_backbone_state(path, preprocessing=mine).preprocessing == mine
 
 
 def test_metadata_says_how_images_are_scaled(tmp_path):
