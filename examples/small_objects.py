@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 import ssd
+from ssd.boxes import iou_of_arrays
 from ssd.commands._shared import guarded
 from ssd.data.dataset import open_dataset
 from ssd.errors import ArgumentError
@@ -66,20 +67,12 @@ class Count:
             self.detections += len(mine)
             sizes = sizes_of(there, self.pixels)
             self.objects_by_size.update(sizes)
-            overlaps = iou(mine.boxes, there)
+            overlaps = iou_of_arrays(mine.boxes, there)
             for row in overlaps:
                 if len(there) and row.max() >= MATCH_IOU:
                     self.found += 1
                     self.found_by_size[sizes[row.argmax()]] += 1
                     overlaps[:, row.argmax()] = 0
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Overlap of each box of `a` (N, 4) with each of `b` (M, 4), in pixels: (N, M)."""
-    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    shared = sides.clip(0).prod(axis=-1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=-1) for boxes in (a, b)]
-    return shared / (areas[0][:, None] + areas[1][None] - shared)
 
 
 def sizes_of(boxes: np.ndarray, pixels: int) -> list[str]:
@@ -89,7 +82,10 @@ def sizes_of(boxes: np.ndarray, pixels: int) -> list[str]:
 
 
 def sheets(data: Path, split: str, grid: int, limit: int) -> Iterator[Sheet]:
-    """`limit` sheets of `grid` x `grid` images; every cell is as large as the first image."""
+    """`limit` sheets of `grid` x `grid` images; every cell is as large as the first image.
+
+    Of a larger image the rest is cut off, with the objects whose centres lie there.
+    """
     dataset = open_dataset(data, split, format="auto", bad_objects="drop")
     height, width = load_image(dataset.records[0].path).shape[:2]
     if len(dataset.records) < grid * grid:
@@ -101,8 +97,9 @@ def sheets(data: Path, split: str, grid: int, limit: int) -> Iterator[Sheet]:
             row, column = divmod(cell, grid)
             image = load_image(record.path)[:height, :width]
             canvas[row * height :, column * width :][: image.shape[0], : image.shape[1]] = image
-            boxes.append(record.boxes + np.array([column * width, row * height] * 2))
-            names += [dataset.class_names[label] for label in record.labels]
+            seen = ((record.boxes[:, :2] + record.boxes[:, 2:]) / 2 < [width, height]).all(axis=1)
+            boxes.append(record.boxes[seen].clip(0, [width, height] * 2) + [column * width, row * height] * 2)
+            names += [dataset.class_names[label] for label in record.labels[seen]]
         yield Sheet(canvas, np.concatenate(boxes), names)
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from ssd.commands.main import COMMANDS
 from ssd.experiment import config_file as configs
+from ssd.inference.detector import Detector
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -160,6 +161,12 @@ def _anchors(page: Path) -> set[str]:
 def test_nothing_in_a_page_needs_the_site_to_be_readable(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert re.findall(r"^(?:===|!!!|\?\?\?) .*|^:::.*|<!-- table: \w+ -->\n<!-- end -->", text, re.M) == []
+
+
+def test_the_documented_sigma_of_box_voting_is_the_default() -> None:
+    sigma = configs.Config().model.box_voting
+    assert f"exp(-(1 - IoU)² / {sigma})" in (DOCS / "how.md").read_text(encoding="utf-8")
+    assert f"({sigma} is what training by default writes" in str(Detector.detect.__doc__)
 
 
 @pytest.mark.slow  # 60 networks are built and counted

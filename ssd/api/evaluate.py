@@ -145,7 +145,7 @@ def evaluate(
     chosen: tuple[MetricName, ...] = (metric,) if isinstance(metric, str) else tuple(metric)
     _check(chosen, figures, results, report, force=force)
     name = name_of(weights)
-    thresholds = None if set_thresholds is None else plan(set_thresholds, name, weights_output, force=force)
+    thresholds = plan(set_thresholds, name, weights_output, force=force)
     at_least(1, batch_size=batch_size)
     at_least(0, workers=workers)
     at_least(LEAST_DETECTIONS, max_detections=max_detections)
@@ -184,7 +184,9 @@ def evaluate(
     if results is not None:
         Path(results).parent.mkdir(parents=True, exist_ok=True)
         metrics["coco"].write_results(results)
-    return _write(result, metrics, *places)
+    result = dataclasses.replace(result, figures_file=places[0], report=places[1])
+    _write(result, metrics)
+    return result
 
 
 def _check(
@@ -247,12 +249,12 @@ def _places(
     return (None if figures is None else Path(figures)), (None if report is None else Path(report))
 
 
-def _write(
-    result: EvaluationResult, metrics: dict[str, Any], figures: Path | None, report: Path | None
-) -> EvaluationResult:
+def _write(result: EvaluationResult, metrics: dict[str, Any]) -> None:
+    """Write the files that the result names."""
+    if result.figures_file is None and result.report is None:
+        return
     summary = result.to_dict()
-    if figures is not None:
-        write_json(figures, summary)
-    if report is not None:
-        write_evaluation_page(report, summary, metrics["details"], result.detector, result.dataset)
-    return dataclasses.replace(result, figures_file=figures, report=report)
+    if result.figures_file is not None:
+        write_json(result.figures_file, summary)
+    if result.report is not None:
+        write_evaluation_page(result.report, summary, metrics["details"], result.detector, result.dataset)

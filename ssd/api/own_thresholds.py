@@ -40,12 +40,18 @@ class Plan:
         return chosen
 
 
-def plan(rule: str, weights: str, output: str | Path | None, *, force: bool) -> Plan:
-    """Check everything before the evaluation.
+def plan(rule: str | None, weights: str, output: str | Path | None, *, force: bool) -> Plan | None:
+    """Check everything before the evaluation; None where no thresholds are asked for.
 
     Raises:
-        ArgumentError: no rule, no weights that can be copied, or a file that is there already (without `force`).
+        ArgumentError: no rule, no weights that can be copied, a file that is there already (without `force`), or an
+            `output` without a rule.
     """
+    if rule is None:
+        if output is not None:
+            remedy = "Name a rule too: set_thresholds='f1' (--set-thresholds f1)."
+            raise ArgumentError("goes with set_thresholds", place="weights_output", remedy=remedy)
+        return None
     parsed, beside = Rule.parse(rule), place_beside(weights)
     copy = beside if output is None else Path(output)
     if copy.suffix != ".safetensors":

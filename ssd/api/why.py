@@ -1,5 +1,6 @@
 """`why`: the cause of every missed object, what mending it would regain, and what to try first."""
 
+import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from ssd.report.blocks import number
 from ssd.report.page import check_page_name
 from ssd.rules import READABLE_SCORE, ScoreThreshold
 from ssd.system.files import check_writable, refuse_existing
+from ssd.weights.hub import is_hub_address
+from ssd.weights.resolve import PUBLISHED
 
 _LOWEST = 0.01  # score from which a detection below the threshold is looked at
 
@@ -150,9 +153,9 @@ def _thresholds(detector: Detector, data: Dataset, threshold: ScoreThreshold | N
 
 
 def _named(weights: str, data: Dataset) -> tuple[str, str]:
-    """What remedies call the weights and the data: their names, where a command can be given these."""
-    named = Path(weights).exists() or weights == "coco"
-    return weights if named else "RUN", data.name if Path(data.name).is_dir() else "FOLDER"
+    """What remedies call the weights and the data: their names, as they are typed, where a command takes these."""
+    named = Path(weights).exists() or weights in PUBLISHED or is_hub_address(weights)
+    return shlex.quote(weights) if named else "RUN", shlex.quote(data.name) if Path(data.name).is_dir() else "FOLDER"
 
 
 def _of_run(config: Config | None) -> tuple[int | None, bool]:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from ssd.commands._shared import add_data, add_force, add_runtime, check_numbers, guarded, show_log, threshold, tiles
 from ssd.errors import printable
@@ -97,6 +98,12 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace, *, first: bool) -> int:
     from ssd.api.evaluate import BESIDE_WEIGHTS, METRICS, evaluate
 
+    asked: dict[str, Any] = {
+        "score_threshold": threshold(args.score_threshold),
+        "box_voting": args.box_voting,
+        "max_detections": args.max_detections,
+        "tiles": tiles(args.tiles),
+    }
     result = evaluate(
         args.weights,
         args.data,
@@ -104,12 +111,8 @@ def _run(args: argparse.Namespace, *, first: bool) -> int:
         format=args.format,
         metric=[name for name in METRICS if getattr(args, name)] or "coco",
         overrides=args.set,
-        score_threshold=threshold(args.score_threshold),
         set_thresholds=args.set_thresholds,
         weights_output=args.weights_output,
-        box_voting=args.box_voting,
-        max_detections=args.max_detections,
-        tiles=tiles(args.tiles),
         batch_size=args.batch_size,
         workers=args.workers,
         device=args.device,
@@ -121,6 +124,7 @@ def _run(args: argparse.Namespace, *, first: bool) -> int:
         report=args.report,
         force=args.force,
         progress=not args.quiet and sys.stderr.isatty(),
+        **asked,
     )
     if not first:
         return 0
@@ -131,7 +135,7 @@ def _run(args: argparse.Namespace, *, first: bool) -> int:
         from ssd.evaluation.page.drawn_images import draw_images
 
         folder = result.figures_file.with_name(f"{result.figures_file.stem}-images")
-        count = draw_images(result.detector, result.dataset, args.draw, folder, result.tiles)
+        count = draw_images(result.detector, result.dataset, args.draw, folder, **asked)
         print(printable(f"{count} drawn images: {folder}"))
     if result.thresholds_file is not None:
         print(printable(f"weights with thresholds: {result.thresholds_file}"))

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from ssd.commands._shared import guarded
+from ssd.system.files import writing
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,7 +40,8 @@ def main(argv: list[str] | None = None) -> int:
 
     sections = chosen_sections(args.part, args.only)
     setup = Setup(choose_device(args.device), tiny=args.tiny)
-    args.out.mkdir(parents=True, exist_ok=True)
+    with writing(args.out):
+        args.out.mkdir(parents=True, exist_ok=True)
     out = args.out / "gpu_check.json"
     with tuned_convolutions():
         outcomes = run_sections(sections, setup, deadline=deadline, out=out, say=lambda line: print(line, flush=True))

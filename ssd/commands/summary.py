@@ -4,6 +4,7 @@ import argparse
 import json
 
 from ssd.commands._shared import check_numbers, guarded
+from ssd.errors import ArgumentError
 from ssd.system.files import check_writable
 
 EPILOG = """models:
@@ -46,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     """Print the table; the exit code is 2 for a user's mistake."""
     args = parser().parse_args(argv)
     check_numbers(args, repeat=0)
+    if args.plot is not None and args.compare is None:
+        raise ArgumentError("goes with --compare", place="--plot", remedy="Write --compare RUN RUN --plot FILE.svg.")
     from ssd.summary import figures, networks, tables
     from ssd.summary.compare import compare
 

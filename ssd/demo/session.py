@@ -12,6 +12,8 @@ from ssd.demo.page import build_page, serve
 from ssd.demo.search import Search
 from ssd.errors import CheckpointError, at_least
 from ssd.system.optional import load_extra
+from ssd.weights.hub import is_hub_address
+from ssd.weights.resolve import DEFAULT, PUBLISHED
 
 KEPT_SECONDS = 600.0  # an image is deleted after so long
 _NO_REMOTE = {
@@ -78,11 +80,11 @@ def list_weights(named: Sequence[str], runs: Path = Path("runs")) -> list[str]:
         CheckpointError: one that was named is not there.
     """
     for name in named:
-        if name != "coco" and not Path(name).exists():
+        if name not in PUBLISHED and not is_hub_address(name) and not Path(name).exists():
             raise CheckpointError("no such weights file", place=name, remedy="Name a file or a run's folder.")
     best = sorted(runs.glob("*/best.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
     found = [str(path.parent) for path in best]
-    return list(dict.fromkeys([*named, *found, "coco"]))
+    return list(dict.fromkeys([*named, *found, DEFAULT]))
 
 
 def sweep(folder: Path, seconds: float) -> None:

@@ -84,13 +84,16 @@ def _crowded(evaluation: Evaluation, dataset: Dataset) -> str:
     if coco is None:
         return ""
     limit = int(recall_name(coco).removeprefix("AR"))
-    counts = [int(np.bincount(record.labels[~record.crowd], minlength=1).max()) for record in dataset.records]
+    objects = [record.labels[~record.crowd] for record in dataset.records]
+    counts = [int(np.bincount(labels, minlength=1).max()) for labels in objects]
     most, many = max(counts, default=0), sum(count > limit for count in counts)
     if not many:
         return ""
+    # The option also sets how many detections of an image are kept, of all classes together.
+    kept = 0 if evaluation.rules is None else evaluation.rules.max_detections
     return (
         f"{many} of {len(counts)} images have more than {limit} objects of a class (up to {most}), and COCO's figures "
-        f"count {limit} detections of each: --max-detections {most} counts all"
+        f"count {limit} detections of each: --max-detections {max(kept, *map(len, objects))} counts all"
     )
 
 

@@ -78,7 +78,7 @@ def find(name: str, *, size: int | None = None, classes: int | None = None, chan
         return _of_history(name, size, classes, channels)
     if name in vgg.NAMES:
         return _vgg(name, size or 224, classes, channels or 3)
-    if name.startswith((_DETECTOR, _LITE)) or name in PUBLISHED or Path(name).exists():
+    if _is_new(name) or name in PUBLISHED or Path(name).exists():
         if channels not in (None, 3):
             raise ArgumentError(f"{channels}: detectors take RGB", place="--channels", remedy="Leave it out.")
         return _detector(name, size, classes)
@@ -124,7 +124,7 @@ def _vgg(name: str, size: int, classes: int | None, channels: int) -> Network:
 
 
 def _detector(name: str, size: int | None, classes: int | None) -> Network:
-    new = name.startswith((_DETECTOR, _LITE))
+    new = _is_new(name)
     if not new:
         settings = read_weights(name)[1]
         if size not in (None, settings.network.input_size) or classes is not None:
@@ -138,6 +138,12 @@ def _detector(name: str, size: int | None, classes: int | None) -> Network:
     measured = {} if new else _measured(find_weights(name))
     build = partial(from_settings, settings)
     return Network(name, build, settings.network.input_size, boxes=count_boxes(settings), measured=measured)
+
+
+def _is_new(name: str) -> bool:
+    """Whether it names a network to build: no weights file and no run of that name is here."""
+    files = (Path(name, file) for file in ("", "best.safetensors", "last.safetensors"))
+    return name.startswith((_DETECTOR, _LITE)) and not any(file.is_file() for file in files)
 
 
 def _measured(path: Path) -> dict[str, float]:

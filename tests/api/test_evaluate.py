@@ -8,6 +8,7 @@ import pytest
 import ssd
 from ssd.data.shapes.dataset import shapes
 from ssd.errors import ArgumentError, EvaluationError
+from ssd.evaluation.metrics.intervals import intervals
 from tests.commands.test_eval import SHAPES, make_run
 from tests.evaluation.metrics.made import record
 
@@ -82,6 +83,7 @@ def test_files_are_written_where_they_are_named_and_replace_nothing(run: Path, t
         ({"batch_size": 0}, "batch_size: 0 is too small"),
         ({"workers": -1}, "workers: -1 is too small"),
         ({"metric": "voc", "results": "x.json"}, "results: needs the COCO rules"),
+        ({"weights_output": "t.safetensors"}, "weights_output: goes with set_thresholds"),
     ],
 )
 def test_a_wrong_argument_is_named(run: Path, options: dict[str, object], problem: str) -> None:
@@ -134,3 +136,24 @@ def test_images_with_more_objects_than_count_are_named(run: Path) -> None:
     line = "1 of 2 images have more than 100 objects of a class (up to 144), and COCO's figures count 100"
     assert line in ssd.evaluate(run, data).to_text()
     assert "images have more than" not in ssd.evaluate(run, data, max_detections=144).to_text()
+
+
+def test_the_number_advised_for_crowded_images_keeps_and_counts_every_object(run: Path) -> None:
+    cells = [(x, y, x + 3, y + 3) for x in range(0, 60, 3) for y in range(0, 60, 3)]
+    drawn = shapes("val", count=1, size=64)
+    for labels, advised in (([0] * 150 + [1] * 150, 300), ([0] * 150, 200)):  # 200 are kept without the option
+        crowded = dataclasses.replace(record(0, cells[: len(labels)], labels), width=64, height=64)
+        text = ssd.evaluate(run, dataclasses.replace(drawn, records=(crowded,))).to_text()
+        assert f"(up to 150), and COCO's figures count 100 detections of each: --max-detections {advised} " in text
+
+
+def test_intervals_are_computed_once_and_only_where_they_are_shown(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = []
+    monkeypatch.setattr("ssd.api.evaluate.intervals", lambda matches: computed.append(matches) or intervals(matches))
+    ssd.evaluate(run)
+    assert computed == []
+    result = ssd.evaluate(run, figures=tmp_path / "figures.json")
+    assert "AP, 95 %" in result.to_text()
+    assert len(computed) == 1

@@ -49,3 +49,9 @@ def test_a_section_that_does_not_fit_into_the_time_is_left_out(tmp_path):
 def test_an_unknown_section_is_named_with_those_there_are(tmp_path, capsys):
     assert main(["--device", "cpu", "--tiny", "--only", "networks", "--out", str(tmp_path)]) == 2
     assert "no section 'networks'" in capsys.readouterr().err
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["--device", "cpu", "--tiny", "--out", str(tmp_path / "file")]) == 2
+    assert "file: cannot be written" in capsys.readouterr().err

@@ -25,6 +25,7 @@ def test_the_page_offers_what_was_named_then_the_runs_then_the_default(tmp_path)
     assert list_weights([], tmp_path) == [*runs, "coco"]
     assert list_weights([runs[1]], tmp_path) == [runs[1], runs[0], "coco"]
     assert list_weights(["coco"], tmp_path / "nowhere") == ["coco"]
+    assert list_weights(["ssdlite", "hf://me/cells"], tmp_path)[:2] == ["ssdlite", "hf://me/cells"]
     with pytest.raises(CheckpointError, match="nowhere: no such weights file"):
         list_weights(["nowhere"], tmp_path)
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pycocotools.coco import COCO
@@ -13,14 +14,18 @@ from pycocotools.cocoeval import COCOeval
 from ssd.api.evaluation_data import figures_path, find_config, find_weights
 from ssd.commands.eval import main, parser
 from ssd.data.dataset import open_dataset
+from ssd.evaluation.page.drawn_images import side_by_side
 from ssd.evaluation.text import figure_table
 from ssd.experiment import config_file as configs
 from ssd.experiment import data as experiment_data
+from ssd.images.drawing import write_image as draw_file
 from ssd.model.factory import from_settings, settings_for
 from ssd.report.blocks import number
 from ssd.report.text_table import aligned
 from ssd.weights.native import save_weights
 from tests.audit.made import good, voc_splits
+from tests.commands.small_detector import save_small_weights, write_image
+from tests.data.made import write_text
 
 SHAPES = {"name": "small", "data": {"format": "shapes", "shapes": [4, 6, 64]}}
 
@@ -170,6 +175,7 @@ def test_box_voting_is_the_weights_own_or_as_told(run: Path, tmp_path: Path) -> 
         (["--score-threshold", "1.1"], "score_threshold"),
         (["--box-voting", "-0.1"], "box_voting"),
         (["--voc", "--results", "x.json"], "results"),
+        (["--weights-output", "t.safetensors"], "weights_output: goes with set_thresholds"),
         (["--report", "page.pdf"], "report"),
         (["--report", "--output", "page.html"], "page.html"),
     ],
@@ -211,3 +217,24 @@ def test_tables_are_aligned_and_show_what_does_not_exist() -> None:
     assert number(None) == "n/a"
     assert aligned([["a", "b"], ["cc", "1"]]) == "a   b\ncc  1"
     assert aligned([["a", "b"], ["cc", "1"]], left=2, ruled=True) == "a   b\n-----\ncc  1"
+
+
+def test_drawn_images_have_a_file_each_with_what_the_figures_count(tmp_path: Path) -> None:
+    weights, data = save_small_weights(tmp_path / "small.safetensors"), tmp_path / "data"
+    write_text(data / "data.yaml", "names: [cat, dog]\ntrain: images/val\nval: images/val\n")
+    for seed, stem in enumerate(("a/0", "a/1", "b/0", "b/1")):
+        write_image(data / "images" / "val" / f"{stem}.png", seed=seed)
+        write_text(data / "labels" / "val" / f"{stem}.txt", "0 0.5 0.5 0.5 0.5\n")
+    drawn = {}
+    for name, words in (("all", []), ("none", ["--score-threshold", "1"])):
+        output = tmp_path / f"{name}.json"
+        command = [str(weights), "--data", str(data), "--split", "val", "--quiet", "--draw", "10", *words]
+        assert main([*command, "--output", str(output)]) == 0
+        drawn[name] = {path.name: path.read_bytes() for path in (tmp_path / f"{name}-images").iterdir()}
+    assert set(drawn["all"]) == {"0.jpg", "1.jpg", "0_png.jpg", "1_png.jpg"}
+    assert json.loads((tmp_path / "none.json").read_text())["coco"]["detections"] == 0
+    sample = open_dataset(data, "val").load(0)
+    nothing = np.zeros((0, 4), np.float32), [], []
+    blank = tmp_path / "blank.jpg"
+    draw_file(blank, side_by_side(sample.image, (sample.boxes, ["cat"], [0]), nothing))
+    assert drawn["none"]["0.jpg"] == blank.read_bytes() != drawn["all"]["0.jpg"]

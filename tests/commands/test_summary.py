@@ -105,6 +105,22 @@ def test_a_weights_file_is_summarised_by_its_own_settings(numbers, tmp_path, cap
         networks.find(str(path), size=300)
 
 
+@pytest.mark.parametrize("file", ["ssd-voc.safetensors", "ssd-voc/best.safetensors", "ssdlite-voc/last.safetensors"])
+def test_weights_may_be_called_as_a_network_to_build(file: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = settings_for(("a", "b"), input_size=80, width=0.1)
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    save_weights(path, from_settings(settings).state_dict(), settings)
+    assert networks.find(file.partition("/")[0]).size == 80
+
+
+def test_a_folder_without_weights_hides_no_network(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ssd-vgg16").mkdir()
+    assert networks.find("ssd-vgg16").boxes == 8732
+
+
 def test_boxes_are_counted_as_they_are_tiled() -> None:
     from ssd.multibox.default_boxes import default_boxes
 
@@ -120,6 +136,7 @@ def test_boxes_are_counted_as_they_are_tiled() -> None:
         (["ssd-vgg16", "--channels", "1"], "--channels"),
         (["resnet18", "--channels", "1"], "takes RGB"),
         (["vgg16", "--size", "0"], "--size: 0 is too small"),
+        (["lenet", "--plot", "plot.svg"], "--plot: goes with --compare"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: str, capsys) -> None:

@@ -1,10 +1,16 @@
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
+import ssd
 from ssd.commands.main import main
+from ssd.data.shapes.dataset import shapes
+from ssd.evaluation.causes.explain import Cause
+from tests.audit.made import good, voc_splits
 from tests.commands.test_eval import SHAPES, make_run
+from tests.data.made import xml, xml_object
 
 NAMES = ("circle", "square", "triangle")
 
@@ -28,3 +34,20 @@ def test_everything_is_printed_as_json(run: Path, capsys) -> None:
     facts = json.loads(capsys.readouterr().out)
     assert facts["objects"] == facts["found"] + len(facts["missed"])
     assert sum(row["objects"] for row in facts["causes"]) == len(facts["missed"])
+
+
+def test_remedies_can_be_typed_with_the_names_of_the_weights_and_the_data(tmp_path: Path) -> None:
+    data = voc_splits(tmp_path / "my images", train={"a": good()}, val={"b": xml(xml_object(), xml_object("circle"))})
+    run = make_run(tmp_path / "my runs" / "small", NAMES)
+    result = ssd.why(run, data)
+    remedy = next(row.remedy for row in result.causes if row.cause is Cause.UNKNOWN_CLASS)
+    assert shlex.split(remedy) == ["ssd", "train", "--data", str(data), f"model.weights={run}"]
+
+
+@pytest.mark.parametrize("name", ["coco", "ssdlite", "hf://me/cells"])
+def test_remedies_name_weights_that_are_no_files_here(name: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = ssd.load(run)
+    monkeypatch.setattr("ssd.api.evaluation_data.load", lambda *_, **__: small)
+    result = ssd.why(name, shapes("val", count=6, size=64))
+    remedy = next(row.remedy for row in result.causes if row.cause is Cause.UNKNOWN_CLASS)
+    assert remedy == f"ssd train --data FOLDER model.weights={name}"

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ssd.inference.detections import Detections
-from tests.commands.small_detector import save_small_weights
+from tests.commands.small_detector import save_small_weights, write_image
+from tests.data.made import write_text
 
 CHECKOUT = Path(__file__).parents[2]
 SCRIPT = CHECKOUT / "examples" / "small_objects.py"
@@ -48,6 +49,17 @@ def test_objects_move_with_their_image_to_the_sheet(example, bccd):
     moved = [page.boxes + [width * column, height * row] * 2 for page, (row, column) in zip(single, CELLS, strict=True)]
     assert np.array_equal(sheet.boxes, np.concatenate(moved))
     assert np.array_equal(sheet.image[height:, :width], single[2].image)
+
+
+def test_what_is_cut_off_a_larger_image_has_no_box(example, tmp_path):
+    write_image(tmp_path / "images" / "0.png", height=60, width=100)
+    write_image(tmp_path / "images" / "1.png", height=60, width=200)
+    write_text(tmp_path / "labels" / "0.txt", "0 0.5 0.5 0.2 0.5\n")
+    write_text(tmp_path / "labels" / "1.txt", "1 0.45 0.5 0.2 0.5\n0 0.9 0.5 0.1 0.5\n")
+    write_text(tmp_path / "classes.txt", "cat\ndog\n")
+    pages = list(example.sheets(tmp_path, "all", 1, 2))
+    assert [page.names for page in pages] == [["cat"], ["dog"]]
+    assert np.allclose(pages[1].boxes, [[70, 15, 100, 45]])
 
 
 @pytest.mark.slow

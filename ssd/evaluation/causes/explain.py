@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from ssd.boxes import iou_of_arrays
 from ssd.evaluation.causes.evidence import Evidence
 from ssd.evaluation.metrics.details import Details
-from ssd.evaluation.metrics.error_breakdown import BACKGROUND, FOREGROUND, Judged, Kind, judge
+from ssd.evaluation.metrics.error_breakdown import BACKGROUND, FOREGROUND, Judged, Kind
 from ssd.multibox.best_overlaps import REACHED
 from ssd.settings import Settings
 from ssd.structures import ImageDetections, Record
@@ -70,7 +70,7 @@ def explain(
 
     `details` holds the detections from the weights' own threshold on, `evidence` is that of the same records.
     """
-    judged = [judge(record, details.found(place)) for place, record in enumerate(details.records)]
+    judged = details.judged()
     usual = _usual(details, judged, thresholds)
     useful = np.minimum(details.threshold(), thresholds)
     missed = []

@@ -15,9 +15,10 @@ from ssd.boxes import iou_of_arrays
 from ssd.evaluation.causes.evidence import Evidence
 from ssd.evaluation.causes.explain import Cause, MissedObject
 from ssd.evaluation.metrics.details import Details
+from ssd.model.factory import level_grids
 from ssd.multibox.best_overlaps import REACHED, best_overlaps
 from ssd.multibox.default_boxes import Table, box_settings
-from ssd.settings import BoxSettings, Settings
+from ssd.settings import BoxSettings, NetworkSettings, Settings
 from ssd.structures import Record
 
 _INPUTS = (300, 512, 768, 1024)  # sides to try; beyond them an image is searched in parts
@@ -31,7 +32,7 @@ class Situation:
     settings: Settings
     details: Details
     evidence: Sequence[Evidence]
-    weights: str
+    weights: str  # as it is typed in a command; so is `data`
     data: str
     thresholds: Mapping[str, float]  # of each class
     epochs: int | None = None  # of the run, where its config is known
@@ -71,7 +72,19 @@ def _default_boxes(missed: Sequence[MissedObject], situation: Situation) -> str:
         for table in get_args(Table)
     }
     best = max(reached, key=lambda table: reached[table])
-    return f"model.box_table={best}" if reached[best] >= 0.5 else f"ssd check-data {situation.data} --fit-boxes"
+    if reached[best] >= 0.5:
+        return f"model.box_table={best}"
+    return " ".join([f"ssd check-data {situation.data} --fit-boxes", *_level_keys(situation.settings)])
+
+
+def _level_keys(settings: Settings) -> list[str]:
+    """The keys that decide the levels, where they differ from the defaults of a config."""
+    network, usual = settings.network, NetworkSettings()
+    keys = {name: getattr(network, name) for name in ("input_size", "backbone", "head", "atrous")}
+    words = [f"model.{name}={value}" for name, value in keys.items() if value != getattr(usual, name)]
+    if settings.boxes.grids != level_grids(network):
+        words.append(shlex.quote(f"model.levels={list(settings.boxes.grids)}"))
+    return words
 
 
 def _with_table(own: BoxSettings, table: Table) -> BoxSettings:

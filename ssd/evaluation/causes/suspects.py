@@ -12,7 +12,7 @@ from jaxtyping import Float
 from ssd.boxes import iou_of_arrays
 from ssd.evaluation.causes.evidence import Evidence
 from ssd.evaluation.metrics.details import Details
-from ssd.evaluation.metrics.error_breakdown import BACKGROUND, FOREGROUND, Judged, Kind, judge
+from ssd.evaluation.metrics.error_breakdown import BACKGROUND, FOREGROUND, Judged, Kind
 from ssd.multibox.best_overlaps import REACHED
 from ssd.structures import ImageDetections, Record
 
@@ -56,7 +56,7 @@ def find_suspects(details: Details, evidence: Sequence[Evidence]) -> list[Suspec
     it has a score of any class, although the networks see most objects. Missing: a detection where nothing is
     annotated; its score. An object has the fault with the highest score.
     """
-    judged = [judge(record, details.found(place)) for place, record in enumerate(details.records)]
+    judged = details.judged()
     usual, recall = _usual_overlaps(details, judged), _seen(details, evidence)
     suspects = []
     for place, (record, image, own) in enumerate(zip(details.records, judged, evidence, strict=True)):
@@ -68,9 +68,10 @@ def find_suspects(details: Details, evidence: Sequence[Evidence]) -> list[Suspec
 def _usual_overlaps(details: Details, judged: Sequence[Judged]) -> Float[np.ndarray, "C"]:
     """The median IoU of right detections with their objects, by class; over all classes where there are few."""
     overlaps: list[list[float]] = [[] for _ in details.class_names]
+    least = details.threshold()  # outside the loop: it sorts the detections of all images
     for place, (record, image) in enumerate(zip(details.records, judged, strict=True)):
         pairs = iou_of_arrays(details.found(place).boxes, record.boxes)
-        for row in np.flatnonzero((image.kinds == Kind.CORRECT) & (image.scores >= details.threshold())).tolist():
+        for row in np.flatnonzero((image.kinds == Kind.CORRECT) & (image.scores >= least)).tolist():
             overlaps[int(image.labels[row])].append(float(pairs[row, image.targets[row]]))
     every = [overlap for row in overlaps for overlap in row]
     typical = float(np.median(every)) if every else 1.0

@@ -88,6 +88,27 @@ class Collected:
         return counts
 
 
+class CollectingMetric:
+    """What the metrics share: they collect the detections of their records."""
+
+    def __init__(self, records: Sequence[Record], class_names: Sequence[str]) -> None:
+        self._collected = Collected(records, class_names)
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The ground truth."""
+        return self._collected.records
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each label."""
+        return self._collected.class_names
+
+    def update(self, image_id: int | str, found: ImageDetections) -> None:
+        """Add the detections of one image, in pixels; see `Collected.add`."""
+        self._collected.add(image_id, found)
+
+
 def annotation_hash(records: Sequence[Record], class_names: Sequence[str]) -> str:
     """A digest of the annotations as 16 hex digits, independent of the folder of the images."""
     digest = hashlib.sha256("\0".join(class_names).encode())

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ssd.errors import EvaluationError, MissingExtraError, at_least
-from ssd.evaluation.metrics.accumulator import Collected
+from ssd.evaluation.metrics.accumulator import CollectingMetric
 from ssd.evaluation.metrics.matches import Figure, Matches, from_pycocotools
 from ssd.structures import ImageDetections, Record
 from ssd.system.files import write_atomic
@@ -49,7 +49,7 @@ MOST_RECALL = f"AR{MAX_DETECTIONS[-1]}"
 Backend = Literal["pycocotools", "fast"]
 
 
-class CocoMetric:
+class CocoMetric(CollectingMetric):
     """AP over IoU 0.50 to 0.95, at 0.50 and 0.75, by object size, and recalls; the APs per class too.
 
     Any number of detections may match a crowd region. One detection may match a difficult object (VOC) without being
@@ -80,7 +80,7 @@ class CocoMetric:
         keep_matches: bool = False,
         max_detections: int = MAX_DETECTIONS[-1],
     ) -> None:
-        self._collected = Collected(records, class_names)
+        super().__init__(records, class_names)
         self._category_ids = tuple(category_ids) if category_ids is not None else tuple(range(1, len(class_names) + 1))
         if len(self._category_ids) != len(class_names):
             problem = f"{len(self._category_ids)} category ids for {len(class_names)} classes"
@@ -89,37 +89,32 @@ class CocoMetric:
         self._backend = backend
         self._keep_matches = keep_matches
         at_least(LEAST_DETECTIONS, max_detections=max_detections)
-        self._limit = max_detections
+        self.max_detections = max_detections
         self._matches: Matches | None = None
-
-    @property
-    def records(self) -> tuple[Record, ...]:
-        """The ground truth."""
-        return self._collected.records
 
     def fresh(self, records: Sequence[Record]) -> "CocoMetric":
         """An empty metric of the same settings over other records."""
-        names, keep = self._collected.class_names, self._keep_matches
-        made = CocoMetric(records, names, self._category_ids, backend=self._backend, keep_matches=keep)
-        made._limit = self._limit
-        return made
-
-    def update(self, image_id: int | str, found: ImageDetections) -> None:
-        """Add the detections of one image, in pixels."""
-        self._collected.add(image_id, found)
+        return CocoMetric(
+            records,
+            self.class_names,
+            self._category_ids,
+            backend=self._backend,
+            keep_matches=self._keep_matches,
+            max_detections=self.max_detections,
+        )
 
     def compute(self) -> dict[str, Any]:
         """The twelve figures and `per_class`; None where there are no objects."""
         detections = self._detections()
         if not detections:
-            _log.warning("nothing was detected in %d images: every figure is 0", len(self._collected.records))
-        evaluator = _run(self._ground_truth(), self._dataset(detections), self._backend, self._limit)
+            _log.warning("nothing was detected in %d images: every figure is 0", len(self.records))
+        evaluator = _run(self._ground_truth(), self._dataset(detections), self._backend, self.max_detections)
         tables: dict[str, Any] = evaluator.eval
         if self._keep_matches and self._backend == "pycocotools":
-            names, images = self._collected.class_names, len(self._collected.records)
+            names, images = self.class_names, len(self.records)
             areas, limit = len(evaluator.params.areaRng), evaluator.params.maxDets[-1]
             self._matches = from_pycocotools(evaluator.evalImgs, names, images, areas, limit, _RESAMPLED)
-        renamed = {MOST_RECALL: f"AR{self._limit}"}
+        renamed = {MOST_RECALL: f"AR{self.max_detections}"}
         figures: dict[str, Any] = {
             renamed.get(name, name): _mean(tables[table], row, slice(None), size, column)
             for name, table, row, size, column in _FIGURES
@@ -134,9 +129,9 @@ class CocoMetric:
                 },
                 "objects": int(objects[label]),
             }
-            for label, name in enumerate(self._collected.class_names)
+            for label, name in enumerate(self.class_names)
         }
-        counts = {"images": len(self._collected.records), "objects": int(objects.sum()), "detections": len(detections)}
+        counts = {"images": len(self.records), "objects": int(objects.sum()), "detections": len(detections)}
         return {**figures, **counts, "per_class": per_class}
 
     def matches(self) -> Matches | None:
@@ -177,7 +172,7 @@ class CocoMetric:
                 "iscrowd": int(record.crowd[row]),
                 "difficult": bool(record.difficult[row]),
             }
-            for number, record in enumerate(self._collected.records, start=1)
+            for number, record in enumerate(self.records, start=1)
             for row, bbox in enumerate(to_xywh(record.boxes))
         ]
         return self._dataset(annotations)
@@ -189,9 +184,9 @@ class CocoMetric:
             "info": {},
             "images": [
                 {"id": number, "width": record.width, "height": record.height}
-                for number, record in enumerate(self._collected.records, start=1)
+                for number, record in enumerate(self.records, start=1)
             ],
-            "categories": [{"id": label + 1, "name": name} for label, name in enumerate(self._collected.class_names)],
+            "categories": [{"id": label + 1, "name": name} for label, name in enumerate(self.class_names)],
             "annotations": annotations,
         }
 

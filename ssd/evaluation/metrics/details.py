@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from ssd.evaluation.metrics.accumulator import Collected, mean
+from ssd.evaluation.metrics.accumulator import CollectingMetric, mean
 from ssd.evaluation.metrics.calibration import Calibration, calibrate
 from ssd.evaluation.metrics.confusion import confusion_matrix
 from ssd.evaluation.metrics.curves import Curve, curve
@@ -43,32 +43,15 @@ class Miss:
     score: float  # of the detection that finds it below the threshold; 0 if there is none
 
 
-class Details:
+class Details(CollectingMetric):
     """A metric with a short `compute` and methods for the details."""
 
     name = "details"
     headline = "AP50"
 
-    def __init__(self, records: Sequence[Record], class_names: Sequence[str]) -> None:
-        self._collected = Collected(records, class_names)
-
-    @property
-    def records(self) -> tuple[Record, ...]:
-        """The ground truth."""
-        return self._collected.records
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The name of each label."""
-        return self._collected.class_names
-
     def fresh(self, records: Sequence[Record]) -> "Details":
         """An empty metric of the same settings over other records."""
         return Details(records, self.class_names)
-
-    def update(self, image_id: int | str, found: ImageDetections) -> None:
-        """Add the detections of one image, in pixels."""
-        self._collected.add(image_id, found)
 
     def compute(self) -> dict[str, Any]:
         """`AP50`, the best threshold and the expected calibration error, in plain JSON types."""
@@ -82,6 +65,10 @@ class Details:
     def found(self, image: int) -> ImageDetections:
         """The detections of the image with this index in the records."""
         return self._images[image][1]
+
+    def judged(self) -> list[Judged]:
+        """The detections of every image with their kinds, in the order of the records."""
+        return [judged for _, _, judged in self._images]
 
     def curves(self) -> dict[str, Curve]:
         """Precision and recall of every class."""

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from ssd.boxes import intersection_of_arrays, iou_of_arrays
 from ssd.evaluation.metrics import average_precision
-from ssd.evaluation.metrics.accumulator import Collected
+from ssd.evaluation.metrics.accumulator import CollectingMetric
 from ssd.structures import ImageDetections, Record
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # least IoU of a right box, and IoU below which a box is on background
@@ -43,7 +43,7 @@ class Judged:
     missed: Bool[np.ndarray, "N"]  # not found, and not the object of a classification or location mistake
 
 
-class ErrorBreakdown:
+class ErrorBreakdown(CollectingMetric):
     """Counts of each kind of mistake, and the rise of AP50 without it (dAP).
 
     Each kind is corrected alone: a wrong class or place is corrected (or the box removed, if its object is found
@@ -54,21 +54,9 @@ class ErrorBreakdown:
     name = "errors"
     headline = "AP50"
 
-    def __init__(self, records: Sequence[Record], class_names: Sequence[str]) -> None:
-        self._collected = Collected(records, class_names)
-
-    @property
-    def records(self) -> tuple[Record, ...]:
-        """The ground truth."""
-        return self._collected.records
-
     def fresh(self, records: Sequence[Record]) -> "ErrorBreakdown":
         """An empty metric of the same settings over other records."""
-        return ErrorBreakdown(records, self._collected.class_names)
-
-    def update(self, image_id: int | str, found: ImageDetections) -> None:
-        """Add the detections of one image, in pixels."""
-        self._collected.add(image_id, found)
+        return ErrorBreakdown(records, self.class_names)
 
     def compute(self) -> dict[str, Any]:
         """`AP50`, and for each kind of mistake its `count` and `dAP`; dAP is None without objects."""

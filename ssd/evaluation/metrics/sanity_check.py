@@ -4,6 +4,7 @@ import numpy as np
 
 from ssd.errors import EvaluationError
 from ssd.evaluation.metrics.accumulator import Metric
+from ssd.evaluation.metrics.coco import MAX_DETECTIONS
 from ssd.structures import ImageDetections, Record
 
 
@@ -15,7 +16,8 @@ def sanity_check(metric: Metric, images: int = 50) -> None:
     Raises:
         EvaluationError: the figure is not 1.
     """
-    chosen = [record for record in metric.records if _can_score_one(record)][:images]
+    limit = getattr(metric, "max_detections", MAX_DETECTIONS[-1])
+    chosen = [record for record in metric.records if _can_score_one(record, limit)][:images]
     if not chosen:
         return
     trial = metric.fresh(chosen)
@@ -32,14 +34,14 @@ def sanity_check(metric: Metric, images: int = 50) -> None:
         raise EvaluationError(problem, place=f"metric {metric.name!r}", remedy=remedy)
 
 
-def _can_score_one(record: Record) -> bool:
+def _can_score_one(record: Record, limit: int) -> bool:
     """Leave out images that no detector can score 1 on, by the rules of the metrics.
 
     These have no objects; an empty box, which overlaps nothing; the same box twice, since only one counts for VOC; or
-    more objects than the 100 detections that COCO evaluates.
+    more objects than the detections that count.
     """
     counted = ~(record.crowd | record.difficult)
-    if not counted.any() or len(record.labels) > 100:
+    if not counted.any() or len(record.labels) > limit:
         return False
     if ((record.boxes[:, 2:] - record.boxes[:, :2]) <= 0).any():
         return False

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from ssd.boxes import iou_of_arrays
 from ssd.evaluation.metrics import average_precision
-from ssd.evaluation.metrics.accumulator import Collected, mean
+from ssd.evaluation.metrics.accumulator import CollectingMetric, mean
 from ssd.evaluation.metrics.matches import ClassMatches, Figure, Matches
 from ssd.structures import ImageDetections, Record
 
@@ -30,7 +30,7 @@ class _Ranked:
     optional: Bool[np.ndarray, "D"]  # whether it is difficult or crowd, so that a match is neither right nor wrong
 
 
-class VocMetric:
+class VocMetric(CollectingMetric):
     """AP at one IoU threshold, per class and mean.
 
     A detection is matched to the object of its class that it overlaps most, matched or not. It is right if the IoU is
@@ -53,32 +53,22 @@ class VocMetric:
         iou_threshold: float = 0.5,
         inclusive: bool = True,
     ) -> None:
-        self._collected = Collected(records, class_names)
+        super().__init__(records, class_names)
         self._iou_threshold = iou_threshold
         self._inclusive = inclusive
 
-    @property
-    def records(self) -> tuple[Record, ...]:
-        """The ground truth."""
-        return self._collected.records
-
     def fresh(self, records: Sequence[Record]) -> "VocMetric":
         """An empty metric of the same settings over other records."""
-        names = self._collected.class_names
-        return VocMetric(records, names, iou_threshold=self._iou_threshold, inclusive=self._inclusive)
-
-    def update(self, image_id: int | str, found: ImageDetections) -> None:
-        """Add the detections of one image, in pixels."""
-        self._collected.add(image_id, found)
+        return VocMetric(records, self.class_names, iou_threshold=self._iou_threshold, inclusive=self._inclusive)
 
     def compute(self) -> dict[str, Any]:
         """`AP` by area, `AP07` by 11 points, and both per class."""
         ranked = self._rank()
         if not len(ranked.labels):
-            _log.warning("nothing was detected in %d images: every AP is 0", len(self._collected.records))
+            _log.warning("nothing was detected in %d images: every AP is 0", len(self.records))
         per_class: dict[str, dict[str, Any]] = {}
         objects = self._collected.objects_per_class()
-        for label, name in enumerate(self._collected.class_names):
+        for label, name in enumerate(self.class_names):
             positives = int(objects[label])
             hits, counted = _hits(ranked, label, self._iou_threshold)
             hits = hits[counted]
@@ -89,7 +79,7 @@ class VocMetric:
             }
         means = {key: mean([figures[key] for figures in per_class.values()]) for key in ("AP", "AP07")}
         counts = {
-            "images": len(self._collected.records),
+            "images": len(self.records),
             "objects": int(objects.sum()),
             "detections": len(ranked.labels),
         }
@@ -97,14 +87,14 @@ class VocMetric:
 
     def matches(self) -> Matches:
         """The matched detections, for figures of other choices of the images."""
-        ranked, records = self._rank(), self._collected.records
+        ranked, records = self._rank(), self.records
         table = []
-        for label in range(len(self._collected.class_names)):
+        for label in range(len(self.class_names)):
             hits, counted = _hits(ranked, label, self._iou_threshold)
             objects = [int((record.labels == label)[~(record.crowd | record.difficult)].sum()) for record in records]
             images = ranked.images[ranked.labels == label]
             table.append(ClassMatches(images, hits[None], counted[None], np.array(objects, np.int64)))
-        return Matches(self._collected.class_names, len(records), (tuple(table),), _RESAMPLED)
+        return Matches(self.class_names, len(records), (tuple(table),), _RESAMPLED)
 
     def _rank(self) -> _Ranked:
         images, overlaps, objects, optional, labels, scores = [], [], [], [], [], []

@@ -1,16 +1,17 @@
 """Images for the page: ground truth beside detections, and mistakes with their surroundings."""
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Num, UInt8
 
 from ssd.data.dataset import Dataset
+from ssd.data.labels.labelled import Stems
 from ssd.images.drawing import Color, class_color, draw_boxes, write_image
 from ssd.inference.detector import Detector
 from ssd.system.files import writing
-from ssd.tiles import Tiles
 
 _READABLE = 400  # pixels; smaller images are enlarged so that labels can be read
 _GAP = 8
@@ -24,20 +25,23 @@ Boxes = Num[np.ndarray, "_ 4"]
 Drawn = tuple[Boxes, list[str]]  # boxes in pixels, and a text for each
 
 
-def draw_images(detector: Detector, dataset: Dataset, count: int, folder: Path, tiles: Tiles | None = None) -> int:
-    """Write the first `count` images, ground truth beside the readable detections; returns their number."""
+def draw_images(detector: Detector, dataset: Dataset, count: int, folder: Path, **options: Any) -> int:
+    """Write the first `count` images, ground truth beside the readable detections; returns their number.
+
+    `options` are those of `Detector.detect`; with a score threshold every detection is readable.
+    """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    count = min(count, len(dataset))
+    count, stems = min(count, len(dataset)), Stems()
     for index in range(count):
         sample = dataset.load(index)
-        found = detector.detect(sample.image, tiles=tiles).readable()
+        found = detector.detect(sample.image, **options).readable()
         truth = [dataset.class_names[label] for label in sample.labels]
         guesses = [f"{name} {score:.2f}" for name, score in zip(found.names, found.scores, strict=True)]
         # Colours follow the data's labels, so that a class has the same colour on both sides.
         labels = [dataset.class_names.index(n) if n in dataset.class_names else -1 for n in found.names]
         pair = side_by_side(sample.image, (sample.boxes, truth, sample.labels.tolist()), (found.boxes, guesses, labels))
-        write_image(folder / f"{Path(sample.path).stem}.jpg", pair)
+        write_image(folder / f"{stems.take(Path(sample.path).name)}.jpg", pair)
     return count
 
 

@@ -12,10 +12,15 @@ from ssd.api.why import WhyResult
 from ssd.commands import check_data, detect, review, train
 from ssd.data.shapes.dataset import CLASS_NAMES
 from ssd.errors import ArgumentError
-from ssd.evaluation.causes.explain import Cause
+from ssd.evaluation.causes.explain import Cause, MissedObject
+from ssd.evaluation.causes.remedies import Situation, remedy
+from ssd.evaluation.metrics.details import Details
 from ssd.experiment.config_file import load
+from ssd.experiment.starting_settings import starting_settings
 from ssd.inference.detector import Detector
+from ssd.model.factory import settings_for
 from tests.evaluation.causes.planted import Planted, Scene, dataset, detector, plant
+from tests.evaluation.metrics.made import record
 
 PARSERS = {
     "check-data": check_data.parser(),
@@ -181,3 +186,24 @@ def test_weights_with_tiles_are_searched_in_whole_images_which_is_said(caplog: p
     assert ssd.why(tiled, dataset(scenes), workers=0).to_dict() == plain.to_dict() | {"weights": repr(tiled)}
     assert "trained on tiles" not in said
     assert "trained on tiles, but searched here in whole images" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"input_size": 128, "backbone": "vgg11", "width": 0.25},
+        {"input_size": 512, "levels": (64, 32, 16, 8)},
+        {"input_size": 320, "backbone": "mobilenet_v2", "head": "lite", "extras_norm": "batch"},
+        {"input_size": 300, "atrous": False},
+    ],
+)
+def test_boxes_are_fitted_for_the_levels_of_the_run(numbers: dict[str, object]) -> None:
+    settings = settings_for(CLASS_NAMES, **numbers)
+    box = (90.0, 0.0, 92.0, 190.0)
+    details = Details([record(0, [box], [0])], CLASS_NAMES)
+    missed = MissedObject(0, 0, "0.jpg", box, "circle", Cause.DEFAULT_BOXES, "", 0.0)
+    advice = remedy(Cause.DEFAULT_BOXES, [missed], Situation(settings, details, [], "RUN", "FOLDER", {}))
+    assert advice.startswith("ssd check-data FOLDER --fit-boxes model.")
+    assert is_taken(advice)
+    fitted = starting_settings(load(None, shlex.split(advice)[4:]), ("object",)).boxes
+    assert (fitted.input_size, fitted.grids) == (settings.boxes.input_size, settings.boxes.grids)

@@ -85,3 +85,11 @@ def test_difficult_objects_and_crowds_are_not_judged() -> None:
         scene.record = dataclasses.replace(scene.record, difficult=np.ones(count, bool))
     suspects, _ = suspects_of(scenes)
     assert {item.fault for item in suspects} <= {Fault.MISSING}
+
+
+def test_the_threshold_is_not_computed_anew_for_every_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    threshold = Details.threshold
+    monkeypatch.setattr(Details, "threshold", lambda details: asked.append(details) or threshold(details))
+    suspects_of(plant(None, images=5))
+    assert len(asked) == 1

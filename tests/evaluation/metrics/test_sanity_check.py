@@ -66,3 +66,9 @@ def test_the_hash_follows_annotations_and_classes_not_paths() -> None:
         annotation_hash([], NAMES),
     ]
     assert len({one, *others}) == 6
+
+
+@pytest.mark.parametrize("limit", [20, 100, 500])
+def test_images_with_more_objects_than_count_are_left_out(limit: int) -> None:
+    boxes = [[x, y, x + 3, y + 3] for x in range(0, 50, 5) for y in range(0, 25, 5)]
+    sanity_check(CocoMetric([record(1, boxes, [0] * 50), record(2, [A, B], [0, 1])], NAMES, max_detections=limit))
