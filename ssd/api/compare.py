@@ -19,6 +19,7 @@ from ssd.inference.detector import Detector
 from ssd.inference.options import named_options
 from ssd.report.page import check_page_name, write_page
 from ssd.system.files import check_writable, refuse_existing, write_json
+from ssd.weights.resolve import config_beside
 
 
 @dataclass(frozen=True, repr=False)
@@ -153,9 +154,7 @@ def _warnings(a: EvaluationResult, b: EvaluationResult) -> tuple[str, ...]:
 
 def _trained_on(result: EvaluationResult) -> int:
     """How many of the images the weights were trained on; 0 where nothing says so."""
-    folder = Path(result.weights)
-    config = (folder if folder.is_dir() else folder.parent) / "config.yaml"
-    if not folder.exists() or not config.is_file():
+    if config_beside(result.weights) is None:
         return 0
     try:
         return shared_images(open_split(find_config(result.weights), "train"), result.dataset)

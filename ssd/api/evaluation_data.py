@@ -18,6 +18,7 @@ from ssd.experiment.training_config import Override
 from ssd.inference.detector import Detector
 from ssd.inference.load import load
 from ssd.training.run_folder import newest_run
+from ssd.weights.resolve import DEFAULT, PUBLISHED, config_beside, folder_of
 
 
 def find_weights(weights: str | Path | None) -> str:
@@ -70,7 +71,7 @@ def find_config(
         ConfigError: a wrong key, value or format.
         EvaluationError: nothing says which data to take.
     """
-    beside = _config_beside(weights)
+    beside = config_beside(weights)
     config = configs.load(beside, overrides)
     changes: dict[str, Any] = {}
     if folder is not None or format is not None:
@@ -80,7 +81,7 @@ def find_config(
         if not any(_key(override) == "data.group" for override in overrides):
             changes["group"] = AUTO
     elif beside is None and not any(_key(override).startswith("data.") for override in overrides):
-        if weights != "coco":
+        if weights != DEFAULT:
             raise _no_data(weights)
         changes = {"format": "coco2017"}
     if split is not None:
@@ -97,17 +98,10 @@ def _no_data(weights: str) -> EvaluationError:
     if weights.startswith("<"):  # a detector in memory
         remedy = "Name a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...)."
         return EvaluationError("no data is named", place="data", remedy=remedy)
-    if not Path(weights).exists() and "://" not in weights:
+    if not Path(weights).exists() and "://" not in weights and weights not in PUBLISHED:
         return EvaluationError("no such weights file or run", place=weights, remedy="Check the path.")
     problem = "there is no config.yaml beside these weights, so their validation set is unknown"
     return EvaluationError(problem, place=weights, remedy="Name one: --data FOLDER --split NAME.")
-
-
-def _config_beside(weights: str) -> Path | None:
-    """The config of the run that these weights lie in."""
-    path = Path(weights)
-    config = (path if path.is_dir() else path.parent) / "config.yaml"
-    return config if path.exists() and config.is_file() else None
 
 
 def figures_path(
@@ -121,16 +115,13 @@ def figures_path(
     texts = _other_data(weights, config, dataset), _other(weights), asked
     others = (re.sub(r"[^\w.]+", "-", text).strip("-") for text in texts)
     name = ".".join(["-".join(["eval", *metrics]), *filter(None, others), "json"])
-    path = Path(weights)
-    if not path.exists():
-        return Path("runs") / name  # published weights lie in a cache
-    return (path if path.is_dir() else path.parent) / name
+    return (folder_of(weights) or Path("runs")) / name  # published weights lie in a cache
 
 
 def _other(weights: str) -> str:
     """What tells these weights from a run's best; nothing for those, and for torchvision's."""
     path = Path(weights)
-    if path.is_dir() or path.name == "best.safetensors" or weights == "coco":
+    if path.is_dir() or path.name == "best.safetensors" or weights == DEFAULT:
         return ""
     return path.stem if path.suffix == ".safetensors" else path.name
 
@@ -142,7 +133,7 @@ def _other_data(weights: str, config: Config | None, dataset: Dataset) -> str:
     """
     if config is None:
         return f"{Path(dataset.name).resolve().name}-{dataset.split}"
-    beside, used = _config_beside(weights), config.data
+    beside, used = config_beside(weights), config.data
     if beside is not None:
         own = configs.load(beside).data
     else:

@@ -15,7 +15,7 @@ from ssd.errors import DatasetError
 from ssd.images.decode import load_image
 from ssd.inference.bulk.sources import find_images
 from ssd.rules import Depth
-from ssd.weights.resolve import is_published
+from ssd.weights.resolve import config_beside
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,8 @@ def own_images(weights: str) -> Images:
     from ssd.experiment import config_file
     from ssd.experiment import data as experiment_data
 
-    path = Path(weights)
-    beside = (path if path.is_dir() else path.parent) / "config.yaml"
-    if not is_published(weights) and path.exists() and beside.is_file():
+    beside = config_beside(weights)
+    if beside is not None:
         settings = config_file.load(beside)
         try:
             dataset = experiment_data.open_split(settings, "val")

@@ -105,6 +105,21 @@ def is_published(source: str | Path) -> bool:
     return source in PUBLISHED and not any(file.is_file() for file in (path, *(path / name for name in _OF_RUN)))
 
 
+def folder_of(weights: str | Path) -> Path | None:
+    """The run, or the folder of the file; None for published weights, and for those that are not on this machine."""
+    path = Path(weights)
+    if is_published(weights) or not path.exists():
+        return None
+    return path if path.is_dir() else path.parent
+
+
+def config_beside(weights: str | Path) -> Path | None:
+    """The config of the run that these weights lie in."""
+    folder = folder_of(weights)
+    config = None if folder is None else folder / "config.yaml"
+    return config if config is not None and config.is_file() else None
+
+
 def _of_run(folder: Path) -> Path:
     """The best weights of a run, else its last ones, with a log message; the folder itself if there are none."""
     best, last = (folder / name for name in _OF_RUN)

@@ -36,3 +36,14 @@ def test_a_run_or_a_file_of_that_name_comes_before_published_weights(fetched: li
     Path("ssdlite").touch()
     assert resolve.find_weights("ssdlite") == Path("ssdlite")
     assert fetched == []
+
+
+def test_the_config_beside_weights_is_that_of_their_run(tmp_path: Path, fetched: list[str]) -> None:
+    run = tmp_path / "coco"
+    run.mkdir()
+    (run / "config.yaml").touch()
+    assert resolve.config_beside("coco") is None  # a data folder with a file of that name
+    (run / "best.safetensors").touch()
+    assert resolve.config_beside("coco") == Path("coco/config.yaml")
+    assert resolve.config_beside(run / "best.safetensors") == run / "config.yaml"
+    assert resolve.folder_of("ssdlite") is resolve.folder_of("nowhere.safetensors") is None

@@ -16,6 +16,7 @@ from ssd.inference.detector import Detector
 from ssd.report.blocks import Block, Facts, Page, Section, Source, Text, Tile, number
 from ssd.report.page import made_by, write_page
 from ssd.system.version import __version__
+from ssd.weights.resolve import config_beside
 
 _CITED = ("AP", "AP50", "AP75")
 _TRAINING_PAGE = "report.html"
@@ -29,15 +30,14 @@ def write_evaluation_page(
     Raises:
         SSDError: the file cannot be written, or an image can no longer be read.
     """
-    weights = Path(summary["weights"])
-    config = (weights if weights.is_dir() else weights.parent) / "config.yaml"
+    config = config_beside(summary["weights"])
     beside = path.with_name(_TRAINING_PAGE)
     page = evaluation_page(
         summary,
         details,
         detector,
         dataset,
-        config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else None,
+        config=config.read_text(encoding="utf-8", errors="replace") if config is not None else None,
         training_page=_TRAINING_PAGE if beside.is_file() and beside != path else None,
     )
     write_page(page, path)
