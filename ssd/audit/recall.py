@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ssd.data.dataset import Dataset
 from ssd.data.formats import paths as folders
-from ssd.data.objects import SIZES, fractions, gather
+from ssd.data.objects import SIZES, Objects, fractions
 from ssd.multibox.best_overlaps import REACHED, best_overlaps
 from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.matcher import match
@@ -68,9 +68,8 @@ class Reach:
         return self.buckets["all"].recall
 
 
-def measure(dataset: Dataset, settings: BoxSettings) -> Reach:
+def measure(objects: Objects, settings: BoxSettings) -> Reach:
     """Overlap one set of default boxes with all objects of a split."""
-    objects = gather(dataset)
     overlaps = best_overlaps(objects.boxes, settings)
     sizes = torch.from_numpy(objects.sizes())
     buckets = {"all": bucket(overlaps)}
@@ -86,9 +85,10 @@ def bucket(overlaps: Float[Tensor, "N"]) -> Bucket:
     return Bucket(len(overlaps), float((overlaps >= REACHED).float().mean()), float(overlaps.mean()))
 
 
-def hardest(dataset: Dataset, overlaps: Float[Tensor, "N"], input_size: int, count: int = 10) -> list[Hard]:
-    """The objects with the smallest of the `overlaps` of `gather(dataset)`, as far as they are below 0.5."""
-    objects = gather(dataset)
+def hardest(
+    dataset: Dataset, objects: Objects, overlaps: Float[Tensor, "N"], input_size: int, count: int = 10
+) -> list[Hard]:
+    """The objects of a data set with the smallest `overlaps`, as far as they are below 0.5."""
     order = overlaps.argsort(stable=True)[:count].tolist()
     found = []
     for row in order:

@@ -211,17 +211,18 @@ def _report(
     dataset, own = split.dataset, choices[0]
     shown = in_tiles(dataset, tiles, own.boxes)
     images = tuple(image.problem for image in seen if image.problem is not None)
-    reach = {choice.name: measure(shown, choice.boxes) for choice in choices}
+    objects = gather(shown)
+    reach = {choice.name: measure(objects, choice.boxes) for choice in choices}
     return SplitReport(
         name=split.name,
         images=len(dataset),
         problems=(*split.problems, *images, *repeated_objects(dataset)),
         classes=tuple(count_classes(dataset)),
         empty=tuple(empty_images(dataset)),
-        sizes=measure_sizes(gather(shown), own.boxes.input_size, own.boxes.steps[0]),
+        sizes=measure_sizes(objects, own.boxes.input_size, own.boxes.steps[0]),
         reach=reach,
         missed_best_box=count_missed_best_box(shown, own.boxes),
-        hardest=tuple(hardest(shown, reach[own.name].overlaps, own.boxes.input_size)),
+        hardest=tuple(hardest(shown, objects, reach[own.name].overlaps, own.boxes.input_size)),
         values=functools.reduce(_both, (image.values for image in seen), None),
         forgiven=forgiven,
     )

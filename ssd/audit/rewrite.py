@@ -41,9 +41,19 @@ def check_output(out: Path, data: str | Path | None, *, force: bool) -> None:
     """
     if out.is_dir() and any(out.iterdir()) and not force:
         raise ArgumentError("is not empty", place=out, remedy="Name a new folder, or add --force.")
-    if data is not None and folders.is_inside(out, Path(data)):
-        raise ArgumentError("lies in the data folder, which is not changed", place=out, remedy="Name another folder.")
+    if data is not None:
+        _refuse_data_folder(out, _folder_of(data))
     check_writable(out / "any")
+
+
+def _folder_of(data: str | Path) -> Path:
+    """The data folder, which a YAML file in it may stand for."""
+    return Path(data).parent if Path(data).is_file() else Path(data)
+
+
+def _refuse_data_folder(out: Path, root: Path) -> None:
+    if folders.is_inside(out, root):
+        raise ArgumentError("lies in the data folder, which is not changed", place=out, remedy="Name another folder.")
 
 
 def rewrite_report(report: Report, formats: Collection[str], out: str | Path, *, copy: bool = False) -> Rewritten:
@@ -53,11 +63,13 @@ def rewrite_report(report: Report, formats: Collection[str], out: str | Path, *,
     or with `copy`; else the labels name them by their paths in the data folder.
 
     Raises:
+        ArgumentError: `out` lies in the data folder.
         SSDError: no space is left, or the folder cannot be written.
     """
-    folder, root = Path(out), Path(report.folder)
+    folder, root = Path(out), _folder_of(report.folder)
+    _refuse_data_folder(folder, root)
     parts = _parts(report)
-    copied = write_data_sets(folder, formats, parts, root.parent if root.is_file() else root, copy=copy)
+    copied = write_data_sets(folder, formats, parts, root, copy=copy)
     crowds = sum(int(record.crowd.sum()) for dataset in parts.values() for record in dataset.records)
     objects = sum(len(record.labels) for dataset in parts.values() for record in dataset.records)
     return Rewritten(folder, tuple(formats), sum(map(len, parts.values())), objects - crowds, crowds, copied)

@@ -14,7 +14,7 @@ from ssd.data.formats.annotations import Problem
 from ssd.data.formats.lists import is_list
 from ssd.data.formats.read_options import DEFAULT_OPTIONS, ReadOptions
 from ssd.data.formats.recognition import recognise
-from ssd.data.formats.registry import PARTS, default_split, splits
+from ssd.data.formats.registry import PARTS, default_split, has_parts, splits
 from ssd.data.formats.unused import find_unused
 from ssd.data.split_checks import nothing_to_learn
 from ssd.errors import DatasetError
@@ -78,7 +78,7 @@ def open_splits(folder: str | Path | None, reading: Reading, only: str | None = 
     train, val = (_choose(folder, reading, which, there, problems) for which in ("train", "val"))
     parts = {name for name in (train, val) if name is not None and name not in there}  # of a single split
     chosen = [name for name in (train, val) if name is not None] if parts else there
-    wanted = sorted((only,) if only else set(chosen), key=lambda name: (name != train, name != val))
+    wanted = sorted((only,) if only else dict.fromkeys(chosen), key=lambda name: (name != train, name != val))
     found: list[Split] = []
     classes = reading.options.classes
     for name in wanted:
@@ -100,7 +100,7 @@ def _choose(
 ) -> str | None:
     """The split that training would use for training or validation, or a problem and None."""
     named = reading.train if which == "train" else reading.val
-    if named is not None and (named in there or is_list(folder, named)):
+    if named is not None and (named in there or (named in PARTS and has_parts(there)) or is_list(folder, named)):
         return named
     try:
         if named is not None:

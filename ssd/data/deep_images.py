@@ -15,10 +15,10 @@ _SUFFIXES = (".png", ".tif", ".tiff")
 _LOOKED_AT = 100
 
 
-def report_values(dataset: Dataset, most: int = _LOOKED_AT) -> None:
-    """Log the range of values in at most `most` images, evenly spread, if any has more than 8 bits a channel."""
+def report_values(dataset: Dataset) -> None:
+    """Log the range of values in some images, evenly spread, if any has more than 8 bits a channel."""
     paths = [path for path in paths_of(dataset.records) if path.lower().endswith(_SUFFIXES)]
-    places = np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int).tolist()
+    places = np.linspace(0, len(paths) - 1, min(_LOOKED_AT, len(paths))).round().astype(int).tolist()
     found: ValueRange | None = None
     for place in places:
         try:

@@ -28,7 +28,7 @@ def read_records(root: Path, format: str, split: str, options: ReadOptions) -> B
         DatasetError: there is no such split.
     """
     key = {
-        "what": "records 1",
+        "what": "records 2",
         "root": str(root),
         "split": split,
         "classes": None if options.classes is None else list(options.classes),

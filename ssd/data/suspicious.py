@@ -3,11 +3,12 @@
 import numpy as np
 from jaxtyping import Float
 
-from ssd.data.formats.annotations import Problem, RawSplit
+from ssd.data.formats.annotations import Form, Problem, RawSplit
 from ssd.data.formats.columns import columns_of
 
 _FEW = 4  # with fewer objects corners are not told from sizes
-_MOST = 0.9  # least share of boxes larger than their image for which fractions look like pixels
+_LARGER = 1.1  # least ratio of a box to its image that is no rounding, ...
+_MOST = 0.9  # ... and least share of such boxes for which they look like those in another unit, or of a larger image
 _SHARE = 0.1  # least share of boxes beyond the edge for which sizes look like corners
 
 
@@ -21,7 +22,7 @@ def find_misread(raw: RawSplit) -> list[Problem]:
     image = raw.images[int(columns.owners[rows[0]])]
     sizes = np.array([(image.width, image.height) for image in raw.images], float)
     sides = sizes[columns.owners[rows]]
-    message = _fractions(boxes, sides) or _pixels(boxes, sides, image.unit) or _corners(boxes, sides, image.unit)
+    message = _fractions(boxes, sides) or _larger(boxes, sides, raw.form) or _corners(boxes, sides, raw.form)
     if message is None:
         return []
     kind, text = message
@@ -39,28 +40,33 @@ def _fractions(boxes: Float[np.ndarray, "N 4"], sides: Float[np.ndarray, "N 2"])
     return None
 
 
-def _pixels(boxes: Float[np.ndarray, "N 4"], sides: Float[np.ndarray, "N 2"], unit: str) -> tuple[str, str] | None:
-    """YOLO gives fractions; where nearly every box is larger than its image, they are pixels or percent."""
-    larger = (boxes[:, 2:] - boxes[:, :2] > sides).any(axis=1)
-    if unit != "line" or len(boxes) < _FEW or larger.mean() < _MOST:
+def _larger(boxes: Float[np.ndarray, "N 4"], sides: Float[np.ndarray, "N 2"], form: Form) -> tuple[str, str] | None:
+    """Nearly every box is larger than its image: YOLO's are pixels or percent, corners are those of a larger image."""
+    larger = (boxes[:, 2:] - boxes[:, :2] > _LARGER * sides).any(axis=1)
+    if form == "sizes" or len(boxes) < _FEW or larger.mean() < _MOST:
         return None
+    said = f"{int(larger.sum())} of {len(boxes)} boxes are larger than their image: "
+    if form == "corners":
+        return "larger_image", (
+            f"{said}they look like those of larger images, which were resized later: multiply x by the width of the "
+            "image over that of its original, and y by the ratio of the heights"
+        )
     return "pixels", (
-        f"{int(larger.sum())} of {len(boxes)} boxes are larger than their image: the numbers look like pixels or "
-        "percent where fractions are meant: divide x and width by the image's width and y and height by its height, "
-        "or all by 100"
+        f"{said}the numbers look like pixels or percent where fractions are meant: divide x and width by the image's "
+        "width and y and height by its height, or all by 100"
     )
 
 
-def _corners(boxes: Float[np.ndarray, "N 4"], sides: Float[np.ndarray, "N 2"], unit: str) -> tuple[str, str] | None:
+def _corners(boxes: Float[np.ndarray, "N 4"], sides: Float[np.ndarray, "N 2"], form: Form) -> tuple[str, str] | None:
     """COCO and YOLO give sizes; if all four numbers fit as corners and many boxes reach outside, they are corners."""
-    if len(boxes) < _FEW or unit not in ("annotation", "line"):
+    if len(boxes) < _FEW or form == "corners":
         return None
     lengths = boxes[:, 2:] - boxes[:, :2]
-    start = boxes[:, :2] if unit == "annotation" else boxes[:, :2] + lengths / 2  # COCO's corner, YOLO's centre
+    start = boxes[:, :2] if form == "sizes" else boxes[:, :2] + lengths / 2  # COCO's corner, YOLO's centre
     fit = (lengths > start).all() and (lengths <= sides * 1.01 + 1).all() and (start >= -1).all()
     beyond = ((boxes[:, 2:] > sides + 1) | (boxes[:, :2] < -1)).any(axis=1)
     if fit and beyond.mean() >= _SHARE:
-        meant = "x y width height" if unit == "annotation" else "x-centre y-centre width height"
+        meant = "x y width height" if form == "sizes" else "x-centre y-centre width height"
         return "corners", (
             f"{int(beyond.sum())} of {len(boxes)} boxes reach outside, and all look like corners x1 y1 x2 y2 where "
             f"{meant} is meant: write sizes"

@@ -33,7 +33,7 @@ def dataset(*records: Record) -> Dataset:
 
 
 def test_objects_are_counted_by_cocos_sizes():
-    reach = measure(dataset(record((0, 0, 31, 32), (0, 0, 32, 32), (0, 0, 96, 96)), record()), boxes())
+    reach = measure(gather(dataset(record((0, 0, 31, 32), (0, 0, 32, 32), (0, 0, 96, 96)), record())), boxes())
     counts = {name: own.objects for name, own in reach.buckets.items()}
     assert counts == {"all": 3, "small": 1, "medium": 1, "large": 1}
 
@@ -53,15 +53,16 @@ def test_what_is_reached_is_a_share():
 def test_the_farthest_objects_come_first_and_reached_ones_not_at_all():
     # A default box of the first level is centred on (20, 20) and 30 wide.
     data = dataset(record((5, 5, 35, 35), (0, 0, 3, 3), (0, 0, 300, 20)))
-    reach = measure(data, boxes())
-    found = hardest(data, reach.overlaps, input_size=300)
+    objects = gather(data)
+    reach = measure(objects, boxes())
+    found = hardest(data, objects, reach.overlaps, input_size=300)
     assert [(hard.path, hard.name, hard.width, hard.height) for hard in found] == [
         ("a.jpg", "cell", 3, 3),
         ("a.jpg", "cell", 300, 20),
     ]
     assert found[0].overlap < found[1].overlap < 0.5
     assert reach.unreached == 2
-    assert len(hardest(data, reach.overlaps, input_size=300, count=1)) == 1
+    assert len(hardest(data, objects, reach.overlaps, input_size=300, count=1)) == 1
 
 
 def test_objects_in_one_place_want_the_same_default_box():
@@ -78,7 +79,7 @@ def test_second_choices_are_counted_on_a_sample_of_many_images(monkeypatch):
 
 
 def test_a_split_without_objects_has_no_shares():
-    reach = measure(dataset(record()), boxes())
+    reach = measure(gather(dataset(record())), boxes())
     assert reach.recall is None
     assert reach.unreached == 0
     assert count_missed_best_box(dataset(), boxes()).objects == 0
@@ -87,7 +88,7 @@ def test_a_split_without_objects_has_no_shares():
 def test_coco_photographs_hold_many_objects_that_no_default_box_reaches(tiny_coco):
     """The figures of the survey: 41.9 % below 0.5 with COCO's boxes at 300 pixels, 14 objects that lose their box."""
     train = split(tiny_coco, "train2017")
-    reach = measure(train, boxes(300, "coco"))
+    reach = measure(gather(train), boxes(300, "coco"))
     assert reach.buckets["all"].objects == 465
     assert reach.unreached / 465 == pytest.approx(0.419, abs=5e-4)
     assert count_missed_best_box(train, boxes(300, "coco")).count == 14
@@ -97,4 +98,4 @@ def test_every_overlap_of_a_real_split_is_the_slow_one(tiny_coco):
     train = split(tiny_coco, "train2017")
     settings = boxes(300, "coco")
     slow = torch.cat([iou(part, default_boxes(settings)).amax(dim=1) for part in gather(train).boxes.split(50)])
-    torch.testing.assert_close(measure(train, settings).overlaps, slow, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(measure(gather(train), settings).overlaps, slow, rtol=1e-4, atol=1e-5)

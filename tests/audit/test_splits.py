@@ -82,6 +82,20 @@ def test_a_single_training_split_is_checked_in_its_two_parts(tmp_path):
     assert open_splits(tmp_path, Reading(val="train")).problems == ()
 
 
+def test_the_parts_of_a_single_split_may_be_named(tmp_path):
+    folder = voc_folder(tmp_path, {name: good() for name in "abcdefgh"})
+    opened = open_splits(folder, Reading(train="train-part", val="val-part"))
+    assert (opened.train, opened.val, opened.problems) == ("train-part", "val-part", ())
+    opened = open_splits(sound(tmp_path / "two"), Reading(val="val-part"))
+    assert "data.val is 'val-part', and there is only: train, val" in str(opened.problems[0])
+
+
+def test_splits_that_are_not_for_training_keep_their_order(tmp_path):
+    names = [f"night{number}" for number in range(8)]
+    folder = voc_splits(tmp_path, **{name: {f"{name}_a": good()} for name in names})
+    assert [split.name for split in open_splits(folder, Reading()).splits] == names
+
+
 def test_training_without_a_training_split_is_a_problem(tmp_path):
     opened = open_splits(voc_folder(tmp_path, {"a": good()}, "test"), Reading())
     assert [problem.kind for problem in opened.problems] == ["no_split", "no_split"]

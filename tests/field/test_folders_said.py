@@ -370,7 +370,7 @@ def test_a_jpeg_without_its_end_says_that_it_is_readable_but_for_that(tmp_path, 
     path.write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes()[:-missing])
     write_text(tmp_path / "labels" / "a.txt", ROW)
     with pytest.raises(ImageDecodeError) as caught:
-        check_images(open_dataset(tmp_path, "all"))
+        check_images(open_dataset(tmp_path, "all"), open_dataset(tmp_path, "all"))
     assert "readable but for its end" in str(caught.value)
     assert "save it again" in str(caught.value)
     assert "data.bad_images=skip" in str(caught.value)

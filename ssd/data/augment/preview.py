@@ -17,11 +17,9 @@ _GAP = 4  # white pixels between images
 _CROWD_COLOR = (160, 160, 160)
 
 
-def preview(
-    source: Source, transform: Transform, path: str | Path, *, count: int = 16, seed: int = 0, epoch: int = 0
-) -> Path:
-    """Write the first `count` images of a data set as they enter training in that epoch; crowd regions are grey."""
-    sheet = draw_sheet(source, transform, count=count, seed=seed, epoch=epoch)
+def preview(source: Source, transform: Transform, path: str | Path, *, count: int = 16, seed: int = 0) -> Path:
+    """Write the first `count` images of a data set as they enter the first epoch; crowd regions are grey."""
+    sheet = draw_sheet(source, transform, count=count, seed=seed)
     done, data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     assert done, "a uint8 image can always be encoded as PNG"
     path = Path(path)
@@ -30,9 +28,7 @@ def preview(
     return path
 
 
-def draw_sheet(
-    source: Source, transform: Transform, *, count: int = 16, seed: int = 0, epoch: int = 0
-) -> UInt8[np.ndarray, "H W 3"]:
+def draw_sheet(source: Source, transform: Transform, *, count: int = 16, seed: int = 0) -> UInt8[np.ndarray, "H W 3"]:
     """Draw the grid that `preview` writes.
 
     Raises:
@@ -40,7 +36,7 @@ def draw_sheet(
     """
     if len(source) == 0:
         raise DatasetError("there are no images to show", place="data.train")
-    samples = [transform(load_checked(source, index), (seed, epoch, index)) for index in range(min(count, len(source)))]
+    samples = [transform(load_checked(source, index), (seed, 0, index)) for index in range(min(count, len(source)))]
     return _grid([_draw(sample, source.class_names) for sample in samples])
 
 

@@ -15,6 +15,9 @@ LONGEST_SIDE = 10**9
 
 Level = Literal["file", "object", "note"]
 
+Form = Literal["corners", "sizes", "centres"]
+"""What the files have of a box: corners, COCO's corner and size in pixels, or YOLO's centre and size in fractions."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -78,6 +81,7 @@ class RawSplit:
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     problems: tuple[Problem, ...]
+    form: Form = "corners"
     remarks: tuple[str, ...] = ()  # for the log
     only_named: bool = False  # whether nothing but one annotation file and the names in folders was looked at
 
@@ -90,6 +94,7 @@ def join(splits: Iterable[RawSplit]) -> RawSplit:
         class_names=parts[0].class_names,
         category_ids=parts[0].category_ids,
         problems=tuple(problem for part in parts for problem in part.problems),
+        form=parts[0].form,
         remarks=tuple(remark for part in parts for remark in part.remarks),
     )
 
@@ -98,6 +103,13 @@ def rotated_box(x: float, y: float, width: float, height: float, angle: float) -
     """The upright box around one of that centre and those sides, turned by `angle` radians."""
     cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
     half_width, half_height = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
+    return x - half_width, y - half_height, x + half_width, y + half_height
+
+
+def ellipse_box(x: float, y: float, across: float, down: float, angle: float) -> tuple[float, float, float, float]:
+    """The upright box around an ellipse of that centre and those radii, turned by `angle` radians."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    half_width, half_height = math.hypot(across * cos, down * sin), math.hypot(across * sin, down * cos)
     return x - half_width, y - half_height, x + half_width, y + half_height
 
 

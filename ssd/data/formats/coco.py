@@ -74,7 +74,7 @@ def read(folder: Path, split: str | None, *, division: Division | None = None, a
     names, ids = tuple(content.categories.values()), tuple(content.categories)
     only_named = division is None and all(entry.width for entry in entries.values())
     found = ColumnImages(images, objects, content.source, "annotation")
-    return RawSplit(found, names, ids, tuple(problems), tuple(content.remarks), only_named)
+    return RawSplit(found, names, ids, tuple(problems), "sizes", tuple(content.remarks), only_named)
 
 
 def _classes(content: Content) -> dict[str, set[str]]:
@@ -190,7 +190,7 @@ def _finder(folder: Path, annotations: Path, split: str, entries: Iterable[Image
     candidates = [path for path in dict.fromkeys(usual) if path.is_dir()]
     names = [entry.file_name.replace("\\", "/") for entry, _ in zip(entries, range(20), strict=False)]
     has = [path for path in candidates if any(folders.is_there(path / name) for name in names)]
-    return ImageFinder(folder, [*has[:1], *candidates])
+    return ImageFinder(folder, [*has[:1], *candidates], split)
 
 
 def _find_image(finder: ImageFinder, entry: ImageEntry, allow_outside: bool) -> str:

@@ -15,7 +15,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
 from ssd.data.formats import paths as folders
-from ssd.data.formats.annotations import Problem, RawObject, rotated_box
+from ssd.data.formats.annotations import Problem, RawObject, ellipse_box, rotated_box
 from ssd.data.formats.entries import MAX_BYTES, Entry, EntryFormat, Parsed
 from ssd.data.formats.json_values import Box, box_around, number, starts_with, whole
 from ssd.errors import AnnotationError
@@ -114,7 +114,7 @@ def _box(shape: Element) -> Box | None:
     turn = math.radians(number(shape.get("rotation") or 0))
     if shape.tag == "ellipse":
         x, y, across, down = (number(shape.get(key)) for key in ("cx", "cy", "rx", "ry"))
-        return rotated_box(x, y, 2 * across, 2 * down, turn) if math.isfinite(turn) else (math.nan,) * 4
+        return ellipse_box(x, y, across, down, turn) if math.isfinite(turn) else (math.nan,) * 4
     if shape.tag != "box":
         return None
     left, top, right, bottom = (number(shape.get(key)) for key in ("xtl", "ytl", "xbr", "ybr"))

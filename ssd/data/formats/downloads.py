@@ -93,14 +93,14 @@ def read(name: str, folder: Path, split: str, *, offset: Offset = "1", allow_out
     )
 
 
-def fetch(archive: Archive, folder: Path, *, progress: bool = True) -> None:
+def fetch(archive: Archive, folder: Path) -> None:
     """Download and unpack one archive into `folder`, unless that is done."""
     path = folder / archive.url.rpartition("/")[2]
     unpacking = folder / f".{path.name}.unpacking"
     if _is_unpacked(archive, folder, unpacking):
         return
     log.info("%s: fetching %s", folder, archive.url)
-    download(archive.url, path, md5=archive.md5, progress=progress)
+    download(archive.url, path, md5=archive.md5)
     with alone(folder / f"{path.name}.unpacking"):
         if _is_unpacked(archive, folder, unpacking):  # by another process, while this one waited
             return

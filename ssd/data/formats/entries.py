@@ -86,7 +86,7 @@ class EntryFormat:
             name: [entry for file in files for entry in self._parse(file, folder, problems if name == split else None)]
             for name, files in ((name or None, files) for name, files in self._by_split(folder).items())
         }
-        finder = ImageFinder(folder, _image_folders(folder, split))
+        finder = ImageFinder(folder, _image_folders(folder, split), split)
         entries = _unique(parsed.get(split, []), finder, allow_outside, problems)
         if division is not None:
             found = {key: path if isinstance(path, Path) else None for key, (_, path) in entries.items()}
@@ -107,7 +107,7 @@ class EntryFormat:
         """The paths of the annotation files, and the images that they have."""
         used: set[Path] = set()
         for split, files in self._by_split(folder).items():
-            finder = ImageFinder(folder, _image_folders(folder, split or None))
+            finder = ImageFinder(folder, _image_folders(folder, split or None), split)
             for file in files:
                 used.add(file)
                 entries = self._parse(file, folder, None)
@@ -154,7 +154,7 @@ def _find(finder: ImageFinder, entry: Entry) -> Path | None:
         beside = entry.folder / name
         for path in (Path(os.path.normpath(beside)), beside):  # without `..` where that is the same file
             if folders.is_there(path):
-                return path
+                return folders.below(path, finder.root)
         if (other := finder.in_other_form(name, entry.folder)) is not None:
             return other
     return finder.find(name)

@@ -4,15 +4,19 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssd.data.formats.paths import IMAGE_SUFFIXES, is_image, is_inside, is_there, start_of, walk
+from ssd.data.formats.paths import IMAGE_SUFFIXES, below, is_image, is_inside, is_there, start_of, usual_split, walk
 from ssd.system.unicode_names import Named, nfc
 
 
 class ImageFinder:
-    """Finds images under the names that annotation files give them, which may be another machine's."""
+    """Finds images under the names that annotation files give them, which may be another machine's.
 
-    def __init__(self, root: Path, folders: Sequence[Path] = ()) -> None:
-        self.root = root
+    `split` is that of the annotation files. Images are not looked for in the folders of other splits where this one has
+    folders of its own.
+    """
+
+    def __init__(self, root: Path, folders: Sequence[Path] = (), split: str | None = None) -> None:
+        self.root, self.split = root, split
         self.folders = list(dict.fromkeys((*folders, root)))
         self._by_name: dict[str, list[Path]] | None = None
         self._by_stem: dict[str, list[Path]] = {}
@@ -27,7 +31,9 @@ class ImageFinder:
         """
         name = written.replace("\\", "/")
         found = next((path for folder in self.folders if self._has(path := folder / name) or is_there(path)), None)
-        return found or find_tail(self.folders, name) or self.in_other_form(name) or self.only(name)
+        if found is not None:
+            return below(found, self.root)
+        return find_tail(self.folders, name) or self.in_other_form(name) or self.only(name)
 
     def in_other_form(self, name: str, folder: Path | None = None) -> Path | None:
         """What has that path but for its Unicode form, in `folder` or in one of the folders."""
@@ -75,13 +81,12 @@ class ImageFinder:
         return self._listings[folder]
 
     def only(self, written: str) -> Path | None:
-        """The only image of that file name, or else of that name without its suffix, in any folder below."""
+        """The only image of that file name, or else of that name without its suffix, in any folder of the split."""
         if self._by_name is None:
             self._by_name = {}
-            for path in walk(self.root):
-                if is_image(path):
-                    self._by_name.setdefault(nfc(path.name).lower(), []).append(path)
-                    self._by_stem.setdefault(nfc(path.stem), []).append(path)
+            for path in self._of_split([path for path in walk(self.root) if is_image(path)]):
+                self._by_name.setdefault(nfc(path.name).lower(), []).append(path)
+                self._by_stem.setdefault(nfc(path.stem), []).append(path)
         name = written.rpartition("/")[2]
         named = self._by_name.get(nfc(name).lower(), [])
         found = [path for path in named if path.name == name] or named
@@ -90,6 +95,16 @@ class ImageFinder:
             named = self._by_stem.get(nfc(stem), [])
             found = [path for path in named if path.stem == stem] or named
         return found[0] if len(found) == 1 else None
+
+    def _of_split(self, images: Sequence[Path]) -> Sequence[Path]:
+        """Those in no other split's folder, where some lie in a folder of this one; `valid` and `val2017` are one."""
+        own = usual_split(self.split or "")
+        if own is None:
+            return images
+        found = {path: {usual_split(part) for part in path.relative_to(self.root).parts[:-1]} for path in images}
+        if not any(own in splits for splits in found.values()):
+            return images
+        return [path for path, splits in found.items() if own in splits or splits <= {None}]
 
 
 def find_tail(folders: Sequence[Path], written: str) -> Path | None:

@@ -24,11 +24,11 @@ def load(path: Path, most: int) -> Any:
         raise AnnotationError(f"is not valid JSON ({error})", place=path) from None
 
 
-def starts_with(path: Path, *words: bytes, length: int = 65_536) -> bool:
+def starts_with(path: Path, *words: bytes) -> bool:
     """Whether the start of a file has one of these words."""
     try:
         with path.open("rb") as file:
-            start = file.read(length)
+            start = file.read(65_536)
     except OSError:
         return False
     return any(word in start for word in words)

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ssd.data.formats import paths as folders
-from ssd.data.formats.annotations import Level, Problem, RawObject
+from ssd.data.formats.annotations import Level, Problem, RawObject, ellipse_box
 from ssd.data.formats.entries import MAX_BYTES, Entry, EntryFormat, Parsed
 from ssd.data.formats.json_values import Box, box_around, load, number, points_of, starts_with, whole
 from ssd.errors import AnnotationError
@@ -142,21 +142,25 @@ def _sides(item: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def _box(kind: str, value: dict[str, Any], sides: tuple[int, int]) -> Box:
-    """The upright box in fractions of the image; a rectangle is turned about its upper left corner."""
+    """The upright box in fractions of the image; a rectangle is turned about its upper left corner.
+
+    Shapes are turned in pixels: fractions of a wide image are no square.
+    """
     if kind == "polygon":
         return box_around((x / 100, y / 100) for x, y in points_of(value.get("points")))
-    turn = math.radians(number(value.get("rotation", 0)))
+    turn = math.radians(number(value.get("rotation") or 0))
+    if not math.isfinite(turn):
+        return (math.nan,) * 4
+    w, h = sides
     x, y = (number(value.get(key)) / 100 for key in ("x", "y"))
     if kind == "ellipse":
         across, down = (number(value.get(key)) / 100 for key in ("radiusX", "radiusY"))
-        return x - across, y - down, x + across, y + down
+        left, top, right, bottom = ellipse_box(x * w, y * h, across * w, down * h, turn)
+        return left / w, top / h, right / w, bottom / h
     width, height = (number(value.get(key)) / 100 for key in ("width", "height"))
     if not turn:
         return x, y, x + width, y + height
-    if not math.isfinite(turn):
-        return (math.nan,) * 4
     cos, sin = math.cos(turn), math.sin(turn)
-    w, h = sides  # turned in pixels: fractions of a wide image are no square
     corners = [(0.0, 0.0), (width * w, 0.0), (0.0, height * h), (width * w, height * h)]
     return box_around((x + (dx * cos - dy * sin) / w, y + (dx * sin + dy * cos) / h) for dx, dy in corners)
 

@@ -85,6 +85,7 @@ def _union(splits: Sequence[RawSplit]) -> RawSplit:
         class_names=tuple(ids),
         category_ids=tuple(ids.values()),
         problems=tuple(dict.fromkeys(problem for split in splits for problem in split.problems)),
+        form=splits[0].form,
         remarks=tuple(dict.fromkeys(remark for split in splits for remark in split.remarks)),
     )
 

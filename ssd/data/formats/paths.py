@@ -17,6 +17,8 @@ MAX_FILES = 5_000_000
 IMAGE_FOLDERS = ("JPEGImages", "images", "image", "imgs", "img", "pictures", "pics", "photos", "data")
 ANNOTATION_FOLDERS = ("Annotations", "annotation", "annots", "annot", "labels", "label", "xmls", "xml", "bboxes")
 SPLITS = ("train", "trainval", "training", "val", "valid", "validation", "test", "testing", "minival", "dev", "eval")
+_USUAL = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
+_USUAL |= {"test": "test", "testing": "test"}
 
 
 def is_image(path: Path) -> bool:
@@ -68,6 +70,26 @@ def relative(path: Path, folder: Path) -> str:
         return path.relative_to(folder).as_posix()
     except ValueError:
         return str(path)
+
+
+def below(path: Path, folder: Path) -> Path:
+    """The same file by its path from `folder` on, where it lies there but is written absolute or with `..`."""
+    if path.is_relative_to(folder) and ".." not in path.relative_to(folder).parts:
+        return path
+    whole = Path(os.path.abspath(path))  # noqa: PTH100 - `..` goes, links stay
+    for top in (Path(os.path.abspath(folder)), Path(os.path.realpath(folder))):  # noqa: PTH100
+        if whole.is_relative_to(top):
+            found = folder / whole.relative_to(top)
+            if _is_same(found, path):
+                return found
+    return path
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):
+        return False
 
 
 def read_bytes(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
@@ -192,4 +214,14 @@ def split_pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 def is_split(name: str) -> bool:
     """Whether a folder's or a file's name is a split's, in any case and with or without a year."""
-    return re.fullmatch(rf"({'|'.join(SPLITS)})[-_]?\d*", name.lower()) is not None
+    return without_year(name) in SPLITS
+
+
+def usual_split(name: str) -> str | None:
+    """`train`, `val` or `test` for a name that means it, in any case and with or without a year; else None."""
+    return _USUAL.get(without_year(name))
+
+
+def without_year(name: str) -> str:
+    """A split's name in lower case, `val` of `val2017`."""
+    return re.sub(r"[-_]?\d*$", "", name.lower())

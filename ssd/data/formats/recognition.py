@@ -82,7 +82,9 @@ def _recognise(root: Path) -> str:
     if better is None and (archive := _find_archive(root)) is not None:
         raise DatasetError(f"holds {archive}, which is an archive", place=root, remedy=_UNPACK)
     if better is None and (images := _count_images(root)) and not _has_annotations(root):
-        raise DatasetError(f"holds {images:,} images and no annotations", place=root, remedy=_LABEL.format(root=root))
+        raise DatasetError(
+            f"holds {images:,} images and no annotations", place=root, remedy=_LABEL.format(root=shlex.quote(str(root)))
+        )
     raise DatasetError(f"is not a data set of a known format; there is: {there}", place=root, remedy=remedy)
 
 
@@ -138,7 +140,11 @@ def _existing(folder: Path) -> Path:
     if folder.is_dir() or (folder.is_file() and folder.suffix.lower() in (".yaml", ".yml")):
         return folder
     kind = "is a file, not a folder" if folder.exists() else "no such data folder"
-    remedy = f"Pass its folder: --data {folder.parent}" if folder.exists() else "Check data.folder or --data."
+    remedy = (
+        f"Pass its folder: --data {shlex.quote(str(folder.parent))}"
+        if folder.exists()
+        else "Check data.folder or --data."
+    )
     if folder.is_file() and folder.suffix.lower() in _ARCHIVES:
         kind, remedy = "is an archive, not a folder", _UNPACK
     raise DatasetError(kind, place=folder, remedy=remedy)

@@ -43,7 +43,8 @@ def splits(folder: str | Path | None, format: str = "auto") -> tuple[str, ...]:
     return DIVIDED if not named or _says_nothing(named) else named
 
 
-def _has_parts(there: Sequence[str]) -> bool:
+def has_parts(there: Sequence[str]) -> bool:
+    """Whether a single split, which is none to hold out, can be opened in parts."""
     return len(there) == 1 and not _like_one_of(_HELD_OUT, there[0])
 
 
@@ -56,7 +57,7 @@ def default_split(folder: str | Path | None, format: str, which: Literal["train"
         DatasetError: there is no split to take; the message lists those there.
     """
     there = splits(folder, format)
-    if _has_parts(there):
+    if has_parts(there):
         return PARTS[0 if which == "train" else 1]
     for train, val in _PAIRS:
         pair = _like(train, there), _like(val, there)
@@ -79,7 +80,7 @@ def read_split(root: Path, format: str, split: str, options: ReadOptions) -> Raw
     read = functools.partial(_read, root, format, options)
     if split not in there and format in FOLDER_FORMATS and (file := find_list(root, split)) is not None:
         return _without_background(listed(file, root, [read(name) for name in _whole(root, format)]))
-    if split not in there and not (split in PARTS and _has_parts(there)):
+    if split not in there and not (split in PARTS and has_parts(there)):
         close = difflib.get_close_matches(split, there, n=1, cutoff=0.4)
         remedy = f"There is: {', '.join(there)}." + (f" Did you mean {close[0]!r}?" if close else "")
         raise DatasetError(f"no split {split!r}", place=root, remedy=remedy)

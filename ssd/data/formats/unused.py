@@ -54,7 +54,7 @@ def find_unused(folder: str | Path | None, format: str = "auto") -> list[Problem
     files = coco.annotation_files(root) if kind == "coco" else []
     if not any(map(coco.is_large, files)):
         return _find(root, kind)
-    key = {"what": "unused 1", "root": str(root)}
+    key = {"what": "unused 2", "root": str(root)}
     entry = cache.load(key)
     if entry is not None:
         return [Problem.of_list(values) for values in entry.facts["notes"]]

@@ -116,7 +116,7 @@ class _Reader:
             if folders.is_image(path):
                 self.by_key.setdefault(key_of(path, self.part.images), []).append(path)
                 self.by_stem.setdefault(path.stem, []).append(path)
-        self.finder = ImageFinder(folder, [self.part.images])
+        self.finder = ImageFinder(folder, [self.part.images], split)
         self.beside = ImageFinder(self.part.annotations)
 
     def names(self, split: str | None, division: Division | None) -> tuple[list[str], list[Problem]]:
@@ -179,7 +179,7 @@ class _Reader:
 
     def _named(self, written: str) -> Path | None:
         direct = self.part.images / written.replace("\\", "/")
-        return direct if folders.is_there(direct) else self.finder.find(written)
+        return folders.below(direct, self.folder) if folders.is_there(direct) else self.finder.find(written)
 
     def other_objects(self, known: set[Path]) -> list[RawObject]:
         """The objects of the folder's other XML files; a bad file among them is its own split's affair."""

@@ -7,7 +7,7 @@ polygon gives the polygon's box; an image without a label file has no objects.
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from ssd.data.formats.division import Division
 from ssd.data.formats.image_finder import ImageFinder, find_tail
 from ssd.data.formats.yolo_labels import LABELS, LabelFinder, read_row
 from ssd.data.formats.yolo_yaml import YoloFolder, find_yaml, image_lists, read_folder
-from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
+from ssd.errors import AnnotationError, DatasetError, ImageDecodeError, counted
 from ssd.images.decode import read_size
 from ssd.system.unicode_names import nfc
 
@@ -81,16 +81,31 @@ def read(
         message = f"nc is {stated}, and {len(names)} classes are named: the names count"
         problems.append(Problem(folders.relative(source.yaml or folder, source.root), "nc", message, "note"))
     reader = _Reader(source, labels, names, problems, allow_outside)
-    counts = Counter(nfc(image_id) for _, image_id in listed)
+    shared = _shared(listed, labels)
     found = []
     for path, image_id in listed:
         try:
-            if counts[nfc(image_id)] > 1:
+            if path in shared:
                 raise AnnotationError("shares its name, and so its labels, with another image of the split")
             found.append(reader.read_image(path, image_id))
         except (AnnotationError, ImageDecodeError) as error:
             problems.append(unreadable(folders.relative(path, source.root), error))
-    return RawSplit(tuple(found), names, tuple(range(1, len(names) + 1)), tuple(_one_based(problems, found, names)))
+    ids = tuple(range(1, len(names) + 1))
+    return RawSplit(tuple(found), names, ids, tuple(_one_based(problems, found, names)), "centres")
+
+
+def _shared(listed: Sequence[tuple[Path, str]], labels: LabelFinder) -> set[Path]:
+    """The images that have one name but for the suffix, or of which names in other cases have one label file."""
+    alike: dict[str, list[tuple[Path, str]]] = defaultdict(list)
+    for path, image_id in listed:
+        alike[nfc(image_id).lower()].append((path, nfc(image_id)))
+    shared: set[Path] = set()
+    for images in (images for images in alike.values() if len(images) > 1):
+        names = Counter(name for _, name in images)
+        files = {path: labels.find(path) or path for path, _ in images}
+        counts = Counter(files.values())
+        shared |= {path for path, name in images if names[name] > 1 or counts[files[path]] > 1}
+    return shared
 
 
 def _one_based(problems: list[Problem], images: list[RawImage], names: Sequence[str]) -> list[Problem]:
@@ -115,7 +130,7 @@ def used_files(folder: Path) -> set[str]:
     """The paths of the images and labels that belong to some split, and the lists of them."""
     source = read_folder(folder)
     labels = LabelFinder(source.root)
-    used = {source.root / value for values in source.splits().values() for value in values}
+    used = {source.find(value)[0] for values in source.splits().values() for value in values}
     for split in tuple(source.splits()) or (None,):
         for path, _ in _list_split(source, split, True, []):
             found = labels.find(path)
@@ -191,7 +206,12 @@ def _list_split(
             listed += [(path, _without_suffix(path, root)) for path in folders.list_images(place, deep=True)]
         else:
             listed += [(path, _without_suffix(path, source.root)) for path in _listed(place, source.root, problems)]
-    return listed
+    counts = Counter(listed)
+    twice = [folders.relative(path, source.root) for (path, _), count in counts.items() if count > 1]
+    if twice:
+        message = f"lists {counted(len(twice), 'image')} more than once, the first: {twice[0]}; each counts once"
+        problems.append(Problem(", ".join(values)[:200], "listed_twice", message, "note"))
+    return list(counts)
 
 
 def _listed(file: Path, root: Path, problems: list[Problem]) -> list[Path]:
@@ -205,7 +225,7 @@ def _listed(file: Path, root: Path, problems: list[Problem]) -> list[Path]:
         path = next((place for base in (file.parent, root) if folders.is_there(place := base / name)), None)
         if path is None and (path := find_tail([file.parent, root], name)) is not None:
             moved.append(line)
-        found.append(path or finder.in_other_form(name) or file.parent / name)
+        found.append(folders.below(path or finder.in_other_form(name) or file.parent / name, root))
     if moved:
         message = f"{len(moved)} of its paths are not there and were found in this folder; the first: {moved[0][:200]}"
         problems.append(Problem(folders.relative(file, root), "moved", message, "note"))
@@ -215,7 +235,7 @@ def _listed(file: Path, root: Path, problems: list[Problem]) -> list[Path]:
 def _numbered(source: YoloFolder, labels: LabelFinder, problems: list[Problem]) -> tuple[str, ...]:
     """Names for classes without names: class_0 and so on, up to the largest number in any label file."""
     largest = -1
-    for path in sorted(labels.files.values()):
+    for path in sorted(path for files in labels.files.values() for path in files):
         try:
             rows = [line.split() for line in folders.read_lines(path)]
         except AnnotationError:

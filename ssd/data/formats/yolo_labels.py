@@ -1,13 +1,14 @@
 """YOLO's label files: finds the one of an image, and parses its rows."""
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import RawObject
 from ssd.errors import AnnotationError
-from ssd.system.unicode_names import Named
+from ssd.system.unicode_names import Named, nfc
 
 LABELS = ("labels", "label", "annotations", "annotation", "bboxes")  # folders of labels, in the order of trust
 _IMAGES = {name.lower() for name in folders.IMAGE_FOLDERS}
@@ -32,15 +33,19 @@ class LabelFinder:
         texts = (
             Path(place, name) for place, names in folders.listings(root) for name in sorted(names) if _is_text(name)
         )
-        self.files = Named((path.as_posix().lower(), path) for path in texts)
+        self.files: Named[list[Path]] = Named()  # by their paths in lower case
+        for path in texts:
+            self.files.setdefault(path.as_posix().lower(), []).append(path)
 
     def find(self, image: Path) -> Path | None:
         """The label file: where `labels` replaces `images`, else beside the image, else in `labels/`."""
         for place in self._places(image):
             for name in (place.with_suffix(".txt"), place.parent / f"{image.name}.txt"):
                 found = self.files.find(name.as_posix().lower())
-                if found is not None or name.is_file():
-                    return found or name
+                if found is not None:
+                    return max(found, key=lambda path: _equal_letters(path, name))
+                if name.is_file():
+                    return name
         return None
 
     def _places(self, image: Path) -> Iterator[Path]:
@@ -82,6 +87,11 @@ class LabelFinder:
             found = folders.annotation_folders(folder, LABELS)
             self._inner[folder] = list(dict.fromkeys((folder / "labels", *found)))
         return self._inner[folder]
+
+
+def _equal_letters(path: Path, name: Path) -> int:
+    """How many letters of two paths are equal in case too."""
+    return sum(map(operator.eq, nfc(path.as_posix()), nfc(name.as_posix())))
 
 
 def _is_text(name: str) -> bool:

@@ -14,8 +14,7 @@ from ssd.errors import AnnotationError, DatasetError
 from ssd.system.yaml import parse_yaml_text, shown
 
 _YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-_SPLITS = ("train", "val", "valid", "test")  # the keys of data.yaml and the lists that name images
-_KEYS = {*_SPLITS, "names"}
+_NO_PLACE = re.compile(r"|~|null|true|false|\d*\.\d+", re.IGNORECASE)  # a value that is no path
 _DARKNET = re.compile(r"obj_(.+)_data")
 
 
@@ -29,14 +28,16 @@ class YoloFolder:
 
     def splits(self) -> dict[str, list[str]]:
         """Each split and the places of its images; empty where none are named."""
-        if self.yaml is not None:
-            found = {key: self.content[key] for key in _SPLITS if self.content.get(key) not in (None, "", "~", "null")}
-            return {
-                key: [str(item) for item in (value if isinstance(value, list) else [value])]
-                for key, value in found.items()
-            }
-        lists = image_lists(self.root)
-        return {name: [folders.relative(path, self.root)] for name, path in lists.items()} or self._split_folders()
+        named = {
+            str(key): [str(item) for item in (value if isinstance(value, list) else [value])]
+            for key, value in self.content.items()
+            if _names_split(key, value)
+        }
+        if named:
+            return named
+        lists = {name: [folders.relative(path, self.root)] for name, path in image_lists(self.root).items()}
+        found = lists or self._split_folders()
+        return found if self.yaml is None or any(map(folders.is_split, found)) else {}
 
     def _split_folders(self) -> dict[str, list[str]]:
         inner = {
@@ -75,7 +76,7 @@ class YoloFolder:
         tried = [self.root / top / written, self.root / written, self.root / written.removeprefix("../")]
         found = next((place for place in tried if folders.is_there(place)), None)
         if found is not None:
-            return found, False
+            return folders.below(found, self.root), False
         finder = ImageFinder(self.root)
         if (place := finder.in_other_form(f"{top}/{written}") or finder.in_other_form(written)) is not None:
             return place, False
@@ -168,7 +169,9 @@ def find_yaml(folder: Path) -> Path | None:
 def image_lists(folder: Path) -> dict[str, Path]:
     """The files `train.txt` and such that list images, by split: in the folder, else in `data` as Darknet has them."""
     for place in (folder, *folders.named_subfolders(folder, ("data",))):
-        found = {name: path for name in _SPLITS if _is_image_list(path := place / f"{name}.txt")}
+        texts = sorted(place.glob("*.txt"))
+        named = [path for name in folders.SPLITS for path in texts if folders.without_year(path.stem) == name]
+        found = {path.stem: path for path in named if _is_image_list(path)}
         if found:
             return found
     return {}
@@ -190,7 +193,14 @@ def _counts(path: Path, *, broken: bool) -> bool:
 
 def _describes(content: dict[Any, Any]) -> bool:
     """Whether it has names or splits; those of a config for training (`train: {epochs: 5}`) are groups of keys."""
-    return any(key in _KEYS and not (key in _SPLITS and isinstance(value, dict)) for key, value in content.items())
+    return "names" in content or any(_names_split(key, value) for key, value in content.items())
+
+
+def _names_split(key: Any, value: Any) -> bool:
+    """Whether it says where images of a split are: `val2017: PATH`, or `night: images/night` as `--write yolo` has."""
+    if value is None or isinstance(value, dict) or _NO_PLACE.fullmatch(str(value)):
+        return False
+    return folders.is_split(str(key)) or value == f"images/{key}"
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from ssd.data.dataset import Dataset
 from ssd.data.formats import paths as folders
 from ssd.data.labels.label_formats import write_labels
-from ssd.data.labels.labelled import Label, Labelled, Stems, make_labels
+from ssd.data.labels.labelled import Label, Labelled, Stems, make_labels, stays_below
 from ssd.images.decode import read_image_bytes
 from ssd.structures import Record
 from ssd.system.files import write_atomic
@@ -45,7 +45,7 @@ def _images(split: str, dataset: Dataset, root: Path, folder: Path, copy: bool) 
     stems = Stems()
     for record in dataset.records:
         inside = folders.relative(Path(record.path), root)
-        stem = stems.take(PurePosixPath(inside).name if copy else inside)
+        stem = stems.take(Path(record.path).name if copy or not stays_below(inside) else inside)
         name = stem + Path(record.path).suffix if copy else inside
         place = PurePosixPath("images", split, name).as_posix() if copy else _place(record, folder)
         yield Labelled(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from ssd.data.labels.json_files import write_coco, write_label_studio, write_labelme
-from ssd.data.labels.labelled import Images, Labelled
+from ssd.data.labels.labelled import Images, Labelled, refuse_outside
 from ssd.data.labels.text_files import write_class_list, write_yolo
 from ssd.data.labels.xml_files import write_cvat, write_voc
 from ssd.errors import ArgumentError
@@ -42,8 +42,10 @@ def write_labels(
     """Write the labels of all images into a folder, in each of the formats.
 
     Raises:
+        ArgumentError: the path of an image or the name of a split leads out of the folder.
         SSDError: no space is left, or the folder cannot be written.
     """
+    refuse_outside(*splits)
     for name in sorted(formats):
         LABEL_FORMATS[name](folder, images if name in _KEEPS_CROWDS else _without_crowds(images), class_names, splits)
     if formats:

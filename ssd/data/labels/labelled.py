@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import Float32
 
-from ssd.errors import printable
+from ssd.errors import ArgumentError, printable
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,11 @@ class Label:
 
 @dataclass(frozen=True)
 class Labelled:
-    """One image with its labels."""
+    """One image with its labels.
+
+    Raises:
+        ArgumentError: a path that is written leads out of the folder of the labels.
+    """
 
     name: str  # its path in its folder of images, as tools name it
     stem: str  # of its label files: the same without suffix, or another where that is taken
@@ -35,10 +39,30 @@ class Labelled:
     split: str = ""  # empty where there are none
     detected: bool = False  # whether the labels are a detector's, not a person's
 
+    def __post_init__(self) -> None:
+        refuse_outside(self.split, self.stem, self.place if self.copied else "")
+
     @property
     def base(self) -> str:
         """The image's name without folders."""
         return PurePosixPath(self.name).name
+
+
+def stays_below(path: str) -> bool:
+    """Whether a path leads to a place in the folder that it starts from: it is not absolute and has no `..`."""
+    return not Path(path).anchor and ".." not in Path(path).parts
+
+
+def refuse_outside(*paths: str) -> None:
+    """Guard what is written: no path may lead out of the folder of the labels.
+
+    Raises:
+        ArgumentError: one is absolute, or has `..`.
+    """
+    for path in paths:
+        if not stays_below(path):
+            remedy = "Name it by its path in that folder, without `..`."
+            raise ArgumentError("leads out of the folder to write into", place=path, remedy=remedy)
 
 
 Images = Callable[[], Iterable[Labelled]]  # each call gives all images again: they may be more than memory holds

@@ -1,9 +1,11 @@
 """Writes labels as text: YOLO's rows, its `data.yaml`, and the list of class names."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from ssd.data.formats import paths as folders
 from ssd.data.labels.labelled import Images, Labelled, one_line
 from ssd.system.files import write_atomic
 
@@ -24,10 +26,17 @@ def start_yolo(folder: Path, class_names: Sequence[str], splits: Sequence[str]) 
     for inner in ("images", "labels"):
         (folder / inner).mkdir(exist_ok=True)
     write_atomic(folder / "classes.txt", "".join(f"{name}\n" for name in names).encode())
-    places = {split or "train": f"images/{split}".rstrip("/") for split in splits}
+    places = {key: f"images/{split}".rstrip("/") for split, key in _keys(splits).items()}
     listed = "".join(f"  {label}: {json.dumps(name)}\n" for label, name in enumerate(names))
     keys = "".join(f"{split}: {place}\n" for split, place in places.items())
     write_atomic(folder / "data.yaml", f"path: .\n{keys}names:\n{listed}".encode())
+
+
+def _keys(splits: Sequence[str]) -> dict[str, str]:
+    """The key of each split: `train`, `val` or `test`, which YOLO's tools ask for, where it alone means that."""
+    usual = {split: folders.usual_split(split or "train") for split in splits}
+    counts = Counter(usual.values())
+    return {split: key if key is not None and counts[key] == 1 else split for split, key in usual.items()}
 
 
 def write_class_list(folder: Path, class_names: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """The formats of annotation tools are read: LabelMe, CVAT for images, Label Studio's JSON and tables."""
 
 import json
+import math
 
 import pytest
 
@@ -145,6 +146,32 @@ def test_label_studios_percents_turned_boxes_and_outlines_are_boxes(tmp_path):
     assert "left aside: 1 tasks without annotations" in str(scan(tmp_path, "all")[1][0])
 
 
+def test_the_box_around_a_turned_ellipse_touches_it(tmp_path):
+    shapes = [
+        '<ellipse label="cat" cx="50" cy="50" rx="10" ry="10" rotation="45"/>',
+        '<ellipse label="cat" cx="50" cy="50" rx="40" ry="10" rotation="30"/>',
+    ]
+    write_image(tmp_path / "cvat" / "a.png", 100, 100)
+    image = cvat_image("a.png", *shapes).replace('"40"', '"100"', 1).replace('"20"', '"100"', 1)
+    write_text(tmp_path / "cvat" / "annotations.xml", cvat(image))
+    circle, ellipse = (box for box, _ in boxes_of(tmp_path / "cvat")["a.png"])
+    assert circle == pytest.approx((40, 40, 60, 60))
+    angles = [number * 0.001 for number in range(6284)]
+    across = max(40 * math.cos(t) * math.cos(math.pi / 6) - 10 * math.sin(t) * math.sin(math.pi / 6) for t in angles)
+    down = max(40 * math.cos(t) * math.sin(math.pi / 6) + 10 * math.sin(t) * math.cos(math.pi / 6) for t in angles)
+    assert ellipse == pytest.approx((50 - across, 50 - down, 50 + across, 50 + down), abs=1e-3)
+
+    results = [
+        result(50, 50, 0, 0, "dog", "ellipselabels", radiusX=10, radiusY=20, rotation=None),
+        result(50, 50, 0, 0, "dog", "ellipselabels", radiusX=20, radiusY=10, rotation=90),  # radii of 8 x 2 pixels
+        result(50, 50, 0, 0, "dog", "ellipselabels", radiusX=10, radiusY=20, rotation=45),  # radii of 4 x 4 pixels
+    ]
+    write_image(tmp_path / "studio" / "a.jpg")
+    write_text(tmp_path / "studio" / "project.json", json.dumps([task(*results)]))
+    found = [box for box, _ in boxes_of(tmp_path / "studio")["a.jpg"]]
+    assert found == [pytest.approx((16, 6, 24, 14)), pytest.approx((18, 2, 22, 18)), pytest.approx((16, 6, 24, 14))]
+
+
 ADDRESSES = [
     "/data/upload/3/0a1b2c3d-caf%C3%A9_1.jpg",
     "/data/local-files/?d=photos/caf%C3%A9_1.jpg",
@@ -257,6 +284,24 @@ def test_what_is_wrong_in_a_row_is_named_with_its_line(tmp_path, text, said, lev
     (problem,) = scan(tmp_path / "data", "all", format="csv")[1]
     assert said in str(problem)
     assert problem.level == level
+
+
+def test_boxes_of_larger_images_in_a_table_are_said(tmp_path):
+    write_image(tmp_path / "a.png", 100, 100)
+    write_text(tmp_path / "t.csv", "filename,class,xmin,ymin,xmax,ymax\n" + "a.png,cat,100,100,500,600\n" * 5)
+    with pytest.raises(
+        AnnotationError, match=r"5 of 5 boxes are larger than their image: .* which were resized"
+    ) as said:
+        open_dataset(tmp_path, "all")
+    assert "fractions" not in str(said.value)
+    assert "multiply x by the width of the image over that of its original" in str(said.value)
+
+
+def test_corners_in_a_table_are_not_taken_for_sizes(tmp_path):
+    write_image(tmp_path / "a.png", 100, 100)
+    rows = [f"a.png,cat,{10 + n},{10 + n},{150 + n},{150 + n}\n" for n in range(5)]
+    write_text(tmp_path / "t.csv", "filename,class,xmin,ymin,xmax,ymax\n" + "".join(rows))
+    assert "corners" not in [problem.kind for problem in scan(tmp_path, "all")[1]]
 
 
 def test_images_outside_are_read_where_that_is_allowed(tmp_path):

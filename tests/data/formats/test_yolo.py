@@ -2,6 +2,7 @@ import pytest
 
 from ssd.data.dataset import open_dataset, scan
 from ssd.data.formats.registry import splits
+from ssd.data.formats.yolo import splits as splits_of
 from ssd.data.formats.yolo_labels import label_file
 from ssd.errors import AnnotationError, DatasetError
 from tests.data.made import write_image, write_text
@@ -161,3 +162,105 @@ def test_a_number_of_classes_that_is_not_that_of_the_names_is_said(tmp_path, nc,
     assert [problem.kind for problem in problems] == said
     assert dataset.class_names == ("cat", "dog")
     assert all(f"nc is {nc}, and 2 classes are named" in problem.message for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("places", "found"),
+    [
+        ("train2017: images/train\nval2017: images/val\n", ("train2017", "val2017")),
+        ("train: images/train\nvalidation: images/val\n", ("train", "validation")),
+        ("trainval: images/train\ntest: images/val\n", ("trainval", "test")),
+        ("Training: images/train\ndev: images/val\n", ("Training", "dev")),
+        ("train: images/train\nval: images/val\ntest: null\n", ("train", "val")),
+        ("train: images/train\ntest:\nval: ''\n", ("train",)),
+        ("train: [images/train]\nval: images/val\nnight: images/night\n", ("train", "val", "night")),
+        ("train: images/train\nlearning_rate: 0.1\npath: .\ndownload: get.sh\n", ("train",)),
+    ],
+)
+def test_every_key_of_data_yaml_that_names_a_split_counts(tmp_path, places, found):
+    write_image(tmp_path / "images" / "night" / "x.jpg")
+    assert splits_of(yolo_folder(tmp_path, data=f"names: [cat]\n{places}")) == found
+
+
+@pytest.mark.parametrize("data", ["names: [cat]\n", "names: [cat]\nval: true\nvalidation: 0.2\n"])
+def test_folders_count_where_data_yaml_names_no_split(tmp_path, data):
+    assert splits_of(yolo_folder(tmp_path / "set", data=data)) == ("train", "val")
+    for kind in ("day", "night"):
+        write_image(tmp_path / "kinds" / "images" / kind / f"{kind}.jpg")
+    write_text(tmp_path / "kinds" / "data.yaml", data)
+    assert splits_of(tmp_path / "kinds") == ()
+
+
+def test_lists_of_images_may_have_the_name_of_any_split(tmp_path):
+    for name in ("training", "validation2"):
+        write_image(tmp_path / "images" / f"{name}.jpg")
+        write_text(tmp_path / "labels" / f"{name}.txt", "0 0.5 0.5 0.5 0.5\n")
+        write_text(tmp_path / f"{name}.txt", f"images/{name}.jpg\n")
+    assert splits_of(tmp_path) == ("training", "validation2")
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "data.yaml"])
+def test_a_yaml_of_settings_describes_no_data(tmp_path, name):
+    folder = yolo_folder(tmp_path, data="")
+    write_text(folder / "classes.txt", "cat\n")
+    write_text(folder / name, "eval: true\nvalidation: 0.2\nepochs: 5\n")
+    assert splits_of(folder) == ("train", "val")
+    assert open_dataset(folder, "train").class_names == ("cat",)
+
+
+@pytest.mark.parametrize(
+    "train", ["train.txt", "[images/train, images/train/deep]", "[images/train, train.txt]", "[train.txt, list.txt]"]
+)
+def test_an_image_that_is_listed_twice_counts_once(tmp_path, train):
+    folder = yolo_folder(tmp_path, data=f"names: [cat]\ntrain: {train}\n")
+    write_image(folder / "images" / "train" / "deep" / "b.jpg")
+    lines = "images/train/train.jpg\n./images/train/train.jpg\nimages/train/deep/b.jpg\nimages/train/deep/b.jpg\n"
+    write_text(folder / "train.txt", lines)
+    write_text(folder / "list.txt", f"{folder}/images/train/train.jpg\n")
+    dataset, problems = scan(folder, "train")
+    assert len(dataset) == 2
+    (note,) = [problem for problem in problems if problem.kind == "listed_twice"]
+    assert note.level == "note"
+    assert "more than once, the first: images/train/" in note.message
+    assert len(open_dataset(folder, "train")) == 2
+
+
+def test_a_list_without_repeats_has_no_note(tmp_path):
+    folder = yolo_folder(tmp_path, data="names: [cat]\ntrain: train.txt\n")
+    write_text(folder / "train.txt", "images/train/train.jpg\n")
+    assert scan(folder, "train")[1] == []
+
+
+def rows_by_case(folder, **rows):
+    """Images and label files whose names differ in case alone; the system must tell them apart."""
+    for stem, row in rows.items():
+        write_image(folder / f"{stem}.png")
+        if row:
+            write_text(folder / f"{stem}.txt", row)
+    if len(list(folder.glob("*.png"))) < len(rows):
+        pytest.skip("the file system takes both names for one")
+
+
+@pytest.mark.parametrize("places", [("images", "labels"), ("Images", "Labels"), ("all", "all")])
+def test_names_that_differ_in_case_have_label_files_of_their_own(tmp_path, places):
+    images, labels = places
+    write_text(tmp_path / "data.yaml", f"names: [cat, dog]\ntrain: {images}\n")
+    rows_by_case(tmp_path / images, A="", a="")
+    for stem, row in {"A": "0 0.25 0.25 0.1 0.1\n", "a": "1 0.75 0.75 0.1 0.1\n"}.items():
+        write_text(tmp_path / labels / f"{stem}.txt", row)
+    found = {record.image_id: record.labels.tolist() for record in open_dataset(tmp_path, "train").records}
+    assert found == {"A": [0], "a": [1]}
+
+
+def test_a_label_file_is_not_taken_for_two_images_that_differ_in_case(tmp_path):
+    write_text(tmp_path / "data.yaml", "names: [cat]\ntrain: images\n")
+    rows_by_case(tmp_path / "images", A="", a="0 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(AnnotationError, match="shares its name, and so its labels"):
+        open_dataset(tmp_path, "train")
+
+
+def test_a_label_file_in_another_case_is_that_of_the_only_image(tmp_path):
+    write_text(tmp_path / "data.yaml", "names: [cat]\ntrain: images\n")
+    write_image(tmp_path / "images" / "A.png")
+    write_text(tmp_path / "labels" / "a.TXT", "0 0.5 0.5 0.1 0.1\n")
+    assert [len(record.boxes) for record in open_dataset(tmp_path, "train").records] == [1]

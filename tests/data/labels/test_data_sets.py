@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from ssd.data.dataset import Dataset, open_dataset
+from ssd.data.formats.registry import splits
 from ssd.data.labels.data_sets import write_data_sets
-from ssd.data.labels.label_formats import LABEL_FORMATS, parse_label_formats
+from ssd.data.labels.label_formats import LABEL_FORMATS, parse_label_formats, write_labels
+from ssd.data.labels.labelled import Labelled
 from ssd.errors import ArgumentError
 from ssd.structures import Record
 from tests.data.made import coco_content, coco_folder, write_image
@@ -62,3 +64,66 @@ def test_an_unknown_format_is_named_with_the_known_ones() -> None:
     with pytest.raises(ArgumentError, match=r"--as: 'kitti' is unknown\. Use voc, coco-data, yolo"):
         parse_label_formats("coco, kitti", "--as")
     assert parse_label_formats("coco, yolo,coco-data", "--as") == ("coco-data", "yolo")
+
+
+def files_in(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("way", ["absolute", "upwards"])
+@pytest.mark.parametrize("format", list(LABEL_FORMATS))
+def test_labels_of_images_outside_the_data_folder_stay_in_the_output_folder(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, format: str, way: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    start = "any/.." if way == "upwards" else str(tmp_path)
+    moved = [dataclasses.replace(one, path=one.path.replace(str(tmp_path), start)) for one in dataset.records]
+    before = files_in(tmp_path)
+    parts = {"train": dataclasses.replace(dataset, records=moved)}
+    write_data_sets(tmp_path / "out", [format], parts, Path("any"), copy=False)
+    assert files_in(tmp_path).items() >= before.items()
+    assert {path for path in files_in(tmp_path) if path.is_relative_to(tmp_path / "out")} == {*files_in(tmp_path)} - {
+        *before
+    }
+    written = "".join(path.read_text() for path in (tmp_path / "out").rglob("*") if path.suffix in (".xml", ".json"))
+    assert format == "yolo" or written.count("im.") >= 2
+
+
+@pytest.mark.parametrize("format", list(LABEL_FORMATS))
+@pytest.mark.parametrize("path", ["/tmp/x", "../x", "a/../../x"])
+@pytest.mark.parametrize("field", ["stem", "split", "place"])
+def test_a_path_that_leads_out_of_the_folder_is_not_written(tmp_path: Path, format: str, field: str, path: str) -> None:
+    facts = {"name": "x.png", "stem": "x", "place": "images/x.png", "split": ""} | {field: path}
+
+    def images() -> list[Labelled]:
+        return [Labelled(**facts, copied=True, width=4, height=4, labels=())]
+
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ArgumentError, match=f"{path}: leads out of the folder to write into"):
+        write_labels(tmp_path / "out", [format], images, NAMES, [facts["split"]])
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(tmp_path / "out")]
+
+
+@pytest.mark.parametrize(
+    ("names", "keys"),
+    [
+        (["train2017", "val2017"], ["train", "val"]),
+        (["Training", "validation", "testing"], ["train", "val", "test"]),
+        (["train", "train2017", "valid"], ["train", "train2017", "val"]),
+        (["trainval", "test", "night"], ["trainval", "test", "night"]),
+    ],
+)
+def test_the_splits_of_a_yolo_data_set_are_read_back(
+    tmp_path: Path, dataset: Dataset, names: list[str], keys: list[str]
+) -> None:
+    parts = {
+        name: dataclasses.replace(dataset, records=dataset.records[number : number + 1])
+        for number, name in enumerate(names)
+    }
+    write_data_sets(tmp_path / "out", ["yolo"], parts, tmp_path, copy=True)
+    assert [
+        line.split(": ")[0] for line in (tmp_path / "out" / "data.yaml").read_text().splitlines()[1 : 1 + len(keys)]
+    ] == keys
+    assert sorted(splits(tmp_path / "out")) == sorted(keys)
+    for number, key in enumerate(keys):
+        assert len(open_dataset(tmp_path / "out", key)) == len(dataset.records[number : number + 1])
