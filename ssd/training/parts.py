@@ -169,9 +169,10 @@ def _started_from(config: Config, saved: dict[str, Any]) -> Config:
     """The config with the weights that a resumed run started from, where they were chosen then."""
     if config.model.weights is not None or config.model.backbone_weights != "auto":
         return config
-    model = saved["config"]["model"]
-    kept = dataclasses.replace(config.model, weights=model["weights"], backbone_weights=model["backbone_weights"])
-    return dataclasses.replace(config, model=kept)
+    kept = {
+        key: saved["config"]["model"].get(key, getattr(config.model, key)) for key in ("weights", "backbone_weights")
+    }
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, **kept))
 
 
 def _owned(
