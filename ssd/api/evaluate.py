@@ -118,8 +118,9 @@ def evaluate(
 ) -> EvaluationResult:
     """Detect in every image of a split once and compare with the annotations.
 
-    `weights`: what `ssd.load` takes, a detector, or None for the newest run. `data`: a data folder (VOC, COCO, YOLO,
-    LabelMe, CVAT, ...), an opened data set, or None for the validation set that the weights were trained with.
+    `weights`: what `ssd.load` takes, a detector, or None for the newest run in ./runs, without one for "coco".
+    `data`: a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...), an opened data set, or None for the validation set
+    that the weights were trained with; that of "coco" is val2017, which is downloaded.
     `metric`: "coco", "voc" or both.
     `workers`: decoding threads; None: 2 for a detector on the CPU, nearly as many as there are cores for one on a GPU.
     `max_detections` is how many detections of an image are kept, and how many of an image and class count in COCO's

@@ -22,6 +22,7 @@ from ssd.evaluation.metrics.details import Details
 from ssd.evaluation.page.label_review import write_review_page
 from ssd.experiment import config_file as configs
 from ssd.experiment.config import Config
+from ssd.experiment.training_config import training_config
 from ssd.inference.options import named_options
 from ssd.report.blocks import number
 from ssd.system.files import check_writable, write_atomic, write_json
@@ -153,7 +154,7 @@ def review(
     if proposals is not None and proposals.exists():
         raise ArgumentError("is there already", place=proposals, remedy="Remove it, or name another --output.")
     changes = [*as_list(overrides), *([] if epochs is None else [("train.epochs", epochs)])]
-    config = configs.load(None, [("data.folder", str(Path(data).resolve())), *changes])
+    config = training_config(None, Path(data).resolve(), changes)
     check_writable(target / _FACTS)
     names = splits(config.data.folder, config.data.format)  # finds a wrong folder before anything is written
     _claim(target, config, split, folds)

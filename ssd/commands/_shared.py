@@ -125,7 +125,7 @@ def add_data(parser: argparse.ArgumentParser, run: str = "the run") -> None:
     text = f"a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...) instead of {run}'s own data"
     parser.add_argument("--data", metavar="FOLDER", help=text)
     parser.add_argument("--split", metavar="NAME", help="which split; default: the data's validation split")
-    kinds = "voc, coco, yolo, shapes, voc07+12, coco2017; default: recognised"
+    kinds = "voc, coco, yolo, labelme, cvat, labelstudio, csv, shapes, voc07+12, coco2017; default: recognised"
     parser.add_argument("--format", metavar="KIND", help=kinds)
     text = f"change {run}'s config, repeatable"
     parser.add_argument("--set", action="append", default=[], metavar="GROUP.KEY=VALUE", help=text)

@@ -11,9 +11,10 @@ EPILOG = """examples:
   ssd convert VGG_VOC0712_SSD_300x300_iter_120000.caffemodel voc.safetensors
   ssd convert model.pth cells.safetensors --names labels.txt --boxes voc    lufficc/SSD with classes of one's own
 
-Read are: torchvision ssd300_vgg16, amdegroot/ssd.pytorch, lufficc/SSD, sgrvinod's tutorial (its state dict),
-qfgaohao/pytorch-ssd (vgg16-ssd), mmdetection SSD300 and SSD512, chainercv (.npz), Caffe (.caffemodel, or its
-blobs as .npz), and our own files, to give their classes other names. `ssd.load` reads all of them as they
+Read are: torchvision ssd300_vgg16 and ssdlite320_mobilenet_v3_large, amdegroot/ssd.pytorch, lufficc/SSD (VGG16,
+MobileNet v2), sgrvinod's tutorial (its state dict), qfgaohao/pytorch-ssd (vgg16-ssd, mb1-ssd, mb2-ssd-lite),
+mmdetection SSD300 and SSD512, chainercv (.npz), Caffe (.caffemodel, or its blobs as .npz), and our own files, to
+give their classes other names. `ssd.load` reads all of them as they
 are, too; converted, a file says by itself what it needs, and a changed byte in it is noticed.
 
 The new file is read back and compared on an image before it gets its name. Exit code 2: nothing was written."""

@@ -32,7 +32,9 @@ def parser() -> argparse.ArgumentParser:
     )
     what = "an image, a folder, a glob, a video, a camera's number, or a stream's address"
     p.add_argument("sources", nargs="+", metavar="SOURCE", help=what)
-    p.add_argument("--weights", default="coco", help="weights, an exported graph, a run's folder, or coco (default)")
+    p.add_argument(
+        "--weights", default="coco", help="a file, a run's folder, hf://owner/name, coco (default) or ssdlite"
+    )
     found = p.add_argument_group("what is found")
     found.add_argument(
         "--score-threshold", metavar="S", help="0.3, own, or WBC=0.3,RBC=0.5; default: the weights' own, else 0.5"

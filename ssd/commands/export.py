@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("weights", help="a weights file, a run's folder, or coco")
+    p.add_argument("weights", help="a weights file, a run's folder, hf://owner/name, coco or ssdlite")
     p.add_argument("--format", required=True, choices=FORMATS, help="openvino writes an .xml and a .bin")
     p.add_argument("--out", type=Path, metavar="FILE", help="default: beside the weights, under their name")
     add_force(p)

@@ -17,7 +17,7 @@ EPILOG = """examples:
   ssd train                                       the demo: shapes drawn by the program itself
   ssd train --data my_images                      your own data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...)
   ssd train --data my_images --start ssdlite      a small network, trained on COCO, to start from
-  ssd train configs/ssd300_voc.yaml data.folder=VOCdevkit train.batch_size=16
+  ssd train configs/ssd300_voc.yaml data.folder=FOLDER       the paper's training; FOLDER holds VOCdevkit/
   ssd train --data my_images --resume auto        go on where the run was stopped
   ssd train --resume runs/finetune                go on with that run, as it was started
   ssd train --shrink runs/finetune --ms 30        the largest network that detects in 30 ms here, for the same data
@@ -36,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
         help="a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...); short for data.folder=FOLDER",
     )
     p.add_argument(
-        "--start", metavar="WHAT", help="what to start from: coco, ssdlite, imagenet (the default), none, or a file"
+        "--start",
+        metavar="WHAT",
+        help="what to start from: imagenet (the default), coco, ssdlite, none, a run, hf://owner/name, or a file",
     )
     p.add_argument("--name", help="the run's folder is runs/NAME; short for name=NAME")
     p.add_argument(

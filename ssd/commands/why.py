@@ -26,7 +26,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("weights", nargs="?", metavar="RUN", help="a run's folder or weights; default: the newest run")
+    p.add_argument(
+        "weights", nargs="?", metavar="RUN", help="a run's folder or weights; default: the newest in runs/, else coco"
+    )
     add_data(p)
     p.add_argument(
         "--score-threshold", metavar="S", help="0.3, own, or WBC=0.3,RBC=0.5; default: the weights' own, else 0.5"

@@ -32,7 +32,7 @@ def load(
     backend: str = "auto",
     trust: bool = False,
 ) -> Detector:
-    """Load a detector from a weights file of this package, a known port's checkpoint, or a run's folder (its best).
+    """Load a detector from a weights file, a checkpoint of another SSD code, or a run's folder (its best weights).
 
     `hf://owner/name[@revision][/file]` is a weights file in a Hugging Face repository, fetched once. An exported graph
     (`.onnx`, `.xml`, `.pt2`) gives a detector too, with preprocessing and suppression as exported.

@@ -169,9 +169,8 @@ def _started_from(config: Config, saved: dict[str, Any]) -> Config:
     """The config with the weights that a resumed run started from, where they were chosen then."""
     if config.model.weights is not None or config.model.backbone_weights != "auto":
         return config
-    kept = {
-        key: saved["config"]["model"].get(key, getattr(config.model, key)) for key in ("weights", "backbone_weights")
-    }
+    then = saved["config"]["model"]
+    kept = {key: then[key] for key in ("weights", "backbone_weights") if key in then}
     return dataclasses.replace(config, model=dataclasses.replace(config.model, **kept))
 
 

@@ -16,7 +16,7 @@ from ssd.data.shapes.dataset import shapes
 from ssd.errors import ArgumentError
 from ssd.evaluation.causes.suspects import Fault
 from tests.api.corrupted import write_shapes
-from tests.commands.small_detector import snapshot
+from tests.commands.small_detector import save_small_weights, snapshot
 
 TINY = (
     "model.backbone=vgg16_bn",
@@ -128,3 +128,17 @@ def test_the_figures_are_the_mean_and_the_standard_deviation_over_the_folds(revi
         "AP": {"mean": pytest.approx(0.6), "spread": pytest.approx(0.02**0.5)},
         "AP50": {"mean": pytest.approx(0.8), "spread": pytest.approx(0)},
     }
+
+
+def test_weights_to_start_from_bring_their_network_as_in_a_training(tmp_path: Path, monkeypatch) -> None:
+    asked = []
+
+    def opened(config, *_):
+        asked.append(config.model)
+        raise ArgumentError("enough", place="here")
+
+    monkeypatch.setattr(review_module, "open_whole", opened)
+    weights = save_small_weights(tmp_path / "small.safetensors")
+    with pytest.raises(ArgumentError, match="enough"):
+        ssd.review(made(tmp_path / "drawn"), output=tmp_path / "out", overrides={"model.weights": str(weights)})
+    assert (asked[0].backbone, asked[0].width, asked[0].input_size) == ("vgg16", 0.125, 64)

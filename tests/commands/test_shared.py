@@ -1,7 +1,11 @@
+import argparse
+from typing import get_args, get_type_hints
+
 import pytest
 
-from ssd.commands._shared import guarded
+from ssd.commands._shared import add_data, guarded
 from ssd.errors import ConfigError, ImageDecodeError
+from ssd.experiment.config import DataConfig
 
 
 def raising(error: BaseException):
@@ -42,3 +46,11 @@ def test_a_command_keeps_its_name_and_docstring():
 def test_another_pipe_that_breaks_is_a_bug():
     with pytest.raises(BrokenPipeError):
         raising(BrokenPipeError())()
+
+
+def test_the_help_of_format_names_every_kind():
+    parser = argparse.ArgumentParser()
+    add_data(parser)
+    kinds = set(get_args(get_type_hints(DataConfig)["format"])) - {"auto"}
+    (action,) = [action for action in parser._actions if action.dest == "format"]
+    assert kinds == set(action.help.partition(";")[0].split(", "))
