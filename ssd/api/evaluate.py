@@ -153,7 +153,9 @@ def evaluate(
     target = distributed.local_device(device)
     with distributed.process_group(target):
         first = distributed.rank() == 0
-        runtime = {"device": str(target), "precision": precision, "backend": backend}
+        # One process leaves the choice to the weights: exported graphs run on the CPU beside a GPU too.
+        where = device if distributed.world_size() == 1 else str(target)
+        runtime = {"device": where, "precision": precision, "backend": backend}
         detector, dataset, config = open_evaluation(name, weights, data, split, format, overrides, **runtime)
         rules = detector.rules(score_threshold=score_threshold, box_voting=box_voting, max_detections=max_detections)
         asked = {"score_threshold": score_threshold, "box_voting": box_voting, "max_detections": max_detections}

@@ -19,7 +19,7 @@ from ssd.multibox.matcher import match
 from ssd.settings import LossRules
 from ssd.structures import Predictions, Targets
 from ssd.system.device import choose_dtype
-from ssd.training.optim import MOMENTUM, AveragedNetwork, parameter_groups, set_lr
+from ssd.training.optim import AveragedNetwork, new_sgd, parameter_groups, set_lr
 from ssd.training.step import TrainStep
 from ssd.weights.resolve import read_weights
 
@@ -77,7 +77,7 @@ def our_step(fixtures: Fixtures, pixels: Tensor, targets: Targets) -> Callable[[
     network.to(fixtures.device).to(memory_format=torch.channels_last)
     config, dtype = Config(), choose_dtype("auto", fixtures.device)
     groups = parameter_groups(network, weight_decay=config.optim.weight_decay)
-    optimizer = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, fused=True)
+    optimizer = new_sgd(groups)
     set_lr(optimizer, _LR)
     step = TrainStep(
         network,

@@ -18,6 +18,10 @@ from ssd.system.files import NO_SPACE
 P = ParamSpec("P")
 
 USER_ERROR = 2
+_LESS_MEMORY = (
+    "Use a smaller batch: train.batch_size=4 optim.accumulate=2 in training, --batch-size 1 elsewhere; "
+    "or a smaller model.input_size."
+)
 INTERRUPTED = 130
 TERMINATED = 143
 READER_LEFT = 141  # exit code in a shell of a program that SIGPIPE ended
@@ -50,6 +54,12 @@ def guarded(command: Callable[P, int]) -> Callable[P, int]:
             if not _reader_left():  # another pipe broke, such as that of a data worker
                 raise
             return READER_LEFT
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            where = "GPU" if type(error).__name__ == "OutOfMemoryError" else "computer"
+            print(f"error: the memory of the {where} is full. {_LESS_MEMORY}", file=sys.stderr)
+            return USER_ERROR
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
@@ -58,6 +68,12 @@ def guarded(command: Callable[P, int]) -> Callable[P, int]:
             return USER_ERROR
 
     return run
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, in PyTorch (by name, since it may not be imported) or in NumPy."""
+    named = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+    return named or "can't allocate memory" in str(error)
 
 
 @contextmanager

@@ -20,6 +20,8 @@ from ssd.structures import ImageDetections
 from ssd.system import distributed
 from ssd.system.threads import usable_cores
 
+_IMAGES_AHEAD = 128  # whole images in the threads' batches: 5 GB of 12 megapixels
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -69,10 +71,10 @@ def evaluate(
 
     Each of n processes takes every nth image; the detections are gathered by image id, rank 0 computes the figures and
     all get them. `workers` threads decode images; None: 2 for a detector on the CPU, which needs its cores itself, else
-    one less than there are cores, 16 at most. `loss` is called with the predictions and the objects of each batch of
-    images or windows, with the detector's labels. `plan` gives the windows of an image of (height, width), the whole
-    image first, as `ssd.tiles.windows` does: each is searched like an image, and what is found is merged by `rules`,
-    which are needed then; None: the whole images alone.
+    one less than there are cores, 16 at most, fewer for large batches. `loss` is called with the predictions and the
+    objects of each batch of images or windows, with the detector's labels. `plan` gives the windows of an image of
+    (height, width), the whole image first, as `ssd.tiles.windows` does: each is searched like an image, and what is
+    found is merged by `rules`, which are needed then; None: the whole images alone.
 
     Returns None if `stop` returned true on any process, since figures of a part of the data would mislead.
 
@@ -85,7 +87,7 @@ def evaluate(
         sanity_check(each)
     indices = range(distributed.rank(), len(dataset.records), distributed.world_size())
     bar = tqdm(total=len(indices), desc="evaluating", unit="img", leave=False, disable=not progress)
-    threads = _threads(getattr(detector, "device", "cpu")) if workers is None else workers
+    threads = _threads(getattr(detector, "device", "cpu"), batch_size) if workers is None else workers
     work = Work(detector, dataset, classes, rules, loss, plan, batch_size)
     searched = contextlib.closing(search_all(work, indices, threads))
     with torch.inference_mode(), bar, searched as batches:
@@ -110,9 +112,9 @@ def evaluate(
     )
 
 
-def _threads(device: str) -> int:
-    """The default number of decoding threads for a detector on `device`."""
-    return 2 if device == "cpu" else max(2, min(16, usable_cores() - 1))
+def _threads(device: str, batch_size: int) -> int:
+    """The default number of decoding threads for a detector on `device`; each holds a batch of whole images."""
+    return 2 if device == "cpu" else max(2, min(16, usable_cores() - 1, _IMAGES_AHEAD // batch_size))
 
 
 def _work_through(

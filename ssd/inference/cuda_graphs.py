@@ -6,10 +6,11 @@ larger batches, and everything where recording fails, are launched as usual.
 """
 
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
@@ -25,6 +26,7 @@ Recorder = Callable[[Callable[[], _Outputs], torch.device], tuple[Callable[[], o
 LARGEST = 64
 """Images of the largest recorded batch; for larger ones the launches hardly matter."""
 _MOST_GRAPHS = 16  # the one unused for the longest time goes
+_ONE_AT_A_TIME = threading.Lock()  # a recording begins with a wait for the device, which ends any other
 _WARM_UP = 3  # calls before recording: libraries allocate, and cuDNN chooses its algorithms
 
 
@@ -44,7 +46,7 @@ class CudaGraphs(Generic[_Outputs]):
 
     def __init__(self, work: _Work[_Outputs], device: torch.device, record: "Recorder[_Outputs] | None" = None) -> None:
         self._work, self._device = work, device
-        self._record = record or record_cuda_graph
+        self._record = record or CudaGraphRecorder()
         self._graphs: OrderedDict[object, _Graph[_Outputs] | None] = OrderedDict()  # None: has come once
         self.enabled = True
 
@@ -76,22 +78,33 @@ class CudaGraphs(Generic[_Outputs]):
             replay, outputs = self._record(lambda: self._work(still, rules), self._device)
         except RuntimeError as error:
             self.enabled = False
+            self._graphs.clear()  # they hold memory
             _log.warning("no CUDA graphs, which makes small batches slower: %s", str(error).split("\n")[0][:200])
             return None
         return _Graph(still, replay, outputs)
 
 
-def record_cuda_graph(call: Callable[[], _Outputs], device: torch.device) -> tuple[Callable[[], object], _Outputs]:
-    """Record `call` on a CUDA device; returns the replay, and the outputs that it writes."""
-    with torch.cuda.device(device):
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(_WARM_UP):
-                call()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        # Other threads may allocate pinned memory meanwhile, which is forbidden by default.
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-            outputs = call()
-    return graph.replay, outputs
+class CudaGraphRecorder:
+    """Records calls on a CUDA device. The graphs share one pool of memory, so that no two may be replayed at a time."""
+
+    def __init__(self) -> None:
+        self._pool: Any = None
+
+    def __call__(self, call: Callable[[], _Outputs], device: torch.device) -> tuple[Callable[[], object], _Outputs]:
+        """Record a call; returns the replay, and the outputs that it writes."""
+        with _ONE_AT_A_TIME, torch.cuda.device(device):
+            current, stream = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(current)
+            with torch.cuda.stream(stream):
+                for _ in range(_WARM_UP):
+                    call()
+            current.wait_stream(stream)
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            graph = torch.cuda.CUDAGraph()
+            try:
+                # Other threads may allocate pinned memory meanwhile, which is forbidden by default.
+                with torch.cuda.graph(graph, self._pool, stream, capture_error_mode="thread_local"):
+                    outputs = call()
+            finally:
+                torch.cuda.set_stream(current)  # a capture that fails leaves the thread on its stream
+        return graph.replay, outputs

@@ -13,26 +13,46 @@ from ssd.errors import ArgumentError, ConfigError
 
 _log = logging.getLogger(__name__)
 
+_NO_KERNEL = "no kernel image is available"  # in CUDA's message where the build does not know the card
+
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU. `mps` (Apple) is used when named; without it the CPU is.
+    """`auto` is CUDA where it can compute, else the CPU. `mps` (Apple) is used when named; without it the CPU is.
 
     Raises:
-        ArgumentError: no such device on this machine.
+        ArgumentError: no such device on this machine, or one that this PyTorch cannot compute on.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() and computes("cuda") else "cpu")
     if name == "mps" and not torch.backends.mps.is_available():
         _log.warning("device mps is not available here: the CPU is used")
         return torch.device("cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError, ValueError):  # a torch built without CUDA asserts
+        _try(device)
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:  # a torch built without CUDA asserts
+        if _NO_KERNEL in str(error):
+            problem = f"this PyTorch has no code for the card of {name!r}"
+            remedy = "Use cpu, or install a build of PyTorch for it."
+            raise ArgumentError(problem, place="device", remedy=remedy) from None
         raise ArgumentError(
             f"there is no {name!r} here", place="device", remedy="Use auto, cpu, cuda or mps."
         ) from None
     return device
+
+
+def computes(name: str) -> bool:
+    """Whether a GPU that is there computes; a warning says why not. PyTorch builds leave out older cards."""
+    try:
+        _try(torch.device(name))
+    except RuntimeError as error:
+        _log.warning("%s cannot be used, so the CPU is: %s", name, str(error).split("\n")[0][:200])
+        return False
+    return True
+
+
+def _try(device: torch.device) -> None:
+    torch.zeros(1, device=device).add_(1).item()
 
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ssd.errors import DistributedError
-from ssd.system.device import choose_device
+from ssd.system.device import choose_device, computes
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ def process_group(device: torch.device) -> Iterator[None]:
     # On GPUs too, flags and objects are exchanged by the hosts, through Gloo: no process waits for its GPU.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        # NCCL wants to know its GPU before the first collective, and warns in `barrier` otherwise.
+        # NCCL wants to know its GPU before the first collective.
         dist.init_process_group(backend, timeout=TIMEOUT, device_id=device if device.type == "cuda" else None)
     except (RuntimeError, ValueError) as error:
         raise _not_together(error) from error
@@ -106,7 +106,8 @@ def local_device(name: str = "auto") -> torch.device:
         ArgumentError: no such device on this machine.
     """
     if name in ("auto", "cuda") and torch.cuda.is_available():
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        name = own if name == "cuda" or computes(own) else "cpu"
     device = choose_device(name)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -147,6 +148,5 @@ def from_first(item: T) -> T:
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
-    if world_size() > 1:
-        dist.barrier()
+    """Wait until every process is here. The hosts wait: `dist.barrier` would by NCCL, which a failed rank blocks."""
+    any_rank(False)

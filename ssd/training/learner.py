@@ -16,7 +16,7 @@ from ssd.model.initialise import fit_to_data_
 from ssd.model.ssd import SSD
 from ssd.multibox.default_boxes import default_boxes
 from ssd.system.device import choose_dtype
-from ssd.training.optim import MOMENTUM, AveragedNetwork, Schedule, parameter_groups
+from ssd.training.optim import AveragedNetwork, Schedule, new_sgd, parameter_groups
 from ssd.training.plan import Plan
 from ssd.training.state import TrainState
 from ssd.training.step import TrainStep, network_input
@@ -49,7 +49,7 @@ def new_state(
         pretrained=start.pretrained,
         pretrained_lr_factor=optim.backbone_lr_factor,
     )
-    optimizer = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, fused=True)
+    optimizer = new_sgd(groups)
     dtype = choose_dtype(config.train.precision, device)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     average = AveragedNetwork(network, optim.ema)

@@ -42,6 +42,19 @@ def parameter_groups(
     ]
 
 
+def new_sgd(groups: list[dict[str, Any]]) -> torch.optim.SGD:
+    """Fused SGD with momentum; `set_lr` sets its rate.
+
+    Its buffers are 0 from the start. The fused kernel leaves them unwritten, and later reads them, where an overflow in
+    fp16 skips the first update.
+    """
+    optimizer = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, fused=True)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the learning rate of every group to `lr` times its factor."""
     for group in optimizer.param_groups:

@@ -58,7 +58,7 @@ class TrainStep:
     def to_device(self, images: UInt8[Tensor, "B 3 S S"], targets: Targets) -> tuple[Float[Tensor, "B 3 S S"], Targets]:
         """Move a batch to the device, and normalise its images there, in channels-last memory."""
         inputs = network_input(images, self.device, self.preprocessing, self._mean_and_std)
-        return inputs, targets.to(self.device, non_blocking=self.device.type == "cuda")
+        return inputs, targets.to(self.device, non_blocking=self.device.type != "mps")
 
     def accumulating(self, more: bool) -> contextlib.AbstractContextManager[None]:
         """A context for `forward` and `backward`: ranks exchange no gradients if `more` batches precede the update."""
@@ -142,7 +142,7 @@ def network_input(
     constants: tuple[Tensor, Tensor] | None = None,
 ) -> Float[Tensor, "B 3 S S"]:
     """Move images to the device and normalise them there, in channels-last memory."""
-    images = images.to(device, non_blocking=device.type == "cuda")  # MPS can lose the data of a copy that does not wait
+    images = images.to(device, non_blocking=device.type != "mps")  # MPS can lose the data of a copy that does not wait
     return normalise(images, preprocessing, constants).to(memory_format=torch.channels_last)
 
 

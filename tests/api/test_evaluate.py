@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import ssd
 from ssd.data.shapes.dataset import shapes
@@ -157,3 +158,21 @@ def test_intervals_are_computed_once_and_only_where_they_are_shown(
     result = ssd.evaluate(run, figures=tmp_path / "figures.json")
     assert "AP, 95 %" in result.to_text()
     assert len(computed) == 1
+
+
+def test_beside_a_gpu_the_weights_choose_their_device_and_each_of_several_processes_has_its_own(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def opened(*_: object, **runtime: object) -> None:
+        asked.append(runtime["device"])
+        raise EvaluationError("enough", place="here")
+
+    monkeypatch.setattr("ssd.api.evaluate.open_evaluation", opened)
+    monkeypatch.setattr("ssd.system.distributed.local_device", lambda _: torch.device("cuda:0"))
+    for processes, device in ((1, "auto"), (1, "cuda"), (2, "auto")):
+        monkeypatch.setattr("ssd.system.distributed.world_size", lambda processes=processes: processes)
+        with pytest.raises(EvaluationError, match="enough"):
+            ssd.evaluate(run, device=device)
+    assert asked == ["auto", "cuda", "cuda:0"]

@@ -2,6 +2,7 @@ import argparse
 from typing import get_args, get_type_hints
 
 import pytest
+import torch
 
 from ssd.commands._shared import add_data, guarded
 from ssd.errors import ConfigError, ImageDecodeError
@@ -54,3 +55,23 @@ def test_the_help_of_format_names_every_kind():
     kinds = set(get_args(get_type_hints(DataConfig)["format"])) - {"auto"}
     (action,) = [action for action in parser._actions if action.dest == "format"]
     assert kinds == set(action.help.partition(";")[0].split(", "))
+
+
+@pytest.mark.parametrize(
+    ("error", "where"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "GPU"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"), "computer"),
+        (MemoryError(), "computer"),
+    ],
+)
+def test_full_memory_is_one_line_with_what_takes_less(error, where, capsys):
+    assert raising(error)() == 2
+    text = capsys.readouterr().err
+    assert text.startswith(f"error: the memory of the {where} is full. Use a smaller batch: train.batch_size=4 ")
+    assert text.count("\n") == 1
+
+
+def test_another_error_passes():
+    with pytest.raises(RuntimeError, match="a bug"):
+        raising(RuntimeError("a bug"))()

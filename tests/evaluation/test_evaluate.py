@@ -336,10 +336,11 @@ def test_ground_truth_of_real_images_scores_one(bccd: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "cores", "threads"), [("cpu", 16, 2), ("cuda", 8, 7), ("cuda:1", 64, 16), ("mps", 1, 2)]
+    ("device", "cores", "batch_size", "threads"),
+    [("cpu", 16, 8, 2), ("cuda", 8, 8, 7), ("cuda:1", 64, 8, 16), ("cuda", 64, 32, 4), ("mps", 1, 8, 2)],
 )
-def test_a_gpu_is_fed_by_nearly_all_cores(
-    monkeypatch: pytest.MonkeyPatch, device: str, cores: int, threads: int
+def test_a_gpu_is_fed_by_nearly_all_cores_and_large_batches_by_fewer_for_the_memory(
+    monkeypatch: pytest.MonkeyPatch, device: str, cores: int, batch_size: int, threads: int
 ) -> None:
     monkeypatch.setattr(evaluation_module, "usable_cores", lambda: cores)
-    assert evaluation_module._threads(device) == threads
+    assert evaluation_module._threads(device, batch_size) == threads

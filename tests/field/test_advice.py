@@ -73,7 +73,9 @@ def typed(override: str) -> str:
         return f"{key}={value}"
     if get_origin(kind) is Literal:
         return f"{key}={kind.__args__[0]}"
-    return next((f"{key}={text}" for text in ("1", "auto", "x", "true", "[0, 255]") if taken(f"{key}={text}")), key)
+    return next(
+        (f"{key}={text}" for text in ("1", "auto", "x", "true", "[0, 255]", "[38, 19]") if taken(f"{key}={text}")), key
+    )
 
 
 def taken(override: str) -> bool:

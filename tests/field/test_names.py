@@ -121,4 +121,4 @@ def test_long_names_that_collide_are_numbered_within_the_limit(tmp_path):
 @pytest.mark.parametrize(("key", "value"), [("name", "half \ud83d"), ("output", "o\udcff"), ("data.folder", "d\udcff")])
 def test_a_folder_that_is_no_unicode_is_told_with_a_remedy(key, value):
     with pytest.raises(ConfigError, match=rf"{key}.* is not valid Unicode.*(another name|ln -s)"):
-        ssd.train(config="demo", overrides={key: value})
+        ssd.train(config="demo", overrides={key: value, "data.format": "auto"})

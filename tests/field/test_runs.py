@@ -70,7 +70,7 @@ def test_a_config_that_is_named_wins_over_that_of_the_run(finished: Path, tmp_pa
     other.write_text("name: other\n")
     assert train_command.load_config([str(other)], None, None, str(run)).name == "other"
     assert train_command.load_config([], None, None, str(run)).name == "tiny"
-    assert train_command.load_config([], "elsewhere", None, str(run)).data.folder == "elsewhere"
+    assert train_command.load_config(["data.format=auto"], "elsewhere", None, str(run)).data.folder == "elsewhere"
     assert train_command.load_config([], None, None, "auto").name != "tiny"
 
 
@@ -264,7 +264,7 @@ def test_text_that_no_file_can_hold_is_told_before_training(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=rf"{key}\b.*\\ud"):
-        ssd.train(config="demo", overrides={key: text})
+        ssd.train(config="demo", overrides={key: text, "data.format": "auto"})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,12 +21,14 @@ from tests.data.made import coco_content, coco_folder, write_image, write_text
 
 
 @pytest.fixture(autouse=True)
-def _two_seconds_and_a_gigabyte():
-    """The limits of every input here; memory as far as the largest moment of the process shows it."""
+def _seconds_and_a_gigabyte():
+    """The limits of every input here: 2 s on a machine of today, five times as long on a slow one; memory as far as the
+    largest moment of the process shows it.
+    """
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.process_time()
     yield
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000
 
 

@@ -1,7 +1,9 @@
 """The path of a batch on a CUDA device: it waits once, and gives the CPU's detections. Proven without such a device."""
 
+import contextlib
 import dataclasses
 import pickle
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -220,6 +222,55 @@ def test_where_recording_fails_everything_is_launched_as_usual(caplog):
     assert [record.message for record in caplog.records] == [
         "no CUDA graphs, which makes small batches slower: operation not permitted when stream is capturing"
     ]
+
+
+def test_a_failure_frees_the_graphs_that_are_no_longer_replayed():
+    record = Recorder()
+    graphs = graphs_with(lambda call, device: record(call, device) if len(record.sizes) < 2 else out_of_memory())
+    for count in (1, 1, 2, 2, 4, 4, 2):
+        assert torch.equal(graphs(pixels(count), RULES)[:count], brightness(pixels(count), RULES))
+    assert record.sizes == [1, 2]
+    assert not graphs.enabled
+    assert not graphs._graphs
+
+
+def out_of_memory():
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_graphs_share_a_pool_of_memory_and_a_failed_capture_gives_the_thread_its_stream_back(monkeypatch):
+    class Stream:
+        def wait_stream(self, other) -> None: ...
+
+    own, pools, streams = Stream(), [], []
+
+    @contextlib.contextmanager
+    def capture(graph, pool, stream, capture_error_mode):
+        pools.append(pool)
+        yield
+        if len(pools) == 3:
+            raise RuntimeError("capture failed")
+
+    cuda = torch.cuda
+    for name, value in {
+        "device": lambda _: contextlib.nullcontext(),
+        "stream": lambda _: contextlib.nullcontext(),
+        "current_stream": lambda: own,
+        "Stream": Stream,
+        "CUDAGraph": mock.Mock,
+        "graph_pool_handle": lambda: (0, 7),
+        "graph": capture,
+        "set_stream": streams.append,
+    }.items():
+        monkeypatch.setattr(cuda, name, value)
+    record = cuda_graphs.CudaGraphRecorder()
+    for _ in range(2):
+        assert record(lambda: 3, torch.device("cpu"))[1] == 3
+    with pytest.raises(RuntimeError, match="capture failed"):
+        record(lambda: 3, torch.device("cpu"))
+    assert pools == [(0, 7)] * 3
+    assert streams == [own] * 3
+    assert not cuda_graphs._ONE_AT_A_TIME.locked()
 
 
 def test_replayed_steps_give_the_same_detections(steps):

@@ -244,8 +244,17 @@ def test_nothing_above_the_threshold_gives_an_empty_result_of_the_same_shape():
     assert found.scores.abs().sum() == 0
 
 
+@pytest.mark.parametrize("bits", [0x7FC00000, 0x7FFFFFFF, -1], ids=["x86", "CUDA", "negative"])
 @pytest.mark.parametrize("is_cpu", [True, False])
-def test_scores_that_are_not_numbers_hide_no_others(is_cpu):
+def test_scores_that_are_not_numbers_hide_no_others(is_cpu, bits, monkeypatch):
+    not_a_number = torch.tensor(bits, dtype=torch.int32).view(torch.float32)
+    softmax = torch.Tensor.softmax
+
+    def with_bits(logits, dim):
+        scores = softmax(logits, dim)
+        return torch.where(scores.isnan(), not_a_number, scores)
+
+    monkeypatch.setattr(torch.Tensor, "softmax", with_bits)
     generator = torch.Generator().manual_seed(0)
     default_boxes, predictions = random_boxes(60, generator), random_predictions(1, 60, 4, generator)
     rest = Predictions(predictions.offsets[:, 20:], predictions.logits[:, 20:])

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ssd.errors import ArgumentError, ConfigError
-from ssd.system import device
+from ssd.system import device, distributed
 from ssd.system.device import (
     choose_device,
     choose_dtype,
@@ -12,6 +12,7 @@ from ssd.system.device import (
     training_switches,
     tuned_convolutions,
 )
+from ssd.system.distributed import local_device
 
 CPU, CUDA, OTHER = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 
@@ -60,9 +61,27 @@ def test_a_pytorch_that_does_not_know_a_feature_lacks_it(monkeypatch: pytest.Mon
 
 
 def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_try", lambda _: None)
     for available, kind in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
         assert choose_device().type == kind
+
+
+def test_a_card_that_pytorch_has_no_code_for_is_not_chosen(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(where: torch.device) -> None:
+        if where.type == "cuda":
+            raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nand more")
+
+    monkeypatch.setattr(device, "_try", fails)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert choose_device() == local_device() == CPU
+    no_kernel = "cannot be used, so the CPU is: CUDA error: no kernel image is available for execution on the device"
+    assert [record.getMessage() for record in caplog.records] == [f"cuda {no_kernel}", f"cuda:1 {no_kernel}"]
+    with pytest.raises(ArgumentError, match=r"no code for the card of 'cuda'\. Use cpu, or install a build"):
+        choose_device("cuda")
 
 
 @pytest.mark.parametrize("name", ["toaster", "cuda:99"])
@@ -129,3 +148,11 @@ def test_training_on_cuda_is_without_tf32_and_tuned_unless_it_must_repeat(
         assert torch.backends.cudnn.benchmark == tuned
         assert torch.backends.cudnn.conv.fp32_precision == precision  # type: ignore[attr-defined]
     assert not torch.backends.cudnn.benchmark
+
+
+def test_ranks_wait_for_each_other_on_their_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    reduced: list[torch.Tensor] = []
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", reduced.append)
+    distributed.barrier()
+    assert [tensor.device for tensor in reduced] == [CPU]

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from ssd.model.vgg import L2Norm
-from ssd.training.optim import AveragedNetwork, Schedule, parameter_groups, set_lr
+from ssd.training.optim import AveragedNetwork, Schedule, new_sgd, parameter_groups, set_lr
 
 
 def network() -> nn.Module:
@@ -19,6 +19,26 @@ def test_paper_trains_biases_at_twice_the_rate_without_decay() -> None:
     assert (biases["lr"], biases["weight_decay"]) == (0.2, 0.0)
     assert (scales["lr"], scales["weight_decay"]) == (0.1, 0.0)
     assert [len(g["params"]) for g in optimizer.param_groups] == [1, 1, 1]
+
+
+def test_an_overflow_in_the_first_update_leaves_no_trace_in_the_momentum() -> None:
+    def updated(gradients: list[float]) -> torch.Tensor:
+        torch.manual_seed(0)
+        layer = nn.Linear(64, 64)
+        optimizer = new_sgd(parameter_groups(layer, weight_decay=5e-4))
+        set_lr(optimizer, 0.1)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+        scaler.scale(torch.ones(()))
+        for gradient in gradients:
+            scale = scaler.get_scale()
+            for parameter in layer.parameters():
+                parameter.grad = torch.full_like(parameter, gradient * scale)
+            scaler.step(optimizer)
+            scaler.update()
+        return torch.cat([optimizer.state[each]["momentum_buffer"].flatten() for each in layer.parameters()])
+
+    assert torch.equal(updated([float("inf")]), torch.zeros(64 * 64 + 64))
+    assert torch.equal(updated([float("inf"), 0.5, 0.25]), updated([0.5, 0.25]))
 
 
 def test_pretrained_layers_learn_at_their_share_of_the_rate() -> None:

@@ -146,7 +146,7 @@ def graphs(setup: Setup) -> dict[str, Any]:
 
 def no_waiting(setup: Setup) -> dict[str, Any]:
     """Check that the host waits for the device only when it reads results, in training and in detection."""
-    step = setup.train_step(setup.device, torch.bfloat16)
+    step = setup.train_step(setup.device, setup.dtype)
     pixels, targets = setup.pixels(4).to(setup.device), setup.targets(4).to(setup.device)
     one_step(step, pixels, targets, 1)  # the first call allocates and tunes
     with no_hidden_wait(setup.device):
@@ -200,12 +200,12 @@ def _resumed_equals(setup: Setup, deterministic: bool) -> bool:
     batches = [(setup.pixels(images, seed), setup.targets(images, seed)) for seed in range(6)]
     torch.use_deterministic_algorithms(deterministic)
     try:
-        whole = setup.train_step(setup.device, torch.bfloat16)
+        whole = setup.train_step(setup.device, setup.dtype)
         for number, (pixels, targets) in enumerate(batches, start=1):
             one_step(whole, pixels, targets, number)
             if number == 3:
                 saved = [_copy(part.state_dict()) for part in _parts(whole)]
-        resumed = setup.train_step(setup.device, torch.bfloat16)
+        resumed = setup.train_step(setup.device, setup.dtype)
         for part, state in zip(_parts(resumed), saved, strict=True):
             part.load_state_dict(state)
         for number, (pixels, targets) in enumerate(batches[3:], start=4):

@@ -22,7 +22,8 @@ from ssd.model.ssd import SSD
 from ssd.multibox.default_boxes import default_boxes
 from ssd.settings import LossRules, Settings
 from ssd.structures import Predictions, Targets
-from ssd.training.optim import MOMENTUM, AveragedNetwork, parameter_groups, set_lr
+from ssd.system.device import choose_dtype
+from ssd.training.optim import AveragedNetwork, new_sgd, parameter_groups, set_lr
 from ssd.training.step import TrainStep
 
 
@@ -42,6 +43,11 @@ class Setup:
     def calls(self) -> int:
         """Number of calls for a median."""
         return 2 if self.tiny else 20
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of a training with `train.precision=auto`; on a CPU always bf16."""
+        return choose_dtype("auto" if self.device.type == "cuda" else "bf16", self.device)
 
     @functools.cached_property
     def settings(self) -> Settings:
@@ -110,7 +116,7 @@ class Setup:
         for name, parameter in network.named_parameters():
             if name.startswith(tuple(f"backbone.conv{stage}_" for stage in range(1, frozen + 1))):
                 parameter.requires_grad_(False)
-        optimizer = torch.optim.SGD(parameter_groups(network, weight_decay=5e-4), lr=0.0, momentum=MOMENTUM, fused=True)
+        optimizer = new_sgd(parameter_groups(network, weight_decay=5e-4))
         set_lr(optimizer, lr)
         step = TrainStep(
             network,

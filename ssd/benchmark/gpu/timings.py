@@ -134,12 +134,11 @@ def _wall(call: Callable[[], object], images: int) -> float:
 def training(setup: Setup) -> dict[str, Any]:
     """Whole training steps on batches on the device, and the peak GPU memory."""
     figures: dict[str, Any] = {}
-    dtype = torch.bfloat16
     for batch in setup.batches[1:]:
         for frozen in (0, 2):
             if setup.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
-            step = setup.train_step(setup.device, dtype, frozen=frozen)
+            step = setup.train_step(setup.device, setup.dtype, frozen=frozen)
             pixels, targets = setup.pixels(batch).to(setup.device), setup.targets(batch).to(setup.device)
             ms = setup.milliseconds(partial(one_step, step, pixels, targets, 1))
             name = f"batch {batch}" + (f", {frozen} stages frozen" if frozen else "")

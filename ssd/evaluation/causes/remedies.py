@@ -83,7 +83,8 @@ def _level_keys(settings: Settings) -> list[str]:
     keys = {name: getattr(network, name) for name in ("input_size", "backbone", "head", "atrous")}
     words = [f"model.{name}={value}" for name, value in keys.items() if value != getattr(usual, name)]
     if settings.boxes.grids != level_grids(network):
-        words.append(shlex.quote(f"model.levels={list(settings.boxes.grids)}"))
+        levels = ",".join(map(str, settings.boxes.grids))
+        words.append(f"'model.levels=[{levels}]'")
     return words
 
 
