@@ -143,10 +143,10 @@ def _other_data(weights: str, config: Config | None, dataset: Dataset) -> str:
     same_folder = own.folders == used.folders and Path(own.folder or "").resolve() == Path(used.folder or "").resolve()
     if not (known and same_format and same_folder):
         return f"{Path(dataset.name).resolve().name}-{dataset.split}"
-    if used.val == own.val or used.format == "shapes":  # drawn ones have one split
+    if used.val == own.val:
         return ""
     try:
-        usual = own.val or default_split(own.folder, own.format, "val")
+        usual = own.val or ("val" if own.format == "shapes" else default_split(own.folder, own.format, "val"))
     except DatasetError:
         usual = ""
     return "" if dataset.split == usual else dataset.split

@@ -27,7 +27,7 @@ from ssd.data.mirrored_names import mirror_advice
 from ssd.data.shapes.dataset import shapes
 from ssd.data.split_checks import check_trainable, missing_validation, report_unused, report_use, report_validation
 from ssd.data.tiled import TiledDataset, tiled
-from ssd.errors import ConfigError, ImageDecodeError
+from ssd.errors import ConfigError, DatasetError, ImageDecodeError
 from ssd.evaluation.metrics.accumulator import Metric
 from ssd.evaluation.metrics.coco import Backend, CocoMetric
 from ssd.evaluation.metrics.voc import VocMetric
@@ -68,10 +68,9 @@ def open_split(
     if data.folders is not None:
         train_set, val_set = _joined(config, with_val=which == "val")
         return train_set if val_set is None else val_set
-    if data.format == "shapes":
-        train, val, side = data.shapes
-        return shapes(which, count=train if which == "train" else val, size=side)
     split = data.train if which == "train" else data.val
+    if data.format == "shapes":
+        return _drawn(data, split or which)
     if split is None:
         split = default_split(data.folder, data.format, which)
     dataset = open_dataset(
@@ -88,6 +87,15 @@ def open_split(
     if which == "train":
         check_trainable(dataset)
     return dataclasses.replace(dataset, depth=config.preprocessing.depth)
+
+
+def _drawn(data: DataConfig, split: str) -> Dataset:
+    train, val, side = data.shapes
+    if split not in ("train", "val"):
+        raise DatasetError(
+            f"drawn shapes have no split {split!r}", place="data.format=shapes", remedy="Name train or val."
+        )
+    return shapes(split, count=train if split == "train" else val, size=side)
 
 
 def _joined(config: Config, *, with_val: bool = True) -> tuple[Dataset, Dataset | None]:

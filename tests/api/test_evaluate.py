@@ -8,7 +8,7 @@ import torch
 
 import ssd
 from ssd.data.shapes.dataset import shapes
-from ssd.errors import ArgumentError, EvaluationError
+from ssd.errors import ArgumentError, DatasetError, EvaluationError
 from ssd.evaluation.metrics.intervals import intervals
 from tests.commands.test_eval import SHAPES, make_run
 from tests.evaluation.metrics.made import record
@@ -176,3 +176,9 @@ def test_beside_a_gpu_the_weights_choose_their_device_and_each_of_several_proces
         with pytest.raises(EvaluationError, match="enough"):
             ssd.evaluate(run, device=device)
     assert asked == ["auto", "cuda", "cuda:0"]
+
+
+def test_drawn_shapes_have_two_splits(run: Path) -> None:
+    assert ssd.evaluate(run, split="train").dataset.split == "train"
+    with pytest.raises(DatasetError, match=r"drawn shapes have no split 'test'\. Name train or val"):
+        ssd.evaluate(run, split="test")
