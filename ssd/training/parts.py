@@ -114,9 +114,9 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
             check_batch_size(config.train.batch_size, loader.images_per_epoch)
         config = _with_epochs(config, loader.steps_per_epoch, saved)
         plan = _plan(config, loader.steps_per_epoch)
-        checked = (train_set, val_set) if config.data.bad_images == "error" else (val_set,)
-        log.info("decoding every image once, to find damaged ones")
-        experiment_data.check_images(*checked)
+        skip = config.data.bad_images == "skip"
+        log.info("decoding every %s once, to find damaged ones", "validation image" if skip else "image")
+        experiment_data.check_images(*([] if skip else [train_set]), val_set)
         folder = resumed or _owned(cleanup, new_run(config.output, config.name))
         assert folder is not None
         if distributed.rank() == 0:

@@ -22,7 +22,7 @@ from ssd.training.run_lock import LOCK, RunLock, lock_folder, owner_of
 
 log = logging.getLogger(__name__)
 
-STATES = "state-*.pt"
+STATES = f"state-{'[0-9]' * 8}.pt"  # no copy that a user has named otherwise
 STATES_KEPT = 2  # if the newest is damaged, a run resumes from the one before
 
 

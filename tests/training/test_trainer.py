@@ -295,10 +295,11 @@ def test_weights_that_a_run_chose_are_not_chosen_again(tmp_path: Path) -> None:
 
 
 def test_a_state_supersedes_later_ones_of_the_run_that_was_taken_up_earlier(tmp_path: Path) -> None:
+    (tmp_path / "state-backup.pt").touch()  # a user's own
     for step in (100, 200, 300, 130):
         RunFolder(tmp_path).save_state({"step": step}, step)
     assert run_folder.find_state(RunFolder(tmp_path), "auto") == {"step": 130}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["state-00000130.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state-00000130.pt", "state-backup.pt"]
 
 
 def test_the_length_of_a_run_is_chosen_once(
