@@ -181,7 +181,7 @@ def examine(
         fit=_fit([in_tiles(split.dataset, tiles, own_boxes) for split in opened.splits], choices)
         if fit_boxes
         else None,
-        repeats=count_repeats(opened.splits[0].dataset, balance) if balance and opened.splits else None,
+        repeats=_repeats(opened.splits[0].dataset, balance, tiles, own_boxes) if balance and opened.splits else None,
         mirror=mirror,
         tiles=tiles,
         usable=_usable(*seen[0]) if seen else None,
@@ -193,6 +193,10 @@ def in_tiles(dataset: Dataset, tiles: Tiles, boxes: BoxSettings) -> Dataset:
     if not has_tiles(tiles):
         return dataset
     return dataclasses.replace(dataset, records=TiledRecords(dataset.records, tiles, boxes.input_size))
+
+
+def _repeats(dataset: Dataset, balance: float, tiles: Tiles, boxes: BoxSettings) -> Repeats:
+    return count_repeats(dataset, balance, in_tiles(dataset, tiles, boxes).records)
 
 
 def _forgiven(split: Split, seen: Sequence[Seen], *, drop: bool, skip: bool) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Statistics of a split: classes, images without objects, object sizes at the network's input."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem
 from ssd.data.loading.balance import class_factors, epoch_length, repeat_factors
 from ssd.data.objects import SIZES, Objects
+from ssd.structures import Record
 
 _PERCENTILES = (5, 25, 50, 75, 95)
 _ELONGATED = 3.0  # the largest aspect ratio of the default boxes
@@ -45,14 +47,16 @@ class Repeats:
 
     balance: float
     images: int
-    images_per_epoch: int
+    samples: int  # of an epoch without repeats: the images, with data.tiles also tiles of them
+    images_per_epoch: int  # samples with their repeats
     most: float  # how often the most repeated image is shown in an epoch
     classes: dict[str, tuple[float, float]]  # class -> share of the images with it, how often these are shown
 
     def lines(self) -> list[str]:
         """The epoch's length, then the classes that are repeated, the rarest first."""
         repeated = sorted((share, name, factor) for name, (share, factor) in self.classes.items() if factor > 1)
-        head = f"data.balance={self.balance:g} shows {self.images_per_epoch} images an epoch instead of {self.images}"
+        kind = "images" if self.samples == self.images else "samples (images and tiles of them)"
+        head = f"data.balance={self.balance:g} shows {self.images_per_epoch} {kind} an epoch instead of {self.samples}"
         if not repeated:
             return [f"{head}: every class is in so many images"]
         rows = (
@@ -61,15 +65,19 @@ class Repeats:
         return [f"{head}, one up to {self.most:.2f} times", *rows]
 
 
-def count_repeats(dataset: Dataset, balance: float) -> Repeats:
-    """How often images are shown in an epoch with `data.balance`; classes without objects are left out."""
+def count_repeats(dataset: Dataset, balance: float, samples: Sequence[Record]) -> Repeats:
+    """How often images are shown in an epoch with `data.balance`; classes without objects are left out.
+
+    `samples` are the records that training sees: those of the data set, or the windows of its images.
+    """
     records, names = dataset.records, dataset.class_names
-    factors = repeat_factors(records, len(names), balance)
+    factors = repeat_factors(samples, len(names), balance)
     by_class = class_factors(records, len(names), balance)
     images = Counter(label for record in records for label in set(record.labels[~record.crowd].tolist()))
     return Repeats(
         balance,
         len(records),
+        len(samples),
         epoch_length(factors),
         float(factors.max(initial=1.0)),
         {names[label]: (count / len(records), float(by_class[label])) for label, count in sorted(images.items())},

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import nn
 
 from ssd.benchmark.latency import Image
 from ssd.errors import ConfigError
-from ssd.experiment.config import Config, ModelConfig
+from ssd.experiment.config import Config
 from ssd.experiment.starting_settings import build_settings
 from ssd.exporters.export import export
 from ssd.inference.detector import Detector
@@ -63,9 +64,9 @@ def candidates(
         ConfigError: the fixed keys do not go together.
     """
     found: dict[object, Candidate] = {}
-    for model in _models(config.model, detector, weights, fixed):
+    for one in _configs(config, detector.network, weights, fixed):
         try:
-            made = _candidate(dataclasses.replace(config, model=model), detector)
+            made = _candidate(one, detector)
         except ConfigError:
             if {"model.backbone", "model.input_size"} <= set(fixed):
                 raise
@@ -76,39 +77,57 @@ def candidates(
     return [dataclasses.replace(one, precision=precision) for one in listed for precision in precisions]
 
 
-def _models(model: ModelConfig, detector: Settings, weights: str, fixed: Collection[str]) -> Iterator[ModelConfig]:
-    own = detector.network
+def _configs(config: Config, own: NetworkSettings, weights: str, fixed: Collection[str]) -> Iterator[Config]:
+    model = config.model
     sizes = (own.input_size, *(size for size in SIZES if size < own.input_size))
     if "model.input_size" in fixed:
         sizes = (model.input_size,)
-    start = dataclasses.replace(model, weights=None)
-    if model.weights is not None and "model.backbone_weights" not in fixed:
-        start = dataclasses.replace(start, backbone_weights="auto")
-    same = dataclasses.replace(model, backbone=own.backbone, width=own.width, head=own.head, weights=weights)
+    same = _with_model(config, backbone=own.backbone, width=own.width, head=own.head, weights=weights)
     named = bool({"model.backbone", "model.width", "model.head"} & set(fixed))
     own_is_named = (model.backbone, model.width) == (own.backbone, own.width) and model.head in ("auto", own.head)
     for size in sizes:
         if not named or own_is_named:
             # Sizes of default boxes are fractions of the image; an input with other levels takes those of the table.
-            yield dataclasses.replace(same, input_size=size)
+            yield _with_model(same, input_size=size)
             yield _resized(same, size)
         if named and not own_is_named:
-            yield _resized(start, size)
+            yield _resized(_another(config, own, fixed), size)
         if named:
             continue
         if own.backbone in vgg.NAMES and own.backbone.endswith("_bn") and size == sizes[0]:
-            narrow = dataclasses.replace(start, backbone=own.backbone, head=own.head, backbone_weights="none")
+            narrow = _another(config, own, backbone=own.backbone, head=own.head, backbone_weights="none")
             for share in WIDTHS:
-                yield dataclasses.replace(narrow, width=round(share * own.width, 4), input_size=size)
+                yield _with_model(narrow, width=round(share * own.width, 4), input_size=size)
         if model.weights is None and model.backbone_weights == "none":
             continue  # so may the smaller one
-        small = dataclasses.replace(start, backbone=SMALL, head="lite", width=1.0, backbone_weights="imagenet")
-        yield _resized(dataclasses.replace(small, extras_norm="auto", fc_norm="auto", freeze_stages="auto"), size)
+        small = _another(config, own, backbone=SMALL, head="lite", width=1.0, backbone_weights="imagenet")
+        yield _resized(small, size)
 
 
-def _resized(model: ModelConfig, size: int) -> ModelConfig:
-    """The model at another input size, with the default boxes of the table for its levels."""
-    return dataclasses.replace(model, input_size=size, levels=None, min_sizes=None, max_sizes=None, aspect_ratios=None)
+def _another(config: Config, own: NetworkSettings, fixed: Collection[str] = (), **network: Any) -> Config:
+    """The config of another network than the run's `own`; `network` are its keys of the model.
+
+    Keys that belong to the run's weights or to its kind of network start over, but for those in `fixed`.
+    """
+    model = dataclasses.replace(config.model, **network)
+    over: dict[str, Any] = {"freeze_stages": "auto"}
+    if model.weights is not None or model.backbone_weights not in ("imagenet", "none"):
+        over["backbone_weights"] = "auto"
+    if model.backbone != own.backbone or model.head not in ("auto", own.head):
+        over |= {"extras_norm": "auto", "fc_norm": "auto", "atrous": True}
+    over = {key: value for key, value in over.items() if key not in network and f"model.{key}" not in fixed}
+    if model.backbone != own.backbone and "loss.auxiliary_weight" not in fixed:
+        config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, auxiliary_weight=0.0))
+    return _with_model(config, **network, **over, weights=None)
+
+
+def _with_model(config: Config, **keys: Any) -> Config:
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, **keys))
+
+
+def _resized(config: Config, size: int) -> Config:
+    """The network at another input size, with the default boxes of the table for its levels."""
+    return _with_model(config, input_size=size, levels=None, min_sizes=None, max_sizes=None, aspect_ratios=None)
 
 
 def _candidate(config: Config, detector: Settings) -> Candidate:

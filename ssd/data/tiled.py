@@ -82,17 +82,17 @@ class TiledRecords(LazySequence[Record]):
         owners = np.repeat(np.arange(len(counts)), counts)
         rounds = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
         order = np.argsort(rounds, kind="stable")
-        self._owners = owners[order]
+        self.owners = owners[order]  # the number of each row's image
         self._numbers = ((rounds + owners) % counts[owners])[order]
 
     def place(self, row: int) -> tuple[int, Window]:
         """The number of the image of a row, and its window."""
-        image = int(self._owners[row])
+        image = int(self.owners[row])
         record = self.images[image]
         return image, self._plans[record.width, record.height][self._numbers[row]]
 
     def __len__(self) -> int:
-        return len(self._owners)
+        return len(self.owners)
 
     def item(self, row: int) -> Record:
         """The record of a row."""

@@ -14,7 +14,7 @@ from ssd.errors import SSDError
 from ssd.evaluation.class_map import ClassMap, match_classes
 from ssd.evaluation.metrics.accumulator import Metric
 from ssd.evaluation.metrics.sanity_check import sanity_check
-from ssd.evaluation.searching import EvaluatedData, EvaluatedDetector, Loss, Plan, Searched, Work, search_all
+from ssd.evaluation.searching import EvaluatedData, EvaluatedDetector, Loss, LossSums, Plan, Searched, Work, search_all
 from ssd.settings import Postprocessing
 from ssd.structures import ImageDetections
 from ssd.system import distributed
@@ -29,7 +29,7 @@ class Evaluation:
 
     metrics: dict[str, Any]  # figures of the first metric
     by_metric: dict[str, dict[str, Any]]  # figures of all metrics, by name
-    loss: dict[str, float] | None  # mean of each part over the images
+    loss: dict[str, float] | None  # its parts, over the matched default boxes of all images
     images: int
     seconds: float  # from the first image to the last detection, on the slowest process
     dropped: int  # detections of classes that the data does not have
@@ -47,7 +47,7 @@ class _Share:
     """The results of one process; they are sent to the others even after an error, so that none waits forever."""
 
     found: list[tuple[int | str, ImageDetections]] = field(default_factory=list)
-    losses: dict[str, float] = field(default_factory=dict)  # sums over images
+    losses: LossSums = field(default_factory=LossSums)
     dropped: int = 0
     seconds: float = 0.0
     stopped: bool = False
@@ -98,12 +98,13 @@ def evaluate(
         return None
     figures = _figures(metrics, shares)
     images = len(dataset.records)
-    parts = shares[0].losses
-    losses = {part: sum(item.losses.get(part, 0.0) for item in shares) / images for part in parts}
+    losses = LossSums()
+    for item in shares:
+        losses.add(item.losses)
     return Evaluation(
         metrics=figures[metric.name],
         by_metric=figures,
-        loss=losses if loss is not None else None,
+        loss=losses.divided() if loss is not None else None,
         images=images,
         seconds=max(item.seconds for item in shares),
         dropped=sum(item.dropped for item in shares),
@@ -132,8 +133,7 @@ def _work_through(
                 share.stopped = True
                 break
             batch = next(batches)
-            for part, value in batch.losses.items():
-                share.losses[part] = share.losses.get(part, 0.0) + value * len(batch.samples)
+            share.losses.add(batch.losses)
             _keep(share, batch, classes)
             advance(len(batch.samples))
     except SSDError as error:

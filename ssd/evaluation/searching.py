@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,7 +16,26 @@ from ssd.structures import BatchDetections, ImageDetections, Predictions, Record
 from ssd.system.threads import map_ahead, map_at_once
 from ssd.tiles import Window
 
-Loss = Callable[[Predictions, Targets], dict[str, float]]
+
+@dataclass
+class LossSums:
+    """The parts of a loss summed over images, and the matched default boxes that they are divided by in the end."""
+
+    parts: dict[str, float] = field(default_factory=dict)
+    positives: int = 0
+
+    def add(self, other: "LossSums") -> None:
+        """Add the sums of other images."""
+        self.positives += other.positives
+        for name, value in other.parts.items():
+            self.parts[name] = self.parts.get(name, 0.0) + value
+
+    def divided(self) -> dict[str, float]:
+        """The parts of the loss; without a matched default box, their sums."""
+        return {name: value / max(1, self.positives) for name, value in self.parts.items()}
+
+
+Loss = Callable[[Predictions, Targets], LossSums]
 Plan = Callable[[int, int], Sequence[Window]]
 """The windows of an image of (height, width), the whole image first."""
 
@@ -60,11 +79,11 @@ class EvaluatedData(Protocol):
 
 @dataclass(frozen=True)
 class Searched:
-    """A batch of images with what was found in them, and the parts of the loss as means over them."""
+    """A batch of images with what was found in them, and their loss."""
 
     samples: list[Sample]
     found: list[ImageDetections]
-    losses: dict[str, float]
+    losses: LossSums
 
 
 @dataclass(frozen=True)
@@ -101,21 +120,19 @@ class Work:
     def search(self, prepared: Prepared) -> Searched:
         """Run the network, the loss and the post-processing, and merge what windows of one image have."""
         found: list[ImageDetections] = []
-        losses: dict[str, float] = {}
-        views = sum(len(part) for part, _ in prepared.batches)
+        losses = LossSums()
         for part, inputs in prepared.batches:
             predictions = self.detector.predict(inputs)
             if self.loss is not None:
                 targets = make_targets(part, self.classes).to(predictions.logits.device)
-                for name, value in self.loss(predictions, targets).items():
-                    losses[name] = losses.get(name, 0.0) + value * (len(part) / views)
+                losses.add(self.loss(predictions, targets))
             found += self.detector.postprocess(predictions, self.rules).to_images()
         return Searched(prepared.samples, self._merged(prepared.plans, found) if prepared.plans else found, losses)
 
     def for_throughput(self) -> "tuple[Work, int]":
         """The work of a detector made for many images, and how many threads should do it at once; see `Detector`.
 
-        A loss is normalised over the objects of its batch, so that its batches stay as they are.
+        A loss is of a network in training, whose batches stay as they are.
         """
         many = getattr(self.detector, "for_throughput", None)
         if many is None or self.loss is not None:

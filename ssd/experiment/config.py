@@ -211,7 +211,7 @@ class OptimConfig:
     warmup: CountOrNone = 100
     # Scale gradients down to this norm; null leaves them as they are.
     clip_norm: Positive | None = 10.0
-    # Batches whose gradients are added up for one step.
+    # Batches that make one step, with the gradients of one batch.
     accumulate: Count = 1
     # Decay of the averaged weights that are evaluated and saved; 0 turns averaging off.
     ema: FractionBelowOne = 0.998

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from ssd.multibox.coder import Variances, encode
@@ -23,7 +23,7 @@ _ROWS_AT_ONCE = 2048
 
 @dataclass(frozen=True)
 class LossParts:
-    """The loss and its parts, normalised.
+    """The loss and its parts, divided by `divisor`, or by 1 where it is less.
 
     `auxiliary` is the loss of heads that exist only in training, already multiplied by its weight.
     """
@@ -31,6 +31,7 @@ class LossParts:
     box: Float[Tensor, ""]
     confidence: Float[Tensor, ""]
     positives: Int[Tensor, ""]  # matched default boxes of this batch
+    divisor: Shaped[Tensor, ""]
     auxiliary: Float[Tensor, ""] | float = 0.0
 
     @property
@@ -61,8 +62,8 @@ def multibox_loss(
     leave the softmax of its negatives, which are ranked without them too, and get no gradient there. Positives keep the
     full softmax.
 
-    `class_weights` (background first) multiply the cross entropy of each default box by the weight of its class; the
-    divisor stays the number of boxes.
+    `class_weights` (background first) multiply the cross entropy of each default box, smoothed or not, by the weight of
+    its class; the divisor stays the number of boxes.
 
     Every valid row must have a finite box with an area and a label from 0 to C - 2:
     `ssd.data.loading.batches.load_checked` ensures it while the image can still be named.
@@ -79,8 +80,9 @@ def multibox_loss(
         confidence = _confidence_loss(
             predictions.logits, hidden, classes, matched | negatives, rules.label_smoothing, class_weights
         )
-        normaliser = (count if positives is None else positives).clamp(min=1)
-        return LossParts(box / normaliser, confidence / normaliser, count)
+        divisor = count if positives is None else positives
+        at_least_1 = divisor.clamp(min=1)
+        return LossParts(box / at_least_1, confidence / at_least_1, count, divisor)
 
 
 def hard_negatives(
@@ -140,31 +142,36 @@ def _confidence_loss(
     hidden = None if hidden is None else hidden.flatten(0, 1)
     if on_cpu(logits):  # only a small share of the rows is needed
         rows = chosen.nonzero()[:, 0]
-        logits, classes = logits.index_select(0, rows), classes[rows]
-        if hidden is not None:
-            return _masked_cross_entropy(logits.float(), hidden[rows], classes, label_smoothing, weights).sum()
-        return F.cross_entropy(logits.float(), classes, weights, reduction="sum", label_smoothing=label_smoothing)
-    if hidden is not None:
-        loss = _masked_cross_entropy(logits.float(), hidden, classes, label_smoothing, weights)
-    else:
-        loss = F.cross_entropy(logits.float(), classes, weights, reduction="none", label_smoothing=label_smoothing)
-    return torch.where(chosen, loss, 0).sum()
+        hidden = None if hidden is None else hidden[rows]
+        loss = _cross_entropy(logits.index_select(0, rows).float(), hidden, classes[rows], label_smoothing, weights)
+        return loss.sum()
+    return torch.where(chosen, _cross_entropy(logits.float(), hidden, classes, label_smoothing, weights), 0).sum()
 
 
-def _masked_cross_entropy(
+def _cross_entropy(
     logits: Float[Tensor, "R C"],
-    hidden: Bool[Tensor, "R C"],
+    hidden: Bool[Tensor, "R C"] | None,
     classes: Int[Tensor, "R"],
     label_smoothing: float,
     weights: Float[Tensor, "C"] | None,
 ) -> Float[Tensor, "R"]:
+    """The cross entropy of each row, times the weight of its class."""
+    if hidden is None:
+        loss = F.cross_entropy(logits, classes, reduction="none", label_smoothing=label_smoothing)
+    else:
+        loss = _masked_cross_entropy(logits, hidden, classes, label_smoothing)
+    return loss if weights is None else loss * weights[classes]
+
+
+def _masked_cross_entropy(
+    logits: Float[Tensor, "R C"], hidden: Bool[Tensor, "R C"], classes: Int[Tensor, "R"], label_smoothing: float
+) -> Float[Tensor, "R"]:
     """The cross entropy of each row over its columns that are not hidden; smoothing is spread over these alone."""
     log_probabilities = _without(logits, hidden).log_softmax(dim=-1)
-    loss = F.nll_loss(log_probabilities, classes, weights, reduction="none")
+    loss = F.nll_loss(log_probabilities, classes, reduction="none")
     if not label_smoothing:
         return loss
     seen = log_probabilities.masked_fill(hidden, 0.0)  # -inf times a weight of 0 would be NaN
-    seen = seen if weights is None else seen * weights
     return (1 - label_smoothing) * loss - label_smoothing * seen.sum(dim=-1) / (~hidden).sum(dim=-1)
 
 

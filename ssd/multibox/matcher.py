@@ -60,10 +60,7 @@ def match(default_boxes: Float[Tensor, "K 4"], targets: Targets, rules: LossRule
     reached = (best_overlap >= rules.match_iou) & (best_overlap > 0)
     object_index = torch.where(reached, best_object, -1)
 
-    # An object and a default box that are each other's best are a pair in any greedy order.
-    is_mutual = best_object.gather(1, favourite) == torch.arange(is_object.shape[1], device=boxes.device)
-    is_mutual &= best_overlap.gather(1, favourite) >= low
-    own_box = _own_boxes(boxes, default_boxes, is_object, favourite, is_mutual)
+    own_box = _own_boxes(boxes, default_boxes, is_object, (best_overlap, best_object, favourite), low)
     # Objects without a default box of their own write into a column that is cut off again.
     rows = torch.arange(own_box.shape[1], device=own_box.device).expand_as(own_box)
     object_index = F.pad(object_index, (0, 1)).scatter(1, own_box, rows)[:, :-1]
@@ -159,13 +156,17 @@ def _own_boxes(
     boxes: Float[Tensor, "B N 4"],
     default_boxes: Float[Tensor, "K 4"],
     is_object: Bool[Tensor, "B N"],
-    favourite: Int[Tensor, "B N"],
-    is_mutual: Bool[Tensor, "B N"],
+    best: tuple[Float[Tensor, "B K"], Int[Tensor, "B K"], Int[Tensor, "B N"]],
+    low: float,
 ) -> Int[Tensor, "B N"]:
-    """Give each object its own default box, greatest overlap first; K stands for none."""
+    """Give each object its own default box, greatest overlap first; K stands for none. `best` is that of `_best`."""
     if not on_cpu(boxes):
         parts = _parts(boxes, len(default_boxes))
         return torch.cat([_greedy(iou(boxes[part], default_boxes), is_object[part]) for part in parts])
+    best_overlap, best_object, favourite = best
+    # An object and a default box that are each other's best are a pair in any greedy order.
+    is_mutual = best_object.gather(1, favourite) == torch.arange(is_object.shape[1])
+    is_mutual &= best_overlap.gather(1, favourite) >= low
     own_box = torch.where(is_object, favourite, len(default_boxes))
     for image, wanted in enumerate(own_box.tolist()):
         # Where no two objects have the same best default box, each is matched to it.

@@ -46,6 +46,8 @@ class LossMonitor:
     def summary(self, units: DeadUnits) -> dict[str, float]:
         """Return means over the steps since the last call, over all ranks, and the share of dead units of this rank.
 
+        `positives` and `missed_best_box` are sums over the ranks, the latter over the steps too.
+
         Raises:
             NonFiniteLossError: as `check` does.
         """
@@ -54,7 +56,7 @@ class LossMonitor:
         sums = distributed.sum_over_ranks(torch.cat([table.mean(0), torch.stack([table[:, 4].sum(), not_finite])]))
         dead = table.new_zeros(1) if units.dead is None else units.dead[None]
         # A single wait for the device, for all numbers of the row.
-        numbers = torch.cat([sums[:4] / distributed.world_size(), sums[5:], dead]).cpu().tolist()
+        numbers = torch.cat([sums[:3] / distributed.world_size(), sums[3:4], sums[5:], dead]).cpu().tolist()
         total, box, confidence, positives, missed_best_box, bad, dead_units = numbers
         if bad:
             self.checked = 0

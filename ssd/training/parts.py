@@ -68,6 +68,7 @@ class RunParts:
     precision: str  # of the config; the detector of an evaluation resolves it by the same rule
     watched: tuple[str, ...]  # new convolutions whose dead units are counted
     logs: RunLogs | None  # only in the first process
+    finished: bool = False  # a resumed run that has nothing left to do: its folder stays as it is
 
     @property
     def device(self) -> torch.device:
@@ -92,7 +93,7 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
     8. The new layers are scaled on the first images; then stages are frozen, since frozen layers are not scaled.
     9. Average, optimizer and scaler, which copy or refer to the final weights; then the saved state is restored.
     10. The training step, which wraps the network for several processes and compiles it.
-    11. The logs, cut to the steps of the restored state.
+    11. The logs, cut to the steps of the restored state. Nothing is written into the folder of a finished run.
 
     Raises:
         SSDError: bad data, config, checkpoint or image.
@@ -111,7 +112,7 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
         loader = experiment_data.train_loader(config, train_set, start.settings, pin_memory=device.type == "cuda")
         cleanup.enter_context(contextlib.closing(loader))
         if saved is None:
-            check_batch_size(config.train.batch_size, loader.images_per_epoch)
+            check_batch_size(config, loader.images_per_epoch, loader.steps_per_epoch)
         config = _with_epochs(config, loader.steps_per_epoch, saved)
         plan = _plan(config, loader.steps_per_epoch)
         skip = config.data.bad_images == "skip"
@@ -123,9 +124,9 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
             log.info("%s: %s", folder.path, _announcement(config, plan, train_set, val_set, loader, device))
         network = ready_network(config, start, loader, device, fresh=saved is None)
         state = new_state(config, network, start, fingerprint(train_set.records), loader.steps_per_epoch, device)
-        if saved is not None:
-            _restore(state, saved, folder, plan)
-        if distributed.rank() == 0:
+        finished = saved is not None and _restore(state, saved, folder, plan) and folder is resumed
+        writes = distributed.rank() == 0 and not finished
+        if writes:
             folder.describe(configs.to_yaml(config), train_set.class_names, config.seed)
         yield RunParts(
             plan=plan,
@@ -140,7 +141,8 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
             precision=config.train.precision,
             # Hooks would split the graph of a compiled network.
             watched=() if config.train.compile else start.fresh,
-            logs=_logs(folder, state) if distributed.rank() == 0 else None,
+            logs=_logs(folder, state) if writes else None,
+            finished=finished,
         )
 
 
@@ -243,11 +245,15 @@ def _announcement(
     return "; ".join(parts)
 
 
-def _restore(state: TrainState, saved: dict[str, Any], folder: RunFolder, plan: Plan) -> None:
+def _restore(state: TrainState, saved: dict[str, Any], folder: RunFolder, plan: Plan) -> bool:
+    """Restore a saved state; whether nothing is left to train or to evaluate."""
     written = configs.upgraded_state(saved["config"], folder.path)  # perhaps by an older version
     state.restore(saved | {"config": written}, folder.path)
-    what = "finished already, at step" if state.step >= plan.steps else "resuming after step"
+    ended = state.step >= plan.steps or state.out_of_patience(plan.patience)
+    finished = ended and state.evaluated == state.step
+    what = "finished already, at step" if finished else "resuming after step"
     log.info("%s: %s %d", folder.path, what, state.step)
+    return finished
 
 
 def _logs(folder: RunFolder, state: TrainState) -> RunLogs:

@@ -86,16 +86,21 @@ def _check_batch_norm(network: nn.Module, input_size: int) -> None:
         ) from None
 
 
-def check_batch_size(batch_size: int, images: int) -> None:
-    """Refuse a batch of more images than an epoch has; the default is filled up with images for a second time.
+def check_batch_size(config: Config, images: int, steps: int) -> None:
+    """Refuse more images in a batch, or batches in an update, than an epoch has.
+
+    A batch of the default size is filled up with images for a second time.
 
     Raises:
-        ConfigError: it would hold images twice.
+        ConfigError: there are more.
     """
     largest = max(images, TrainConfig.batch_size)
-    if batch_size > largest:
-        problem = f"{batch_size} is more than the {counted(images, 'image')} of an epoch"
+    if config.train.batch_size > largest:
+        problem = f"{config.train.batch_size} is more than the {counted(images, 'image')} of an epoch"
         raise ConfigError(problem, place="train.batch_size", remedy=f"Use {largest} or less.")
+    if config.optim.accumulate > steps:
+        problem = f"{config.optim.accumulate} is more than the {counted(steps, 'batch', 'batches')} of an epoch"
+        raise ConfigError(problem, place="optim.accumulate", remedy=f"Use {steps} or less.")
 
 
 def check_states(folder: Path) -> None:

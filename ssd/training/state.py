@@ -39,6 +39,10 @@ class TrainState:
     since_best: int = 0  # evaluations since `best`
     missed_best_box: int = 0  # objects so far that were not matched to their best default box
 
+    def out_of_patience(self, patience: int | None) -> bool:
+        """Whether that many evaluations brought no better AP."""
+        return patience is not None and self.since_best >= patience
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types and tensors only, so that loading executes nothing."""
         saved = {
@@ -153,11 +157,11 @@ def _folders(data: dict[str, Any]) -> str:
     return ", ".join(given["path"] for given in data.get("folders") or ()) or str(data["folder"])
 
 
-def _changes(before: Any, now: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _changes(before: dict[str, Any], now: dict[str, Any], group: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yield changed keys with their old and new values, except those without an effect on the result."""
     for key in now:
-        name = f"{prefix}{key}"
-        if isinstance(now[key], dict):
+        name = f"{group}{key}"
+        if isinstance(now[key], dict) and not group:  # inside a group a dict is a value, such as loss.class_weights
             yield from _changes(before.get(key, {}), now[key], f"{name}.")
         elif name not in _HARMLESS and key in before and before[key] != now[key]:
             yield name, before[key], now[key]

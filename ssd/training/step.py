@@ -23,9 +23,10 @@ from ssd.training.optim import AveragedNetwork
 class TrainStep:
     """A network in training with its optimizer.
 
-    `forward`, `match`, `loss` and `backward` add the gradients of a batch, `update` applies them; there may be several
-    batches per update. `network` is trained in place and should be in channels-last memory; the layers compute in
-    `dtype`, their weights stay float32. With several processes every gradient is that of the global batch.
+    `forward`, `match`, `loss` and `backward` add the gradients of a batch, `update` applies them. Several batches per
+    update have the gradients of one batch of all their images. `network` is trained in place and should be in
+    channels-last memory; the layers compute in `dtype`, their weights stay float32. With several processes every
+    gradient is that of the global batch.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class TrainStep:
         # Made once, since a copy to the device would wait for the previous step.
         self._mean_and_std = mean_and_std(preprocessing, self.device)
         self.clip_norm, self.accumulate = clip_norm, accumulate
+        self._nothing = torch.zeros((), device=self.device)
+        self._divisor = self._nothing  # of the gradients of this update
         self._parallel = _over_ranks(network, self.device)
         self._forward: nn.Module = torch.compile(self._parallel) if compiled else self._parallel  # type: ignore[assignment]
 
@@ -83,18 +86,25 @@ class TrainStep:
         positives = distributed.sum_over_ranks(positives) / distributed.world_size()
         return self._with_auxiliary(self._multibox_loss(predictions, targets, matches, positives), targets)
 
-    def validation_loss(self, predictions: Predictions, targets: Targets) -> LossParts:
-        """The multibox loss of these images, without the auxiliary heads."""
-        matches = self.match(targets)
-        return self._multibox_loss(predictions, targets, matches, (matches.object_index >= 0).sum())
+    def validation_sums(self, predictions: Predictions, targets: Targets) -> LossParts:
+        """The multibox loss of these images, not divided, without the auxiliary heads."""
+        one = torch.ones((), device=predictions.logits.device)
+        return self._multibox_loss(predictions, targets, self.match(targets), one)
 
     def backward(self, losses: LossParts) -> None:
-        """Add the gradients of this batch to those of the update."""
-        loss = self.scaler.scale(losses.total / self.accumulate)
-        loss.backward()  # type: ignore[no-untyped-call]
+        """Add the gradients of this batch to those of the update; several batches are divided by their common count."""
+        loss = losses.total
+        if self.accumulate > 1:
+            loss = loss * losses.divisor.clamp(min=1)
+            self._divisor = self._divisor + losses.divisor
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def update(self, updates: int) -> None:
         """Clip, step and average, as update number `updates`, from 1."""
+        if self.accumulate > 1:
+            gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+            torch._foreach_div_(gradients, self._divisor.clamp(min=1))
+            self._divisor = self._nothing
         if self.clip_norm:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.clip_norm, foreach=True)

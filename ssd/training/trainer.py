@@ -74,6 +74,8 @@ class Trainer:
     def run(self) -> Outcome:
         """Train until the last epoch, until patience ends, or until a signal asks to stop."""
         parts = self.parts
+        if parts.finished:
+            return self._outcome()
         start, done = divmod(parts.state.step, parts.plan.steps_per_epoch)
         with self._progress_bar() as bar:
             # A run that was stopped during an evaluation repeats it.
@@ -162,8 +164,7 @@ class Trainer:
         return Outcome(self.parts.folder, self.evaluation, state.step, state.best, exit_code)
 
     def _out_of_patience(self) -> bool:
-        patience = self.parts.plan.patience
-        return patience is not None and self.parts.state.since_best >= patience
+        return self.parts.state.out_of_patience(self.parts.plan.patience)
 
     def _warn_about_start(self, losses: LossParts, units: DeadUnits) -> None:
         if distributed.rank() == 0:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ssd.evaluation.evaluate import Evaluation, evaluate
 from ssd.evaluation.metrics.accumulator import Metric
+from ssd.evaluation.searching import LossSums
 from ssd.inference.detector import Detector
 from ssd.inference.pipelines import NetworkPipeline
 from ssd.structures import Predictions, Targets
@@ -52,9 +53,10 @@ def validate(parts: RunParts, epoch: int, stop: Callable[[], bool], *, progress:
 
 
 def _evaluate(parts: RunParts, metric: Metric, stop: Callable[[], bool], *, progress: bool) -> Evaluation | None:
-    def loss(predictions: Predictions, targets: Targets) -> dict[str, float]:
-        losses = parts.step.validation_loss(predictions, targets)
-        return {"box": float(losses.box), "confidence": float(losses.confidence), "total": float(losses.total)}
+    def loss(predictions: Predictions, targets: Targets) -> LossSums:
+        sums = parts.step.validation_sums(predictions, targets)
+        each = {"box": float(sums.box), "confidence": float(sums.confidence), "total": float(sums.total)}
+        return LossSums(each, int(sums.positives))
 
     device = str(parts.device)
     network = parts.state.average.network

@@ -5,12 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ssd.benchmark.smaller_networks import Candidate, candidates, described, opened
 from ssd.errors import ConfigError
 from ssd.experiment import config_file as configs
+from ssd.experiment.config import Config
+from ssd.experiment.start import freeze
 from ssd.experiment.starting_settings import build_settings
-from ssd.settings import Preprocessing
+from ssd.model.factory import from_settings
+from ssd.settings import Preprocessing, Settings
 
 NARROW = ("model.backbone=vgg11_bn", "model.width=0.25", "model.backbone_weights=none", "model.extras_norm=batch")
 
@@ -46,6 +50,38 @@ def test_mobilenet_is_a_candidate_where_the_detector_started_from_trained_weight
     small = ("mobilenet_v3_large, lite", 64)
     assert names(listed("model.backbone=vgg11", "model.input_size=64"))[-1] == small
     assert small not in names(listed(*NARROW, "model.input_size=96"))
+
+
+def frozen(config: Config, settings: Settings) -> int:
+    """The number of frozen parameters; fails where training would."""
+    with torch.device("meta"):  # computes nothing
+        network = from_settings(settings, auxiliary=config.loss.auxiliary_weight > 0)
+    freeze(network, config.model.freeze_stages, frozenset())
+    return sum(not parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("words", [
+    ("model.backbone=vgg11_bn", "model.freeze_stages=2"),
+    ("model.backbone=vgg11", "model.freeze_stages=2", "model.fc_norm=group", "model.atrous=false"),
+    ("model.backbone=googlenet", "loss.auxiliary_weight=0.3"),
+])  # fmt: skip
+def test_another_network_has_no_key_of_the_runs_weights_or_of_its_kind(words: tuple[str, ...]) -> None:
+    found = [one for one in listed(*words, "model.input_size=64") if one.config.model.weights is None]
+    assert "mobilenet_v3_large, lite" in [name for name, _ in names(found)]
+    assert [frozen(one.config, one.settings) for one in found] == [0] * len(found)
+    own = listed(*words, "model.input_size=64", fixed=("model.input_size=64",))[0].config
+    key = words[1].partition("=")[0].split(".")
+    assert getattr(getattr(own, key[0]), key[1]) in (2, 0.3)
+
+
+def test_a_network_that_is_named_has_no_key_of_the_runs_either_but_those_that_are_given() -> None:
+    words = ("model.backbone=vgg16", "model.backbone_weights=imagenet_features", "model.freeze_stages=2")
+    words = (*words, "model.atrous=false", "model.fc_norm=group")
+    (one,) = listed(*words, fixed=("model.backbone=resnet18", "model.input_size=128", "model.extras_norm=none"))
+    model = one.config.model
+    assert (model.backbone_weights, model.freeze_stages, model.extras_norm) == ("auto", "auto", "none")
+    (one,) = listed(*words, fixed=("model.backbone=vgg11_bn", "model.input_size=128", "model.freeze_stages=1"))
+    assert one.config.model.freeze_stages == 1
 
 
 def test_at_the_own_size_default_boxes_are_the_detectors_own() -> None:

@@ -26,6 +26,7 @@ from ssd.evaluation.metrics.coco import CocoMetric
 from ssd.evaluation.metrics.error_breakdown import ErrorBreakdown
 from ssd.evaluation.metrics.sanity_check import sanity_check
 from ssd.evaluation.metrics.voc import VocMetric
+from ssd.evaluation.searching import LossSums
 from ssd.settings import Postprocessing
 from ssd.structures import BatchDetections, Predictions, Record, Sample, Targets
 from tests.evaluation.metrics.made import record
@@ -177,10 +178,8 @@ def test_a_detector_for_many_images_gets_them_one_by_one_with_the_same_figures()
     assert many.batch_sizes == [1] * 7
     assert figures[0] == figures[1]
     with_loss = ForMany(data)
-    evaluate(
-        with_loss, data, CocoMetric(data.records, NAMES), loss=lambda *_: {"total": 1.0}, batch_size=4, progress=False
-    )
-    assert with_loss.batch_sizes == [4, 3]  # a loss is normalised over its batch
+    evaluate(with_loss, data, CocoMetric(data.records, NAMES), loss=lambda *_: LossSums(), batch_size=4, progress=False)
+    assert with_loss.batch_sizes == [4, 3]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -196,20 +195,21 @@ def test_a_image_that_cannot_be_read_is_named(workers: int) -> None:
         evaluate(Oracle(data), data, VocMetric(data.records, NAMES), workers=workers, batch_size=2, progress=False)
 
 
-def test_loss_is_the_mean_over_images_of_the_same_pass() -> None:
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_loss_is_divided_once_by_the_positives_of_the_same_pass(batch_size: int) -> None:
     data = seven()
     detector = Oracle(data)
     seen: list[int] = []
 
-    def loss(predictions: Predictions, targets: Targets) -> dict[str, float]:
+    def loss(predictions: Predictions, targets: Targets) -> LossSums:
         seen.extend(predictions.logits[:, 0, 0].int().tolist())
-        return {"objects": float(targets.valid.sum()) / len(targets.valid), "one": 1.0}
+        return LossSums({"images": float(len(targets.valid))}, int(targets.valid.sum()))
 
     metric = VocMetric(data.records, NAMES)
-    result = done(evaluate(detector, data, metric, batch_size=4, loss=loss, progress=False))
+    result = done(evaluate(detector, data, metric, batch_size=batch_size, loss=loss, progress=False))
     assert seen == list(range(7))
-    assert detector.batch_sizes == [4, 3]
-    assert result.loss == pytest.approx({"objects": (1 + 2 + 1 + 2) / 7, "one": 1.0})
+    assert detector.batch_sizes == ([1] * 7 if batch_size == 1 else [4, 3])
+    assert result.loss == pytest.approx({"images": 7 / (1 + 2 + 1 + 2)})
 
 
 def test_targets_are_fractions_with_the_labels_of_the_detector() -> None:
@@ -231,6 +231,7 @@ import json, torch
 from ssd.system import distributed
 from ssd.evaluation.evaluate import evaluate
 from ssd.evaluation.metrics.coco import CocoMetric
+from ssd.evaluation.searching import LossSums
 from ssd.errors import SSDError
 from tests.evaluation.test_evaluate import NAMES, Oracle, seven
 
@@ -238,7 +239,8 @@ def answer(score=0.9, stop=None):
     data = seven()
     try:
         result = evaluate(Oracle(data, score=score), data, CocoMetric(data.records, NAMES), batch_size=2, stop=stop,
-                          loss=lambda p, t: {"objects": float(t.valid.sum()) / len(t.valid)}, progress=False)
+                          loss=lambda p, t: LossSums({"images": float(len(t.valid))}, int(t.valid.sum())),
+                          progress=False)
         return None if result is None else [result.metrics, result.loss, result.images]
     except SSDError as error:
         return str(error)
@@ -269,7 +271,7 @@ def test_two_processes_come_to_the_figures_of_one_and_stop_and_fail_together() -
     assert first == second
     data = seven()
     alone = done(evaluate(Oracle(data), data, CocoMetric(data.records, NAMES), progress=False))
-    assert first["whole"] == [alone.metrics, {"objects": pytest.approx(6 / 7)}, 7]
+    assert first["whole"] == [alone.metrics, {"images": pytest.approx(7 / 6)}, 7]
     assert first["stopped"] is None
     assert "not finite" in first["broken"]
 

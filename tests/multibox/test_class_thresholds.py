@@ -23,6 +23,12 @@ def test_a_score_equal_to_the_threshold_is_not_above_it_and_padding_is_nothing()
     assert keep_by_class(found, (0.0,)).counts.tolist() == [1]
 
 
+def test_what_is_not_kept_is_zero_in_every_column() -> None:
+    found = BatchDetections(torch.ones(1, 2, 4), torch.tensor([[0.9, 0.4]]), torch.tensor([[0, 1]]), torch.tensor([2]))
+    kept = keep_by_class(found, (0.5, 0.5))
+    assert (kept.scores[0, 1], kept.labels[0, 1], kept.boxes[0, 1].any()) == (0, 0, False)
+
+
 def test_no_images_are_no_detections() -> None:
     none = BatchDetections(torch.zeros(0, 3, 4), torch.zeros(0, 3), torch.zeros(0, 3).long(), torch.zeros(0).long())
     assert keep_by_class(none, (0.5,)).scores.shape == (0, 3)

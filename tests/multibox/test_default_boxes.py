@@ -102,6 +102,11 @@ def test_scales_follow_equation_4_for_any_number_of_levels() -> None:
         assert list(rule) == sorted(rule)
 
 
+@pytest.mark.parametrize(("size", "first"), [(300, 0.1), (405, 0.1), (406, 0.07), (448, 0.07), (512, 0.07)])
+def test_an_input_takes_the_row_of_the_table_that_is_nearer(size: int, first: float) -> None:
+    assert scales(6, "voc", size)[0] == first
+
+
 @pytest.mark.parametrize("size", [64, 96, 160, 300, 301, 333, 512, 600, 800])
 def test_any_input_size_tiles_as_many_boxes_as_the_network_predicts(size: int) -> None:
     settings = factory.settings_for(("thing",), input_size=size, width=0.05)

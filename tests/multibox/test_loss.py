@@ -63,11 +63,11 @@ def slow_masked_confidence(predictions, targets, matches, rules, weights):
             columns = [c for c in range(len(complete)) if row >= 0 or complete[c]]
             logits = {c: predictions.logits[image, k, c].item() for c in columns}
             log_sum = math.log(sum(math.exp(value) for value in logits.values()))
-            nll = {c: float(weights[c]) * (log_sum - value) for c, value in logits.items()}
+            nll = {c: log_sum - value for c, value in logits.items()}
             right = int(targets.labels[image, row]) + 1 if row >= 0 else 0
             smooth = sum(nll.values()) / len(nll)
             loss = (1 - rules.label_smoothing) * nll[right] + rules.label_smoothing * smooth
-            losses.append((log_sum - logits.get(0, 0.0), loss))
+            losses.append((log_sum - logits.get(0, 0.0), float(weights[right]) * loss))
         total += sum(losses[k][1] for k, row in enumerate(answer) if row >= 0)
         free = [k for k, row in enumerate(answer) if row < 0 and not matches.ignored[image, k]]
         has_objects = bool((targets.valid[image] & ~targets.crowd[image]).any())
@@ -257,13 +257,14 @@ def test_label_smoothing_is_that_of_cross_entropy(on_either_device):
     torch.testing.assert_close(parts.confidence, expected)
 
 
-def test_class_weights_multiply_the_cross_entropy_of_their_class(on_either_device):
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_weights_multiply_the_cross_entropy_of_their_class(on_either_device, smoothing):
     """A slow twin: one default box at a time, and the divisor stays the number of matched boxes."""
     generator = torch.Generator().manual_seed(1)
     default_boxes, targets = random_boxes(40, generator), random_targets(3, 4, generator, num_classes=3)
     predictions = random_predictions(3, 40, 4, generator)
     weights = torch.tensor([1.0, 0.5, 3.0, 1.0])
-    rules = dataclasses.replace(ALL_NEGATIVE, match_iou=0.1, negative_iou=0.1)
+    rules = dataclasses.replace(ALL_NEGATIVE, match_iou=0.1, negative_iou=0.1, label_smoothing=smoothing)
     matches = match(default_boxes, targets, rules)
     parts = multibox_loss(predictions, targets, matches, default_boxes, rules, VARIANCES, class_weights=weights)
     plain = multibox_loss(predictions, targets, matches, default_boxes, rules, VARIANCES)
@@ -271,9 +272,9 @@ def test_class_weights_multiply_the_cross_entropy_of_their_class(on_either_devic
     for image, answer in enumerate(matches.object_index.tolist()):
         for k, row in enumerate(answer):
             if row >= 0:
-                column = int(targets.labels[image, row]) + 1
-                nll = -float(predictions.logits[image, k].double().log_softmax(0)[column])
-                more += (float(weights[column]) - 1) * nll
+                column = targets.labels[image, row] + 1
+                loss = F.cross_entropy(predictions.logits[image, k].double(), column, label_smoothing=smoothing)
+                more += (float(weights[column]) - 1) * float(loss)
     assert int(parts.positives) > 5
     assert float(parts.confidence) == pytest.approx(float(plain.confidence) + more / int(parts.positives), rel=1e-5)
     assert torch.equal(parts.box, plain.box)

@@ -64,6 +64,14 @@ def test_who_has_a_vote(box, score, moves):
     assert (found.boxes[0, 0] != plain.boxes[0, 0]).any() == moves
 
 
+@pytest.mark.parametrize("least", [0.01, 0.6])
+def test_a_box_below_the_score_threshold_has_a_vote(least):
+    predictions, default_boxes = predicted([[0.2, 0.2, 0.6, 0.6], [0.2, 0.2, 0.6, 0.5]], [[0.8], [0.4]])
+    found = postprocessed(predictions, default_boxes, box_voting=0.05, score_threshold=least)
+    weight = 0.4 * math.exp(-(0.25**2) / 0.05)
+    assert found.boxes[0, 0, 3].item() == pytest.approx((0.8 * 0.6 + weight * 0.5) / (0.8 + weight), abs=1e-6)
+
+
 def test_other_classes_have_no_vote():
     predictions, default_boxes = predicted([[0.2, 0.2, 0.6, 0.6], [0.2, 0.2, 0.6, 0.5]], [[0.8, 0.0], [0.0, 0.8]])
     plain, found = (postprocessed(predictions, default_boxes, box_voting=sigma) for sigma in (0.0, 0.05))

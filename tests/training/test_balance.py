@@ -9,6 +9,8 @@ import pytest
 from ssd.api.check_data import check_data
 from ssd.errors import ConfigError
 from ssd.experiment import config_file as configs
+from ssd.experiment.data import train_loader
+from ssd.experiment.starting_settings import starting_settings
 from ssd.report.run_log import read_rows
 from ssd.training import run_folder, trainer
 from ssd.training.checkpoints import load_state
@@ -53,11 +55,35 @@ def test_a_weight_for_a_class_that_is_not_there_stops_before_a_folder_is_made(tm
     assert not (tmp_path / "tiny").exists()
 
 
-def test_check_data_says_what_would_be_repeated(tmp_path: Path) -> None:
+def cats_and_a_dog(root: Path) -> Path:
+    """16 images with a cat, of which one has a dog too."""
     names = {f"im{n}": xml(xml_object("cat"), *([xml_object("dog")] if n == 3 else [])) for n in range(16)}
-    folder = voc_folder(tmp_path, names)
+    return voc_folder(root, names)
+
+
+def test_check_data_says_what_would_be_repeated(tmp_path: Path) -> None:
+    folder = cats_and_a_dog(tmp_path)
     check = check_data(folder, split="train", overrides=["data.balance=1"])
     assert "data.balance=1 shows 19 images an epoch instead of 16, one up to 4.00 times" in check.to_text()
     assert "  dog: in 6.2% of the images, each shown 4.00 times" in check.to_text()
     assert json.loads(json.dumps(check.to_dict()))["repeats"]["classes"]["cat"] == [1.0, 1.0]
     assert check_data(folder, split="train").to_dict()["repeats"] is None
+
+
+@pytest.mark.parametrize(("tiles", "said"), [
+    (1, "19 images an epoch instead of 16"),
+    (2, "95 samples (images and tiles of them) an epoch instead of 80"),
+    ("auto", "19 images an epoch instead of 16"),
+])  # fmt: skip
+def test_check_data_says_as_many_samples_an_epoch_as_the_loader_has(
+    tiles: int | str, said: str, tmp_path: Path
+) -> None:
+    words = {"data.balance": 1, "data.tiles": tiles, "data.workers": 0}
+    check = check_data(cats_and_a_dog(tmp_path), split="train", overrides=words)
+    dataset = check.report.opened.splits[0].dataset
+    loader = train_loader(check.config, dataset, starting_settings(check.config, dataset.class_names))
+    assert check.report.repeats is not None
+    assert check.report.repeats.images_per_epoch == loader.images_per_epoch
+    assert f"data.balance=1 shows {said}, one up to 4.00 times" in check.to_text()
+    assert "  dog: in 6.2% of the images, each shown 4.00 times" in check.to_text()
+    loader.close()

@@ -75,6 +75,11 @@ def test_warm_up_rises_linearly_and_the_cosine_ends_at_its_floor() -> None:
     assert schedule.at(110) == pytest.approx(0.01)
 
 
+def test_a_short_run_warms_up_for_a_tenth_of_it() -> None:
+    schedule = Schedule(1.0, total=50, warmup=500)
+    assert [schedule.at(step) for step in (0, 4, 5)] == pytest.approx([0.2, 1.0, 1.0])
+
+
 def test_the_average_follows_the_network_and_copies_counters() -> None:
     net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.BatchNorm2d(1))
     nn.init.zeros_(net[0].weight)

@@ -26,7 +26,9 @@ def test_a_network_that_cannot_be_trained_is_refused_before_data_is_read(place, 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("word", ["loss.class_weights={cat: 2}", "train.batch_size=13", "train.batch_size=100000"])
+@pytest.mark.parametrize(
+    "word", ["loss.class_weights={cat: 2}", "train.batch_size=13", "train.batch_size=100000", "optim.accumulate=4"]
+)
 def test_what_the_number_of_images_and_the_classes_decide_is_refused_before_images_are_decoded(
     word, tmp_path, capsys, monkeypatch
 ):

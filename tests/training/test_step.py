@@ -1,11 +1,13 @@
 """One training step against the same step in plain PyTorch."""
 
 import copy
+import dataclasses
 import sys
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from ssd.experiment.start import freeze
 from ssd.model import factory
@@ -34,6 +36,14 @@ def batch(seed: int = 0) -> tuple[torch.Tensor, Targets]:
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (3, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
     return pixels, random_targets(3, 4, generator, num_classes=2)
+
+
+def joined(*batches: tuple[torch.Tensor, Targets]) -> tuple[torch.Tensor, Targets]:
+    """One batch of the images of several."""
+    pixels, targets = zip(*batches, strict=True)
+    names = ("boxes", "labels", "crowd", "valid")
+    columns = ([row for each in targets for row in getattr(each, name)] for name in names)
+    return torch.cat(pixels), Targets(*(pad_sequence(rows, batch_first=True) for rows in columns))
 
 
 def make(net: nn.Module, *, ema: float = 0.9, compiled: bool = False, **changes: object) -> TrainStep:
@@ -91,8 +101,8 @@ def test_steps_equal_those_written_out_in_plain_pytorch() -> None:
             pixels, targets = batch(2 * update + part)
             parts = gradients(step, pixels, targets, more=part == 0)
             loss = plain_loss(twin, pixels, targets)
-            (loss / 2).backward()
             assert float(parts.total.detach()) == pytest.approx(float(loss.detach()), rel=1e-5)
+        plain_loss(twin, *joined(batch(2 * update), batch(2 * update + 1))).backward()
         step.update(update)
         nn.utils.clip_grad_norm_(twin.parameters(), 0.5)
         optimizer.step()
@@ -103,6 +113,24 @@ def test_steps_equal_those_written_out_in_plain_pytorch() -> None:
     for ours, theirs in ((net, twin), (step.average.network, average)):
         for name, parameter in ours.named_parameters():
             torch.testing.assert_close(parameter, theirs.get_parameter(name), rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_a_step_in_parts_is_the_step_of_one_batch(images: int) -> None:
+    pixels, targets = batch()
+    empty = dataclasses.replace(targets, valid=targets.valid & (torch.arange(3) != 1)[:, None])
+    net = network()
+    whole = copy.deepcopy(net)
+    step, one = make(net, accumulate=4), make(whole)  # the last update of an epoch has fewer batches
+    parts = [slice(start, start + images) for start in range(0, 3, images)]
+    for part in parts:
+        some = Targets(empty.boxes[part], empty.labels[part], empty.crowd[part], empty.valid[part])
+        gradients(step, pixels[part], some, more=part != parts[-1])
+    gradients(one, pixels, empty)
+    for each in (step, one):
+        each.update(1)
+    for name, parameter in net.named_parameters():
+        torch.testing.assert_close(parameter, whole.get_parameter(name), rtol=1e-4, atol=1e-7, msg=name)
 
 
 def test_heads_that_skip_cells_have_the_gradients_of_plain_convolutions() -> None:

@@ -19,10 +19,10 @@ from ssd.experiment.config import Config, resolve
 from ssd.report.run_log import read_rows
 from ssd.settings import LossRules, Settings
 from ssd.training import learner, parts, run_folder, saving, trainer, validation
-from ssd.training.checkpoints import load_state
+from ssd.training.checkpoints import load_state, save_state
 from ssd.training.optim import AveragedNetwork
 from ssd.training.run_folder import RunFolder
-from ssd.training.state import TrainState
+from ssd.training.state import TrainState, _changes
 from ssd.training.step import TrainStep
 from ssd.weights.native import load_weights
 from tests.training.runs import TINY, assert_same, environment, run_training, train_command
@@ -232,6 +232,45 @@ def test_what_changed_since_the_start_is_said(tmp_path: Path, caplog: pytest.Log
     assert "finished already" in caplog.text
 
 
+def test_a_weight_of_a_class_that_was_added_or_removed_is_a_change() -> None:
+    """A value that is a mapping is compared as a whole."""
+    one = {"loss": {"class_weights": {"circle": 5.0}, "match_iou": 0.5}, "name": "a"}
+    for before, now in itertools.permutations([{}, {"circle": 5.0}, {"square": 9.0, "circle": 5.0}], 2):
+        saved, config = (one | {"loss": one["loss"] | {"class_weights": weights}} for weights in (before, now))
+        assert list(_changes(saved, config)) == [("loss.class_weights", before, now)]
+    assert list(_changes(one, one | {"name": "b"})) == []
+
+
+@pytest.mark.parametrize("words", [("optim.lr=0.5",), ("optim.lr=0.5", "train.epochs=2"), ("train.patience=1",)])
+def test_a_finished_run_that_is_resumed_stays_as_it_is(
+    words: tuple[str, ...], finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "tiny"
+    shutil.copytree(finished / "tiny", run)
+    if "train.patience=1" in words:  # ended before its last epoch
+        saved = load_state(run / "state-00000006.pt")
+        (run / "state-00000009.pt").unlink()
+        save_state(run / "state-00000006.pt", saved | {"since_best": 1})
+    before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    with caplog.at_level("INFO"):
+        outcome = trainer.train(tiny(tmp_path, *HARD, *words), resume="auto", progress=False)
+    assert (outcome.exit_code, outcome.evaluation) == (0, None)
+    assert f"finished already, at step {outcome.steps}" in caplog.text
+    assert words[0].partition("=")[0] + " was" in caplog.text
+    assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
+def test_a_run_that_was_killed_in_its_last_evaluation_repeats_it(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "tiny"
+    shutil.copytree(finished / "tiny", run)
+    save_state(run / "state-00000009.pt", load_state(run / "state-00000009.pt") | {"evaluated": 6})
+    (run / "last.safetensors").unlink()
+    outcome = trainer.train(tiny(tmp_path, *HARD), resume="auto", progress=False)
+    assert outcome.evaluation is not None
+    assert outcome.folder.last.is_file()
+    assert final_state(tmp_path)["evaluated"] == 9
+
+
 @pytest.mark.parametrize(("word", "problem"), [
     ("train.batch_size=2", r"with 3 steps in an epoch, not 6\. Resume with its train\.batch_size"),
     ("model.freeze_stages=2", r"other layers.*Resume with its model\.freeze_stages"),
@@ -358,9 +397,10 @@ def test_two_processes_train_like_one_with_the_same_global_batch(tmp_path: Path)
     assert len(losses[1]) == 21
     for one, two in itertools.islice(zip(losses[1], losses[2], strict=True), 20):
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
-        assert two["positives"] * 2 == pytest.approx(one["positives"])
-    ap = [rows(tmp_path / str(n), "val")[-1]["AP"] for n in (1, 2)]
-    assert ap[0] == pytest.approx(ap[1], abs=1e-6)
+        assert two["positives"] == pytest.approx(one["positives"])
+    one, two = (rows(tmp_path / str(n), "val")[-1] for n in (1, 2))
+    assert one["AP"] == pytest.approx(two["AP"], abs=1e-6)
+    assert one["loss_total"] == pytest.approx(two["loss_total"], rel=1e-4)
 
 
 def test_every_number_of_the_loss_reaches_the_step(tmp_path: Path) -> None:
@@ -378,6 +418,27 @@ def test_every_number_of_the_loss_reaches_the_step(tmp_path: Path) -> None:
     assert made.call_args.kwargs["rules"] == rules
     assert made.call_args.kwargs["variances"] == (0.1, 0.1, 0.2, 0.2)
     assert made.call_args.kwargs["class_weights"].tolist() == [1, 1, 1, 2, 1]  # circle, square, star, triangle
+
+
+def test_every_option_of_the_optimizer_reaches_what_is_trained(tmp_path: Path) -> None:
+    words = ("optim.lr=0.002", "optim.warmup=3", "optim.schedule=[0.5]", "optim.clip_norm=3", "optim.accumulate=2")
+    words += ("optim.weight_decay=0.003", "optim.backbone_lr_factor=0.25", "optim.ema=0.5", "mode=paper")
+    names = ("TrainStep", "Schedule", "AveragedNetwork", "parameter_groups")
+    made = {name: mock.Mock(wraps=getattr(learner, name)) for name in names}
+    with mock.patch.multiple(learner, **made):
+        trainer.train(tiny(tmp_path, "train.epochs=2", *words), progress=False)
+    assert made["Schedule"].call_args.args == (0.002, 4, 3, (0.5,))  # two updates in an epoch of three steps
+    assert made["AveragedNetwork"].call_args.args[1] == 0.5
+    step, groups = made["TrainStep"].call_args.kwargs, made["parameter_groups"].call_args.kwargs
+    assert (step["clip_norm"], step["accumulate"]) == (3.0, 2)
+    assert (groups["weight_decay"], groups["bias_lr_factor"], groups["pretrained_lr_factor"]) == (0.003, 2.0, 0.25)
+
+
+def test_the_averaged_weights_are_evaluated(tmp_path: Path) -> None:
+    with mock.patch.object(validation, "NetworkPipeline", wraps=validation.NetworkPipeline) as made:
+        run = trainer.train(tiny(tmp_path, *HARD, "train.epochs=1"), progress=False).folder
+    evaluated, saved = made.call_args.args[0].state_dict(), load_weights(run.last)[0]
+    assert all(torch.equal(evaluated[name], tensor) for name, tensor in saved.items())
 
 
 def test_configs_are_frozen(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from ssd.data.tiled import TiledRecords
 from ssd.structures import Record
 
 
@@ -21,7 +22,12 @@ def class_factors(records: Sequence[Record], classes: int, threshold: float) -> 
 
 
 def repeat_factors(records: Sequence[Record], classes: int, threshold: float) -> Float[np.ndarray, "N"]:
-    """How often each image is shown in an epoch, on average: the largest factor of its classes, 1 without objects."""
+    """How often each image is shown in an epoch, on average: the largest factor of its classes, 1 without objects.
+
+    A tile is shown as often as its image.
+    """
+    if isinstance(records, TiledRecords):
+        return repeat_factors(records.images, classes, threshold)[records.owners]
     by_class = class_factors(records, classes, threshold)
     found = (by_class[record.labels[~record.crowd]].max(initial=1.0) for record in records)
     return np.fromiter(found, float, len(records))

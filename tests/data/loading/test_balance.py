@@ -9,6 +9,7 @@ from ssd.data.loading.balance import class_factors, epoch_length, epoch_order, r
 from ssd.data.loading.batches import TrainBatches
 from ssd.data.loading.sampler import EpochSampler
 from ssd.data.shapes.dataset import shapes
+from ssd.data.tiled import TiledRecords
 from ssd.structures import Record, Sample
 
 
@@ -44,6 +45,16 @@ def test_an_image_is_repeated_for_its_rarest_class_and_crowds_do_not_count() -> 
     assert repeat_factors(records, 3, 1.0)[0] == by_class[1]
     crowded = [record(0, 1, crowd=1), *[record(0)] * 15]
     assert class_factors(crowded, 2, 1.0).tolist() == [1, 1]
+
+
+def test_a_tile_is_repeated_as_often_as_its_image() -> None:
+    images = shapes("train", 8, 64).records
+    tiles = TiledRecords(images, 2, 32)
+    by_image = repeat_factors(images, 4, 1.0)
+    assert by_image.max() > 1
+    expected = [by_image[tiles.place(row)[0]] for row in range(len(tiles))]
+    assert repeat_factors(tiles, 4, 1.0).tolist() == expected
+    assert len(expected) == 8 * 5
 
 
 @pytest.mark.parametrize("seed", range(20))
