@@ -25,6 +25,7 @@ _REMEDIES = {
     "duplicate_name": "rename or join the categories",
     "no_split": "name the splits with data.train and data.val",
     "empty_split": "choose splits that have images, with data.train and data.val",
+    "unread_images": "convert the images to JPEG, for instance with magick mogrify -format jpg FILES",
     "no_objects": "give every training run objects to learn: see the problem's own line",
 }
 _NOTES = {

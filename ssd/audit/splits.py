@@ -15,7 +15,7 @@ from ssd.data.formats.lists import is_list
 from ssd.data.formats.read_options import DEFAULT_OPTIONS, ReadOptions
 from ssd.data.formats.recognition import recognise
 from ssd.data.formats.registry import PARTS, default_split, has_parts, splits
-from ssd.data.formats.unused import find_unused
+from ssd.data.formats.unused import about_unread_images, find_unused
 from ssd.data.split_checks import nothing_to_learn
 from ssd.errors import DatasetError
 from ssd.rules import Depth
@@ -123,7 +123,9 @@ def _open(
             dataset, (Problem(error.place or name, "unreadable", f"{error.problem}. {error.remedy}".strip(), "file"),)
         )
     if not dataset.records and not any(problem.level == "file" for problem in problems):
-        problems.append(Problem(f"split {name}", "empty_split", "has no images", "file"))
+        unread = about_unread_images(folder)
+        kind, more = ("empty_split", "") if unread is None else ("unread_images", f"; there are {unread}")
+        problems.append(Problem(f"split {name}", kind, f"has no images{more}", "file"))
     elif not dataset.class_names:
         problems.append(
             Problem(f"split {name}", "no_objects", "no object is annotated, so there are no classes", "file")

@@ -25,12 +25,14 @@ from ssd.data.formats.division import VAL_FRACTION
 from ssd.data.formats.grouping import AUTO
 from ssd.data.formats.read_options import DEFAULT_OPTIONS, ReadOptions
 from ssd.data.formats.recognition import find_format
+from ssd.data.formats.unused import about_unread_images
 from ssd.data.formats.voc import Offset
 from ssd.data.index import count_objects
 from ssd.data.joined_records import CompleteClasses
 from ssd.data.reading import read_records
 from ssd.data.records import unknown_classes
 from ssd.errors import AnnotationError, DatasetError, ImageDecodeError, counted, printable
+from ssd.images import kinds
 from ssd.images.decode import load_shrunk, read_size
 from ssd.rules import Depth
 from ssd.structures import Record, Sample
@@ -144,7 +146,10 @@ def open_dataset(
         log.warning("%s: left out %s%s", dataset.name, counted(len(bad), "bad object"), _listing(bad))
     _log_notes(dataset, [problem for problem in problems if problem.level == "note"])
     if not dataset.records:
-        raise DatasetError(f"split {split!r} has no images", place=dataset.name, remedy="Choose another split.")
+        problem, unread = f"split {split!r} has no images", about_unread_images(folder)
+        if unread is not None:
+            raise DatasetError(f"{problem}; there are {unread}", place=dataset.name, remedy=f"{kinds.CONVERT}.")
+        raise DatasetError(problem, place=dataset.name, remedy="Choose another split.")
     if not dataset.class_names:
         raise DatasetError("no object is annotated, so there are no classes", place=dataset.name, remedy="Annotate.")
     return dataset

@@ -58,7 +58,10 @@ def likely_window(low: float, high: float) -> str:
     """The window to suggest for these values, as text: all numbers of so many bits, or the values themselves."""
     if low >= 0 and high > 255 and high.is_integer():
         low, high = 0.0, 2.0 ** int(high).bit_length() - 1
-    return f"[{low:.10g}, {high:.10g}]"
+    ends = f"{low:.10g}", f"{high:.10g}"
+    if ends[0] == ends[1]:  # images of one value, where any window that starts there is as good
+        ends = ends[0], f"{low + max(1.0, abs(low) / 1000):.10g}"
+    return f"[{ends[0]}, {ends[1]}]"
 
 
 def bits_of(header: Image.Image, data: bytes) -> int:

@@ -3,6 +3,7 @@ import logging
 
 import pytest
 
+from ssd.audit.splits import Reading, open_splits
 from ssd.data.dataset import open_dataset, scan
 from ssd.data.formats.recognition import recognise
 from ssd.data.formats.registry import default_split
@@ -99,6 +100,17 @@ def test_an_unknown_split_lists_the_known_ones(tmp_path):
 def test_an_empty_split_is_an_error(tmp_path):
     with pytest.raises(DatasetError, match="split 'train' has no images"):
         open_dataset(voc_folder(tmp_path, {}), "train", format="voc")
+
+
+def test_a_split_whose_images_are_of_a_kind_that_is_not_read_says_so(tmp_path):
+    for name in ("a", "b"):
+        write_text(tmp_path / "train" / "images" / f"{name}.HEIC", "")
+        write_text(tmp_path / "train" / "labels" / f"{name}.txt", "0 0.5 0.5 0.2 0.2\n")
+    write_text(tmp_path / "data.yaml", "train: train/images\nnames: [cat]\n")
+    with pytest.raises(DatasetError, match=r"no images; there are 2 files of kinds that are not read; .*\. Convert to"):
+        open_dataset(tmp_path, "train")
+    opened = open_splits(tmp_path, Reading())
+    assert {problem.kind for split in opened.splits for problem in split.problems} == {"unread_images"}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pycocotools import mask as mask_tools
 from ssd.commands.check_data import main
 from ssd.commands.detect import main as detect
 from ssd.data.dataset import open_dataset, scan
+from ssd.data.formats import other_tools
 from ssd.data.formats.other_tools import name_tool
 from ssd.data.formats.recognition import recognise
 from ssd.data.formats.registry import default_split, splits
@@ -184,7 +185,7 @@ def test_what_macos_leaves_is_no_data_set(tmp_path):
     write_text(tmp_path / "set" / ".DS_Store", "Bud1")
     with pytest.raises(DatasetError) as caught:
         recognise(tmp_path)
-    assert caught.value.remedy == f"Did you mean {tmp_path / 'set'}? Pass --data {tmp_path / 'set'}"
+    assert caught.value.remedy == f"Did you mean {tmp_path / 'set'}? Pass {tmp_path / 'set'}"
 
 
 # What is advised works when it is typed
@@ -384,6 +385,27 @@ FOREIGN = {  # the line of the recipe: files, the place of the image, and the sp
         "WIDER_train/images/0--Parade/a.jpg",
         "train",
     ),
+    "column(": (
+        {"train.csv": 'image_id,width,height,bbox,source\na,40,20,"[2, 3, 10, 10]",x\n'},
+        "train/a.jpg",
+        "train",
+    ),
+    "dota(": (
+        {"train/labelTxt/a.txt": "imagesource:x\ngsd:0.1\n2.0 3.0 12.0 3.0 12.0 13.0 2.0 13.0 small-vehicle 0\n"},
+        "train/images/a.png",
+        "train",
+    ),
+    "visdrone(": (
+        {"VisDrone2019-DET-train/annotations/a.txt": "2,3,10,10,1,4,0,0\n0,0,5,5,0,0,0,0\n"},
+        "VisDrone2019-DET-train/images/a.jpg",
+        "train",
+    ),
+    "mot(": (
+        {"train/MOT17-02/gt/gt.txt": "1,1,2,3,10,10,1,1,0.9\n1,2,0,0,5,5,0,7,1\n"},
+        "train/MOT17-02/img1/000001.jpg",
+        "all",
+    ),
+    "keras_yolo3(": ({"train.txt": "images/my a.jpg 2,3,12,13,0\n"}, "images/my a.jpg", "train"),
 }
 
 
@@ -392,10 +414,26 @@ def test_the_recipe_reads_data_sets_with_a_format_of_their_own(tmp_path, monkeyp
     image(tmp_path / place)
     for name, content in files.items():
         write_text(tmp_path / name, content if isinstance(content, str) else json.dumps(content))
-    with pytest.raises(DatasetError, match=r"own format\. Write it as COCO with the script in docs/recipes\.md"):
+    with pytest.raises(DatasetError, match=r"which is .*\. Write it as COCO with the script in docs/recipes\.md"):
         recognise(tmp_path)
     recipe(tmp_path, line, monkeypatch)
     assert boxes(tmp_path, split) == {Path(place).name: [BOX]}
+
+
+def test_every_format_that_is_sent_to_the_recipe_has_a_reader_there():
+    section = RECIPES.read_text().split("## Boxes in a table or in text files")[1]
+    readers = {name.replace("_", "") for name in re.findall(r"^def (\w+)\(", section, re.M)}
+    names = {"the OIDv4 toolkit": "oidv4", "DOTA (rotated boxes)": "dota", "MOTChallenge": "mot"}
+    tools = [tool for _, tool in (*other_tools._ROWS, *other_tools._KEYS) if tool.remedy == other_tools.CONVERT]
+    wanted = {re.sub(r"\W", "", names.get(tool.name, tool.name)).lower() for tool in tools}
+    assert len(tools) >= 9
+    assert wanted <= readers
+
+
+def test_the_recipe_stops_where_it_finds_nothing(tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match="no boxes were found"):
+        recipe(tmp_path, "table", monkeypatch)
+    assert not list(tmp_path.iterdir())
 
 
 def test_sku_110ks_rows_have_the_size_of_the_image(tmp_path):

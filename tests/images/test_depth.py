@@ -186,3 +186,5 @@ def test_the_suggested_window_has_all_numbers_of_as_many_bits():
     assert likely_window(0.0, 65535.0) == "[0, 65535]"
     assert likely_window(-1000.0, 400.0) == "[-1000, 400]"
     assert likely_window(0.25, 1.0) == "[0.25, 1]"
+    assert likely_window(0.5, 0.5) == "[0.5, 1.5]"  # a window needs a width
+    assert likely_window(-3e12, -3e12) == "[-3e+12, -2.997e+12]"

@@ -21,6 +21,11 @@ def read_class_list(path: Path) -> tuple[str, ...]:
     return tuple(word for word in words if word)
 
 
+def is_ignored(name: str) -> bool:
+    """Whether it is LabelMe's name for regions that count for no class; its lists of names begin with it."""
+    return name.strip().lower() == "__ignore__"
+
+
 def is_background(name: str) -> bool:
     """Whether it is the background class of a list; the network adds its own."""
     return name.strip(" _-").lower() == "background"

@@ -1,7 +1,8 @@
 """COCO folders: one JSON file per split.
 
 The files are `annotations/instances_<split>.json`, Roboflow's `<split>/_annotations.coco.json`, several JSON files at
-the top, or one JSON file in each split's folder. A single file that names no split is divided by the program. Images
+the top, one JSON file in each split's folder, or, without any of these, `person_keypoints_<split>.json`, whose boxes
+are read. A single file that names no split is divided by the program. Images
 lie in `<split>/`, `images/<split>/`, `images/` or beside the file, else they are looked for by their names. Category
 ids may have gaps; labels are places in the order of the ids. Missing `info`, `area`, `iscrowd`, `width` and `height`
 are filled in.
@@ -24,7 +25,8 @@ from ssd.images.decode import read_size
 
 _BESIDE = "_annotations.coco.json"  # Roboflow's name
 _SINGLE = (_BESIDE, "annotations.json", "instances.json", "coco.json", "result.json", "labels.json")
-OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
+_KEYPOINTS = "person_keypoints_"
+OTHER_TASKS = ("captions_", _KEYPOINTS, "stuff_", "panoptic_", "image_info_")
 _KEYS = {"images", "annotations", "categories"}
 _FIRST_KEYS = re.compile(rb'\s*{\s*"(info|licenses|images|annotations|categories|type|dataset)"')
 LARGE = 16 * 2**20  # bytes of an annotation file; a smaller one is read in a second
@@ -113,8 +115,10 @@ def used_files(folder: Path) -> set[str]:
         finder = _finder(folder, path, split or path.parent.name, entries)
         for entry in entries:
             name = entry.file_name.replace("\\", "/")
-            if (found := finder.plain(name) or finder.find(name)) is not None:
-                used.add(str(found))
+            if (plain := finder.plain(name)) is not None:
+                used.add(plain)
+            elif (found := finder.find(name)) is not None:
+                used.add(str(_inside(finder, found, name)))
     return used
 
 
@@ -127,7 +131,7 @@ def _files(folder: Path) -> dict[str, Path]:
     for path in (path for place in inner for path in sorted(place.glob("*.json"))):
         if not path.name.startswith((*OTHER_TASKS, ".")) and (path.name.startswith("instances_") or _is_coco(path)):
             found[path.stem.removeprefix("instances_")] = path
-    return found or _at_the_top(folder) or _in_each_split(folder)
+    return found or _at_the_top(folder) or _in_each_split(folder) or _of_keypoints([*inner, folder])
 
 
 def _at_the_top(folder: Path) -> dict[str, Path]:
@@ -158,6 +162,12 @@ def _in_each_split(folder: Path) -> dict[str, Path]:
         if len(files) == 1 and _is_coco(files[0]):
             found[place.name] = files[0]
     return found
+
+
+def _of_keypoints(places: Iterable[Path]) -> dict[str, Path]:
+    """Files of people with keypoints, whose boxes count where there are no others."""
+    paths = (path for place in places for path in sorted(place.glob(f"{_KEYPOINTS}*.json")) if _is_coco(path))
+    return {path.stem.removeprefix(_KEYPOINTS): path for path in paths}
 
 
 def _is_coco(path: Path) -> bool:
@@ -197,12 +207,21 @@ def _find_image(finder: ImageFinder, entry: ImageEntry, allow_outside: bool) -> 
     name = entry.file_name.replace("\\", "/")
     if (plain := finder.plain(name)) is not None:
         return plain
-    first = finder.folders[0] / name
-    if ".." in name.split("/") and not allow_outside and not folders.is_inside(first, finder.root):
-        raise folders.outside(first, "names an image outside the data folder")
     path = finder.find(name)
     if path is None:
         raise AnnotationError(f"no such image in {finder.folders[0]}")
-    if not allow_outside and not finder.is_inside(path):
+    if not allow_outside and not finder.is_inside(path := _inside(finder, path, name)):
         raise folders.outside(path, "names an image outside the data folder")
     return str(path)
+
+
+def _inside(finder: ImageFinder, found: Path, name: str) -> Path:
+    """What was found; where that lies outside the data folder, the image inside under the end of the name, if any.
+
+    Names that another machine wrote, as Label Studio's `../../media/upload/a.jpg`, may lead to a file here.
+    """
+    if finder.is_inside(found):
+        return found
+    end = name.rpartition("../")[2].lstrip("/")
+    here = finder.find(end) if end else None
+    return here if here is not None and finder.is_inside(here) else found

@@ -1,11 +1,14 @@
 """CVAT XML 1.1 (`CVAT for images`): one file with all images.
 
 Boxes are read, turned ones and polygons, ellipses and masks as the upright boxes around them; points, polylines,
-cuboids and tags are left aside. Images without shapes have no objects. Tracks of `CVAT for video` are not read.
+cuboids and tags are left aside. Images without shapes have no objects. In a project's export the subsets of the images
+are the splits. Tracks of `CVAT for video` are not read.
 """
 
+import html
 import io
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +24,23 @@ from ssd.data.formats.json_values import Box, box_around, number, starts_with, w
 from ssd.errors import AnnotationError
 
 _DEPTH = 30  # of nested elements; CVAT's own are 8 deep
+_IMAGE = re.compile(r"<image\s[^<>]*>")
+_SUBSET = re.compile(r"""\ssubset=(["'])([^<>]*?)\1""")
 _NO_BOXES = ("points", "polyline", "cuboid", "tag", "skeleton")
 
 
 def _is_own(path: Path) -> bool:
     return starts_with(path, b"<annotations") and starts_with(path, b"<image ", b"<image>", b"<meta")
+
+
+def _subsets(path: Path) -> list[str]:
+    """The subsets of the images; none where some image is in none. The file may be large, so it is not parsed."""
+    try:
+        tags = _IMAGE.findall(folders.read_text(path, MAX_BYTES))
+    except AnnotationError:
+        return []
+    found = {html.unescape(match[2]).strip() if (match := _SUBSET.search(tag)) else "" for tag in tags}
+    return [] if "" in found else sorted(found)
 
 
 def _parse(path: Path, folder: Path) -> Parsed:
@@ -38,7 +53,8 @@ def _parse(path: Path, folder: Path) -> Parsed:
         if not name:
             problems.append(Problem(source, "no_file_name", "has no name", "file", place, unit="image"))
             continue
-        where = f"{source}, {name[:200]}"
+        subset = (image.get("subset") or "").strip()
+        where = f"{source}, {subset[:60]}/{name[:200]}" if subset else f"{source}, {name[:200]}"
         objects = []
         for index, shape in enumerate(image, start=1):
             if shape.tag in _NO_BOXES:
@@ -50,7 +66,9 @@ def _parse(path: Path, folder: Path) -> Parsed:
             else:
                 problems.append(Problem(where, *item, index=index, unit="shape"))
         width, height = (whole(number(image.get(key))) for key in ("width", "height"))
-        entries.append(Entry(name, where, tuple(objects), width, height, unit="shape", folder=path.parent))
+        entries.append(
+            Entry(name, where, tuple(objects), width, height, unit="shape", folder=path.parent, subset=subset)
+        )
     if left_aside:
         listed = ", ".join(f"{count} {kind}" for kind, count in left_aside.items())
         problems.append(Problem(source, "no_box", f"shapes that are no boxes are left aside: {listed}", "note"))
@@ -124,4 +142,4 @@ def _box(shape: Element) -> Box | None:
     return rotated_box(*sides, turn) if math.isfinite(turn) else (math.nan,) * 4
 
 
-FORMAT = EntryFormat(".xml", _is_own, _parse)
+FORMAT = EntryFormat(".xml", _is_own, _parse, subsets=_subsets)

@@ -1,8 +1,9 @@
 """What the readers of annotation tools share: entries of annotation files -> images of a folder, splits, classes.
 
 A tool's format is an `EntryFormat`: which files are its own, and how one is parsed into entries. A folder's splits are
-those that all of its annotation files name, in their own names (`train.csv`) or in those of their folders
-(`train/annotations.xml`); else the program divides all images.
+those that its annotation files name: in their own names (`train.csv`), in those of their folders
+(`train/annotations.xml`), or for each image inside. Where some files name a split, the others are not used; they are
+the training split where no file names one. Where none does, the program divides all images.
 """
 
 import os
@@ -37,6 +38,7 @@ class Entry:
     fractions: bool = False
     unit: str = "object"
     folder: Path | None = None  # where the image is looked for first
+    subset: str = ""  # the split that the file gives the image
 
 
 @dataclass(frozen=True)
@@ -52,20 +54,22 @@ class EntryFormat:
     """A format whose annotation files hold entries of images.
 
     `is_own` tells its files among those with its suffix; `parse(file, folder)` raises AnnotationError for a file that
-    is wrong as a whole. `named_by_file`: whether a file's own name may name a split.
+    is wrong as a whole. `named_by_file`: whether a file's own name may name a split. `subsets` lists the splits that a
+    file gives its images, if it gives each one.
     """
 
     suffix: str
     is_own: Callable[[Path], bool]
     parse: Callable[[Path, Path], Parsed]
     named_by_file: bool = True
+    subsets: Callable[[Path], Sequence[str]] = lambda path: ()
 
     def looks_like(self, folder: Path) -> bool:
         """Whether one of its annotation files lies in the folder."""
         return next(self._files(folder, _SEARCHED), None) is not None
 
     def splits(self, folder: Path) -> tuple[str, ...]:
-        """The names of the splits, in alphabetical order; none where some file names none."""
+        """The names of the splits, in alphabetical order; none where no file names one."""
         return tuple(sorted(name for name in self._by_split(folder) if name))
 
     def read(
@@ -81,13 +85,12 @@ class EntryFormat:
 
         Class names come from `classes`, else from `labels.txt` or `classes.txt`, else from all files of the folder.
         """
-        problems: list[Problem] = []
-        parsed = {
-            name: [entry for file in files for entry in self._parse(file, folder, problems if name == split else None)]
-            for name, files in ((name or None, files) for name, files in self._by_split(folder).items())
-        }
+        by_split = self._by_split(folder)
+        parsed = self._parse_all(by_split, folder)
+        parts = [_part(parsed[file], subset) for file, subset in by_split.get(split or "", [])]
+        problems = [problem for part in parts for problem in part.problems]
         finder = ImageFinder(folder, _image_folders(folder, split), split)
-        entries = _unique(parsed.get(split, []), finder, allow_outside, problems)
+        entries = _unique((entry for part in parts for entry in part.entries), finder, allow_outside, problems)
         if division is not None:
             found = {key: path if isinstance(path, Path) else None for key, (_, path) in entries.items()}
             chosen = division.choose(found, lambda key: {item.name for item in entries[key][0].objects})
@@ -100,44 +103,60 @@ class EntryFormat:
                 problems.append(unreadable(entry.source, error))
         names = tuple(classes) if classes is not None else find_class_list(folder)
         if names is None:
-            names = tuple(sorted({item.name for part in parsed.values() for entry in part for item in entry.objects}))
+            everywhere = (item for one in parsed.values() for entry in one.entries for item in entry.objects)
+            names = tuple(sorted({item.name for item in everywhere}))
         return RawSplit(tuple(images), names, tuple(range(1, len(names) + 1)), tuple(problems))
 
     def used_files(self, folder: Path) -> set[str]:
         """The paths of the annotation files, and the images that they have."""
-        used: set[Path] = set()
-        for split, files in self._by_split(folder).items():
+        by_split = self._by_split(folder)
+        parsed = self._parse_all(by_split, folder)
+        used = set(parsed)
+        for split, files in by_split.items():
             finder = ImageFinder(folder, _image_folders(folder, split or None), split)
-            for file in files:
-                used.add(file)
-                entries = self._parse(file, folder, None)
-                used.update(found for entry in entries if (found := _find(finder, entry)) is not None)
+            for entry in (entry for file, subset in files for entry in _part(parsed[file], subset).entries):
+                if (found := _find(finder, entry)) is not None:
+                    used.add(found)
         return set(map(str, used))
 
-    def _parse(self, file: Path, folder: Path, problems: list[Problem] | None) -> Sequence[Entry]:
-        """The entries of a file; its problems are added where they are asked for."""
-        try:
-            parsed = self.parse(file, folder)
-        except SSDError as error:
-            parsed = Parsed((), (unreadable(folders.relative(file, folder), error),))
-        if problems is not None:
-            problems += parsed.problems
-        return parsed.entries
+    def _parse_all(self, by_split: dict[str, list[tuple[Path, str]]], folder: Path) -> dict[Path, Parsed]:
+        """What each file holds; one that cannot be read has that as its problem."""
+        found: dict[Path, Parsed] = {}
+        for file in dict.fromkeys(file for files in by_split.values() for file, _ in files):
+            try:
+                found[file] = self.parse(file, folder)
+            except SSDError as error:
+                found[file] = Parsed((), (unreadable(folders.relative(file, folder), error),))
+        return found
 
     def _files(self, folder: Path, most: int | None = None) -> Iterator[Path]:
         if folder.is_dir():
             files = islice(folders.walk(folder), most)
             yield from (path for path in files if path.suffix.lower() == self.suffix and self.is_own(path))
 
-    def _by_split(self, folder: Path) -> dict[str, list[Path]]:
-        """The annotation files by split; all under an empty name where one of them names none."""
-        found: dict[str, list[Path]] = {}
+    def _by_split(self, folder: Path) -> dict[str, list[tuple[Path, str]]]:
+        """The annotation files by split, each with the subset of its images that is meant; empty names mean all."""
+        found: dict[str, list[tuple[Path, str]]] = {}
         for path in self._files(folder):
             words = [part for part in path.relative_to(folder).parts[:-1] if folders.is_split(part)]
             if self.named_by_file:
                 words += [word for word in re.split(r"[\W_]+", path.stem.lower()) if folders.is_split(word)]
-            found.setdefault(words[0] if words else "", []).append(path)
-        return {"": [path for files in found.values() for path in files]} if "" in found else found
+            for name in words[:1] or self.subsets(path) or [""]:
+                found.setdefault(name, []).append((path, "" if words else name))
+        if "" in found and len(found) > 1:
+            others = found.pop("")
+            if not any(folders.without_year(name).startswith("train") for name in found):
+                found["train"] = others
+        return found
+
+
+def _part(parsed: Parsed, subset: str) -> Parsed:
+    """The entries of a file that are of one subset, with their problems and those of the whole file."""
+    if not subset:
+        return parsed
+    entries = [entry for entry in parsed.entries if entry.subset == subset]
+    others = {entry.source for entry in parsed.entries}.difference(entry.source for entry in entries)
+    return Parsed(entries, [problem for problem in parsed.problems if problem.path not in others])
 
 
 def _image_folders(folder: Path, split: str | None) -> list[Path]:

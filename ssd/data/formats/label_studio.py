@@ -1,9 +1,9 @@
 """Label Studio's JSON export: a list of tasks, with boxes in percent of the image.
 
-Rectangles are boxes, turned ones, ellipses and polygons the upright boxes around them. Of a task's annotations the
-first that was not skipped counts. Tasks without annotations are left out; in a file without any annotation the
-predictions are read instead, with a note. Images are found by the ends of their addresses, without the prefix that an
-upload gives their names.
+Rectangles are boxes, turned ones, ellipses and polygons the upright boxes around them. Of a task's annotations that
+were not skipped the one marked as ground truth counts, else the first. Tasks without annotations are left out; in a
+file without any annotation the predictions are read instead, with a note. Images are found by the ends of their
+addresses, without the prefix that an upload gives their names.
 """
 
 import math
@@ -76,7 +76,11 @@ class _Reader:
     def _file_name(self, written: str) -> str:
         """The image's path as it may lie here: of an address its path, without the prefix of an upload."""
         parts = urlsplit(written) if re.match(r"[a-z0-9+]+://|/data/", written, re.IGNORECASE) else None
-        path = written if parts is None else unquote((parse_qs(parts.query).get("d") or [parts.path])[0])
+        if parts is None:
+            path = written
+        else:  # bytes that are no UTF-8 are those of a file's name
+            named = parse_qs(parts.query, errors="surrogateescape").get("d")
+            path = named[0] if named else unquote(parts.path, errors="surrogateescape")
         name = path.replace("\\", "/").rpartition("/")[2]
         short = _UPLOADED.sub("", name)
         if short == name or any(folders.is_there(place / name) for place in (self.place, self.place / "images")):

@@ -12,7 +12,9 @@ _FEW = 20  # files of one kind in one folder that are looked into
 _SEARCHED = 20_000  # files that may hold annotations, of which some are looked into
 _START = 2 * 2**20  # bytes of each
 _AS_COCO = "Export as COCO (object detection), Pascal VOC or YOLO"
-CONVERT = "Write it as COCO with the script in docs/recipes.md, 'Boxes in a table or in text files'."
+_RECIPE = "docs/recipes.md, 'Boxes in a table or in text files'"
+CONVERT = f"Write it as COCO with the script in {_RECIPE}."
+TO_COCO = f"Write it as COCO: {_RECIPE}, has a script to which a reader of this format can be added."
 _NUMBER = r"-?\d+(\.\d+)?([eE][-+]?\d+)?"
 _FRACTION = r"[01]?\.\d+|[01]"
 
@@ -62,12 +64,12 @@ _KEYS = (  # keys that a JSON file has, or the objects in its lines, the first t
     ("classes,labels,bounding_box", Tool("FiftyOne", _FIFTYONE)),
     ("item,slots,annotations", Tool("V7 Darwin", f"{_AS_COCO} in V7.")),
     ("instances,className", Tool("SuperAnnotate", f"{_AS_COCO} in SuperAnnotate.")),
-    ("regions,tagName", Tool("Azure Custom Vision", CONVERT)),
-    ("imageGcsUri", Tool("Google Vertex AI", CONVERT)),
-    ("source-ref", Tool("Amazon SageMaker Ground Truth", CONVERT)),
+    ("regions,tagName", Tool("Azure Custom Vision", TO_COCO)),
+    ("imageGcsUri", Tool("Google Vertex AI", TO_COCO)),
+    ("source-ref", Tool("Amazon SageMaker Ground Truth", TO_COCO)),
     ("prefix,suffix", Tool("PaliGemma", f"{_AS_COCO} from the tool that wrote it.")),
-    ("gtboxes", Tool("CrowdHuman", CONVERT)),
-    ("imgs,types", Tool("Tsinghua-Tencent 100K", CONVERT)),
+    ("gtboxes", Tool("CrowdHuman", TO_COCO)),
+    ("imgs,types", Tool("Tsinghua-Tencent 100K", TO_COCO)),
     ("file_name,objects,bbox", Tool("Hugging Face", CONVERT)),
     ("image,annotations", Tool("CreateML", f"{_AS_COCO} from the tool that wrote it.")),
 )
@@ -123,7 +125,7 @@ def _csv(path: Path) -> Tool | None:
         return _VIA
     if {"bbox", "boxesstring"} & set(head):
         return Tool("a table with a box in one column", CONVERT, own=False)
-    return Tool("Google AutoML", CONVERT) if re.match(r"\w+,gs://", lines[0]) else None
+    return Tool("Google AutoML", TO_COCO) if re.match(r"\w+,gs://", lines[0]) else None
 
 
 def _text(path: Path) -> Tool | None:

@@ -4,7 +4,7 @@ import os
 import re
 import stat
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ssd.errors import AnnotationError, DatasetError
@@ -220,6 +220,13 @@ def is_split(name: str) -> bool:
 def usual_split(name: str) -> str | None:
     """`train`, `val` or `test` for a name that means it, in any case and with or without a year; else None."""
     return _USUAL.get(without_year(name))
+
+
+def find_split(names: Iterable[str], split: str) -> str | None:
+    """The name among them that is the split's, else one that means it, as `Validation` means `val`."""
+    means = usual_split(split) or split.lower()
+    like = [name for name in names if (usual_split(name) or name.lower()) == means]
+    return split if split in like else next(iter(like), None)
 
 
 def without_year(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ssd.data.formats import coco, cvat, downloads, label_studio, labelme, tables, voc, yolo
 from ssd.data.formats import paths as folders
-from ssd.data.formats.other_tools import CONVERT, Tool, name_tool, name_tool_of_xml
+from ssd.data.formats.other_tools import TO_COCO, Tool, name_tool, name_tool_of_xml
 from ssd.data.formats.remembered import remembered_format
 from ssd.errors import AnnotationError, DatasetError
 
@@ -105,11 +105,11 @@ def _has_annotations(root: Path) -> bool:
 def _remedy(better: Path | None, root: Path) -> str:
     """What to pass instead: the first data set found; those beside it are named, since nothing joins them."""
     if better is None:
-        return f"Looked for {_LOOKED_FOR}." + (f" {CONVERT}" if _has_annotations(root) else "")
+        return f"Looked for {_LOOKED_FOR}." + (f" {TO_COCO}" if _has_annotations(root) else "")
     beside = folders.subfolders(better.parent)[:100] if better.is_relative_to(root) else []
     others = ", ".join(path.name for path in beside if path != better and _is_data_set(path))
     said = f" (beside it, each a data set of its own: {others})" if others else ""
-    return f"Did you mean {better}?{said} Pass --data {shlex.quote(str(better))}"
+    return f"Did you mean {better}?{said} Pass {shlex.quote(str(better))}"
 
 
 def _own_format(tool: Tool, root: Path) -> DatasetError:

@@ -3,15 +3,15 @@
 import difflib
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from ssd.data.formats import coco, downloads, voc, yolo
 from ssd.data.formats import paths as folders
-from ssd.data.formats.annotations import Problem, RawSplit
-from ssd.data.formats.class_lists import is_background
+from ssd.data.formats.annotations import Problem, RawObject, RawSplit
+from ssd.data.formats.class_lists import is_background, is_ignored
 from ssd.data.formats.columns import columns_of
 from ssd.data.formats.division import Division
 from ssd.data.formats.lists import find_list, listed
@@ -79,7 +79,7 @@ def read_split(root: Path, format: str, split: str, options: ReadOptions) -> Raw
     there = splits(root, format)
     read = functools.partial(_read, root, format, options)
     if split not in there and format in FOLDER_FORMATS and (file := find_list(root, split)) is not None:
-        return _without_background(listed(file, root, [read(name) for name in _whole(root, format)]))
+        return _classes_only(_listed(file, root, read, _whole(root, format)))
     if split not in there and not (split in PARTS and has_parts(there)):
         close = difflib.get_close_matches(split, there, n=1, cutoff=0.4)
         remedy = f"There is: {', '.join(there)}." + (f" Did you mean {close[0]!r}?" if close else "")
@@ -92,7 +92,7 @@ def read_split(root: Path, format: str, split: str, options: ReadOptions) -> Raw
         source = named[0] if named else None
         part: Literal["train", "val", "all"] = "train" if "train" in split else "val" if "val" in split else "all"
         division = Division(part, options.val_fraction, options.group)
-    return _without_background(read(source, division))
+    return _classes_only(read(source, division))
 
 
 def _read(
@@ -108,25 +108,59 @@ def _read(
     return read(root, source, division=division, classes=classes, allow_outside=outside)
 
 
+def _listed(file: Path, root: Path, read: Callable[[str | None], RawSplit], names: Sequence[str | None]) -> RawSplit:
+    """The images of a list; a split that cannot be read matters only where the list names its images."""
+    found, errors = [], []
+    for name in names:
+        try:
+            found.append(read(name))
+        except DatasetError as error:
+            errors.append(error)
+    try:
+        if found:
+            return listed(file, root, found)
+    except DatasetError:
+        if not errors:
+            raise
+    raise errors[0]
+
+
 def _whole(root: Path, format: str) -> Sequence[str | None]:
     """The splits that together are the whole folder; None is all of a folder without splits, or of VOC's lists."""
     named = FOLDER_FORMATS[format].splits(root)
     return named if named and not (format == "voc" and (root / "ImageSets").is_dir()) else (None,)
 
 
-def _without_background(raw: RawSplit) -> RawSplit:
-    """Leave out a class named background that has no object: the network has a column for it already."""
+def _classes_only(raw: RawSplit) -> RawSplit:
+    """Leave out what is no class: one named background that has no object, and LabelMe's `__ignore__`.
+
+    The network has a column for background already. Objects labelled `__ignore__` become crowd regions of every class,
+    which are neither objects nor background.
+    """
     used = columns_of(raw.images).used_names()
-    kept = [
-        (name, number)
-        for name, number in zip(raw.class_names, raw.category_ids, strict=True)
-        if name in used or not is_background(name)
-    ]
-    if len(kept) == len(raw.class_names):
+    background = {name for name in raw.class_names if is_background(name)} - used
+    ignored = {name for name in (*raw.class_names, *used) if is_ignored(name)}
+    if not background and not ignored:
         return raw
-    note = Problem("classes", "background", "a class for the background is left out: the network has its own", "note")
+    pairs = zip(raw.class_names, raw.category_ids, strict=True)
+    kept = [pair for pair in pairs if pair[0] not in background | ignored]
     names, ids = tuple(name for name, _ in kept), tuple(number for _, number in kept)
-    return replace(raw, class_names=names, category_ids=ids, problems=(*raw.problems, note))
+    problems, images = list(raw.problems), raw.images
+    if background:
+        text = "a class for the background is left out: the network has its own"
+        problems.append(Problem("classes", "background", text, "note"))
+    if ignored:
+        images = [replace(image, objects=_regions(image.objects, ignored, names)) for image in images]
+        text = "__ignore__ is no class: what is labelled so is left out of the loss and of the figures"
+        problems.append(Problem("classes", "ignored", text, "note"))
+    return replace(raw, images=images, class_names=names, category_ids=ids, problems=tuple(problems))
+
+
+def _regions(objects: Sequence[RawObject], ignored: Collection[str], names: Sequence[str]) -> list[RawObject]:
+    """The objects, those of an ignored name as crowd regions of all the other classes."""
+    found = [item for item in objects if item.name not in ignored]
+    regions = (item for item in objects if item.name in ignored)
+    return found + [replace(item, name=name, crowd=True) for item in regions for name in names]
 
 
 def _says_nothing(named: Sequence[str]) -> bool:

@@ -3,7 +3,7 @@
 Read are keras-retinanet's rows `path,x1,y1,x2,y2,class` without a header (SKU-110K's have width and height too),
 OpenImages' (`ImageID`, `LabelName`, fractions of the image, with the names of `class-descriptions*.csv` beside it),
 TensorFlow's (`filename`, `width`, `height`, `class`, `xmin`, ...), and other headers with the same words. A row whose
-box and class are empty is an image without objects.
+box and class are empty is an image without objects. A table with `submission` in its name is not used.
 """
 
 import csv
@@ -63,6 +63,8 @@ class _Table:
 
 
 def _is_own(path: Path) -> bool:
+    if "submission" in path.stem.lower():  # a contest's form for results, with the header of its table
+        return False
     try:
         with path.open("rb") as file:
             start = file.read(65_536)

@@ -81,6 +81,17 @@ def _find(root: Path, kind: str) -> list[Problem]:
     return [_note(what, place, paths, top) for (what, place), paths in sorted(places.items())]
 
 
+def about_unread_images(folder: str | Path | None) -> str | None:
+    """How many images of a folder are of kinds that are not read, such as HEIC; None where there are none."""
+    if folder is None or not Path(folder).is_dir():
+        return None
+    found = [path for path in folders.walk(Path(folder)) if path.suffix.lower() in kinds.NOT_READ]
+    if not found:
+        return None
+    first = folders.relative(found[0], Path(folder))
+    return f"{counted(len(found), 'file')} of kinds that are not read; the first: {first}"
+
+
 def describe(unused: list[Problem]) -> str:
     """All notes on one line."""
     return "; ".join(f"{problem.path}: {problem.message}" for problem in unused)

@@ -3,6 +3,7 @@
 A folder holds annotations and images: in sub-folders under the usual names in any case (`Annotations`, `annots`, ...,
 `JPEGImages`, `images`, ...), searched with all folders below them, or side by side. Splits are the lists in
 `ImageSets/Main/*.txt`, or sub-folders that each hold such a pair; a folder without splits is divided by the program.
+Where there are both, a line of a list names an image in the sub-folder that it begins with, else in that of the list.
 An image is found by the name of its XML file, else by `<filename>`.
 
 VOC counts pixels from 1. `offset="1"` subtracts 1 from all four numbers, as most SSD codes do (lufficc, chainercv,
@@ -10,9 +11,9 @@ amdegroot); what is -1 after that (the file counted from 0) is cut to 0. `"0"` t
 subtracts 1 unless some box of the folder starts below 1.
 """
 
-import functools
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -22,12 +23,10 @@ from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import LONGEST_SIDE, Problem, RawImage, RawObject, RawSplit, unreadable
 from ssd.data.formats.class_lists import find_class_list
 from ssd.data.formats.division import Division
-from ssd.data.formats.image_finder import ImageFinder
-from ssd.data.formats.voc_folders import Part, find_lists, find_parts, key_of, list_xml
+from ssd.data.formats.voc_folders import Part, PartFiles, find_lists, find_parts, list_xml
 from ssd.data.formats.voc_xml import parse, read_objects, read_size_tag
 from ssd.errors import AnnotationError, ImageDecodeError
 from ssd.images.decode import read_size
-from ssd.system.unicode_names import Named, nfc
 
 Offset = Literal["0", "1", "auto"]
 
@@ -99,25 +98,17 @@ def used_files(folder: Path) -> set[str]:
 
 
 class _Reader:
-    """One part of a folder with its files listed once."""
+    """The parts of a folder in which the images of one split may lie: its own, or those that a list names."""
 
     def __init__(self, folder: Path, split: str | None, allow_outside: bool) -> None:
-        parts = find_parts(folder)
-        self.folder = folder
-        self.list_file = find_lists(folder).get(split or "")
+        parts = find_parts(folder) or {"": Part(folder / "Annotations", folder, deep=True)}
+        self.folder, self.split, self.allow_outside = folder, split or "", allow_outside
+        self.list_file = find_lists(folder).get(self.split)
         self.parts = list(parts.values())
-        default = Part(folder / "Annotations", folder, deep=True)
-        self.part = parts.get("" if self.list_file else split or "", next(iter(parts.values()), default))
-        self.allow_outside = allow_outside
-        self.xml = Named((key_of(path, self.part.annotations), path) for path in list_xml(self.part))
-        self.by_key: Named[list[Path]] = Named()
-        self.by_stem: Named[list[Path]] = Named()
-        for path in folders.walk(self.part.images):
-            if folders.is_image(path):
-                self.by_key.setdefault(key_of(path, self.part.images), []).append(path)
-                self.by_stem.setdefault(path.stem, []).append(path)
-        self.finder = ImageFinder(folder, [self.part.images], split)
-        self.beside = ImageFinder(self.part.annotations)
+        if self.list_file is None and self.split in parts:
+            self.files = {"": PartFiles(folder, parts[self.split], split)}
+        else:
+            self.files = {name: PartFiles(folder, part, name or split) for name, part in parts.items()}
 
     def names(self, split: str | None, division: Division | None) -> tuple[list[str], list[Problem]]:
         """The names of the split's images, and problems of the whole list."""
@@ -128,28 +119,62 @@ class _Reader:
             source = folders.relative(self.list_file, self.folder)
             problems = [Problem(source, "listed_twice", f"lists {name!r} more than once", "file") for name in twice]
         else:
-            names = list(self.xml)
-            problems = list(self._without_annotation(split or (division.part if division else "all")))
+            names = [f"{part}/{key}" if part else key for part, files in self.files.items() for key in files.xml]
+            shown = split or (division.part if division else "all")
+            problems = [one for files in self.files.values() for one in files.without_annotation(self.folder, shown)]
         if division is not None:
-            places = {name: next(iter(self.by_key.find(name) or self.by_stem.find(name) or []), None) for name in names}
-            names = division.choose(places, self.classes)
+            names = division.choose({name: self._first_image(name) for name in names}, self.classes)
         return names, problems
 
+    def _first_image(self, name: str) -> Path | None:
+        try:
+            part, inner = self._place(name)
+        except AnnotationError:
+            return None
+        return next(iter(self.files[part].images(inner)), None)
+
+    def _place(self, name: str) -> tuple[str, str]:
+        """The part that has the image, and its name there.
+
+        A line of a list may begin with the part's folder. Else the part is the list's own, else the only one with the
+        name.
+
+        Raises:
+            AnnotationError: no part has the name, or more than one.
+        """
+        if len(self.files) == 1:
+            return next(iter(self.files)), name
+        words = name.split("/")
+        for place, word in enumerate(words[:-1], start=1):
+            if word in self.files:
+                return word, "/".join(words[place:])
+        own = folders.find_split(self.files, self.split)
+        having = [own] if own else [part for part, files in self.files.items() if files.find_xml(name) is not None]
+        if not having:
+            raise AnnotationError("no such file")
+        if len(having) > 1:
+            remedy = f"Write the folder before the name, such as {having[0]}/{name}."
+            raise AnnotationError(f"is in {' and '.join(having)}", remedy=remedy)
+        return having[0], name
+
     def xml_path(self, name: str) -> Path:
-        """The annotation of that name; a list may write the image's suffix or folder too."""
-        direct = self.xml.find(name)
-        if direct is None:
-            stem = name.removesuffix(Path(name).suffix) if name.lower().endswith(folders.IMAGE_SUFFIXES) else name
-            direct = self.xml.find(stem) or self.xml.find(stem.rpartition("/")[2] if ".." not in stem else "")
-        return direct or self.part.annotations / f"{name}.xml"
+        """The annotation of that name."""
+        try:
+            part, inner = self._place(name)
+        except AnnotationError:
+            return Path(os.path.commonpath([part.annotations for part in self.parts]), f"{name}.xml")
+        files = self.files[part]
+        return files.find_xml(inner) or files.part.annotations / f"{inner}.xml"
 
     def read_image(self, path: Path, name: str) -> tuple[RawImage, list[Problem]]:
         """One image with its objects, and the problems of others."""
-        if not self.allow_outside and not self.beside.is_inside(path):
+        part, inner = self._place(name)
+        files = self.files[part]
+        if not self.allow_outside and not files.beside.is_inside(path):
             raise folders.outside(path, "lies outside the data folder")
         root = parse(path)
         source = folders.relative(path, self.folder)
-        image = self.find_image(root, name)
+        image = files.find_image(root, inner, self.allow_outside)
         width, height = read_size_tag(root)
         if not (0 < width <= LONGEST_SIDE and 0 < height <= LONGEST_SIDE):
             width, height = read_size(image)
@@ -164,22 +189,9 @@ class _Reader:
             return set()
 
     def find_image(self, root: Element | None, name: str) -> Path:
-        """The image of the annotation's name, else the one that `<filename>` names."""
-        written = "" if root is None else (root.findtext("filename") or "").strip()
-        same = self.by_key.find(name) or self.by_stem.find(name.rpartition("/")[2]) or []
-        found = next((path for path in same if path.name == written), same[0] if same else None)
-        if found is None and written:
-            found = self._named(written)
-        if found is None:
-            nor = f" nor {written!r}" if written else ""
-            raise AnnotationError(f"no image {name}.jpg, .png, ...{nor} in {self.part.images}")
-        if not self.allow_outside and not self.finder.is_inside(found):
-            raise folders.outside(found, f"names the image {written or found.name!r} outside the data folder")
-        return found
-
-    def _named(self, written: str) -> Path | None:
-        direct = self.part.images / written.replace("\\", "/")
-        return folders.below(direct, self.folder) if folders.is_there(direct) else self.finder.find(written)
+        """The image of that name, else the one that the annotation names."""
+        part, inner = self._place(name)
+        return self.files[part].find_image(root, inner, self.allow_outside)
 
     def other_objects(self, known: set[Path]) -> list[RawObject]:
         """The objects of the folder's other XML files; a bad file among them is its own split's affair."""
@@ -192,28 +204,6 @@ class _Reader:
             except AnnotationError:
                 continue
         return found
-
-    def _without_annotation(self, split: str) -> Iterator[Problem]:
-        """Images without XML are left out where no list asks for them: nobody said that they are empty."""
-        stems = {nfc(key.rpartition("/")[2]) for key in self.xml}
-        for key, paths in sorted(self.by_key.items()):
-            known = key in self.xml or nfc(paths[0].stem) in stems
-            if not known and self._written.isdisjoint((nfc(paths[0].name), nfc(paths[0].stem))):
-                place = folders.relative(paths[0], self.folder)
-                yield Problem(place, "no_annotation", f"has no XML file and is left out of {split!r}", "note")
-
-    @functools.cached_property
-    def _written(self) -> set[str]:
-        """The image names in `<filename>` of those XML files that have no image of their own name."""
-        found = (self.by_key.find(key) or self.by_stem.find(path.stem) for key, path in self.xml.items())
-        return {_filename(path) for path, images in zip(self.xml.values(), found, strict=True) if not images} - {""}
-
-
-def _filename(path: Path) -> str:
-    try:
-        return nfc((parse(path).findtext("filename") or "").strip()).replace("\\", "/").rpartition("/")[2]
-    except AnnotationError:
-        return ""
 
 
 def _shift(image: RawImage, offset: float) -> RawImage:

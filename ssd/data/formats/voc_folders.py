@@ -1,13 +1,21 @@
 """Where a Pascal VOC folder has its annotations, its images and the lists of its splits."""
 
+import functools
 import glob
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from xml.etree.ElementTree import Element
 
 from ssd.data.formats import paths as folders
+from ssd.data.formats.annotations import Problem
+from ssd.data.formats.image_finder import ImageFinder
+from ssd.data.formats.voc_xml import parse
+from ssd.errors import AnnotationError
+from ssd.system.unicode_names import Named, nfc
 
 _SEARCHED = 20_000  # files looked at for annotations that lie deep, ...
 _DEPTH = 4  # ... so many folders down at most, as in 2024/05/03
@@ -29,8 +37,9 @@ def find_parts(folder: Path) -> dict[str, Part]:
         inner = {path.name: path for path in folders.subfolders(whole.annotations) if _has_xml(path)}
         if _has_xml(whole.annotations) or not any(map(folders.is_split, inner)):
             return {"": whole}
-        images = {path.name.lower(): path for path in folders.subfolders(whole.images)}
-        return {name: Part(path, images.get(name.lower(), whole.images), deep=True) for name, path in inner.items()}
+        images = {path.name: path for path in folders.subfolders(whole.images)}
+        own = {name: images.get(folders.find_split(images, name) or "", whole.images) for name in inner}
+        return {name: Part(path, own[name], deep=True) for name, path in inner.items()}
     beside = {
         name: Part(annotations, images, deep=True)
         for name, (images, annotations) in folders.split_pairs(folder).items()
@@ -116,3 +125,71 @@ def _is_class_list(path: Path) -> bool:
         return False
     lines = [line for line in folders.read_lines(path) if line]
     return bool(lines) and all(re.fullmatch(r"\S+\s+(-1|0|1)", line) for line in lines)
+
+
+class PartFiles:
+    """The files of one part of a folder, listed once."""
+
+    def __init__(self, folder: Path, part: Part, split: str | None) -> None:
+        self.part = part
+        self.xml = Named((key_of(path, part.annotations), path) for path in list_xml(part))
+        self.by_key: Named[list[Path]] = Named()
+        self.by_stem: Named[list[Path]] = Named()
+        for path in folders.walk(part.images):
+            if folders.is_image(path):
+                self.by_key.setdefault(key_of(path, part.images), []).append(path)
+                self.by_stem.setdefault(path.stem, []).append(path)
+        self.finder = ImageFinder(folder, [part.images], split)
+        self.beside = ImageFinder(part.annotations)
+
+    def find_xml(self, name: str) -> Path | None:
+        """The annotation of that name; a list may write the image's suffix or folder too."""
+        direct = self.xml.find(name)
+        if direct is None:
+            stem = name.removesuffix(Path(name).suffix) if name.lower().endswith(folders.IMAGE_SUFFIXES) else name
+            direct = self.xml.find(stem) or self.xml.find(stem.rpartition("/")[2] if ".." not in stem else "")
+        return direct
+
+    def images(self, name: str) -> list[Path]:
+        """The images of that name, in whatever folder where none is in the name's."""
+        return self.by_key.find(name) or self.by_stem.find(name.rpartition("/")[2]) or []
+
+    def find_image(self, root: Element | None, name: str, allow_outside: bool) -> Path:
+        """The image of the annotation's name, else the one that `<filename>` names."""
+        written = "" if root is None else (root.findtext("filename") or "").strip()
+        same = self.images(name)
+        found = next((path for path in same if path.name == written), same[0] if same else None)
+        if found is None and written:
+            found = self._named(written)
+        if found is None:
+            nor = f" nor {written!r}" if written else ""
+            raise AnnotationError(f"no image {name}.jpg, .png, ...{nor} in {self.part.images}")
+        if not allow_outside and not self.finder.is_inside(found):
+            raise folders.outside(found, f"names the image {written or found.name!r} outside the data folder")
+        return found
+
+    def _named(self, written: str) -> Path | None:
+        direct = self.part.images / written.replace("\\", "/")
+        return folders.below(direct, self.finder.root) if folders.is_there(direct) else self.finder.find(written)
+
+    def without_annotation(self, folder: Path, split: str) -> Iterator[Problem]:
+        """Images without XML are left out where no list asks for them: nobody said that they are empty."""
+        stems = {nfc(key.rpartition("/")[2]) for key in self.xml}
+        for key, paths in sorted(self.by_key.items()):
+            known = key in self.xml or nfc(paths[0].stem) in stems
+            if not known and self._written.isdisjoint((nfc(paths[0].name), nfc(paths[0].stem))):
+                place = folders.relative(paths[0], folder)
+                yield Problem(place, "no_annotation", f"has no XML file and is left out of {split!r}", "note")
+
+    @functools.cached_property
+    def _written(self) -> set[str]:
+        """The image names in `<filename>` of those XML files that have no image of their own name."""
+        found = (self.by_key.find(key) or self.by_stem.find(path.stem) for key, path in self.xml.items())
+        return {_filename(path) for path, images in zip(self.xml.values(), found, strict=True) if not images} - {""}
+
+
+def _filename(path: Path) -> str:
+    try:
+        return nfc((parse(path).findtext("filename") or "").strip()).replace("\\", "/").rpartition("/")[2]
+    except AnnotationError:
+        return ""

@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape, quoteattr
 from ssd.data.labels.labelled import Images, Label, Labelled
 from ssd.system.files import open_atomic, write_atomic
 
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML cannot hold
+NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML cannot hold
 
 
 def write_voc(folder: Path, images: Images, class_names: Sequence[str], splits: Sequence[str]) -> None:
@@ -59,8 +59,8 @@ def _cvat_box(label: Label) -> str:
 
 
 def _text(text: str) -> str:
-    return escape(_NO_XML.sub("\ufffd", text))
+    return escape(NO_XML.sub("\ufffd", text))
 
 
 def _quoted(text: str) -> str:
-    return quoteattr(_NO_XML.sub("\ufffd", text))
+    return quoteattr(NO_XML.sub("\ufffd", text))

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from ssd.data.dataset import open_dataset, scan
+from ssd.data.formats.coco import annotation_files
 from ssd.data.formats.registry import splits
 from ssd.errors import AnnotationError
 from tests.data.made import coco_content, coco_folder, write_image, write_text
@@ -36,6 +37,17 @@ def test_missing_keys_are_filled_in(tmp_path):
     assert (record.width, record.height) == (40, 20)
 
 
+@pytest.mark.parametrize("crowd", ["1", "true", True, 1])
+def test_a_crowd_may_be_written_as_text(tmp_path, crowd):
+    folder = coco_folder(tmp_path, change("annotations", 0, iscrowd=crowd))
+    assert open_dataset(folder, "train").records[0].crowd.tolist() == [True]
+
+
+def test_a_triangle_has_a_box(tmp_path):
+    folder = coco_folder(tmp_path, change("annotations", 0, bbox=None, segmentation=[[2, 3, 12, 3, 7, 13]]))
+    assert open_dataset(folder, "train").records[0].boxes.tolist() == [[2, 3, 12, 13]]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -50,7 +62,7 @@ def test_missing_keys_are_filled_in(tmp_path):
         (change("categories", 0, id="90"), "category 1 has the id '90', not a whole number"),
         (change("images", 0, file_name=None), "image 7 has no file_name"),
         (change("images", 0, file_name="c.jpg"), "instances_train.json, c.jpg: no such image in"),
-        (change("images", 0, file_name="../../s.jpg"), "names an image outside the data folder"),
+        (change("images", 0, file_name="../../s.jpg"), "instances_train.json, ../../s.jpg: no such image in"),
         (coco_content(images=[3]), "image 1 is int, not an object"),
         ([], "has no list 'images'"),
         ({"images": [], "annotations": []}, "has no list 'categories'"),
@@ -172,6 +184,22 @@ def test_captions_are_no_split(tmp_path):
     folder = coco_folder(tmp_path, coco_content())
     write_text(folder / "annotations" / "captions_train.json", "{}")
     assert splits(folder) == ("train",)
+
+
+@pytest.mark.parametrize("place", ["annotations", ""])
+def test_boxes_of_people_with_keypoints_are_read_where_there_are_no_others(tmp_path, place):
+    folder = coco_folder(tmp_path, coco_content(), "train2017")
+    instances = folder / "annotations" / "instances_train2017.json"
+    people = write_text(folder / place / "person_keypoints_train2017.json", instances.read_text())
+    write_text(folder / place / "stuff_train2017.json", instances.read_text())
+    assert annotation_files(folder) == [instances]
+    instances.unlink()
+    assert annotation_files(folder) == [people]
+    assert splits(folder) == ("train2017",)
+    assert [record.boxes.tolist() for record in open_dataset(folder, "train2017").records] == [
+        [[2, 3, 12, 13]],
+        [[0, 0, 40, 20]],
+    ]
 
 
 def test_tiny_coco_opens_whole(tiny_coco):

@@ -1,5 +1,4 @@
 import itertools
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,8 +8,6 @@ from ssd.data.formats.grouping import group_images, numbered_pairs, source_name
 from ssd.errors import DatasetError
 from ssd.images.looks import ALIKE, look, read_looks
 from tests.data.videos import write_videos
-
-SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 
 def files(root):
@@ -26,12 +23,9 @@ def test_every_planted_near_duplicate_is_found_whatever_its_name(tmp_path, name)
 
 
 @pytest.mark.parametrize(("folder", "pairs"), [("bccd", 1), ("tiny_coco", 0)])
-def test_pairs_in_folders_of_photographs_are_few(folder, pairs):
+def test_pairs_in_folders_of_photographs_are_few(request, folder, pairs):
     """The one of BCCD is real: 00037 and 00038 show the same field of view."""
-    paths = sorted((SHARED / folder).rglob("*.jpg"))
-    if not paths:
-        pytest.skip(f"{folder} is not beside the checkout")
-    looks = read_looks(paths)
+    looks = read_looks(sorted(request.getfixturevalue(folder).rglob("*.jpg")))
     found = np.argwhere(np.triu(looks @ looks.T >= ALIKE, 1))
     assert len(found) == pairs
 

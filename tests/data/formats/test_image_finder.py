@@ -61,6 +61,28 @@ def test_a_path_is_written_from_the_folder_on_only_where_that_is_the_same_file(t
     assert below(Path("set/inner/../a.png"), Path("set")) == Path("set/inner/../a.png")  # not there
 
 
+@pytest.mark.parametrize(
+    "written", ["..\\..\\media\\upload\\a.png", "../../media/upload/a.png", "/{}/media/upload/a.png"]
+)
+@pytest.mark.parametrize("is_outside", [True, False])
+def test_a_path_in_coco_that_leads_out_of_the_folder_is_found_inside_by_its_end(tmp_path, written, is_outside):
+    """As Label Studio writes it; what it names may lie on this machine too."""
+    folder = tmp_path / "deep" / "set"
+    write_format(folder, "coco", written.format(str(tmp_path / "deep").lstrip("/")))
+    if is_outside:
+        write_image(tmp_path / "deep" / "media" / "upload" / "a.png")
+    (record,) = open_dataset(folder, "train").records
+    assert record.path == str(folder / "images" / "a.png")
+    assert find_unused(folder) == []
+    (folder / "images" / "a.png").rename(folder / "images" / "b.png")
+    (problem,) = scan(folder, "train")[1]
+    assert ("outside the data folder" in str(problem)) == is_outside
+    if is_outside:
+        write_image(folder / "images" / "a.png")
+        (record,) = open_dataset(folder, "train", allow_outside=True).records
+        assert record.path.endswith("/media/upload/a.png")
+
+
 @pytest.mark.parametrize("year", ["", "2017"])
 @pytest.mark.parametrize("format", ["coco", "voc", "csv"])
 def test_a_missing_image_is_not_replaced_by_another_splits(tmp_path, format, year):

@@ -34,8 +34,9 @@ def cvat(*images):
     return f'<?xml version="1.0"?><annotations><version>1.1</version>{"".join(images)}</annotations>'
 
 
-def cvat_image(name, *shapes):
-    return f'<image id="0" name="{name}" width="40" height="20">{"".join(shapes)}</image>'
+def cvat_image(name, *shapes, subset=""):
+    of = f' subset="{subset}" task_id="1"' if subset else ""
+    return f'<image id="0" name="{name}"{of} width="40" height="20">{"".join(shapes)}</image>'
 
 
 def boxes_of(folder, split="all"):
@@ -81,6 +82,28 @@ def test_a_labelme_file_renamed_with_its_image_is_read(tmp_path):
     assert list(boxes_of(tmp_path)) == ["new.JPG"]
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_labelmes_ignore_is_no_class_and_its_objects_are_regions_that_count_for_none(tmp_path, listed):
+    write_image(tmp_path / "a.jpg")
+    shapes = [
+        shape([[2, 3], [12, 13]]),
+        shape([[1, 2], [30, 20]], label="__ignore__"),
+        shape([[5, 5], [9, 9]], label="dog"),
+    ]
+    write_text(tmp_path / "a.json", labelme(*shapes))
+    if listed:
+        write_text(tmp_path / "labels.txt", "__ignore__\n_background_\ncat\ndog\n")
+    dataset, problems = scan(tmp_path, "all")
+    assert dataset.class_names == ("cat", "dog")
+    assert [problem.kind for problem in problems] == ["background"] * listed + ["ignored"]
+    (record,) = dataset.records
+    assert record.labels.tolist() == [0, 1, 0, 1]
+    assert record.crowd.tolist() == [False, False, True, True]
+    assert record.boxes.tolist() == [[2, 3, 12, 13], [5, 5, 9, 9], [1, 2, 30, 20], [1, 2, 30, 20]]
+    (record,) = open_dataset(tmp_path, "all", classes=["dog", "cat"]).records
+    assert record.labels.tolist() == [1, 0, 0, 1]
+
+
 def test_cvat_shapes_are_boxes_and_points_are_left_aside(tmp_path):
     shapes = [
         '<box label="cat" xtl="2" ytl="3" xbr="12.5" ybr="13"/>',
@@ -106,6 +129,37 @@ def test_cvat_beside_its_images_is_no_voc(tmp_path):
     write_text(tmp_path / "a.xml", cvat(cvat_image("a.jpg", '<box label="cat" xtl="2" ytl="3" xbr="12" ybr="13"/>')))
     assert recognise(tmp_path) == "cvat"
     assert boxes_of(tmp_path) == {"a.jpg": [((2, 3, 12, 13), "cat")]}
+
+
+BOX = '<box label="{}" xtl="2" ytl="3" xbr="{}" ybr="13"/>'
+
+
+def test_the_subsets_of_a_cvat_project_are_its_splits(tmp_path):
+    images = []
+    for place, subset in enumerate(("Train", "Validation", "R&amp;D")):
+        write_image(tmp_path / "images" / subset.replace("&amp;", "&") / "0.png", 40, 20)
+        images.append(cvat_image("0.png", BOX.format(f"cat{place}", 12 + place), subset=subset))
+    write_text(tmp_path / "annotations.xml", cvat(*images, cvat_image("1.png", BOX.format("", 9), subset="R&amp;D")))
+    assert splits(tmp_path) == ("R&D", "Train", "Validation")
+    assert [default_split(tmp_path, "auto", which) for which in ("train", "val")] == ["Train", "Validation"]
+    assert boxes_of(tmp_path, "Train") == {"images/Train/0.png": [((2, 3, 12, 13), "cat0")]}
+    assert boxes_of(tmp_path, "Validation") == {"images/Validation/0.png": [((2, 3, 13, 13), "cat1")]}
+    assert open_dataset(tmp_path, "Train").class_names == ("cat0", "cat1", "cat2")
+    assert find_unused(tmp_path) == []
+    problems = [str(problem) for problem in scan(tmp_path, "R&D")[1]]
+    assert problems[0] == "annotations.xml, R&D/1.png: shape 1: <box> has no label"
+
+
+def test_subsets_do_not_count_where_some_image_is_in_none_or_a_folder_names_the_split(tmp_path):
+    text = cvat(cvat_image("a.jpg", BOX.format("cat", 12), subset="Train"), cvat_image("b.jpg"))
+    for folder in (tmp_path / "one", tmp_path / "two" / "test"):
+        for name in ("a.jpg", "b.jpg"):
+            write_image(folder / name)
+        write_text(folder / "annotations.xml", text)
+    assert len(open_dataset(tmp_path / "one", "all")) == 2
+    write_text(tmp_path / "two" / "test" / "annotations.xml", text.replace('"b.jpg"', '"b.jpg" subset="Test"'))
+    assert splits(tmp_path / "two") == ("test",)
+    assert len(open_dataset(tmp_path / "two", "test")) == 2
 
 
 def test_tracks_of_a_video_are_named_with_what_to_export(tmp_path):
@@ -204,6 +258,14 @@ def test_predictions_are_read_where_nothing_is_annotated_and_skipped_annotations
     assert not [problem for problem in problems if problem.level == "file"]
 
 
+def test_the_annotation_that_is_marked_as_ground_truth_comes_before_the_first(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    first = {"result": [result(0, 0, 50, 50, "dog")], "was_cancelled": False}
+    truth = {"result": [result(5, 15, 25, 50)], "was_cancelled": False, "ground_truth": True}
+    write_text(tmp_path / "tasks.json", json.dumps([task(annotations=[first, truth])]))
+    assert boxes_of(tmp_path) == {"a.jpg": [(pytest.approx((2, 3, 12, 13)), "cat")]}
+
+
 TABLES = {
     "retinanet": "images/a.jpg,2,3,12,13,cat\nimages/b.jpg,,,,,\nimages/a.jpg,1,2,3.5,4,dog\n",
     "tensorflow": "filename,width,height,class,xmin,ymin,xmax,ymax\r\n"
@@ -222,6 +284,26 @@ def test_tables_are_read_in_the_usual_forms(tmp_path, kind):
     assert recognise(tmp_path) == "csv"
     expected = {"images/a.jpg": [(pytest.approx((2, 3, 12, 13)), "cat"), (pytest.approx((1, 2, 3.5, 4)), "dog")]}
     assert boxes_of(tmp_path) == expected | ({} if kind == "openimages" else {"images/b.jpg": []})
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("t.csv", "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,40,20,cat,25,3,35,13\n"),
+    ("t.csv", "ImageID,class,xmin,ymin,xmax,ymax\na.jpg,cat,25,3,35,13\n"),  # pixels: OpenImages has LabelName
+    ("a.json", labelme(shape([[25, 3], [35, 13]]), imageWidth=40, imageHeight=None)),  # one side does not count
+])  # fmt: skip
+def test_boxes_and_sides_are_pixels_whatever_is_said_of_the_sides(tmp_path, name, text):
+    write_image(tmp_path / "a.jpg")
+    write_text(tmp_path / name, text)
+    dataset, problems = scan(tmp_path, "all")
+    (record,) = dataset.records
+    assert (record.width, record.height, record.boxes.tolist(), problems) == (40, 20, [[25, 3, 35, 13]], [])
+
+
+def test_the_names_of_openimages_classes_may_lie_above_the_tables(tmp_path):
+    write_image(tmp_path / "train" / "a.jpg")
+    write_text(tmp_path / "class-descriptions-boxable.csv", "/m/1,cat\n/m/2,dog\n")
+    write_text(tmp_path / "train" / "annotations.csv", TABLES["openimages"])
+    assert [name for _, name in boxes_of(tmp_path, "train")["train/a.jpg"]] == ["cat", "dog"]
 
 
 @pytest.mark.parametrize(
@@ -264,6 +346,40 @@ def test_roboflows_tables_lie_beside_the_images_of_each_split(tmp_path):
         write_text(tmp_path / split / "_annotations.csv", TABLES["tensorflow"].replace("b.jpg", "a.jpg"))
     assert splits(tmp_path) == ("train", "valid")
     assert list(boxes_of(tmp_path, "valid")) == ["valid/a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["SampleSubmission.csv", "sample_submission.csv", "test-submission.csv"])
+@pytest.mark.parametrize("table", ["Train.csv", "labels.csv"])
+def test_the_form_for_a_contests_results_is_not_used(tmp_path, name, table):
+    header = "Image_ID,class,confidence,ymin,xmin,ymax,xmax\n"
+    for image in ("a.jpg", "b.jpg"):
+        write_image(tmp_path / "images" / image)
+    write_text(tmp_path / table, f"{header}a.jpg,cat,1.0,3,2,13,12\n")
+    write_text(tmp_path / name, f"{header}b.jpg,cat,0.5,1,1,20,20\n")
+    split = "train" if table == "Train.csv" else "all"
+    assert boxes_of(tmp_path, split) == {"images/a.jpg": [((2, 3, 12, 13), "cat")]}
+    assert name in "".join(map(str, find_unused(tmp_path)))
+
+
+def test_a_table_that_names_no_split_is_not_used_beside_those_that_do(tmp_path):
+    for name in ("a", "b"):
+        write_image(tmp_path / f"{name}.jpg")
+    rows = {name: f"{name}.jpg,2,3,12,13,cat\n" for name in ("a", "b")}
+    write_text(tmp_path / "raccoon_labels.csv", rows["a"] + rows["b"])
+    write_text(tmp_path / "train_labels.csv", rows["a"])
+    write_text(tmp_path / "test_labels.csv", rows["b"])
+    assert splits(tmp_path) == ("test", "train")
+    assert [list(boxes_of(tmp_path, split)) for split in ("train", "test")] == [["a.jpg"], ["b.jpg"]]
+    (note,) = find_unused(tmp_path)
+    assert "raccoon_labels.csv" in str(note)
+
+
+def test_a_table_that_names_no_split_is_for_training_beside_a_test_table(tmp_path):
+    for name in ("a", "b"):
+        write_image(tmp_path / f"{name}.jpg")
+        write_text(tmp_path / ("labels.csv" if name == "a" else "test.csv"), f"{name}.jpg,2,3,12,13,cat\n")
+    assert splits(tmp_path) == ("test", "train")
+    assert list(boxes_of(tmp_path, "train")) == ["a.jpg"]
 
 
 WRONG = [

@@ -86,6 +86,16 @@ def test_a_wrong_list_is_answered(tmp_path, lines, said):
         open_dataset(root, str(file))
 
 
+def test_a_list_does_without_a_split_that_is_not_there(tmp_path):
+    folder = yolo_folder(tmp_path / "cells")
+    write_text(folder / "data.yaml", "train: images\nval: ../valid/photos\nnames: [cat]\n")
+    write_text(tmp_path / "few.txt", "images/b.jpg\n")
+    assert len(open_dataset(folder, str(tmp_path / "few.txt"))) == 1
+    write_text(tmp_path / "more.txt", "images/b.jpg\nvalid/photos/x.jpg\n")
+    with pytest.raises(DatasetError, match=r"names '\.\./valid/photos', which is not there"):
+        open_dataset(folder, str(tmp_path / "more.txt"))
+
+
 def test_problems_of_other_images_do_not_stop_a_list(tmp_path):
     root = voc(tmp_path / "data")
     write_text(root / "Annotations" / "c.xml", xml(xml_object(box=(5, 5, 5, 9))))

@@ -4,6 +4,7 @@ import pytest
 
 from ssd.data.dataset import open_dataset, scan
 from ssd.data.formats.registry import splits
+from ssd.data.formats.unused import find_unused
 from ssd.errors import AnnotationError, DatasetError
 from tests.data.made import voc_folder, write_image, write_text, xml, xml_object
 from tests.work import counted
@@ -214,6 +215,62 @@ def test_a_folder_for_each_split_is_read(tmp_path):
     dataset = open_dataset(tmp_path, "valid")
     assert [record.image_id for record in dataset.records] == ["valid"]
     assert dataset.class_names == ("train", "valid")
+
+
+LISTED = [  # folders of annotations and of images, lists, and what a line has before the name
+    (("train", "val"), ("train", "val"), ("train", "val"), ""),
+    (("train", "val"), ("train", "val"), ("train", "val"), "{}/"),
+    (("train", "val"), ("train", "val"), ("train", "val"), "JPEGImages/{}/"),
+    (("Train", "Validation"), ("Train", "Validation"), ("Train", "Validation"), "{}/"),
+    (("train", "validation"), ("train", "valid"), ("train", "val"), ""),
+    (("train2017", "val2017"), ("train2017", "val2017"), ("train", "val"), ""),
+]
+
+
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize(("annotations", "images", "lists", "before"), LISTED)
+def test_a_list_means_the_folder_of_its_split(tmp_path, annotations, images, lists, before, same):
+    for place, (inner, pictures, name) in enumerate(zip(annotations, images, lists, strict=True)):
+        stem = "0" if same else f"{place}"
+        image = write_image(tmp_path / "JPEGImages" / pictures / f"{stem}.jpg", 40 + place)
+        text = xml(xml_object(box=(2 + place, 3, 12, 13)), size=(40 + place, 20), filename=image.name)
+        write_text(tmp_path / "Annotations" / inner / f"{stem}.xml", text)
+        write_text(tmp_path / "ImageSets" / "Main" / f"{name}.txt", f"{before.format(inner)}{stem}\n")
+    for place, name in enumerate(lists):
+        (record,) = open_dataset(tmp_path, name).records
+        assert record.path == str(tmp_path / "JPEGImages" / images[place] / f"{0 if same else place}.jpg")
+        assert record.boxes.tolist() == [[1 + place, 2, 11, 12]]
+    assert find_unused(tmp_path) == []
+
+
+def two_parts(root):
+    """Images of both splits, in folders that each hold a pair; `a.jpg` is in both, `b.jpg` and `c.jpg` in one."""
+    for split, names in (("train", "ab"), ("val", "ac")):
+        for name in names:
+            write_image(root / split / "images" / f"{name}.jpg")
+            write_text(root / split / "xml" / f"{name}.xml", xml(xml_object()))
+
+
+def test_a_list_of_several_folders_takes_each_name_from_the_only_one_that_has_it(tmp_path):
+    two_parts(tmp_path)
+    write_text(tmp_path / "ImageSets" / "Main" / "trainval.txt", "b\nc\nval/a\n")
+    records = open_dataset(tmp_path, "trainval").records
+    assert [record.path.removeprefix(f"{tmp_path}/") for record in records] == [
+        "train/images/b.jpg",
+        "val/images/c.jpg",
+        "val/images/a.jpg",
+    ]
+    write_text(tmp_path / "mine.txt", "val/images/a.jpg\ntrain/images/b.jpg\n")
+    assert len(open_dataset(tmp_path, "mine.txt")) == 2
+
+
+def test_a_name_that_two_folders_have_is_asked_about_and_one_that_none_has_is_no_file(tmp_path):
+    two_parts(tmp_path)
+    write_text(tmp_path / "ImageSets" / "Main" / "trainval.txt", "a\nd\n")
+    with pytest.raises(AnnotationError) as caught:
+        open_dataset(tmp_path, "trainval")
+    assert "a.xml: is in train and val. Write the folder before the name, such as train/a" in str(caught.value)
+    assert "d.xml: no such file" in str(caught.value)
 
 
 def test_a_folder_without_objects_has_no_classes(tmp_path):
