@@ -59,13 +59,23 @@ class DataCheck:
         """A section for every split with at most `show` lines of each list; the last line is the conclusion."""
         return as_text(self.report, self.readiness, show=show)
 
-    def write_report(self, path: str | Path) -> None:
-        """Write an HTML page: class balance, object sizes, problems with their images."""
+    def write_report(self, path: str | Path, *, force: bool = False) -> None:
+        """Write an HTML page: class balance, object sizes, problems with their images.
+
+        Raises:
+            ArgumentError: the file is there already, and `force` is not set.
+        """
+        refuse_existing(path, force=force)
         sheet = functools.partial(experiment_data.augmented_sheet, self.config)
         write_dataset_page(Path(path), self.report, self.readiness, sheet)
 
-    def write_preview(self, path: str | Path) -> bool:
-        """Draw augmented images with their boxes; False where no image can be drawn."""
+    def write_preview(self, path: str | Path, *, force: bool = False) -> bool:
+        """Draw augmented images with their boxes; False where no image can be drawn.
+
+        Raises:
+            ArgumentError: the file is there already, and `force` is not set.
+        """
+        refuse_existing(path, force=force)
         usable = self.report.usable
         if usable is None or not len(usable):
             return False
@@ -158,10 +168,10 @@ def check_data(
         progress=progress,
     )
     check = DataCheck(found, judge(found), config)
-    if preview is not None and check.write_preview(preview):
+    if preview is not None and check.write_preview(preview, force=force):
         check = dataclasses.replace(check, preview=Path(preview))
     if report is not None:
-        check.write_report(report)
+        check.write_report(report, force=force)
     return check
 
 

@@ -57,8 +57,13 @@ class ComparisonResult:
         lines = [printable(line) for line in (*head, *(f"WARNING: {text}" for text in self.warnings))]
         return "\n".join(lines) + "\n\n" + as_text(self.comparison)
 
-    def write_report(self, path: str | Path) -> None:
-        """Write an HTML page: the conclusion, figures with intervals, classes."""
+    def write_report(self, path: str | Path, *, force: bool = False) -> None:
+        """Write an HTML page: the conclusion, figures with intervals, classes.
+
+        Raises:
+            ArgumentError: the file is there already, and `force` is not set.
+        """
+        refuse_existing(path, force=force)
         facts = {
             "A": self.a.weights,
             "A, detector": repr(self.a.detector).removeprefix("<Detector: ").rstrip(">"),
@@ -130,7 +135,7 @@ def compare(
     if result.figures_file is not None:
         write_json(result.figures_file, result.to_dict())
     if result.report is not None:
-        result.write_report(result.report)
+        result.write_report(result.report, force=force)
     return result
 
 

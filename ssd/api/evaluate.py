@@ -144,7 +144,7 @@ def evaluate(
         ConfigError, DatasetError, CheckpointError: what is named cannot be used.
     """
     chosen: tuple[MetricName, ...] = (metric,) if isinstance(metric, str) else tuple(metric)
-    _check(chosen, figures, results, report, force=force)
+    _check(chosen, coco_backend, figures, results, report, force=force)
     name = name_of(weights)
     thresholds = plan(set_thresholds, name, weights_output, force=force)
     at_least(1, batch_size=batch_size)
@@ -194,6 +194,7 @@ def evaluate(
 
 def _check(
     chosen: tuple[MetricName, ...],
+    coco_backend: str,
     figures: str | Path | None,
     results: str | Path | None,
     report: str | Path | None,
@@ -202,8 +203,10 @@ def _check(
 ) -> None:
     if not chosen or not set(chosen) <= set(METRICS):
         raise ArgumentError(f"{chosen!r} is unknown", place="metric", remedy="Use coco, voc or both.")
-    if results is not None and "coco" not in chosen:
-        raise ArgumentError("needs the COCO rules", place="results", remedy="Evaluate with metric='coco' (--coco).")
+    of_coco = {"results": results is not None, "coco_backend": coco_backend != "pycocotools" and report is None}
+    for place, asked in of_coco.items():
+        if asked and "coco" not in chosen:
+            raise ArgumentError("needs the COCO rules", place=place, remedy="Evaluate with metric='coco' (--coco).")
     check_page_name(None if report == BESIDE_WEIGHTS else report)
     if figures is not None and is_page_name(figures):
         raise ArgumentError(

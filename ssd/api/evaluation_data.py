@@ -26,7 +26,7 @@ def find_weights(weights: str | Path | None) -> str:
     if weights is not None:
         return str(weights)
     run = newest_run()
-    return "coco" if run is None else str(run.weights)
+    return DEFAULT if run is None else str(run.weights)
 
 
 def name_of(weights: str | Path | Detector | None) -> str:
@@ -137,8 +137,8 @@ def _other_data(weights: str, config: Config | None, dataset: Dataset) -> str:
     if beside is not None:
         own = configs.load(beside).data
     else:
-        own = configs.load(None, ["data.format=coco2017"] if weights == "coco" else []).data
-    known = beside is not None or weights == "coco"
+        own = configs.load(None, ["data.format=coco2017"] if weights == DEFAULT else []).data
+    known = beside is not None or weights == DEFAULT
     same_format = own.format == used.format or (used.folder is not None and "auto" in (own.format, used.format))
     same_folder = own.folders == used.folders and Path(own.folder or "").resolve() == Path(used.folder or "").resolve()
     if not (known and same_format and same_folder):

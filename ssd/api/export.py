@@ -18,6 +18,7 @@ from ssd.exporters.verify import Check, check
 from ssd.inference.load import load_network
 from ssd.inference.options import named_options
 from ssd.system.files import check_writable, refuse_existing
+from ssd.system.optional import pip_install
 from ssd.system.temporary_folder import temporary_folder
 from ssd.weights.resolve import is_published
 
@@ -125,8 +126,8 @@ def export(
         calibration = open_images(str(calibrate), "train", depth=depth).some(CALIBRATION_IMAGES)
     named = parity or calibrate
     images = open_images(str(named), "val", split, depth) if named else own_images(str(weights))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(out.parent, ".export-") as folder:
+    there = next(folder for folder in out.absolute().parents if folder.is_dir())  # a failure makes no folder
+    with temporary_folder(there, ".export-") as folder:
         unchecked = folder / out.name
         write_graph(
             network, settings, unchecked, format,
@@ -134,6 +135,7 @@ def export(
         )  # fmt: skip
         count = limit or (_FEW if precision == "fp32" or images.drawn else None)
         outcome = check(network, settings, unchecked, images, count, allowed, precision, plain=plain)
+        out.parent.mkdir(parents=True, exist_ok=True)
         return _finish(str(weights), outcome, unchecked, out, format, precision)
 
 
@@ -168,8 +170,8 @@ def _check_calibration(precision: str, calibrate: str | Path | None) -> None:
         raise ArgumentError("needs images to measure on", place="int8", remedy=remedy)
     for package in ("nncf", "openvino"):
         if importlib.util.find_spec(package) is None:
-            problem, remedy = f"{package} is not installed", 'Run: pip install "ssd-vgg[int8]"'
-            raise MissingExtraError(problem, place="int8", remedy=remedy)
+            remedy = f"Run: {pip_install('int8')}"
+            raise MissingExtraError(f"{package} is not installed", place="int8", remedy=remedy)
 
 
 def _files(path: Path) -> list[Path]:

@@ -1,16 +1,19 @@
 """`review`: wrong labels, found by networks that were trained without the images they judge."""
 
 import dataclasses
+import itertools
 import json
+import os
+import shlex
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ssd.api.overrides import Overrides, as_list
-from ssd.api.review_folds import FoldResult, divide, judge_fold, open_whole, train_without
+from ssd.api.review_folds import FoldResult, divide, fingerprint, judge_fold, open_whole, train_without
 from ssd.data.dataset import Dataset
 from ssd.data.formats.registry import splits
 from ssd.data.labels.data_sets import write_data_sets
@@ -21,7 +24,6 @@ from ssd.evaluation.causes.suspects import Fault, Suspect, counts, find_suspects
 from ssd.evaluation.metrics.details import Details
 from ssd.evaluation.page.label_review import write_review_page
 from ssd.experiment import config_file as configs
-from ssd.experiment.config import Config
 from ssd.experiment.training_config import training_config
 from ssd.inference.options import named_options
 from ssd.report.blocks import number
@@ -135,33 +137,42 @@ def review(
 ) -> ReviewResult:
     """Train `folds` networks, each without a part of the images, and compare what each detects in its part with labels.
 
-    All splits of the data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...) are divided, or `split` alone; copies and near
-    duplicates stay in one part. `overrides` and `epochs` are those of `ssd.train`. Everything is written into `output`,
-    by default runs/review/<name of the folder>: the runs, `review.json`, and the page `review.html`; the same call goes
-    on where it was interrupted. `as_format` (voc, coco, yolo, labelme, labelstudio, cvat; several with commas) also
-    writes the images with suspects of a score of 0.5 or more, and the labels as they are proposed to be, into
-    `<output>/proposed-<format>`. The data folder is never changed.
+    All splits of the data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...) are divided, or `split` alone; copies, near
+    duplicates and what `data.group` joins stay in one part. `overrides` and `epochs` are those of `ssd.train`.
+    Everything is written into `output`, by default runs/review/<name of the folder>: the runs, `review.json`, and the
+    page `review.html`; the same call goes on where it was interrupted. With other images or labels than before it wants
+    another `output`: no network judges an image that it was trained on. `as_format` (voc, coco, yolo, labelme,
+    labelstudio, cvat; several with commas) also writes the images with suspects of a score of 0.5 or more, and the
+    labels as they are proposed to be, into `<output>/proposed-<format>`. The data folder is never changed.
 
     Raises:
-        ArgumentError: fewer than two folds or images for them, an unknown format, or an `output` of another review.
+        ArgumentError: fewer than two folds or images for them, an unknown format, `data.train` or `data.val`, or an
+            `output` of another review.
         DatasetError, ConfigError: as `ssd.train`.
         KeyboardInterrupt: a signal stopped a training, which was saved.
     """
     at_least(2, folds=folds)
     formats = () if as_format is None else parse_label_formats(as_format, "as")
-    target = Path("runs") / "review" / Path(data).resolve().name if output is None else Path(output)
+    folder = Path(os.path.abspath(data))  # noqa: PTH100 - links stay
+    target = Path("runs") / "review" / folder.name if output is None else Path(output)
     proposals = target / "-".join(["proposed", *formats]) if formats else None
     if proposals is not None and proposals.exists():
         raise ArgumentError("is there already", place=proposals, remedy="Remove it, or name another --output.")
     changes = [*as_list(overrides), *([] if epochs is None else [("train.epochs", epochs)])]
-    config = training_config(None, Path(data).resolve(), changes)
+    config = training_config(None, folder, changes)
+    for key, named in (("data.train", config.data.train), ("data.val", config.data.val)):
+        if named is not None:
+            remedy = f"Leave it out, or review one split alone: --split {shlex.quote(named)}"
+            raise ArgumentError(f"is {named!r}, but a review divides the images itself", place=key, remedy=remedy)
     check_writable(target / _FACTS)
-    names = splits(config.data.folder, config.data.format)  # finds a wrong folder before anything is written
-    _claim(target, config, split, folds)
-    whole = open_whole(config, names if split is None else (split,), target)
+    names = splits(config.data.folder, config.data.format) if split is None else (split,)
+    whole = open_whole(config, names)
+    parts = divide(whole, folds, config.data.group)
+    facts = {"config": configs.to_dict(config), "split": split, "folds": folds, "data": fingerprint(whole, parts)}
+    _claim(target, facts)
     details, evidence = Details(whole.records, whole.class_names), list[Evidence | None]([None] * len(whole))
     results = []
-    for place, part in enumerate(divide(whole, folds), start=1):
+    for place, part in enumerate(parts, start=1):
         run = train_without(config, whole, part, target, place, progress=progress)
         results.append(judge_fold(run, whole, part, details, evidence, progress=progress))
     suspects = find_suspects(details, [item for item in evidence if item is not None])
@@ -173,24 +184,25 @@ def review(
     return result
 
 
-def _claim(target: Path, config: Config, split: str | None, folds: int) -> None:
+def _claim(target: Path, facts: Mapping[str, Any]) -> None:
     """Write what is reviewed and how into the folder, or compare with what is written there.
 
     Raises:
-        ArgumentError: the folder holds something else, or a review of other data or with other keys.
+        ArgumentError: the folder holds something else, or a review of other images, labels or options.
     """
-    facts = json.dumps({"config": configs.to_dict(config), "split": split, "folds": folds}, indent=2)
-    path = target / "options.json"
+    path, text = target / "options.json", json.dumps(facts, indent=2)
     there = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
-    if path.name in there and (path.read_text(encoding="utf-8") == facts or not there - {path.name, "all.txt"}):
-        there = set()  # the same review, or one that never began to train
+    problem = "is not empty" if there else None
     if path.name in there:
-        problem = "holds a review of other data or with other options"
-        raise ArgumentError(problem, place=target, remedy="Name a new folder with --output.")
-    if there:
-        raise ArgumentError("is not empty", place=target, remedy="Name a new folder with --output.")
+        began = there - {path.name, "lists", "all.txt"}  # the list is an earlier version's
+        same = not began or path.read_text(encoding="utf-8") == text
+        problem = None if same else "holds a review of other images, labels or options, or of another version"
+    if problem is not None:
+        names = (f"{target}-{number}" for number in itertools.count(2))
+        free = next(name for name in names if not Path(name).exists())
+        raise ArgumentError(problem, place=target, remedy=f"Name a new folder: --output {shlex.quote(free)}")
     target.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, facts.encode())
+    write_atomic(path, text.encode())
 
 
 def _write_proposals(folder: Path, formats: Sequence[str], whole: Dataset, suspects: Sequence[Suspect]) -> None:

@@ -1,17 +1,21 @@
 """The folds of a review: the images divided, a network trained without each fold, and what it detects there."""
 
 import dataclasses
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ssd.data.dataset import Dataset, open_dataset
+from ssd.data.formats import paths as folders
+from ssd.data.formats.copies import copies
 from ssd.data.formats.folds import divide_into_folds
-from ssd.data.formats.grouping import group_images
+from ssd.data.formats.grouping import COPIES, group_images
 from ssd.errors import ArgumentError
 from ssd.evaluation.causes.evidence import Evidence, EvidenceDetector
 from ssd.evaluation.evaluate import evaluate
+from ssd.evaluation.metrics.accumulator import annotation_hash
 from ssd.evaluation.metrics.coco import CocoMetric
 from ssd.evaluation.metrics.details import Details
 from ssd.experiment.config import Config
@@ -33,8 +37,8 @@ class FoldResult:
     ap50: float | None
 
 
-def open_whole(config: Config, names: Sequence[str], target: Path) -> Dataset:
-    """All images of these splits as one data set; the list of them is written too."""
+def open_whole(config: Config, names: Sequence[str]) -> Dataset:
+    """All images of these splits as one data set."""
     data = config.data
     options: dict[str, Any] = {
         "format": data.format,
@@ -44,30 +48,47 @@ def open_whole(config: Config, names: Sequence[str], target: Path) -> Dataset:
         "allow_outside": data.allow_outside,
     }
     opened = [open_dataset(data.folder, name, **options) for name in names]
-    paths = dict.fromkeys(str(Path(record.path).resolve()) for dataset in opened for record in dataset.records)
-    whole = open_dataset(data.folder, str(_write_list(target / "all.txt", list(paths))), **options)
+    paths = dict.fromkeys(record.path for dataset in opened for record in dataset.records)
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = open_dataset(data.folder, _write_list(Path(scratch, "all.txt"), list(paths)), **options)
     return dataclasses.replace(whole, depth=config.preprocessing.depth)
 
 
-def _write_list(path: Path, images: Sequence[str]) -> Path:
+def _write_list(path: Path, images: Sequence[str]) -> str:
+    """Write the list of the images, and give its path. Links stay links: the data set knows images by those."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, "".join(f"{image}\n" for image in images).encode(errors="surrogateescape"))
-    return path.resolve()
+    lines = (f"{Path(image).absolute()}\n" for image in images)
+    write_atomic(path, "".join(lines).encode(errors="surrogateescape"))
+    return str(path.resolve())
 
 
-def divide(whole: Dataset, folds: int) -> list[list[int]]:
-    """The places of the images of each fold in the records; groups of similar images stay in one fold.
+def divide(whole: Dataset, folds: int, rule: str) -> list[list[int]]:
+    """The places of the images of each fold in the records; images that `rule`, data.group, joins stay in one fold.
 
     Raises:
         ArgumentError: there are fewer groups than folds.
+        DatasetError: `rule` matches no name.
     """
-    groups = group_images({record.path: Path(record.path) for record in whole.records}, "auto")
-    images = {record.path: (groups[record.path], set(record.labels.tolist())) for record in whole.records}
-    if len(set(groups.values())) < folds:
-        problem = f"{len(whole)} images in {len(set(groups.values()))} groups are too few for {folds} folds"
+    root = Path(whole.name)
+    root = root.parent if root.is_file() else root
+    places = {folders.relative(Path(record.path), root): place for place, record in enumerate(whole.records)}
+    files = {name: Path(whole.records[place].path) for name, place in places.items()}
+    groups = copies(files) if rule == COPIES else group_images(files, rule)
+    images = {
+        name: (groups.get(name, name), set(whole.records[place].labels.tolist())) for name, place in places.items()
+    }
+    count = len({group for group, _ in images.values()})
+    if count < folds:
+        problem = f"{len(whole)} images in {count} groups are too few for {folds} folds"
         raise ArgumentError(problem, place="folds", remedy="Use fewer folds, or more images.")
-    places = {record.path: place for place, record in enumerate(whole.records)}
     return [[places[name] for name in names] for names in divide_into_folds(images, folds)]
+
+
+def fingerprint(whole: Dataset, parts: Sequence[Sequence[int]]) -> str:
+    """A digest of the images of each fold and of their annotations."""
+    rows = [(fold, whole.records[row]) for fold, part in enumerate(parts) for row in part]
+    records = [dataclasses.replace(record, image_id=f"{fold} {record.path}") for fold, record in rows]
+    return annotation_hash(records, whole.class_names)
 
 
 def train_without(
@@ -89,8 +110,7 @@ def train_without(
         "val": [whole.records[row].path for row in part],
     }
     train_list, val_list = (
-        str(_write_list(target / "lists" / f"{name}-{key}.txt", [str(Path(image).resolve()) for image in images]))
-        for key, images in lists.items()
+        _write_list(target / "lists" / f"{name}-{key}.txt", images) for key, images in lists.items()
     )
     changed = dataclasses.replace(
         config,

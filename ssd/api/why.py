@@ -82,8 +82,13 @@ class WhyResult:
         lines = object_lines(self.missed, show) if show else []
         return "\n\n".join([printable(head), cause_table(self.causes), sums, *(["\n".join(lines)] if lines else [])])
 
-    def write_report(self, path: str | Path) -> None:
-        """Write an HTML page: the causes, and the missed objects of each with their surroundings."""
+    def write_report(self, path: str | Path, *, force: bool = False) -> None:
+        """Write an HTML page: the causes, and the missed objects of each with their surroundings.
+
+        Raises:
+            ArgumentError: the file is there already, and `force` is not set.
+        """
+        refuse_existing(path, force=force)
         write_missed_page(
             Path(path), self.to_dict(), self.causes, self.missed, self.details, self.dataset, self.thresholds
         )
@@ -139,7 +144,7 @@ def why(
     situation = Situation(detector.settings, details, tracer.evidence, *named, thresholds, *run)
     result = _result(situation, name, dataset, report)
     if report is not None:
-        result.write_report(report)
+        result.write_report(report, force=force)
     return result
 
 

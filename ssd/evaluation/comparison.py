@@ -35,16 +35,23 @@ class Difference:
 
     @property
     def images_needed(self) -> int | None:
-        """About how many images tell a difference of this size, with a chance of 80 %; None if it is about 0."""
+        """About how many images tell a difference of this size, with a chance of 80 %; None if it is about 0.
+
+        More than there are where they do not tell it.
+        """
         if not self.change.value or self.change.error is None:
             return None
         needed = self.images * (_standard_errors() * self.change.error / self.change.value) ** 2
-        return math.ceil(needed) if needed <= _MOST_IMAGES else None
+        least = self.images + 1 if self.verdict == "cannot be told" else 1
+        return max(math.ceil(needed), least) if needed <= _MOST_IMAGES else None
 
     @property
     def least_told(self) -> float | None:
-        """The least difference that as many images as these tell with a chance of 80 %."""
-        return None if self.change.error is None else _standard_errors() * self.change.error
+        """About the least difference that as many images as these tell with a chance of 80 %."""
+        if self.change.error is None:
+            return None
+        not_told = abs(self.change.value or 0.0) if self.verdict == "cannot be told" else 0.0
+        return max(_standard_errors() * self.change.error, not_told)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -181,6 +188,8 @@ def notes(comparison: Comparison) -> list[str]:
 
 
 def _needed(one: Difference) -> str:
+    if one.change.error is None:
+        return MISSING
     return f"{one.images_needed:,}" if one.images_needed is not None else "more than a million"
 
 

@@ -41,6 +41,14 @@ def test_files_are_written_where_they_are_named(data: Path, tmp_path: Path) -> N
     assert check.preview == preview
     with pytest.raises(ArgumentError, match="is there already"):
         ssd.check_data(data, report=page)
+    for write, path in ((check.write_report, page), (check.write_preview, preview)):
+        path.write_text("mine")
+        with pytest.raises(ArgumentError, match="is there already"):
+            write(path)
+        assert path.read_text() == "mine"
+        write(path, force=True)
+        assert path.stat().st_size > 100
+    ssd.check_data(data, report=page, preview=preview, force=True)
 
 
 def test_what_is_not_there_is_an_error(data: Path) -> None:

@@ -25,6 +25,17 @@ def test_the_figures_are_those_of_two_evaluations(runs: tuple[Path, Path]) -> No
     assert repr(result).startswith("<ComparisonResult: It cannot be told")
 
 
+def test_a_report_that_is_there_is_replaced_with_force_alone(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("mine")
+    result = ssd.compare(*runs, resamples=100)
+    with pytest.raises(ArgumentError, match="is there already"):
+        result.write_report(page)
+    result.write_report(page, force=True)
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    ssd.compare(*runs, resamples=100, report=page, force=True)
+
+
 def test_the_data_is_that_of_the_first_unless_it_is_named(runs: tuple[Path, Path]) -> None:
     detector = ssd.load(runs[1])
     result = ssd.compare(runs[0], detector, metric="voc", resamples=100, split="val")

@@ -84,6 +84,7 @@ def test_files_are_written_where_they_are_named_and_replace_nothing(run: Path, t
         ({"batch_size": 0}, "batch_size: 0 is too small"),
         ({"workers": -1}, "workers: -1 is too small"),
         ({"metric": "voc", "results": "x.json"}, "results: needs the COCO rules"),
+        ({"metric": "voc", "coco_backend": "fast"}, "coco_backend: needs the COCO rules"),
         ({"weights_output": "t.safetensors"}, "weights_output: goes with set_thresholds"),
     ],
 )

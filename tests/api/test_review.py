@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,15 @@ import pytest
 import ssd
 import ssd.api.review as review_module
 from ssd.api.review import ReviewResult
+from ssd.api.review_folds import divide, fingerprint, open_whole
 from ssd.commands.review import main
 from ssd.data.dataset import open_dataset
 from ssd.data.labels.label_formats import LABEL_FORMATS
 from ssd.data.shapes.dataset import shapes
-from ssd.errors import ArgumentError
+from ssd.errors import ArgumentError, ImageDecodeError
 from ssd.evaluation.causes.suspects import Fault
+from ssd.experiment.data import open_split
+from ssd.experiment.training_config import training_config
 from tests.api.corrupted import write_shapes
 from tests.commands.small_detector import save_small_weights, snapshot
 
@@ -36,6 +40,18 @@ TINY = (
 def made(folder: Path) -> Path:
     drawn = shapes("train", 14, 80)
     return write_shapes(folder, drawn, drawn.records)
+
+
+def leave_out(folder: Path, what: str) -> None:
+    """The first image, or the first object."""
+    file = folder / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    if what == "images":
+        first = content["images"].pop(0)["id"]
+        content["annotations"] = [item for item in content["annotations"] if item["image_id"] != first]
+    else:
+        content["annotations"].pop(0)
+    file.write_text(json.dumps(content))
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +101,89 @@ def test_the_same_call_goes_on_without_training_again(reviewed, monkeypatch: pyt
 
 def test_other_options_want_another_folder(reviewed) -> None:
     folder, output, *_ = reviewed
-    with pytest.raises(ArgumentError, match="holds a review of other data or with other options"):
+    with pytest.raises(ArgumentError, match="holds a review of other images, labels or options"):
         ssd.review(folder, folds=3, output=output, epochs=1, overrides=TINY)
     with pytest.raises(ArgumentError, match="is not empty"):
         ssd.review(folder, folds=2, output=folder, epochs=1, overrides=TINY)
+
+
+@pytest.mark.parametrize("change", ["labels", "images"])
+def test_other_labels_or_images_want_another_folder_which_the_error_names(
+    change: str, reviewed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr("ssd.api.review_folds.train", lambda *args, **options: pytest.fail("trained"))
+    folder, output = (shutil.copytree(path, tmp_path / path.name) for path in reviewed[:2])
+    options = output / "options.json"
+    options.write_text(options.read_text().replace(str(reviewed[0]), str(folder)))
+    leave_out(folder, change)
+    assert main([str(folder), "--folds", "2", "--epochs", "1", "--output", str(output), "--quiet", *TINY]) == 2
+    printed = capsys.readouterr().err
+    assert "holds a review of other images, labels or options" in printed
+    assert f"--output {output}-2" in printed
+
+
+def test_networks_of_the_same_images_and_labels_judge_them_again(reviewed) -> None:
+    whole, facts = reviewed[3].dataset, json.loads((reviewed[1] / "options.json").read_text())
+    parts = divide(whole, 2, "auto")
+    assert fingerprint(whole, parts) == facts["data"]
+    assert fingerprint(whole, parts[::-1]) != facts["data"], "the folds count too"
+
+
+def test_a_review_of_an_earlier_version_wants_another_folder(reviewed, tmp_path: Path) -> None:
+    facts = json.loads((reviewed[1] / "options.json").read_text())
+    del facts["data"]
+    (tmp_path / "out" / "fold-1").mkdir(parents=True)
+    (tmp_path / "out" / "options.json").write_text(json.dumps(facts, indent=2))
+    with pytest.raises(ArgumentError, match="another version"):
+        ssd.review(reviewed[0], folds=2, output=tmp_path / "out", epochs=1, overrides=TINY)
+
+
+def test_images_may_change_until_a_training_has_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after the error about a damaged image."""
+
+    def damaged(*_: object, **__: object) -> None:
+        raise ImageDecodeError("is damaged")
+
+    monkeypatch.setattr("ssd.api.review_folds.train", damaged)
+    folder = made(tmp_path / "drawn")
+    for _ in range(2):
+        with pytest.raises(ImageDecodeError):
+            ssd.review(folder, folds=2, output=tmp_path / "out", overrides=TINY)
+        leave_out(folder, "images")
+
+
+def test_images_that_the_rule_of_groups_joins_stay_in_one_fold(tmp_path: Path) -> None:
+    whole = open_whole(training_config(None, made(tmp_path / "drawn"), []), ["train"])
+    joined = {place for place, record in enumerate(whole.records) if Path(record.path).name.startswith("shape-1")}
+    assert len(joined) == 5
+    assert not any(joined <= set(part) for part in divide(whole, 2, "auto"))
+    assert any(joined <= set(part) for part in divide(whole, 2, "^images/train/shape-(1)"))
+    assert len(divide(whole, 14, "copies")) == 14
+
+
+@pytest.mark.parametrize("key", ["data.train", "data.val"])
+def test_lists_of_images_to_train_on_are_refused(key: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=rf"{key}: .* --split train"):
+        ssd.review(made(tmp_path / "drawn"), output=tmp_path / "out", overrides={key: "train"})
+
+
+def test_linked_images_are_reviewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    def opening(config, **_):
+        opened.extend(open_split(config, which) for which in ("train", "val"))
+        raise ArgumentError("enough", place="here")
+
+    monkeypatch.setattr("ssd.api.review_folds.train", opening)
+    folder = made(tmp_path / "drawn")
+    (tmp_path / "pool").mkdir()
+    for path in sorted((folder / "images" / "train").iterdir()):
+        path.symlink_to(path.rename(tmp_path / "pool" / f"x{path.name}"))
+    linked = tmp_path / "linked"
+    linked.symlink_to(folder)
+    with pytest.raises(ArgumentError, match="enough"):
+        ssd.review(linked, folds=2, output=tmp_path / "out", overrides=[*TINY, "data.allow_outside=true"])
+    assert [len(dataset) for dataset in opened] == [7, 7]
 
 
 def test_a_stopped_training_ends_the_review_with_the_way_on(tmp_path: Path, monkeypatch, capsys) -> None:

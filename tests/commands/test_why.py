@@ -7,6 +7,7 @@ import pytest
 import ssd
 from ssd.commands.main import main
 from ssd.data.shapes.dataset import shapes
+from ssd.errors import ArgumentError
 from ssd.evaluation.causes.explain import Cause
 from tests.audit.made import good, voc_splits
 from tests.commands.test_eval import SHAPES, make_run
@@ -51,3 +52,14 @@ def test_remedies_name_weights_that_are_no_files_here(name: str, run: Path, monk
     result = ssd.why(name, shapes("val", count=6, size=64))
     remedy = next(row.remedy for row in result.causes if row.cause is Cause.UNKNOWN_CLASS)
     assert remedy == f"ssd train --data FOLDER model.weights={name}"
+
+
+def test_a_report_that_is_there_is_replaced_with_force_alone(run: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("mine")
+    result = ssd.why(run)
+    with pytest.raises(ArgumentError, match="is there already"):
+        result.write_report(page)
+    result.write_report(page, force=True)
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    ssd.why(run, report=page, force=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ssd.errors import EvaluationError
-from ssd.evaluation.comparison import Difference, as_text, compare_matches, conclusion
+from ssd.evaluation.comparison import Difference, as_text, cells, compare_matches, conclusion
 from ssd.evaluation.metrics.intervals import Estimate
 from ssd.evaluation.metrics.matches import ClassMatches
 from ssd.evaluation.page.comparison_page import comparison_page
@@ -30,6 +30,21 @@ def test_four_times_the_images_tell_half_the_difference() -> None:
     assert half.images_needed == pytest.approx(4 * one.images_needed, abs=4)
     assert one.least_told == pytest.approx(2.8016 * 0.02, abs=1e-4)
     assert difference(0.0, -0.04, 0.04, 0.02).images_needed is None
+
+
+def test_a_difference_that_is_not_told_needs_more_images_than_there_are() -> None:
+    one = difference(0.3, -0.01, 0.61, 0.07, images=20)
+    assert (one.images_needed, one.least_told) == (21, 0.3)
+    assert cells(one)[-1] == "21"
+    told = difference(0.3, 0.1, 0.5, 0.07, images=20)
+    assert told.images_needed == 9
+    assert told.least_told == pytest.approx(2.8016 * 0.07, abs=1e-4)
+
+
+def test_images_needed_are_not_guessed_without_a_standard_error() -> None:
+    nothing, no_spread = (Difference(one, one, one, 1) for one in (Estimate(None), Estimate(0.0)))
+    assert cells(nothing)[-1] == cells(no_spread)[-1] == "n/a"
+    assert cells(difference(1e-6, -0.04, 0.04, 0.02))[-1] == "more than a million"
 
 
 def test_a_better_detector_is_told_and_an_equal_one_is_not() -> None:

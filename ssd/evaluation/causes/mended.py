@@ -3,7 +3,8 @@
 The detections are those a user gets, from the thresholds on. An object that a stage lost gets back what the network
 said about it: its own box and score where suppression or the threshold dropped them, the right class on a detection of
 another class, the right place for one beside it. An object that the network did not see gets its own box, with the
-median score of the right detections of its class. Of a probably wrong label the annotation is corrected.
+median score of the right detections of its class. Of a probably wrong label the annotation is corrected. A detection
+mends one object: another one for which it is named gets its own box with that score.
 """
 
 import dataclasses
@@ -51,23 +52,27 @@ class Mending:
         truth, true_labels = record.boxes.copy(), record.labels.copy()
         present = np.ones(len(truth), bool)
         added: list[tuple[np.ndarray, float, int]] = []
+        used = set[int]()
         for item in missed:
             row, label, detection = item.object, int(record.labels[item.object]), item.detection
-            if item.cause is Cause.LABEL:
-                if detection is None:
-                    present[row] = False
-                else:
-                    truth[row], true_labels[row] = found.boxes[detection], found.labels[detection]
-            elif item.cause is Cause.SUPPRESSION:
+            if item.cause is Cause.SUPPRESSION:
                 added.append((self._evidence[place].boxes[row], float(self._evidence[place].scores[row]), label))
-            elif item.cause is Cause.THRESHOLD and detection is not None:
-                kept[detection] = True
-            elif item.cause is Cause.CLASS and detection is not None:
-                labels[detection] = label
-            elif item.cause is Cause.LOCATION and detection is not None:
-                boxes[detection] = record.boxes[row]
-            else:
+            elif detection is None and item.cause is Cause.LABEL:
+                present[row] = False
+            elif detection is None:
                 added.append((record.boxes[row], float(self._usual.scores[label]), label))
+            elif detection in used:
+                added.append((record.boxes[row], float(found.scores[detection]), label))
+            elif item.cause is Cause.LABEL:
+                truth[row], true_labels[row] = found.boxes[detection], found.labels[detection]
+            elif item.cause is Cause.THRESHOLD:
+                kept[detection] = True
+            elif item.cause is Cause.CLASS:
+                labels[detection] = label
+            else:
+                boxes[detection] = record.boxes[row]
+            if detection is not None and item.cause is not Cause.SUPPRESSION:
+                used.add(detection)
         changed = dataclasses.replace(
             record,
             boxes=truth[present],

@@ -16,6 +16,7 @@ from ssd.evaluation.metrics.accumulator import CollectingMetric
 from ssd.evaluation.metrics.matches import Figure, Matches, from_pycocotools
 from ssd.structures import ImageDetections, Record
 from ssd.system.files import write_atomic
+from ssd.system.optional import pip_install
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ class CocoMetric(CollectingMetric):
 
     Any number of detections may match a crowd region. One detection may match a difficult object (VOC) without being
     right or wrong; pycocotools has no such objects, so their ignore flag is set after its own. Images and annotations
-    are numbered from 1 here, whatever their ids, because pycocotools takes the annotation id 0 for "not found".
+    are numbered from 1 here, whatever their ids, because pycocotools takes the annotation id 0 for "not found". Images
+    with numbers as ids keep the order of these, in which pycocotools ranks detections of equal scores.
 
     `backend="fast"` uses faster-coco-eval, which gives the same figures (within 1e-9 in the tests) in a fraction of the
     time. The default is the reference implementation, for figures that are published.
@@ -81,6 +83,7 @@ class CocoMetric(CollectingMetric):
         max_detections: int = MAX_DETECTIONS[-1],
     ) -> None:
         super().__init__(records, class_names)
+        self._numbers = _numbers([record.image_id for record in self.records])
         self._category_ids = tuple(category_ids) if category_ids is not None else tuple(range(1, len(class_names) + 1))
         if len(self._category_ids) != len(class_names):
             problem = f"{len(self._category_ids)} category ids for {len(class_names)} classes"
@@ -113,6 +116,9 @@ class CocoMetric(CollectingMetric):
         if self._keep_matches and self._backend == "pycocotools":
             names, images = self.class_names, len(self.records)
             areas, limit = len(evaluator.params.areaRng), evaluator.params.maxDets[-1]
+            places = {number: place for place, number in enumerate(self._numbers, start=1)}
+            for result in filter(None, evaluator.evalImgs):
+                result["image_id"] = places[result["image_id"]]
             self._matches = from_pycocotools(evaluator.evalImgs, names, images, areas, limit, _RESAMPLED)
         renamed = {MOST_RECALL: f"AR{self.max_detections}"}
         figures: dict[str, Any] = {
@@ -155,7 +161,7 @@ class CocoMetric(CollectingMetric):
     def _detections(self) -> list[dict[str, Any]]:
         detections: list[dict[str, Any]] = [
             {"image_id": number, "category_id": label + 1, "bbox": bbox, "score": score, "iscrowd": 0}
-            for number, (_, found) in enumerate(self._collected, start=1)
+            for number, (_, found) in zip(self._numbers, self._collected, strict=True)
             for bbox, score, label in _rows(found)
         ]
         for row in detections:
@@ -172,7 +178,7 @@ class CocoMetric(CollectingMetric):
                 "iscrowd": int(record.crowd[row]),
                 "difficult": bool(record.difficult[row]),
             }
-            for number, record in enumerate(self.records, start=1)
+            for number, record in zip(self._numbers, self.records, strict=True)
             for row, bbox in enumerate(to_xywh(record.boxes))
         ]
         return self._dataset(annotations)
@@ -184,7 +190,7 @@ class CocoMetric(CollectingMetric):
             "info": {},
             "images": [
                 {"id": number, "width": record.width, "height": record.height}
-                for number, record in enumerate(self.records, start=1)
+                for number, record in zip(self._numbers, self.records, strict=True)
             ],
             "categories": [{"id": label + 1, "name": name} for label, name in enumerate(self.class_names)],
             "annotations": annotations,
@@ -198,6 +204,14 @@ def recall_name(figures: Mapping[str, Any]) -> str:
         key=lambda name: int(name[2:]),
         default=MOST_RECALL,
     )
+
+
+def _numbers(ids: Sequence[int | str]) -> list[int]:
+    """A number from 1 for each image: by its id where all ids are numbers, else by its place."""
+    whole = all(isinstance(one, int) for one in ids)
+    order = sorted(range(len(ids)), key=lambda place: int(ids[place])) if whole else range(len(ids))
+    numbers: list[int] = (np.argsort(order) + 1).tolist()
+    return numbers
 
 
 def to_xywh(boxes: Float[np.ndarray, "D 4"]) -> list[list[float]]:
@@ -235,7 +249,7 @@ def _tools(backend: Backend) -> tuple[Any, Any]:
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError:
-        remedy = 'pip install "ssd-vgg[fast-eval]", or use pycocotools.'
+        remedy = f"Run: {pip_install('fast-eval')}, or use pycocotools."
         raise MissingExtraError("faster-coco-eval is not installed", place="backend 'fast'", remedy=remedy) from None
     return COCO, COCOeval_faster
 

@@ -42,6 +42,18 @@ def test_crowd_regions_equal_pycocotools(tmp_path: Path) -> None:
     assert [metric.compute()[name] for name in SUMMARY] == pytest.approx([None if s == -1 else s for s in stats])
 
 
+def test_equal_scores_are_ranked_by_the_ids_of_the_images_as_pycocotools_does(tmp_path: Path) -> None:
+    records = [record(9, [A], [0]), record(3, [A, B], [0, 0]), record(5)]
+    detections = {9: found((A, 1.0, 0)), 3: found(((0, 90, 20, 120), 1.0, 0)), 5: found()}
+    metric = hand_in(CocoMetric(records, ["a"], keep_matches=True), detections)
+    metric.write_results(tmp_path / "results.json")
+    stats = _pycocotools(_annotations(records, [1]), json.loads((tmp_path / "results.json").read_text()))
+    assert metric.compute()["AP"] == pytest.approx(stats[0], abs=1e-12)
+    matches = metric.matches().tables[0][0]
+    assert matches.objects.tolist() == [1, 2, 0], "of the records in their order"
+    assert matches.images.tolist() == [1, 0], "ranked by the ids"
+
+
 def test_a_difficult_object_may_be_found_once() -> None:
     records = [record(1, [A, B], [0, 0], difficult=[True, False])]
     once = {1: found((A, 0.9, 0), (B, 0.8, 0))}

@@ -26,6 +26,12 @@ def test_the_best_threshold_is_where_f1_is_greatest() -> None:
     assert line.at(0.5) == (pytest.approx(2 / 3), 1.0)
 
 
+def test_of_thresholds_as_good_the_highest_is_best() -> None:
+    # F1 2/3 at 0.9 (1 of 1, 1 of 2), and at 0.6 (2 of 4, 2 of 2)
+    line = curve(np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, False, False, True]), 2)
+    assert line.best_threshold() == 0.9
+
+
 def test_nothing_found_has_no_points_and_no_precision() -> None:
     line = curve(np.zeros(0), np.zeros(0, bool), 3)
     assert (len(line.scores), line.area, line.best_threshold(), line.at(0.5)) == (0, 0.0, None, (None, 0.0))

@@ -53,6 +53,18 @@ def test_the_threshold_is_where_f1_is_greatest(details: Details) -> None:
     assert details.compute()["best_threshold"] == pytest.approx(0.3)
 
 
+def test_at_the_threshold_itself_a_detection_counts_everywhere() -> None:
+    """The best threshold is the score of a detection, which is then kept."""
+    made = Details([record(1, [A], [0])], NAMES)
+    hand_in(made, {1: found((A, 0.7, 0), (FAR, 0.8, 1))})
+    threshold = made.threshold()
+    assert threshold == pytest.approx(0.7)
+    assert made.misses(threshold) == []
+    assert made.overall().at(threshold) == (0.5, 1.0)
+    assert made.confusion(threshold).tolist() == [[1, 0, 0], [0, 0, 0], [0, 1, 0]]
+    assert len(made.false_alarms(float(np.float32(0.8)))) == 1
+
+
 def test_every_object_has_the_score_that_finds_it(details: Details) -> None:
     scores = [scores.tolist() for _, scores in details.found_scores()]
     assert scores == [[pytest.approx(0.9), pytest.approx(0.3)], [0.0]]

@@ -65,6 +65,23 @@ def test_only_the_best_of_several_mended_boxes_counts() -> None:
     assert computed["location"] == {"count": 2, "dAP": pytest.approx(1.0)}
 
 
+def test_of_several_mended_boxes_the_best_score_counts_in_any_order() -> None:
+    loose = ((0, 0, 100, 30), 0.5, 0), ((0, 0, 100, 31), 0.9, 0)
+    computed = figures(record(1, [A], [0]), found(*loose, (FAR, 0.7, 0)))
+    assert computed["location"]["dAP"] == pytest.approx(1.0)
+
+
+def test_a_loose_box_on_an_object_that_is_found_does_not_find_it_again() -> None:
+    computed = figures(record(1, [A], [0]), found(((0, 0, 100, 30), 0.95, 0), (A, 0.9, 0)))
+    assert computed["AP50"] == pytest.approx(0.5)
+    assert computed["location"] == {"count": 1, "dAP": pytest.approx(0.5)}
+
+
+def test_a_class_of_which_nothing_is_left_to_miss_counts_as_perfect() -> None:
+    computed = figures(record(1, [A, B], [0, 1]), found((A, 0.9, 0)))
+    assert computed["missed"] == {"count": 1, "dAP": pytest.approx(0.5)}
+
+
 def test_difficult_objects_and_crowds_cost_nothing() -> None:
     ignored = record(1, [A, B], [0, 0], difficult=[True, False], crowd=[False, True])
     computed = figures(ignored, found((A, 0.9, 0), (A, 0.8, 0), ((100, 100, 120, 120), 0.7, 0)))

@@ -83,12 +83,32 @@ def test_an_excess_that_halves_show_is_taken_off() -> None:
     assert estimate.high == estimate.value == pytest.approx(0.51)
 
 
+def test_a_jackknife_with_more_spread_than_the_halves_widens_the_interval() -> None:
+    noise = np.random.default_rng(0).normal(0, 1, 400)
+    in_halves = (noise - noise.mean()) / noise.std(ddof=1)
+    spread = noise[:20] - noise[:20].mean()
+    spread /= np.sqrt(19 / 20 * (spread**2).sum())  # a jackknife's standard error of 1
+
+    def width(jackknife: float) -> float:
+        draws = Draws(np.zeros(1), in_halves[None], jackknife * spread[None], np.ones(1), shares=False)
+        return draws.estimate(0).high - draws.estimate(0).low
+
+    assert width(1.2) == pytest.approx(1.2 * width(0.5))
+    assert width(3.0) == pytest.approx(1.25 * width(1.0))
+
+
 def test_the_interval_of_a_share_stays_between_0_and_1() -> None:
     chosen = choices(40, resamples=2000)
     for found_of_40 in (1, 39):
         shares = (chosen * (np.arange(40) < found_of_40)).sum(axis=1) / chosen.sum(axis=1)
         estimate = Draws(shares[None, 0], shares[None, 1:2001], shares[None, 2001:], np.array([40.0])).estimate(0)
         assert 0 <= estimate.low < estimate.value < estimate.high <= 1
+
+
+def test_few_objects_widen_an_interval_that_the_images_leave_narrow() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.001, 400)
+    draws = Draws(np.array([0.9]), 0.9 + noise[None], 0.9 + noise[None, :20] / 20, np.array([3.0]))
+    assert draws.estimate(0).low == pytest.approx(0.9 * 0.1 ** (1 / 3))
 
 
 def test_a_class_that_is_always_found_may_be_missed_elsewhere() -> None:

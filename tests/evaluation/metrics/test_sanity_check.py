@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -56,7 +57,8 @@ def test_boxes_in_the_wrong_form_are_noticed() -> None:
 
 
 def test_the_hash_follows_annotations_and_classes_not_paths() -> None:
-    one = annotation_hash([record(1, [A], [0])], NAMES)
+    plain = record(1, [A], [0])
+    one = annotation_hash([plain], NAMES)
     assert one == annotation_hash([record(1, [A], [0])], NAMES)
     others = [
         annotation_hash([record(1, [A], [0])], ["a", "b", "d"]),
@@ -65,7 +67,9 @@ def test_the_hash_follows_annotations_and_classes_not_paths() -> None:
         annotation_hash([record(1, [A], [0], difficult=[True])], NAMES),
         annotation_hash([], NAMES),
     ]
-    assert len({one, *others}) == 6
+    changes = [{"image_id": 2}, {"width": 300}, {"height": 300}, {"crowd": ~plain.crowd}, {"areas": plain.areas / 2}]
+    others += [annotation_hash([dataclasses.replace(plain, **change)], NAMES) for change in changes]
+    assert len({one, *others}) == 11
 
 
 @pytest.mark.parametrize("limit", [20, 100, 500])

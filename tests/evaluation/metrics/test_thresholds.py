@@ -48,6 +48,7 @@ def test_a_rule_that_cannot_be_met_takes_the_nearest_and_says_so() -> None:
     worse = made(".x.x.x.x.x.x.x.x.x.x.x.x", 12)
     missed = choose({"a": worse}, worse, {"a": 12}, Rule.parse("precision=0.9"), 0.01)
     assert not missed[0].reached
+    assert (missed[0].precision, missed[0].recall) == (0.5, pytest.approx(1 / 12))
     assert "no threshold gives the precision or recall asked for: a" in as_text(missed)
     many = made(".x.x.x.x.x.x.x.x.x.x.x.x", 48)
     low = choose({"a": many}, many, {"a": 48}, Rule.parse("recall=0.9"), 0.01)
