@@ -34,7 +34,8 @@ class Terminated(KeyboardInterrupt):
 def guarded(command: Callable[P, int]) -> Callable[P, int]:
     """Turn a user's mistake into `error: ...` and exit code 2, and a closed output pipe into 141.
 
-    Ctrl-C becomes 130 and SIGTERM 143, after unfinished files are removed. Other exceptions are bugs and pass through.
+    A mistake is also what the system says about a file or folder that it names. Ctrl-C becomes 130 and SIGTERM 143,
+    after unfinished files are removed. Other exceptions are bugs and pass through.
     """
 
     @functools.wraps(command)
@@ -61,10 +62,14 @@ def guarded(command: Callable[P, int]) -> Callable[P, int]:
             print(f"error: the memory of the {where} is full. {_LESS_MEMORY}", file=sys.stderr)
             return USER_ERROR
         except OSError as error:
-            if error.errno not in NO_SPACE:
+            named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
+            if error.errno in NO_SPACE:
+                problem = "no space left. Free some space or choose another folder; finished files are unharmed."
+            elif named and error.strerror:
+                problem = f"cannot be read or written ({error.strerror}). Check the path and its permissions."
+            else:
                 raise
-            remedy = "Free some space or choose another folder; finished files are unharmed."
-            print(f"error: {printable(str(error.filename or 'the disk'))}: no space left. {remedy}", file=sys.stderr)
+            print(f"error: {printable(named or 'the disk')}: {problem}", file=sys.stderr)
             return USER_ERROR
 
     return run

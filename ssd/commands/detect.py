@@ -115,9 +115,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     if result.without_id:
         print(printable(f"{result.without_id} images are not in {args.coco_ids} and not in coco.json"), file=sys.stderr)
+    if result.classes_without_id:
+        named = ", ".join(f"{name} ({count})" for name, count in result.classes_without_id.items())
+        print(
+            printable(f"detections of classes that {args.coco_ids} lacks are not in coco.json: {named}"),
+            file=sys.stderr,
+        )
     print(printable(str(result)))
-    if (result.tally.images or result.tally.frames) and not result.tally.objects:
-        print("no object reaches the score threshold; a lower one shows more: --score-threshold 0.1", file=sys.stderr)
+    if (result.tally.images or result.tally.frames) and not result.tally.objects and result.lower_threshold:
+        advice = f"a lower one shows more: --score-threshold {result.lower_threshold:g}"
+        print(f"no object reaches the score threshold; {advice}", file=sys.stderr)
     if result.tally.failed:
         print(f"error: {result.tally.failed} failed, see above.", file=sys.stderr)
     return USER_ERROR if result.tally.failed else 0

@@ -8,20 +8,49 @@ file at the same time fetch it once.
 import hashlib
 import http.client
 import os
+import stat
+import tempfile
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
-from ssd.errors import DownloadError
+from ssd.errors import ArgumentError, DownloadError
 from ssd.system.files import alone
 
 _CHUNK = 1 << 20
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: `$SSD_HOME`, else `~/.cache/ssd`."""
-    return Path(os.environ.get("SSD_HOME") or Path.home() / ".cache" / "ssd")
+    """Where fetched files are kept: `$SSD_HOME`, else `~/.cache/ssd`.
+
+    A user without a home, as in `docker run --user 12345`, has a folder in the temporary one, which is made here.
+
+    Raises:
+        ArgumentError: that folder cannot be made, or is not this user's alone.
+    """
+    try:
+        return Path(os.environ.get("SSD_HOME") or Path.home() / ".cache" / "ssd")
+    except RuntimeError:
+        return _temporary_home()
+
+
+def _temporary_home() -> Path:
+    """A folder that no other user can write, since what is found in it is trusted."""
+    user = os.getuid() if os.name == "posix" else 0
+    try:
+        folder = Path(tempfile.gettempdir()) / f"ssd-{user}"
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        status = folder.lstat()
+    except OSError as error:
+        problem = f"no temporary one can be made ({error.strerror})"
+    else:
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == user and not status.st_mode & 0o022:
+            return folder
+        problem = f"{folder} is not yours alone"
+    raise ArgumentError(f"this user has no home folder, and {problem}", remedy="Set SSD_HOME to a folder of yours.")
 
 
 def download(

@@ -2,9 +2,10 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ssd.errors import CheckpointError
@@ -13,7 +14,8 @@ from ssd.weights.fetch import fetch_detector
 from ssd.weights.files.tensors import read_checkpoint
 from ssd.weights.hub import fetch_from_hub, is_hub_address
 from ssd.weights.native import is_ours, load_weights
-from ssd.weights.ports.box_tables import BoxTable
+from ssd.weights.ports.box_tables import BoxTable, refuse_boxes
+from ssd.weights.ports.class_names import choose
 from ssd.weights.ports.layout import ConvertedCheckpoint
 from ssd.weights.ports.registry import convert_checkpoint, is_known
 
@@ -34,7 +36,7 @@ def read_weights(source: str | Path, class_names: Sequence[str] | None = None) -
     `class_names` names the classes of a checkpoint that does not say.
 
     Raises:
-        CheckpointError: missing, damaged, of an unknown kind, or with another number of classes.
+        CheckpointError: missing, damaged, not finite, of an unknown kind, or with another number of classes.
         DownloadError: weights that are not on this machine cannot be fetched.
     """
     found = recognise(source, class_names)
@@ -49,19 +51,26 @@ def recognise(
     `box_table` names the default boxes of a port's checkpoint that does not contain them.
     """
     path = find_weights(source)
-    if not is_ours(path):
+    if is_ours(path):
+        state, settings, _ = load_weights(path)
+        refuse_boxes(box_table, path)
+        if class_names is not None:
+            settings = dataclasses.replace(settings, class_names=choose(class_names, settings.num_classes, {}, path))
+        found = ConvertedCheckpoint(state, settings, OURS)
+    else:
         tensors, notes = read_checkpoint(path)
-        return convert_checkpoint(tensors, path, class_names, box_table, notes)
-    state, settings, _ = load_weights(path)
-    if class_names is not None:
-        if len(class_names) != settings.num_classes:
-            raise CheckpointError(
-                f"has {settings.num_classes} classes, {len(class_names)} names were given",
-                place=path,
-                remedy="Leave class_names out: the file knows its own.",
-            )
-        settings = dataclasses.replace(settings, class_names=tuple(class_names))
-    return ConvertedCheckpoint(state, settings, OURS)
+        found = convert_checkpoint(tensors, path, class_names, box_table, notes)
+    _check_finite(found.state_dict, path)
+    return found
+
+
+def _check_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that some runtimes compute plausible detections with: OpenVINO's ReLU turns NaN into 0."""
+    for name, tensor in state.items():
+        # The least and the largest number are NaN where one is; unlike `isfinite` this takes no memory.
+        if tensor.is_floating_point() and tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
+            remedy = "Use weights from before the training broke down."
+            raise CheckpointError(f"{name} has values that are not finite", place=path, remedy=remedy)
 
 
 def is_detector(source: str | Path) -> bool:

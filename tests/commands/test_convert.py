@@ -89,7 +89,13 @@ def test_our_own_file_gets_other_names_and_keeps_its_figures(small, tmp_path, ca
             [],
             "there.safetensors: is there already. Name another file, or add --force (in Python: force=True).",
         ),
-        ("new.safetensors", ["--names", "a"], "has 2 classes, 1 names were given"),
+        ("new.safetensors", ["--names", "a"], "small.safetensors: has 2 classes, and 1 class names were given"),
+        ("new.safetensors", ["--names", "a,a"], "small.safetensors: class name 'a' is given twice. Names must differ."),
+        (
+            "new.safetensors",
+            ["--boxes", "coco"],
+            "small.safetensors: has default boxes of its own, not those of coco. Leave boxes (--boxes) out.",
+        ),
         ("new.safetensors", ["--names", ","], "holds no class names"),
         ("new.safetensors", ["--image", "nothing.jpg"], "nothing.jpg: no such image file"),
     ],
@@ -117,7 +123,7 @@ def test_weights_that_are_not_finite_are_not_converted(small, tmp_path, capsys):
     state["head.boxes.0.bias"][0] = torch.nan
     native.save_weights(small, state, settings)
     assert main([str(small), str(tmp_path / "new.safetensors")]) == 2
-    assert "the network's output is not finite" in capsys.readouterr().err
+    assert "small.safetensors: head.boxes.0.bias has values that are not finite" in capsys.readouterr().err
     assert not (tmp_path / "new.safetensors").exists()
 
 

@@ -161,7 +161,12 @@ def test_coco_results_go_by_an_annotation_file(weights, photos, tmp_path, capsys
     ]
     assert {(row["image_id"], row["category_id"]) for row in results} == {(7, 3)}
     assert len(results) == len(dogs)
-    assert f"1 images are not in {ids}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"1 images are not in {ids}" in said
+    cats = [
+        item for row in read_rows(out) for item in row["detections"] if item["name"] == "cat" and "b.png" in row["path"]
+    ]
+    assert f"detections of classes that {ids} lacks are not in coco.json: cat ({len(cats)})\n" in said
 
 
 def test_nothing_found_is_an_empty_list_and_empty_labels(weights, photos, tmp_path):
@@ -233,8 +238,12 @@ def test_without_output_each_call_takes_the_next_number(weights, photos, tmp_pat
         (["photos", "--shard", "9/8"], "--shard: '9/8' is not a share"),
         (["photos", "rtsp://nowhere/a", "--shard", "1/8"], "rtsp://nowhere/a cannot be divided"),
         (["0", "--resume"], "0 cannot be taken up again"),
-        (["photos", "--coco-ids", "nowhere.json"], "nowhere.json: cannot be read"),
-        (["photos", "--coco-ids", "photos/notes.txt"], "notes.txt: is no COCO annotation file"),
+        (["photos", "--coco-ids", "nowhere.json", "--format", "coco"], "nowhere.json: cannot be read"),
+        (["photos", "--coco-ids", "photos/notes.txt", "--format", "coco"], "notes.txt: is no COCO annotation file"),
+        (["photos", "--coco-ids", "nowhere.json"], "Add it: --format coco,images"),
+        (["photos", "--recursive", "--format", "coco"], "has the id 'a' in coco.json, and so has photos/a.JPG"),
+        (["photos", "http://host/a.png?size=3"], "http://host/a.png?size=3: is a URL, not a file. Download it first"),
+        (["x" * 300], "xxx: cannot be read or written (File name too long)"),
         (["photos", "--output", "full", "--resume"], "full: has no detections.jsonl to go on from"),
     ],
 )

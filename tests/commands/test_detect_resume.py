@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -161,6 +162,22 @@ def test_shards_have_folders_of_their_own_and_together_are_everything(weights, p
     assert {path.name for path in out.iterdir()} == {f"shard-{number}-of-3" for number in (1, 2, 3)}
     rows = [row["path"] for folder in out.iterdir() for row in read_rows(folder)]
     assert sorted(rows) == sorted(map(str, photos.rglob("*.png")))
+
+
+def test_an_interrupted_shard_goes_on_as_it_says(weights, photos, tmp_path, monkeypatch, capsys):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    for given, said in ((["--output", "my found"], "--output 'my found' --resume"), ([], "--resume")):
+        with monkeypatch.context() as patch:
+            patch.setattr("ssd.inference.bulk.detect_files.detect_images", interrupted)
+            assert run(weights, photos, "--shard", "1/2", *given) == 130
+        before = set(tmp_path.rglob("detections.jsonl"))
+        note = capsys.readouterr().err
+        assert note.endswith(f" Go on with the same command and {said}\n")
+        assert run(weights, photos, "--shard", "1/2", *shlex.split(note.rpartition(" and ")[2])) == 0
+        assert set(tmp_path.rglob("detections.jsonl")) == before
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 import ssd
+from ssd.commands._shared import Terminated
 from ssd.commands.detect import main
 from ssd.images.video_reader import VideoReader
+from ssd.inference.bulk.results import Results
 from tests.commands.small_detector import read_rows, save_small_weights, write_video
 from tests.images.webm import leave_out_duration, leave_out_frames, write_webm
 
@@ -180,6 +182,42 @@ def test_ctrl_c_is_the_end_of_a_stream(stream, weights, tmp_path):
     assert "frames" in read_rows(out)[-1]
     with VideoReader(str(next(out.glob("*.mp4")))) as video:
         assert len(list(video)) > 5
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "searched", "said"),
+    [(KeyboardInterrupt, 0, True, ""), (Terminated, 143, False, "interrupted after 1 of 2.\n")],
+)
+def test_ctrl_c_ends_a_camera_alone_and_sigterm_the_search(
+    stop, code, searched, said, weights, tmp_path, monkeypatch, capsys
+):
+    """What a stopped camera gave is kept, and no `--resume` is advised, which is refused for cameras."""
+    from tests.images.test_video_reader import FakeCamera
+
+    class Stopped(FakeCamera):
+        def retrieve(self) -> tuple[bool, np.ndarray]:
+            return True, np.zeros((48, 64, 3), np.uint8)
+
+    def stopping(results, source, found, frame, *rest):
+        added(results, source, found, frame, *rest)
+        if source.kind == "live":
+            raise stop
+
+    clip, out, real, added = (
+        write_video(tmp_path / "clip.avi", frames=3),
+        tmp_path / "out",
+        cv2.VideoCapture,
+        Results.add_frame,
+    )
+    monkeypatch.setattr(
+        "ssd.images.video_reader.cv2.VideoCapture", lambda source: Stopped(400) if source == 0 else real(source)
+    )
+    monkeypatch.setattr(Results, "add_frame", stopping)
+    assert run(weights, "0", clip, "--output", out) == code
+    ends = {row["path"]: row for row in read_rows(out) if "frames" in row}
+    assert (out / ends["0"]["files"][0]).exists()
+    assert (str(clip) in ends) is searched
+    assert capsys.readouterr().err == said
 
 
 def read_whole(folder: Path) -> list[str]:

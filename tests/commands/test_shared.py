@@ -1,4 +1,6 @@
 import argparse
+import errno
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
@@ -29,6 +31,19 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(capsys):
     ):
         assert raising(error)() == 2
     assert capsys.readouterr().err == "error: train.epochs: is 3. Use 4.\nerror: a.jpg: is empty\n"
+
+
+@pytest.mark.parametrize("name", ["a\n.jpg", b"a\n.jpg", Path("a\n.jpg")])
+def test_what_the_system_says_of_a_file_is_one_line_and_exit_code_2(name, capsys):
+    assert raising(PermissionError(errno.EACCES, "Permission denied", name))() == 2
+    line = r"error: a\n.jpg: cannot be read or written (Permission denied). Check the path and its permissions."
+    assert capsys.readouterr().err == line + "\n"
+
+
+def test_what_the_system_says_of_no_file_is_a_bug():
+    for error in (OSError(errno.EIO, "Input/output error"), OSError(errno.EBADF, "Bad file descriptor", 7)):
+        with pytest.raises(OSError, match=error.strerror):
+            raising(error)()
 
 
 def test_ctrl_c_is_130():

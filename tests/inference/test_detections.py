@@ -131,6 +131,13 @@ def test_crops_are_the_pixels_under_each_box():
     assert (crops[2] == image[59:60, 79:80]).all()
 
 
+def test_a_crop_has_every_pixel_that_the_box_touches():
+    image = np.arange(300, dtype=np.uint32).astype(np.uint8).reshape(10, 10, 3)
+    box = np.array([[1.2, 2.8, 3.5, 4.1]], np.float32)
+    found = Detections(box, np.ones(1, np.float32), np.zeros(1, int), NAMES, (10, 10), image)
+    assert (found.crop()[0] == image[2:5, 1:4]).all()
+
+
 def test_another_image_of_the_same_size_can_be_given(photograph):
     image = np.full((60, 80, 3), 7, np.uint8)
     assert (make().crop(image)[0] == 7).all()

@@ -68,6 +68,13 @@ def test_an_object_that_several_windows_see_is_kept_once():
     assert merged(plan, *parts) == [(84, 40, 94, 50, 0.8, 1)]
 
 
+@pytest.mark.parametrize(("threshold", "count"), [(0.45, 1), (0.8, 2)])  # they overlap by 0.71
+def test_the_iou_threshold_decides_which_boxes_of_several_windows_stay(threshold, count):
+    plan = side_by_side()
+    parts = [found(), in_window(plan[1], (82, 40, 94, 52, 0.6, 0)), in_window(plan[2], (84, 40, 96, 52, 0.8, 0))]
+    assert len(tiling.merge(plan, parts, Postprocessing(iou_threshold=threshold)).scores) == count
+
+
 def test_the_boxes_of_several_windows_vote_after_the_merge():
     plan = side_by_side()
     parts = [found(), in_window(plan[1], (82, 40, 94, 52, 0.6, 0)), in_window(plan[2], (84, 40, 96, 52, 0.8, 0))]
@@ -114,6 +121,12 @@ def test_parts_of_an_object_larger_than_the_overlap_give_way_to_the_whole_image(
     whole = in_window(plan[0], (30, 20, 150, 80, 0.6, 0))
     left, right = in_window(plan[1], (30, 20, 100, 80, 0.9, 0)), in_window(plan[2], (80, 20, 150, 80, 0.8, 0))
     assert merged(plan, whole, left, right) == [(30, 20, 150, 80, 0.6, 0)]
+
+
+def test_a_cut_box_of_which_half_lies_in_another_stays():
+    plan = side_by_side()
+    rows = [(80, 40, 140, 60, 0.9, 0), (60, 40, 100, 60, 0.8, 0)]
+    assert merged(plan, *(in_window(plan[n], row) for n, row in enumerate(rows)), found()) == rows
 
 
 def test_without_a_sure_box_around_them_parts_are_better_than_nothing():

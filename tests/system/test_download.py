@@ -1,4 +1,6 @@
 import hashlib
+import os
+import stat
 import subprocess
 import sys
 import threading
@@ -8,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ssd.errors import DownloadError
+from ssd.errors import ArgumentError, DownloadError
+from ssd.system.doctor.checks import folders
 from ssd.system.download import cache_folder, download
 
 CONTENT = bytes(range(256)) * 1200
@@ -148,3 +151,39 @@ def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
     assert cache_folder() == tmp_path
     monkeypatch.delenv("SSD_HOME")
     assert cache_folder().parts[-2:] == (".cache", "ssd")
+
+
+@pytest.fixture
+def homeless(tmp_path, monkeypatch):
+    """A user without $SSD_HOME, $HOME and an entry in the list of users; the temporary folder is empty."""
+
+    def unknown() -> None:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("SSD_HOME", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", unknown)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    return tmp_path / f"ssd-{os.getuid()}"
+
+
+def test_a_user_without_a_home_has_a_folder_in_the_temporary_one(homeless):
+    assert cache_folder() == cache_folder() == homeless
+    assert stat.S_IMODE(homeless.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("make", ["open", "link", "file", "nowhere"])
+def test_a_temporary_folder_that_others_can_write_is_not_used(homeless, make):
+    if make == "open":
+        homeless.mkdir()
+        homeless.chmod(0o777)
+    elif make == "link":
+        homeless.symlink_to(homeless.parent)
+    elif make == "file":
+        homeless.touch()
+    else:
+        homeless.parent.rmdir()
+    with pytest.raises(
+        ArgumentError, match=r"this user has no home folder, and .*\. Set SSD_HOME to a folder of yours"
+    ):
+        cache_folder()
+    assert next(finding for finding in folders() if finding.what == "cache").state == "problem"

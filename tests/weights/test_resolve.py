@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from ssd.errors import CheckpointError
+from ssd.model.factory import from_settings, settings_for
 from ssd.weights import resolve
+from ssd.weights.native import save_weights
+from tests.weights import made
 
 
 @pytest.fixture
@@ -47,3 +51,20 @@ def test_the_config_beside_weights_is_that_of_their_run(tmp_path: Path, fetched:
     assert resolve.config_beside("coco") == Path("coco/config.yaml")
     assert resolve.config_beside(run / "best.safetensors") == run / "config.yaml"
     assert resolve.folder_of("ssdlite") is resolve.folder_of("nowhere.safetensors") is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("foreign", [False, True])
+def test_weights_that_are_not_finite_are_refused_by_name(value: float, foreign: bool, tmp_path: Path) -> None:
+    path = tmp_path / ("vgg.pth" if foreign else "ours.safetensors")
+    if foreign:
+        state = made.amdegroot()
+        state["vgg.2.bias"][3] = value
+        torch.save(state, path)
+    else:
+        settings = settings_for(("cat",), input_size=64, width=0.125)
+        state = from_settings(settings).state_dict()
+        state["backbone.conv1_2.bias"][3] = value
+        save_weights(path, state, settings)
+    with pytest.raises(CheckpointError, match=rf"{path.name}: backbone\.conv1_2\.bias has values that are not finite"):
+        resolve.read_weights(path)

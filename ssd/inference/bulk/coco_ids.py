@@ -45,18 +45,25 @@ class CocoIds:
             raise ArgumentError(problem, place=path, remedy=remedy)
         return best[0][1] if best else None
 
-    def check(self, paths: Iterable[str]) -> None:
-        """Find the ids of images before they are searched.
+    def check(self, images: Iterable[str], videos: Iterable[str] = ()) -> None:
+        """Find the ids of images and of first frames before they are searched.
 
         Raises:
-            ArgumentError: an image can have several ids, or several images have one.
+            ArgumentError: an image can have several ids, or several images or videos have one.
         """
+        rows: list[dict[str, Any]] = [{"path": path} for path in images]
+        rows += [{"path": path, "frame": 0} for path in videos]
         of_id: dict[int | str, str] = {}
-        for path in paths:
-            found = self.of_image({"path": path})
+        for row in rows:
+            found, path = self.of_image(row), row["path"]
             if found is not None and of_id.setdefault(found, path) != path:
-                problem = f"has the id {found!r} in the annotation file, and so has {of_id[found]}"
-                raise ArgumentError(problem, place=path, remedy="Name the images of that file alone.")
+                by_file = self.images is not None and "frame" not in row
+                where = "in the annotation file" if by_file else "in coco.json"
+                remedy = "Name the images of that file alone."
+                if not by_file:
+                    remedy = "Rename one, or search each into an --output of its own."
+                problem = f"has the id {found!r} {where}, and so has {of_id[found]}"
+                raise ArgumentError(problem, place=path, remedy=remedy)
 
 
 def _shared(path: Path, file_name: str) -> tuple[int, bool]:

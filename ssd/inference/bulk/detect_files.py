@@ -1,21 +1,24 @@
 """`detect_files`: detects in images, folders, videos and cameras, writes a folder of results, and can resume."""
 
 import logging
+import shlex
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from ssd.data.labels.xml_files import NO_XML
 from ssd.errors import ArgumentError, at_least, counted
-from ssd.inference.bulk.coco_ids import ids_of_file, own_ids
+from ssd.inference.bulk.coco_ids import CocoIds, ids_of_file, own_ids
 from ssd.inference.bulk.image_files import detect_images
 from ssd.inference.bulk.journal import JOURNAL, Done, Tally, take_up, write_options
 from ssd.inference.bulk.output_folder import output_folder
 from ssd.inference.bulk.results import Results, parse_formats
-from ssd.inference.bulk.sources import Source, find_sources, output_names, parse_shard, share
+from ssd.inference.bulk.sources import Source, find_sources, output_names, parse_shard, share, source_of
 from ssd.inference.bulk.video import detect_video
 from ssd.inference.bulk.work import Show, Work
 from ssd.inference.detector import Detector
@@ -24,6 +27,7 @@ from ssd.rules import READABLE_SCORE, ScoreThreshold
 from ssd.tiles import OVERLAP, Tiles
 
 log = logging.getLogger(__name__)
+_LOW_SCORE = 0.1  # from which to look on where nothing was found
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,9 @@ class BulkResult:
     before: Tally  # the part of it from before a resume
     seconds: float
     without_id: int = 0  # images that are not in coco.json, because the annotation file does not have them
+    # The number of detections in the other images that are not there, by class: the file does not have these classes.
+    classes_without_id: Mapping[str, int] = field(default_factory=dict)
+    lower_threshold: float | None = None  # a score threshold that is below the one used, where there is one to try
 
     def __str__(self) -> str:
         tally = self.tally
@@ -79,23 +86,30 @@ def detect_files(
     """Find the objects in files, folders, globs, videos, cameras (a number) and streams (an address).
 
     `output` is a new or empty folder, by default the next of runs/detect/1, 2, ...; `format` lists with commas what is
-    written into it: images, jsonl (always), coco (results, with the image ids of the annotation file `coco_ids`), and
-    labels to correct and train on: voc, coco-data, yolo, labelme, labelstudio, cvat. Labels name the images where they
-    are; yolo, and `copy` for all formats, copy them into `images/`, which makes the folder a data set.
+    written into it: images, jsonl (always), coco (results, with the ids of the annotation file `coco_ids`, else of the
+    images' names without suffix), and labels to correct and train on: voc, coco-data, yolo, labelme, labelstudio, cvat.
+    Labels name the images where they are; yolo, and `copy` for all formats, copy them into `images/`, which makes the
+    folder a data set.
     Without `score_threshold` detections above the weights' own thresholds are kept, or from 0.5 on where the weights
     have none, never below what an exported graph was exported with; see `Detector.detect`. `every` and `max_frames`
     thin out videos; `shard="2/8"` takes the second of eight shares. `resume` continues in the folder of an interrupted
     call. Unreadable sources are counted in `tally.failed` and named in the folder's detections.jsonl.
 
     Raises:
-        ArgumentError: an option is out of its range, a source is missing, or the folder has other files.
+        ArgumentError: an option is out of its range, a source is missing, two have one id in coco.json, or the folder
+            has other files.
         CheckpointError: the weights cannot be used.
-        KeyboardInterrupt: with a note on how to resume.
+        KeyboardInterrupt: with a note on how to resume, where that is possible. Ctrl-C ends a camera or stream alone.
     """
     formats = parse_formats(format)
+    if coco_ids is not None and "coco" not in formats:
+        remedy = f"Add it: --format {','.join(sorted({*formats, 'coco'}))}"
+        raise ArgumentError("has the ids of coco.json, which --format leaves out", place="--coco-ids", remedy=remedy)
     at_least(1, batch_size=batch_size, every=every, max_frames=max_frames)
     everything = find_sources([str(source) for source in sources], recursive=recursive)
     chosen = _chosen(everything, shard, resume=resume)
+    if "cvat" in formats:
+        _check_names(everything, copied=copy or "yolo" in formats)
     options: dict[str, Any] = {
         "score_threshold": score_threshold,
         "iou_threshold": iou_threshold,
@@ -112,13 +126,16 @@ def detect_files(
     weights.detect_batch([], **options)  # checks the options before a folder is made
     names = weights.class_names
     ids = own_ids(names) if coco_ids is None else ids_of_file(Path(coco_ids), names)
-    if coco_ids is not None and "coco" in formats:
-        ids.check(source.address for source in chosen if source.kind == "image")
+    if "coco" in formats:
+        _check_ids(ids, everything)
     inputs = [source.path for source in everything if source.kind != "live"]
     folder = output_folder(_named(output, shard), inputs, force=force, journal=JOURNAL, resume=resume)
     facts = {**options, "weights": named, "format": sorted(formats)}
     facts |= {"every": every, "max_frames": max_frames, "shard": shard, **({"copy": True} if copy else {})}
     done = _take_up(folder, facts, resume=resume)
+    earlier = sorted(done.paths - {source.address for source in everything})
+    if earlier and "coco" in formats:
+        _check_ids(ids, [*everything, *map(source_of, earlier)])
     waiting = [source for source in chosen if source.address not in done.paths]
     if done.paths:
         log.info("%d of %d are done already", len(chosen) - len(waiting), len(chosen))
@@ -130,18 +147,49 @@ def detect_files(
         for source in waiting:
             if source.kind != "image":
                 detect_video(work, source, every=every, max_frames=max_frames)
-        without_id = 0
+        without_id, classes = 0, Counter[str]()
         if results.tally.images or results.tally.frames:
             results.write_labels()
-            without_id = results.write_coco(ids) if "coco" in formats else 0
+            if "coco" in formats:
+                without_id, classes = results.write_coco(ids)
     except KeyboardInterrupt as stop:
         finished = results.tally.images + results.tally.videos
-        remedy = f"Go on with the same command and --output {folder} --resume"
-        stop.add_note(f"interrupted after {finished} of {len(chosen)}. {remedy}")
+        remedy = _how_to_go_on(everything, folder if shard is None else output)
+        stop.add_note(f"interrupted after {finished} of {len(chosen)}. {remedy}".rstrip())
         raise
     finally:
         results.close()
-    return BulkResult(folder, results.tally, done.tally, time.perf_counter() - start, without_id)
+    seconds = time.perf_counter() - start
+    lower = _lower_threshold(weights, options["score_threshold"])
+    return BulkResult(folder, results.tally, done.tally, seconds, without_id, classes, lower)
+
+
+def _check_names(sources: Sequence[Source], *, copied: bool) -> None:
+    """Refuse names that would not come back from CVAT's file, such as those with bytes that are no UTF-8."""
+    for source in sources:
+        if NO_XML.search(Path(source.key).name if copied else source.key):
+            problem = "has a name that cannot be written as XML, which cvat is"
+            raise ArgumentError(problem, place=source.address, remedy="Rename it, or leave cvat out of --format.")
+
+
+def _check_ids(ids: CocoIds, sources: Sequence[Source]) -> None:
+    images = (source.address for source in sources if source.kind == "image")
+    ids.check(images, (source.address for source in sources if source.kind != "image"))
+
+
+def _how_to_go_on(sources: Sequence[Source], named: str | Path | None) -> str:
+    """What to type after an interruption; `named` is the folder to name for it."""
+    if any(source.kind == "live" for source in sources):
+        return ""  # cameras and streams cannot be taken up again
+    output = "" if named is None else f"--output {shlex.quote(str(named))} "
+    return f"Go on with the same command and {output}--resume"
+
+
+def _lower_threshold(detector: Detector, used: ScoreThreshold) -> float | None:
+    """0.1, or what an exported graph has inside, where the threshold of a class is above that."""
+    rules = detector.rules(score_threshold=used)
+    lower = max(_LOW_SCORE, detector.settings.postprocessing.score_threshold)
+    return lower if lower < max(rules.class_thresholds, default=rules.score_threshold) else None
 
 
 def _threshold(detector: Detector) -> ScoreThreshold:

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -142,23 +143,29 @@ class Results:
         images = functools.partial(read_labelled, self.folder, self.class_names)
         write_labels(self.folder, self.formats & set(LABEL_FORMATS) - {"yolo"}, images, self.class_names)
 
-    def write_coco(self, ids: CocoIds) -> int:
-        """Write `coco.json` from the journal, row by row; return how many images without an id are left out."""
-        unknown, separator = 0, "["
+    def write_coco(self, ids: CocoIds) -> tuple[int, Counter[str]]:
+        """Write `coco.json` from the journal, row by row.
+
+        Returns how many images without an id are left out, and how many detections of classes without one.
+        """
+        images, classes, separator = 0, Counter[str](), "["
         with open_atomic(self.folder / "coco.json") as file:
             for row in read_rows(self.folder / JOURNAL):
                 if "detections" not in row:
                     continue
                 image_id = ids.of_image(row)
                 if image_id is None:
-                    unknown += 1
+                    images += 1
                     continue
-                for item in Detections.from_dict(row, self.class_names).to_coco(image_id, ids.categories):
-                    if item["category_id"] >= 0:
-                        file.write(f"{separator}\n{json.dumps(item)}".encode())
-                        separator = ","
+                found = Detections.from_dict(row, self.class_names)
+                for name, item in zip(found.names, found.to_coco(image_id, ids.categories), strict=True):
+                    if item["category_id"] < 0:
+                        classes[name] += 1
+                        continue
+                    file.write(f"{separator}\n{json.dumps(item)}".encode())
+                    separator = ","
             file.write(b"[]\n" if separator == "[" else b"\n]\n")
-        return unknown
+        return images, classes
 
 
 def _say(error: ImageError) -> None:

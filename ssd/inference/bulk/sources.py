@@ -5,8 +5,10 @@ import hashlib
 import logging
 import os
 import re
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -62,6 +64,8 @@ def find_images(named: Sequence[str], *, recursive: bool = False) -> list[Path]:
 def _live(name: str) -> list[Source]:
     if "://" in name:
         place = urlsplit(name)
+        if Path(place.path).suffix.lower() in (*kinds.SUFFIXES, *kinds.NOT_READ):
+            raise ArgumentError("is a URL, not a file", place=name, remedy="Download it first, and name the file.")
         key = re.sub(r"[^\w.-]+", "-", f"{place.hostname or ''}{place.path}").strip("-") or "stream"
         return [Source(name, "live", key, ".mp4")]
     if name.isdecimal() and not Path(name).exists():
@@ -72,11 +76,12 @@ def _live(name: str) -> list[Source]:
 def _files(name: str, suffixes: set[str], wanted: str, recursive: bool) -> list[Source]:
     path = Path(name)
     unread: list[Path] = []
+    closed: list[Path] = []
     if not name.strip():  # it would be the current folder
         raise ArgumentError(f"{name!r} names no file or folder", place="sources", remedy="Check the path.")
     if path.is_dir():
-        inside = list(path.rglob("*") if recursive else path.iterdir())
-        top, matches = path, _with_suffix(inside, suffixes)
+        inside, closed = _inside(path, recursive)
+        top, matches = path, sorted([*_with_suffix(inside, suffixes), *closed])
         unread = _with_suffix(inside, set(kinds.NOT_READ))
     elif path.exists():
         top, matches = path.parent, [path]
@@ -99,14 +104,43 @@ def _files(name: str, suffixes: set[str], wanted: str, recursive: bool) -> list[
             )
             remedy = f"Did you mean {min(below)}?{many}"
         raise ArgumentError(f"no {wanted} found", place=name, remedy=remedy)
-    return [_of_file(match, match.relative_to(top).as_posix()) for match in matches]
+    return [source_of(match, match.relative_to(top).as_posix()) for match in matches]
+
+
+def _inside(folder: Path, recursive: bool) -> tuple[list[Path], list[Path]]:
+    """The files in a folder, or below it, and the folders below it that cannot be opened.
+
+    Raises:
+        ArgumentError: the folder itself cannot be opened.
+    """
+    closed: list[Path] = []
+
+    def refused(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            remedy = "Check its permissions."
+            raise ArgumentError(f"cannot be read ({error.strerror})", place=folder, remedy=remedy) from None
+        closed.append(Path(error.filename))
+
+    folders = os.walk(folder, onerror=refused)
+    found = [Path(place, name) for place, _, names in islice(folders, None if recursive else 1) for name in names]
+    return found, closed
 
 
 def _with_suffix(paths: Iterable[Path], suffixes: set[str]) -> list[Path]:
     """Files with these suffixes, without the `._name` files of macOS, which are metadata of other files."""
     return sorted(
-        path for path in paths if path.suffix.lower() in suffixes and not path.name.startswith("._") and path.is_file()
+        path
+        for path in paths
+        if path.suffix.lower() in suffixes and not path.name.startswith("._") and _may_be_file(path)
     )
+
+
+def _may_be_file(path: Path) -> bool:
+    """Whether it is a file, or cannot be looked at, such as a dangling link: reading it will say why."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return True
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -114,7 +148,9 @@ def _fixed_part(pattern: Path) -> Path:
     return next(parent for parent in pattern.parents if not glob.has_magic(str(parent)))
 
 
-def _of_file(path: Path, key: str) -> Source:
+def source_of(file: str | Path, key: str = "") -> Source:
+    """An image or video, by its suffix."""
+    path = Path(file)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return Source(str(path), "video", key, ".mp4")
     drawable = path.suffix.lower() in SUFFIXES - {".gif", ".jfif", ".jpe"}

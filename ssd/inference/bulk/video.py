@@ -20,7 +20,9 @@ _LONGEST_STILL = 250  # frames: a camera that pauses does not fill the disk
 
 
 def detect_video(work: Work, source: Source, *, every: int = 1, max_frames: int | None = None) -> None:
-    """Detect in one source to its end; Ctrl-C ends a camera or stream, and interrupts a file.
+    """Detect in one source to its end; Ctrl-C ends a camera or stream alone, and interrupts a file.
+
+    Another `KeyboardInterrupt`, such as that of SIGTERM, ends a camera or stream too, and goes on to the caller.
 
     A source that cannot be opened, or breaks off, is recorded as failed, with the frames before that. So is a camera or
     stream that ends by itself before `max_frames`.
@@ -43,6 +45,7 @@ def _openable(source: Source) -> str | int:
 
 def _search(work: Work, source: Source, video: VideoReader, frames: Iterator[Frame], max_frames: int | None) -> None:
     results, count = work.results, 0
+    stopped: KeyboardInterrupt | None = None
     ended = video.live and source.kind == "live"  # by itself; a file without a number of frames has an end of its own
     with _Drawing(results, source, video) as drawing:
         try:
@@ -52,15 +55,17 @@ def _search(work: Work, source: Source, video: VideoReader, frames: Iterator[Fra
                 results.add_frame(source, found, frame.index, frame.seconds, files)
                 work.shown(source, found)
                 count += 1
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             if not video.live:
                 raise
-            ended = False
+            ended, stopped = False, stop
     error = None
     if ended and (max_frames is None or count < max_frames):
         remedy = "Check the camera or the connection; --max-frames or Ctrl-C ends a search as planned."
         error = ImageError(f"ended by itself after {counted(count, 'frame')}", place=video.name, remedy=remedy)
     results.add_video(source, count, drawing.files, error)
+    if stopped is not None and type(stopped) is not KeyboardInterrupt:
+        raise stopped
 
 
 def _detect(work: Work, frames: Iterator[Frame], batch_size: int) -> Iterator[tuple[Frame, Detections]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ssd.errors import ArgumentError
 from ssd.system.doctor.declared import DISTRIBUTION, declared, extra_names, installed, release
 from ssd.system.python_environment import other_python
 
@@ -150,7 +151,11 @@ def folders() -> Iterator[Finding]:
     """Where files will be written, whether they can be, and how much room there is."""
     from ssd.system.download import cache_folder
 
-    yield _writable("cache", cache_folder(), "Set SSD_HOME to a folder of yours.")
+    try:
+        cache = _writable("cache", cache_folder(), "Set SSD_HOME to a folder of yours.")
+    except ArgumentError as error:
+        cache = Finding("cache", "problem", error.problem, error.remedy)
+    yield cache
     yield _writable("runs", Path("runs").absolute(), "Change to a folder of yours, or set output=FOLDER.")
     shared = Path("/dev/shm")
     if shared.is_dir():

@@ -62,6 +62,13 @@ def mobilenet_boxes(input_size: int, grids: tuple[int, ...]) -> BoxSettings:
     )
 
 
+def refuse_boxes(given: BoxTable | None, place: object) -> None:
+    """Raise `CheckpointError` if default boxes are named for a checkpoint that has only its own."""
+    if given is not None:
+        problem = f"has default boxes of its own, not those of {given}"
+        raise CheckpointError(problem, place=place, remedy="Leave boxes (--boxes) out.")
+
+
 def table_for(given: BoxTable | None, count: int, place: object) -> BoxTable:
     """Which table a port used for `count` classes, where it goes by a configuration file that was not saved.
 

@@ -42,12 +42,16 @@ class Hints:
 
 @dataclass(frozen=True)
 class Port:
-    """An implementation with readable checkpoints: its name, a description of its keys, and two functions."""
+    """An implementation with readable checkpoints: its name, a description of its keys, and two functions.
+
+    `own_boxes`: its default boxes are the same whatever it was trained on, so that none can be named.
+    """
 
     name: str
     keys: str
     recognises: Callable[[Mapping[str, Tensor]], bool]
     read: Callable[[Mapping[str, Tensor], Hints], ConvertedCheckpoint]
+    own_boxes: bool = False
 
 
 def convolutions(backbone: str = "vgg16", *, batch_norm: bool = False) -> dict[str, int]:

@@ -57,4 +57,4 @@ def _theirs(ours: str) -> str:
     return f"{_HEADS[head]}.{level}{place}.{tensor}"
 
 
-PORT = Port(NAME, "backbone.features.*, backbone.extras.*, box_head.predictor.*", recognises, read)
+PORT = Port(NAME, "backbone.features.*, backbone.extras.*, box_head.predictor.*", recognises, read, own_boxes=True)

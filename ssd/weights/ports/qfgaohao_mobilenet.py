@@ -84,4 +84,4 @@ def _place(names: list[str]) -> str:
     return f"{block}.conv.{place}"
 
 
-PORT = Port(NAME, "base_net.0.0.*, extras.*, classification_headers.*", recognises, read)
+PORT = Port(NAME, "base_net.0.0.*, extras.*, classification_headers.*", recognises, read, own_boxes=True)

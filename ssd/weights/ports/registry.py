@@ -19,7 +19,7 @@ from ssd.weights.ports import (
     torchvision,
     torchvision_lite,
 )
-from ssd.weights.ports.box_tables import BoxTable
+from ssd.weights.ports.box_tables import BoxTable, refuse_boxes
 from ssd.weights.ports.layout import ConvertedCheckpoint, Hints, Port
 
 PORTS: tuple[Port, ...] = (
@@ -55,6 +55,8 @@ def convert_checkpoint(
     """
     for port in PORTS:
         if port.recognises(state):
+            if port.own_boxes:
+                refuse_boxes(box_table, place)
             return port.read(state, Hints(place, class_names, box_table, notes or {}))
     raise _unknown(state, place)
 

@@ -94,4 +94,4 @@ def _names() -> dict[str, str]:
     return layout.parameters(layers) | {"rescale_factors": "first_norm.scale"}
 
 
-PORT = Port(NAME, "base.*, aux_convs.*, pred_convs.*, rescale_factors", recognises, read)
+PORT = Port(NAME, "base.*, aux_convs.*, pred_convs.*, rescale_factors", recognises, read, own_boxes=True)

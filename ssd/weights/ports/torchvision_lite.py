@@ -87,4 +87,6 @@ def _place(names: list[str]) -> str:
     return inside.replace("block.0", "0.13") if inside.startswith("block.0.") else inside.replace("block", "1.0", 1)
 
 
-PORT = Port(NAME, "backbone.features.0.*, backbone.extra.*, head.classification_head.*", recognises, read)
+PORT = Port(
+    NAME, "backbone.features.0.*, backbone.extra.*, head.classification_head.*", recognises, read, own_boxes=True
+)

@@ -1,12 +1,13 @@
 """Ids of COCO results by an annotation file."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from ssd.errors import ArgumentError
-from ssd.inference.bulk.coco_ids import CocoIds, ids_of_file
+from ssd.inference.bulk.coco_ids import CocoIds, ids_of_file, own_ids
 
 
 def ids(folder: Path, images: dict[str, int]) -> CocoIds:
@@ -51,3 +52,27 @@ def test_two_images_with_one_id_are_named_before_they_are_searched(tmp_path: Pat
         ArgumentError, match=r"seq2/1\.jpg: has the id 1 in the annotation file, and so has seq1/1\.jpg"
     ):
         known.check(["seq1/1.jpg", "seq2/1.jpg"])
+
+
+@pytest.mark.parametrize(
+    ("images", "videos", "number"),
+    [
+        (["a/1.jpg", "b/1.jpg"], [], "1"),
+        (["a/1.jpg", "a/001.png"], [], "1"),
+        (["a/x.jpg", "a/x.png"], [], "'x'"),
+        ([], ["x/c.mp4", "y/c.webm"], "'c/000000'"),
+    ],
+)
+def test_without_an_annotation_file_two_sources_of_one_name_are_named_too(
+    images: list[str], videos: list[str], number: str
+) -> None:
+    first, second = images + videos
+    expected = rf"{re.escape(second)}: has the id {number} in coco\.json, and so has {re.escape(first)}\. Rename one"
+    with pytest.raises(ArgumentError, match=expected):
+        own_ids(["cat"]).check(images, videos)
+    own_ids(["cat"]).check(["a/1.jpg", "a/x.jpg"], ["x/1.mp4"])
+
+
+def test_videos_of_one_name_are_named_with_an_annotation_file_too(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"y/c\.mp4: has the id 'c/000000' in coco\.json, and so has x/c\.mp4"):
+        ids(tmp_path, {"c.jpg": 1}).check([], ["x/c.mp4", "y/c.mp4"])

@@ -12,6 +12,7 @@ from ssd.inference.bulk.detect_files import detect_files
 from ssd.inference.detector import Detector
 from ssd.inference.pipelines import GraphPipeline
 from ssd.inference.runtime.facts import Facts
+from ssd.rules import ScoreThreshold
 from ssd.structures import BatchDetections
 from tests.commands.small_detector import write_image
 from tests.exporters import made
@@ -66,4 +67,56 @@ def test_images_whose_ids_are_not_certain_are_named_before_a_folder_is_made(tmp_
     with pytest.raises(ArgumentError, match=r"seq2/1\.png: has the id 1 in the annotation file, and so has .*seq1"):
         detect_files([tmp_path / "photos"], detector, output=out, format="coco", coco_ids=ids, recursive=True)
     assert not out.exists()
-    detect_files([tmp_path / "photos"], detector, output=out, format="jsonl", coco_ids=ids, recursive=True)
+
+
+def test_ids_are_refused_where_no_coco_results_are_written(tmp_path: Path) -> None:
+    detector, photo = Detector(GraphPipeline(MadeGraph(Facts(made.settings())))), write_image(tmp_path / "1.png")
+    with pytest.raises(ArgumentError, match=r"--coco-ids: has the ids of coco\.json, .* Add it: --format coco,images$"):
+        detect_files([photo], detector, output=tmp_path / "out", coco_ids=tmp_path / "ids.json")
+
+
+def test_detections_of_classes_without_an_id_are_counted(tmp_path: Path) -> None:
+    photos = [write_image(tmp_path / f"{number}.png") for number in range(3)]
+    images = [{"file_name": photo.name, "id": 7 + number} for number, photo in enumerate(photos[:2])]
+    ids = tmp_path / "ids.json"
+    ids.write_text(json.dumps({"images": images, "categories": [{"name": "cow", "id": 5}]}))
+    detector = Detector(GraphPipeline(MadeGraph(Facts(made.settings(score_threshold=0.01)))))
+    result = detect_files(
+        photos, detector, output=tmp_path / "out", format="coco", coco_ids=ids, score_threshold={"cow": 0.3}
+    )
+    assert (result.without_id, dict(result.classes_without_id)) == (1, {"cat": 2, "dog": 2})
+    rows = json.loads((tmp_path / "out" / "coco.json").read_text())
+    assert [(row["image_id"], row["category_id"]) for row in rows] == [(7, 5), (8, 5)]
+
+
+def test_an_image_of_an_earlier_call_does_not_share_its_id_either(tmp_path: Path) -> None:
+    detector, out = Detector(GraphPipeline(MadeGraph(Facts(made.settings())))), tmp_path / "out"
+    first, second = (write_image(tmp_path / name / "1.png") for name in ("a", "b"))
+    detect_files([first], detector, output=out, format="coco")
+    with pytest.raises(ArgumentError, match=r"a/1\.png: has the id 1 in coco\.json, and so has .*b/1\.png"):
+        detect_files([second], detector, output=out, format="coco", resume=True)
+    detect_files([first], detector, output=out, format="coco", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("inside", "own", "used", "lower"),
+    [
+        (0.01, (), None, 0.1),
+        (0.01, (), 0.1, None),
+        (0.01, (), 0.05, None),
+        (0.3, (), None, 0.3),
+        (0.6, (), None, None),
+        (0.01, (0.05, 0.2, 0.05), "own", 0.1),
+        (0.01, (0.05, 0.1, 0.05), "own", None),
+        (0.01, (), {"cat": 0.05}, 0.1),
+    ],
+)
+def test_a_lower_threshold_is_advised_only_where_there_is_one(
+    inside: float, own: tuple[float, ...], used: ScoreThreshold | None, lower: float | None, tmp_path: Path
+) -> None:
+    detector = Detector(GraphPipeline(MadeGraph(Facts(made.settings(score_threshold=inside, own_thresholds=own)))))
+    photo = write_image(tmp_path / "1.png")
+    result = detect_files([photo], detector, output=tmp_path / "out", format="jsonl", score_threshold=used)
+    assert result.lower_threshold == lower
+    if lower is not None:
+        detect_files([photo], detector, output=tmp_path / "again", format="jsonl", score_threshold=lower)

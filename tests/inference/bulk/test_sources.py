@@ -1,9 +1,12 @@
+import errno
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from ssd.errors import ArgumentError, SSDError
+from ssd.errors import ArgumentError, ImageDecodeError, SSDError
+from ssd.images.decode import load_image
 from ssd.inference.bulk import output_folder, sources
 
 
@@ -149,3 +152,37 @@ def test_a_folder_of_folders_points_to_the_one_with_images(tmp_path):
     (tmp_path / "voc" / "JPEGImages" / "a.jpg").touch()
     with pytest.raises(ArgumentError, match=r"Did you mean .*JPEGImages\?"):
         sources.find_sources([str(tmp_path / "voc")])
+
+
+def test_dangling_links_and_folders_that_cannot_be_opened_are_sources_that_fail(photos, monkeypatch):
+    (photos / "deep" / "gone.png").symlink_to("nowhere.png")
+    (photos / "deep" / "loop.png").symlink_to("loop.png")
+    (photos / "closed").mkdir()
+    (photos / "closed" / "c.png").touch()
+    opened = os.scandir
+
+    def refused(folder):
+        if Path(folder).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return opened(folder)
+
+    monkeypatch.setattr("os.scandir", refused)
+    found = sources.find_images([str(photos)], recursive=True)
+    names = ["a.JPG", "b.png", "closed", "deep/a.JPG", "deep/gone.png", "deep/loop.png"]
+    assert [path.relative_to(photos).as_posix() for path in found] == names
+    for path in (found[2], *found[4:]):
+        with pytest.raises(ImageDecodeError, match=rf"{path.name}: "):
+            load_image(path)
+    for recursive in (False, True):
+        with pytest.raises(
+            ArgumentError, match=r"closed: cannot be read \(Permission denied\)\. Check its permissions"
+        ):
+            sources.find_sources([str(photos / "closed")], recursive=recursive)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://host/a.JPG", "https://host/a/b.png?size=3", "file:///a.webp", "http://host/a.heic"]
+)
+def test_the_address_of_an_image_is_no_stream(url):
+    with pytest.raises(ArgumentError, match=r"is a URL, not a file\. Download it first, and name the file\."):
+        sources.find_sources([url])

@@ -1,11 +1,13 @@
 import pytest
 import torch
+from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
 from ssd.errors import CheckpointError
 from ssd.settings import Settings
 from ssd.weights.ports.class_names import COCO, coco_by_id
 from ssd.weights.ports.registry import convert_checkpoint
-from tests.weights import made
+from tests.weights import made, plain
+from tests.weights.ports.foreign_mobilenets import Lufficc, Qfgaohao
 
 
 def test_an_unknown_checkpoint_lists_its_keys_and_the_known_formats():
@@ -58,6 +60,22 @@ def test_class_names_must_fit_and_differ():
         convert_checkpoint(state, "x", ("a", "b"))
     with pytest.raises(CheckpointError, match="'a' is given twice"):
         convert_checkpoint(state, "x", ("a", "b", "a"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: plain.sgrvinod(4),
+        lambda: Lufficc(4).state_dict(),
+        lambda: Qfgaohao(4, lite=False).state_dict(),
+        lambda: ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4).state_dict(),
+    ],
+)
+def test_default_boxes_are_refused_where_a_checkpoint_has_only_its_own(make):
+    state = make()
+    assert convert_checkpoint(state, "x.pth").settings.num_classes == 3
+    with pytest.raises(CheckpointError, match=r"x\.pth: has default boxes of its own, not those of voc\. Leave boxes"):
+        convert_checkpoint(state, "x.pth", box_table="voc")
 
 
 def test_the_settings_survive_a_weights_file():
