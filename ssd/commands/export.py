@@ -18,7 +18,8 @@ EPILOG = """examples:
 
 The graph takes uint8 RGB images, any number at once, and gives boxes (as fractions of the image), scores,
 labels and counts: normalising and suppression are inside. Class names and settings travel in the file, so
-`ssd.load("best.onnx")` makes a detector of it and ssd detect and ssd eval take it, too.
+`ssd.load("best.onnx")` makes a detector of it and ssd detect and ssd eval take it, too. A .pt2 is for Python
+alone, with `ssd.load("best.pt2", trust=True)`: loading one can run code that its author put there.
 
 --plain writes a graph of plain operators (float32 images NCHW from 0 to 255 in; decoded boxes and softmax
 scores of every default box out) without resize and suppression, for OpenCV, ncnn, TensorRT, CoreML and
@@ -46,7 +47,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--precision",
         choices=("fp32", "bf16"),
-        default="fp32",
         help="bf16: numbers of 16 bits (openvino); default fp32",
     )
     p.add_argument("--int8", action="store_true", help="compute in 8 bits (openvino); needs --calibrate")
@@ -79,12 +79,15 @@ def main(argv: list[str] | None = None) -> int:
     if args.out is not None and args.out.suffix != suffix:
         remedy = f"{args.format} is written as {suffix}."
         raise ArgumentError(f"does not end in {suffix}", place=args.out, remedy=remedy)
+    if args.int8 and args.precision is not None:
+        raise ArgumentError(
+            f"is {args.precision}, and --int8 asks for 8 bits", place="--precision", remedy="Leave one out."
+        )
     tolerance = dict(map(_tolerance, args.tolerance))
 
     from ssd.api.export import export  # brings torch, so only now
 
-    if args.int8:
-        args.precision = "int8"
+    args.precision = "int8" if args.int8 else args.precision or "fp32"
     print(printable(f"exporting {args.weights} to {args.format}, {args.precision}"), flush=True)
     result = export(
         args.weights,

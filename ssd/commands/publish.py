@@ -11,7 +11,7 @@ EPILOG = """examples:
   ssd publish runs/cells hf://me/cells --out preview        write what would be uploaded into preview/, upload nothing
   ssd publish runs/cells hf://me/cells --private --license mit
 
-Log in first: `hf auth login`, or set $HF_TOKEN. Needs: pip install "ssd-vgg[hub]". Then `ssd.load("hf://me/cells")`
+Log in first: `hf auth login`, or set $HF_TOKEN. Needs the extra hub. Then `ssd.load("hf://me/cells")`
 gives the detector anywhere. Folders of this machine are left out of what is published."""
 
 
@@ -45,7 +45,6 @@ def main(argv: list[str] | None = None) -> int:
     if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise ArgumentError("is there already", place=args.out, remedy="Name a new or empty folder.")
     check_writable(args.out / CARD)
-    args.out.mkdir(parents=True, exist_ok=True)
     prepare(args.source, args.out, args.address, license=args.license)
     print(printable(f"{args.out}: what would be uploaded to {args.address}; read {args.out / CARD} first"))
     return 0

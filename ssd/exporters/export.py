@@ -19,6 +19,7 @@ from ssd.inference.runtime.facts import Facts
 from ssd.settings import Settings
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
+OPSETS = range(14, 24)  # of the plain graph
 PRECISIONS = {"onnx": ("fp32",), "openvino": ("fp32", "bf16", "int8"), "pt2": ("fp32",)}
 
 
@@ -78,3 +79,6 @@ def check(format: str, precision: str, *, plain: bool = False, opset: int | None
         raise ArgumentError(f"{format} has no plain graph", place="plain", remedy="Use onnx, which engines convert.")
     if opset is not None and not plain:
         raise ArgumentError("is chosen for a plain graph alone", place="opset", remedy="Ask for plain as well.")
+    if opset is not None and opset not in OPSETS:
+        remedy = f"Use {OPSETS[0]} to {OPSETS[-1]}."
+        raise ArgumentError(f"{opset} is not written", place="opset", remedy=remedy)

@@ -1,4 +1,4 @@
-"""Example inputs of a graph, and the versions recorded in its file."""
+"""Example inputs of a graph, and what is recorded in its file: versions, class names."""
 
 import dataclasses
 
@@ -22,3 +22,8 @@ def free_sides(settings: Settings) -> tuple[int, ...]:
 def with_version(facts: Facts, **versions: str) -> Facts:
     """Add the versions of the packages that were used."""
     return dataclasses.replace(facts, versions=facts.versions | versions)
+
+
+def class_lines(settings: Settings) -> str:
+    """The class names, one a line; a line break inside a name becomes a space."""
+    return "\n".join(" ".join(name.splitlines()) for name in settings.class_names)

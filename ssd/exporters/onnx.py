@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from ssd.errors import ExportError
 from ssd.exporters.graph import OUTPUTS, DetectionGraph
-from ssd.exporters.inputs import example, free_sides, with_version
+from ssd.exporters.inputs import class_lines, example, free_sides, with_version
 from ssd.inference.runtime.checksum import PLACEHOLDER, add_checksum
 from ssd.inference.runtime.facts import Facts
 from ssd.inference.runtime.program import record
@@ -37,8 +37,9 @@ def write_onnx(network: nn.Module, facts: Facts, path: Path) -> Facts:
     table = {torch.ops.ssd.suppress.default: _suppression(onnxscript)}
     model = to_onnx(program, ["images"], OUTPUTS, path, table)
     name_axes(model, {"images": ("batch", "height", "width")})
-    names = "\n".join(settings.class_names)
-    onnx.helper.set_model_props(model, {"ssd": facts.to_text(), "class_names": names, "digest": PLACEHOLDER})
+    onnx.helper.set_model_props(
+        model, {"ssd": facts.to_text(), "class_names": class_lines(settings), "digest": PLACEHOLDER}
+    )
     write_atomic(path, add_checksum(model.SerializeToString()))
     return facts
 

@@ -64,12 +64,13 @@ def _with_detections(model: Any, facts: Facts) -> Any:
 def _choose(boxes: Any, scores: Any, rules: Postprocessing) -> list[Any]:
     """`graph.Chosen` with OpenVINO's operators, without clipping of the boxes."""
     op = load_extra("openvino.opset13", "openvino")
+    above = np.nextafter(np.float32(rules.iou_threshold), np.float32(2))  # it suppresses from the threshold on
     kept = op.multiclass_nms(
         boxes,
         scores,
         sort_result_type="score",
         output_type="i64",
-        iou_threshold=rules.iou_threshold,
+        iou_threshold=float(above),
         score_threshold=rules.score_threshold,
         nms_top_k=rules.top_k,
         keep_top_k=rules.max_detections,

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssd.boxes import to_cxcywh
-from ssd.errors import ArgumentError, ExportError
-from ssd.exporters.inputs import with_version
+from ssd.errors import ExportError
+from ssd.exporters.inputs import class_lines, with_version
 from ssd.exporters.onnx import name_axes, to_onnx
 from ssd.inference.runtime.checksum import PLACEHOLDER, add_checksum
 from ssd.inference.runtime.facts import Facts
@@ -28,7 +28,6 @@ from ssd.settings import Settings
 from ssd.system.files import write_atomic
 from ssd.system.optional import load_extra
 
-OPSETS = range(14, 24)
 DEFAULT_OPSET = 17
 """Read by every engine of the documentation, OpenCV 4.6 included; a network with ReduceMean is written in 18."""
 OUTPUTS = ("boxes", "scores")
@@ -92,13 +91,9 @@ def write_plain(network: nn.Module, facts: Facts, path: Path, opset: int | None 
     """Write the plain graph as `.onnx`, with the facts as metadata under `ssd_plain`. The network is changed.
 
     Raises:
-        ArgumentError: an opset that is not written.
         MissingExtraError: onnx or onnxscript is not installed.
         ExportError: the exporter refuses the network, or the opset lacks an operator of it.
     """
-    if opset is not None and opset not in OPSETS:
-        remedy = f"Use {OPSETS[0]} to {OPSETS[-1]}."
-        raise ArgumentError(f"{opset} is not written", place="opset", remedy=remedy)
     onnx, onnxscript = load_extra("onnx", "onnx"), load_extra("onnxscript", "onnx")
     facts = with_version(facts, onnx=onnx.__version__, onnxscript=onnxscript.__version__)
     side = facts.settings.network.input_size
@@ -106,7 +101,7 @@ def write_plain(network: nn.Module, facts: Facts, path: Path, opset: int | None 
     model = to_onnx(program, ["images"], OUTPUTS, path)
     model = _with_opset(onnx, model, opset or _least_opset(model), path)
     name_axes(model)
-    names = "\n".join(facts.settings.class_names)
+    names = class_lines(facts.settings)
     onnx.helper.set_model_props(model, {KEY: as_text(facts), "class_names": names, "digest": PLACEHOLDER})
     write_atomic(path, add_checksum(model.SerializeToString()))
     return facts

@@ -19,7 +19,7 @@ from ssd.report.run_log import read_rows
 from ssd.settings import Settings
 from ssd.summary import classics
 from ssd.summary.layers import Survey, survey
-from ssd.weights.native import is_ours, load_weights
+from ssd.weights.native import is_ours, load_weights, metric_of
 from ssd.weights.resolve import PUBLISHED, find_weights, read_weights
 
 _DETECTOR, _LITE = "ssd-", "ssdlite-"
@@ -30,6 +30,8 @@ _HISTORY: dict[str, tuple[Callable[..., nn.Module], int, int, int]] = {
     "vgg11_lrn": (classics.vgg11_lrn, 224, 1000, 3),
     "yolov1": (classics.YOLOv1, 448, 20, 3),
 }
+# Metric of a run -> name here of a figure -> its name in the run; `ssd eval` has these names too.
+_COLUMNS = {"coco": {"AP": "AP", "AP50": "AP50"}, "voc": {"VOC": "AP", "VOC07": "AP07"}}
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Network:
     channels: int = 3
     boxes: int | None = None  # number of boxes that a detector predicts
     published: int | None = None  # parameters, according to its library
-    measured: Mapping[str, float] = field(default_factory=dict)  # AP, AP50 and images per second of its training run
+    measured: Mapping[str, float] = field(default_factory=dict)  # _COLUMNS and images_per_second of its training run
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -151,8 +153,9 @@ def _measured(path: Path) -> dict[str, float]:
     weights = path / "best.safetensors" if path.is_dir() else path
     if not is_ours(weights):
         return {}
-    validation = load_weights(weights)[2].get("validation", {})
-    measured = {name: validation[name] for name in ("AP", "AP50") if validation.get(name) is not None}
+    extra = load_weights(weights)[2]
+    validation, columns = extra.get("validation", {}), _COLUMNS[metric_of(extra)]
+    measured = {column: validation[name] for column, name in columns.items() if validation.get(name) is not None}
     rows = read_rows(weights.parent / "train.jsonl") if (weights.parent / "train.jsonl").is_file() else []
     rates = [row["images_per_second"] for row in rows if "images_per_second" in row]
     return measured | ({"images_per_second": statistics.median(rates)} if rates else {})

@@ -11,7 +11,7 @@ from ssd.system.optional import load_extra
 
 
 def draw(networks: Sequence[Network], latencies: Sequence[float | None], path: str | Path) -> None:
-    """Write the plot; networks without an evaluation are left out.
+    """Write the plot; networks without an evaluation are left out, and beside COCO's AP those with VOC's.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -19,7 +19,8 @@ def draw(networks: Sequence[Network], latencies: Sequence[float | None], path: s
         SSDError: the file cannot be written.
     """
     pairs = zip(networks, latencies, strict=True)
-    points = [(n.name, ms, n.measured["AP"]) for n, ms in pairs if ms is not None and "AP" in n.measured]
+    column, label = ("AP", "COCO") if any("AP" in n.measured for n in networks) else ("VOC", "VOC")
+    points = [(n.name, ms, n.measured[column]) for n, ms in pairs if ms is not None and column in n.measured]
     if not points:
         remedy = "Name folders of runs, without --repeat 0."
         raise ArgumentError("nothing to draw: no trained network with a latency", place="--plot", remedy=remedy)
@@ -37,7 +38,7 @@ def draw(networks: Sequence[Network], latencies: Sequence[float | None], path: s
             fontsize=9,
         )
     axes.margins(0.2)
-    axes.set(xlabel="latency of one image, ms (CPU, fp32)", ylabel="AP (COCO)", xlim=(0, None), ylim=(0, None))
+    axes.set(xlabel="latency of one image, ms (CPU, fp32)", ylabel=f"AP ({label})", xlim=(0, None), ylim=(0, None))
     axes.grid(alpha=0.3)
     drawn = io.BytesIO()
     figure.savefig(drawn, format=Path(path).suffix.removeprefix("."))

@@ -36,8 +36,10 @@ def comparison(networks: Sequence[Network], surveys: Sequence[Survey], latencies
         "published": [_or_dash(network.published) for network in networks],
         "multiply-adds": [f"{survey.multiply_adds:,}" for survey in surveys],
         "boxes": [_or_dash(network.boxes) for network in networks],
-        "AP": [_or_dash(network.measured.get("AP"), ".3f") for network in networks],
-        "AP50": [_or_dash(network.measured.get("AP50"), ".3f") for network in networks],
+        **{
+            name: [_or_dash(network.measured.get(name), ".3f") for network in networks]
+            for name in ("AP", "AP50", "VOC", "VOC07")
+        },
         "trained": [_or_dash(network.measured.get("images_per_second"), ".1f", " img/s") for network in networks],
         "latency": [_or_dash(latency, ".1f", " ms") for latency in latencies],
     }
@@ -49,7 +51,10 @@ def comparison(networks: Sequence[Network], surveys: Sequence[Survey], latencies
         threads = torch.get_num_threads()
         notes.append(f"latency: one image, CPU, fp32, {threads} thread{'s' * (threads > 1)}, the networks in turn")
     if any(network.measured for network in networks):
-        notes.append("AP, AP50: of the run's own last evaluation of these weights; trained: median speed of the run")
+        notes.append(
+            "AP, AP50 (COCO), VOC, VOC07: of the run's own last evaluation of these weights; "
+            "trained: median speed of the run"
+        )
     return "\n".join([aligned([list(said), *zip(*said.values(), strict=True)], ruled=True), *notes])
 
 

@@ -2,12 +2,14 @@
 
 from importlib import metadata
 
+NEVER_INSTALLED = "0+checkout"  # run from a folder
+
 
 def _version() -> str:
     try:
         return metadata.version("ssd-vgg")
     except metadata.PackageNotFoundError:
-        return "0+checkout"  # run from a folder that was never installed
+        return NEVER_INSTALLED
 
 
 __version__ = _version()

@@ -102,8 +102,9 @@ class TrainStep:
     def update(self, updates: int) -> None:
         """Clip, step and average, as update number `updates`, from 1."""
         if self.accumulate > 1:
-            gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-            torch._foreach_div_(gradients, self._divisor.clamp(min=1))
+            for parameter in self.network.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.div_(self._divisor.clamp(min=1))
             self._divisor = self._nothing
         if self.clip_norm:
             self.scaler.unscale_(self.optimizer)

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
@@ -67,6 +67,11 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], Settings, dict[st
     if _digest(tensors, facts) != promised:
         raise damaged(path, "its SHA-256 does not match")
     return tensors, Settings.from_dict(facts.get("settings", {}), str(path)), facts.get("extra", {})
+
+
+def metric_of(extra: Mapping[str, Any]) -> Literal["coco", "voc"]:
+    """The metric of the validation figures in `extra`: VOC's AP is of one IoU threshold, which they name."""
+    return "voc" if "iou_threshold" in extra.get("validation", {}) else "coco"
 
 
 def is_ours(path: str | Path) -> bool:

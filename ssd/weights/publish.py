@@ -6,7 +6,7 @@ What is published has no paths of the training machine: folders and files are cu
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,20 +14,25 @@ import yaml
 from ssd.errors import CheckpointError, counted
 from ssd.settings import Settings
 from ssd.system.files import write_atomic
-from ssd.weights.hub import DEFAULT_FILE, HubAddress, parse_address, push_to_hub
-from ssd.weights.native import load_weights, save_weights
+from ssd.weights.hub import DEFAULT_FILE, HubAddress, is_hub_address, parse_address, push_to_hub
+from ssd.weights.native import load_weights, metric_of, save_weights
 
 CARD = "README.md"
 
-# Figures of a validation row that are on the card, with their meaning.
+# Figures of a validation row that are on the card, with their meaning, by the run's metric.
 _FIGURES = {
-    "AP": "mean over IoU 0.50 to 0.95",
-    "AP50": "IoU 0.50",
-    "AP75": "IoU 0.75",
-    "APs": "small objects",
-    "APm": "medium objects",
-    "APl": "large objects",
-    "mAP": "VOC",
+    "coco": {
+        "AP": "mean over IoU 0.50 to 0.95",
+        "AP50": "IoU 0.50",
+        "AP75": "IoU 0.75",
+        "APs": "small objects",
+        "APm": "medium objects",
+        "APl": "large objects",
+    },
+    "voc": {
+        "AP": "Pascal VOC, IoU 0.50, area under the curve",
+        "AP07": "Pascal VOC 2007, IoU 0.50, 11 points of the curve",
+    },
 }
 # Where the metadata of a weights file has paths; a split may be a list of images.
 _PATHS = (
@@ -61,7 +66,7 @@ def publish(source: str | Path, address: str, *, private: bool = False, license:
 
 
 def prepare(source: str | Path, folder: Path, address: str, *, license: str | None = None) -> None:
-    """Write into `folder` what `publish` uploads: the weights and the card."""
+    """Write into `folder`, which is made if need be, what `publish` uploads: the weights and the card."""
     where = parse_address(address)
     path = Path(source)
     path = path / "best.safetensors" if path.is_dir() else path
@@ -71,13 +76,14 @@ def prepare(source: str | Path, folder: Path, address: str, *, license: str | No
         remedy = "Convert a checkpoint of another code with `ssd convert` first." if path.is_file() else error.remedy
         raise CheckpointError(error.problem, place=path, remedy=remedy) from None
     extra = without_paths(extra)
+    folder.mkdir(parents=True, exist_ok=True)
     save_weights(folder / DEFAULT_FILE, state, settings, extra=extra)
     digest = hashlib.sha256((folder / DEFAULT_FILE).read_bytes()).hexdigest()
     write_atomic(folder / CARD, card(where, settings, extra, digest, license).encode())
 
 
 def without_paths(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """`extra` of a weights file with every folder and file in it cut down to its last name."""
+    """`extra` of a weights file with every folder and file in it cut to its last name; hub addresses stay."""
     cut: Any = dict(extra)
     for keys in _PATHS:
         cut = _cut(cut, keys)
@@ -90,7 +96,10 @@ def _cut(value: Any, keys: tuple[str, ...]) -> Any:
         return [_cut(item, keys) for item in value]
     if keys and isinstance(value, dict) and keys[0] in value:
         return {**value, keys[0]: _cut(value[keys[0]], keys[1:])}
-    return PurePath(value).name if not keys and isinstance(value, str) else value
+    if keys or not isinstance(value, str) or is_hub_address(value):
+        return value
+    path = Path(value)
+    return path.name if path.name.strip(".") else path.resolve().name  # "." and ".." are no names
 
 
 def card(address: HubAddress, settings: Settings, extra: Mapping[str, Any], digest: str, license: str | None) -> str:
@@ -112,10 +121,12 @@ def card(address: HubAddress, settings: Settings, extra: Mapping[str, Any], dige
             f"SSD{network.input_size} ([Liu et al., 2016](https://arxiv.org/abs/1512.02325)) with {network.backbone}; "
             f"finds {counted(len(names), 'class', 'classes')} of objects: {', '.join(names)}.\n",
             "## Use\n",
-            '```sh\npip install "ssd-vgg[hub]"\n```\n',
+            "With the Python package `ssd-vgg`. It is not on PyPI: a package of that name there is another one. "
+            "In a clone of its repository:\n",
+            '```sh\npip install ".[hub]"\n```\n',
             f'```python\nimport ssd\n\ndetector = ssd.load("{address}")\n'
             f'detector.detect("image.jpg", score_threshold={threshold}).save("image.boxes.jpg")\n```\n',
-            *_figures(extra.get("validation", {})),
+            *_figures(extra.get("validation", {}), metric_of(extra)),
             *_training(extra),
             "## File\n",
             f"`{DEFAULT_FILE}`: weights, class names, default boxes, the way images are scaled. "
@@ -124,10 +135,10 @@ def card(address: HubAddress, settings: Settings, extra: Mapping[str, Any], dige
     )
 
 
-def _figures(validation: Mapping[str, Any]) -> Iterator[str]:
+def _figures(validation: Mapping[str, Any], metric: str) -> Iterator[str]:
     rows = [
         f"| {name} | {float(validation[name]):.3f} | {meaning} |"
-        for name, meaning in _FIGURES.items()
+        for name, meaning in _FIGURES[metric].items()
         if isinstance(validation.get(name), int | float)
     ]
     if not rows:

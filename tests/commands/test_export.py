@@ -145,6 +145,8 @@ def test_a_refused_export_leaves_nothing_behind(weights, photos, monkeypatch):
 
     monkeypatch.setattr("ssd.api.export.write_graph", refuse)
     assert main([str(weights), "--format", "onnx", "--parity", str(photos)]) == 2
+    out = weights.parent / "new" / "deep" / "x.onnx"
+    assert main([str(weights), "--format", "onnx", "--parity", str(photos), "--out", str(out)]) == 2
     assert [path.name for path in weights.parent.iterdir()] == ["best.safetensors"]
 
 
@@ -154,7 +156,7 @@ def test_8_bits_name_their_extra_before_anything_is_loaded(package, weights, mon
     for name in ("nncf", "openvino"):  # the other one is there, or looks like it
         monkeypatch.setitem(sys.modules, name, None if name == package else sys)
     assert main([str(weights), "--format", "openvino", "--int8", "--calibrate", "nowhere"]) == 2
-    wanted = f'int8: {package} is not installed. Run: pip install "ssd-vgg[int8]"'
+    wanted = f'int8: {package} is not installed. Run: {sys.executable} -m pip install "ssd-vgg[int8]"'
     assert wanted in capsys.readouterr().err
 
 
@@ -166,6 +168,14 @@ def test_8_bits_name_their_extra_before_anything_is_loaded(package, weights, mon
         (["WEIGHTS", "--format", "openvino", "--int8"], "--calibrate DATA"),
         (["WEIGHTS", "--format", "openvino", "--calibrate", "x"], "calibrate: is for 8 bits"),
         (["WEIGHTS", "--format", "onnx", "--precision", "bf16"], "onnx is not exported in 'bf16'"),
+        (
+            ["WEIGHTS", "--format", "openvino", "--precision", "bf16", "--int8", "--calibrate", "x"],
+            "--precision: is bf16, and --int8 asks for 8 bits. Leave one out.",
+        ),
+        (
+            ["WEIGHTS", "--format", "onnx", "--plain", "--opset", "13", "--out", "new/x.onnx"],
+            "opset: 13 is not written",
+        ),
         (["WEIGHTS", "--format", "onnx", "--out", "a.pt"], "does not end in .onnx"),
         (["WEIGHTS", "--format", "onnx", "--limit", "0"], "--limit"),
         (["WEIGHTS", "--format", "onnx", "--score-threshold", "2"], "score_threshold: 2.0 is out of range"),
@@ -181,6 +191,13 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, weights, tmp_
     assert error.count("\n") == 1
     assert message in error
     assert [path.name for path in weights.parent.iterdir()] == ["best.safetensors"]
+    assert list(tmp_path.iterdir()) == [weights.parent]
+
+
+def test_a_pt2_is_said_to_be_for_python_alone(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert '`ssd.load("best.pt2", trust=True)`' in capsys.readouterr().out
 
 
 def test_images_are_a_data_set_or_a_folder(bccd, photos):

@@ -187,3 +187,19 @@ def test_a_plot_without_a_trained_network_is_refused(runs: list[str], tmp_path, 
     assert "--plot: nothing to draw" in capsys.readouterr().err
     assert summary.main(["--compare", *runs, "--repeat", "1", "--plot", str(tmp_path / "plot.txt")]) == 2
     assert "Let it end in .svg or .png" in capsys.readouterr().err
+
+
+def test_the_ap_of_voc_has_a_column_and_an_axis_of_its_own(runs: list[str], tmp_path, capsys) -> None:
+    settings = settings_for(("a",), input_size=80, width=0.1)
+    voc = {"validation": {"AP": 0.75, "AP07": 0.625, "iou_threshold": 0.5}}
+    save_weights(tmp_path / "voc.safetensors", from_settings(settings).state_dict(), settings, extra=voc)
+    names = ["--compare", str(tmp_path / "voc.safetensors"), "--plot", str(tmp_path / "plot.svg"), "--repeat", "1"]
+    assert summary.main([*names, "--json"]) == 0
+    (facts,) = json.loads(capsys.readouterr().out)
+    assert {name: facts.get(name) for name in ("AP", "VOC", "VOC07")} == {"AP": None, "VOC": 0.75, "VOC07": 0.625}
+    assert "AP (VOC)" in (tmp_path / "plot.svg").read_text()
+    assert summary.main(["--compare", runs[0], str(tmp_path / "voc.safetensors"), "--repeat", "0"]) == 0
+    head, _, small, other = capsys.readouterr().out.splitlines()[:4]
+    assert head.split()[-5:] == ["AP", "AP50", "VOC", "VOC07", "trained"]
+    assert small.split()[-6:] == ["0.250", "0.500", "-", "-", "7.5", "img/s"]
+    assert other.split()[-5:] == ["-", "-", "0.750", "0.625", "-"]

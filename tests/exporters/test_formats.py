@@ -71,6 +71,15 @@ def test_box_voting_is_inside_the_graph_and_cannot_be_changed(small, tmp_path):
         detector.detect(images[0], box_voting=0.0)
 
 
+def test_boxes_that_overlap_as_much_as_the_threshold_stay(small, tmp_path):
+    """At 0: all that touch no better one."""
+    settings = made.settings(RULES[small.format], iou_threshold=0.0)
+    found = load(made.exported(tmp_path, small.format, settings)).detect_batch(made.images(3))
+    expected = made.detector(settings).detect_batch(made.images(3))
+    assert max(map(len, expected)) > 3
+    made.assert_same(found, expected)
+
+
 def test_classes_can_be_renamed(small):
     graph = small.detector.pipeline.graph
     assert Detector(GraphPipeline(graph, ["a", "b", "c"])).class_names == ("a", "b", "c")

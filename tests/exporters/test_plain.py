@@ -13,8 +13,8 @@ import torch
 import ssd
 from ssd import light
 from ssd.errors import ArgumentError, CheckpointError, ExportError
-from ssd.exporters.export import export
-from ssd.exporters.plain import DEFAULT_OPSET, OPSETS, PlainGraph
+from ssd.exporters.export import OPSETS, export
+from ssd.exporters.plain import DEFAULT_OPSET, PlainGraph
 from ssd.inference.detector import Detector
 from ssd.inference.pipelines import NetworkPipeline
 from ssd.inference.runtime.ir import core
@@ -229,3 +229,14 @@ def test_the_command_writes_and_checks_a_plain_graph(tmp_path: Path) -> None:
     assert result.accepted
     assert result.path == tmp_path / "small.plain.onnx"
     assert result.check.parity.compared > 100
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_line_of_class_names_is_one_class(plain: bool, tmp_path: Path) -> None:
+    names = ("red\nblood", "white\r\u2028blood", "a,b")
+    settings = dataclasses.replace(made.settings(), class_names=names)
+    export(made.network(), settings, tmp_path / "x.onnx", plain=plain)
+    metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "x.onnx").metadata_props}
+    assert metadata["class_names"].split("\n") == ["red blood", "white  blood", "a,b"]
+    load = light.load if plain else ssd.load
+    assert load(tmp_path / "x.onnx").class_names == names

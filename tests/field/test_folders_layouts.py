@@ -367,7 +367,7 @@ def test_a_tools_own_format_is_named_with_what_to_export(tmp_path, tool, below):
 
 def test_a_wrapping_folder_is_answered_with_the_command(tmp_path):
     voc_pair(tmp_path / "archive" / "annotations", tmp_path / "archive" / "images")
-    with pytest.raises(DatasetError, match=r"--data .*archive"):
+    with pytest.raises(DatasetError, match=r"Did you mean (.*/archive)\? Pass \1"):
         recognise(tmp_path)
 
 

@@ -1,9 +1,13 @@
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 import torch
 
+from ssd.errors import MissingExtraError
+from ssd.system import optional
 from ssd.system.environment import environment
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -33,3 +37,13 @@ def test_the_commit_is_that_of_the_checkout_and_nothing_without_git(monkeypatch)
     assert environment()["git_commit"] == expected
     monkeypatch.setenv("PATH", "")
     assert environment()["git_commit"] is None
+
+
+def test_an_extra_is_never_asked_of_pypi_by_the_name_of_this_package(monkeypatch):
+    """pip keeps a package that is installed; one that is not it looks up, and anybody may have that name there."""
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    for version, target in (("0.1.0", '"ssd-vgg[demo]"'), (optional.NEVER_INSTALLED, f'-e "{CHECKOUT}[demo]"')):
+        monkeypatch.setattr(optional, "__version__", version)
+        with pytest.raises(MissingExtraError) as caught:
+            optional.load_extra("gradio", "demo")
+        assert caught.value.remedy == f"Run: {sys.executable} -m pip install {target}"

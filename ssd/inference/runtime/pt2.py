@@ -24,7 +24,7 @@ class ProgramGraph:
         refuse_precision(precision, ("auto", "fp32"), path)
         if not trust:
             problem = "loading a .pt2 can run code that its author put there"
-            remedy = "If you trust the author: ssd.load(..., trust=True); an .onnx or .xml needs no trust."
+            remedy = "If you trust the author: ssd.load(..., trust=True) in Python; an .onnx or .xml needs no trust."
             raise ArgumentError(problem, place=path, remedy=remedy)
         if choose_device(device).type != "cpu" and device != "auto":
             raise ArgumentError(f"the program was made for the CPU, not {device!r}", place="device", remedy="Use cpu.")
