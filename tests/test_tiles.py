@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssd.errors import ArgumentError
-from ssd.tiles import Window, check_tiles, windows
+from ssd.tiles import OVERLAP, Window, check_tiles, plan_of, windows
 
 
 def test_tiles_lie_row_by_row_after_the_whole_image():
@@ -15,6 +15,12 @@ def test_tiles_lie_row_by_row_after_the_whole_image():
     assert plan[1] == Window(0, 0, 67, 50)
     assert plan[-1] == Window(133, 50, 200, 100)
     assert len(plan) == 7
+
+
+def test_a_plan_takes_the_height_first():
+    plan = plan_of((1, 2), 300)
+    assert plan(100, 180) == windows(100, 180, (1, 2), OVERLAP, 300)
+    assert plan(100, 180)[0] == Window(0, 0, 180, 100)
 
 
 def test_one_tile_is_the_whole_image():

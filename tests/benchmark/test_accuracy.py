@@ -1,16 +1,20 @@
 """The accuracy suite: what it trains, what it skips, and how it goes on."""
 
+import dataclasses
 import json
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 
+from ssd.benchmark import accuracy_trainers
 from ssd.benchmark.accuracy import Suite, main, parser
 from ssd.benchmark.accuracy_rows import OURS, PEER, Rows, Score, Training, parse_images
 from ssd.benchmark.accuracy_sets import ImageSet, image_set, parse_sets, write_tiny_set
 from ssd.benchmark.accuracy_table import table
-from ssd.benchmark.accuracy_trainers import Machine, trained_seconds
+from ssd.benchmark.accuracy_trainers import Machine, StoppedError, train_ours, train_torchvision, trained_seconds
+from ssd.benchmark.torchvision_training import RANDOM
 from ssd.errors import ArgumentError, DatasetError
 from ssd.system.device import cpu_has_bf16
 from tests.audit.made import good, lists, voc_splits
@@ -107,6 +111,34 @@ def test_the_phases_train_on_what_they_may(tmp_path: Path) -> None:
     assert [Path(path).stem for path in test.scored] == ["k", "l"]
     lists(folder, trainval="a b c i")
     assert [Path(path).stem for path in image_set("cells", folder, "test", tmp_path).train] == list("abci")
+    assert [Path(path).stem for path in image_set("cells", folder, "val", tmp_path).train] == list("abcdefgh")
+
+
+def test_each_side_trains_and_is_scored_on_the_lists_of_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = image_set("cells", cells(tmp_path / "cells"), "test", tmp_path / "lists")
+    ours = Training("cells", "test", 3, False, 2, 4, OURS, 7, RANDOM)
+    trained = mock.Mock(return_value=mock.Mock(exit_code=143))
+    monkeypatch.setattr(accuracy_trainers, "train_config", trained)
+    with pytest.raises(StoppedError):
+        train_ours(ours, images, Machine(tmp_path))
+    config = trained.call_args.args[0]
+    assert (config.seed, config.train.batch_size, config.train.epochs) == (7, 4, 2)
+    assert config.model.backbone_weights == RANDOM
+    assert Path(config.data.train).read_text().split() == list(images.train[:3])
+    assert Path(config.data.val).read_text().split() == list(images.scored)
+
+    figures = mock.Mock(by_metric={"coco": {"AP": 0.1, "AP50": 0.2, "AP75": 0.3}})
+    called = {"new_model": None, "train": 1.0, "score": figures}
+    asked = {name: mock.Mock(return_value=value) for name, value in called.items()}
+    for name, fake in asked.items():
+        monkeypatch.setattr(accuracy_trainers, name, fake)
+    train_torchvision(dataclasses.replace(ours, detector=PEER, lr=0.003), images, Machine(tmp_path))
+    _, learned, recipe, *_ = asked["train"].call_args.args
+    assert (recipe.steps, recipe.batch_size, recipe.lr, recipe.seed) == (2, 4, 0.003, 7)
+    read = [learned, asked["score"].call_args.args[1]]
+    assert [[Path(record.path).stem for record in one.records] for one in read] == [["a", "b", "c"], ["k", "l"]]
 
 
 def test_without_a_validation_split_the_training_images_are_divided_and_test_is_not_looked_at(tmp_path: Path) -> None:
@@ -161,6 +193,10 @@ def test_words_of_the_command() -> None:
     for word in ("0", "some", "50:", "50:0", ":3"):
         with pytest.raises(ArgumentError, match="Write all, 50 or 50:EPOCHS"):
             parse_images([word], 25)
+
+
+def test_as_many_images_as_there_are_may_be_named(tmp_path: Path) -> None:
+    assert complete(suite(tmp_path, Trainers(), "--seeds", "0"), cells(tmp_path / "cells"), count=8) == 0
 
 
 @pytest.mark.parametrize(

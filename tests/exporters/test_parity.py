@@ -5,6 +5,7 @@ import pytest
 
 from ssd.errors import ArgumentError
 from ssd.exporters.parity import TOLERANCES, Parity, compare
+from ssd.exporters.verify import Check
 from ssd.inference.detections import Detections
 
 EXACT = TOLERANCES["fp32"]
@@ -74,6 +75,12 @@ def test_a_weak_twin_counts_for_a_strong_detection():
 def test_images_add_up_to_the_worst():
     total = Parity(1, 10, 0.5, 0.1, 1, 0).plus(Parity(2, 5, 0.2, 0.3, 0, 2))
     assert total == Parity(3, 15, 0.5, 0.3, 1, 2)
+
+
+@pytest.mark.parametrize(("after", "accepted"), [(0.496, True), (0.6, True), (0.4, False), (float("nan"), False)])
+def test_a_fall_of_ap_beyond_the_tolerance_is_a_failure_and_a_rise_is_none(after, accepted):
+    check = Check(Parity(images=1, compared=10), TOLERANCES["bf16"], "bf16", "photos", False, (0.5, after))
+    assert check.accepted == accepted
 
 
 def test_a_tolerance_is_changed_by_name():

@@ -100,6 +100,14 @@ def test_another_codes_safetensors_is_not_ours(tmp_path):
     assert not native.is_ours(tmp_path / "picture")
 
 
+def test_a_file_of_a_newer_version_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "_VERSION", 2)
+        native.save_weights(tmp_path / "w", some_weights(), SETTINGS)
+    with pytest.raises(CheckpointError, match="has version 2, this package reads 1"):
+        native.load_weights(tmp_path / "w")
+
+
 def test_a_missing_file_is_named():
     with pytest.raises(CheckpointError, match="nowhere/best"):
         native.load_weights("nowhere/best.safetensors")

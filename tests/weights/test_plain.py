@@ -130,6 +130,13 @@ def test_mmdetections_configuration_tells_the_boxes_and_the_classes(ratio, size,
     assert named.settings.class_names == ("a", "b", "c")
 
 
+def test_the_last_of_several_configurations_of_mmdetection_counts():
+    meta = {"mmdet_version": "2.28.1", "config": f"{CONFIG.format('0.2')}\n{CONFIG.format('0.15')}"}
+    settings = convert_checkpoint(plain.mmdetection(4), "x.pth", notes={"meta": meta}).settings
+    assert settings.boxes.min_sizes[0] == 21
+    assert (settings.postprocessing.score_threshold, settings.postprocessing.top_k) == (0.02, 1000)
+
+
 def test_mmdetection_1_counts_otherwise_and_is_refused():
     with pytest.raises(CheckpointError, match=r"x\.pth: was made by mmdetection 1\.2\.0.*upgrade_model_version"):
         convert_checkpoint(plain.mmdetection(old=True), "x.pth", notes={"meta": {"mmdet_version": "1.2.0"}})

@@ -51,7 +51,7 @@ def layer(name: str, *blobs: bytes, more: bytes = b"") -> bytes:
 def prior_box(small: float, large: float, ratios: list[int], step: float, *, more: bytes = b"") -> bytes:
     facts = real(1, small) + real(2, large) + b"".join(real(3, r) for r in ratios)
     return message(
-        203, facts + integer(4, 1) + b"".join(real(6, v) for v in (0.1, 0.1, 0.2, 0.2)) + real(10, step) + more
+        203, facts + integer(4, 1) + b"".join(real(6, v) for v in (0.2, 0.2, 0.4, 0.4)) + real(10, step) + more
     )
 
 
@@ -86,7 +86,7 @@ def test_the_message_of_2014_and_numbers_one_by_one_are_read_too(tmp_path):
     assert blobs["one/0"].flatten().tolist() == [0.5, 2.0]
 
 
-SMALL, LARGE = [25.5, 50, 111, 162, 213, 264], [50, 111, 162, 213, 264, 315]
+SMALL, LARGE = [25.5, 50, 111, 162, 213, 264], [50.9, 111, 162, 213, 264, 315]
 TAPS = ["conv4_3_norm", "fc7", "conv6_2", "conv7_2", "conv8_2", "conv9_2"]
 
 
@@ -107,10 +107,10 @@ def test_a_whole_model_is_recognised_and_tells_its_default_boxes(tmp_path):
     foreign = convert_checkpoint(tensors, path, ("a", "b", "c"), notes=notes)
     boxes = foreign.settings.boxes
     assert boxes.min_sizes == (25, 50, 111, 162, 213, 264), "its integer fields cut 25.5 to 25"
-    assert boxes.max_sizes == (50, 111, 162, 213, 264, 315)
+    assert boxes.max_sizes == (50, 111, 162, 213, 264, 315), "50.9 to 50"
     assert boxes.aspect_ratios == ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
     assert boxes.steps == (8, 16, 32, 64, 100, 300)
-    assert boxes.variances == (0.1, 0.1, 0.2, 0.2)
+    assert boxes.variances == (0.2, 0.2, 0.4, 0.4)
     expected = convert_checkpoint(state, "x", box_table="voc")
     assert all(torch.equal(foreign.state_dict[name], expected.state_dict[name]) for name in expected.state_dict)
     told = convert_checkpoint(tensors, path, notes=notes, box_table="coco")

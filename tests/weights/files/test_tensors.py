@@ -26,9 +26,10 @@ def test_a_network_is_found_next_to_its_optimizer(tmp_path, wrapper):
     assert_is_state(read_tensors(path))
 
 
-def test_the_prefix_of_data_parallel_goes(tmp_path):
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "net.", "_orig_mod.module."])
+def test_the_prefixes_of_wrappers_go(tmp_path, prefix):
     path = tmp_path / "x.pth"
-    torch.save({f"module.{name}": tensor for name, tensor in STATE.items()}, path)
+    torch.save({f"{prefix}{name}": tensor for name, tensor in STATE.items()}, path)
     assert_is_state(read_tensors(path))
 
 
