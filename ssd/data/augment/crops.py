@@ -63,19 +63,25 @@ def draw_geometry(
 
 
 def visible(
-    boxes: Num[np.ndarray, "N 4"], crops: Int[np.ndarray, "T 4"], size: int, crowd: Bool[np.ndarray, "N"] | None = None
+    boxes: Num[np.ndarray, "N 4"],
+    crops: Int[np.ndarray, "T 4"],
+    size: int,
+    crowd: Bool[np.ndarray, "N"] | None = None,
+    *,
+    slack: float = 0.0,
 ) -> Bool[np.ndarray, "T N"]:
     """Which boxes each crop keeps: centre inside, and at least one pixel in each direction at an output of `size`.
 
-    A crowd region is kept if any part of it lies inside, since that part is no background.
+    A crowd region is kept if any part of it lies inside, since that part is no background. `slack` is how many pixels
+    of the image the boxes may have moved by rounding.
     """
     low, high = crops[:, None, :2], crops[:, None, 2:]
     sides = np.minimum(boxes[:, 2:], high) - np.maximum(boxes[:, :2], low)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    inside = ((centres >= low) & (centres <= high)).all(axis=-1)
+    inside = ((centres >= low - slack) & (centres <= high + slack)).all(axis=-1)
     if crowd is not None:
         inside |= crowd
-    return np.asarray(inside & (sides * size >= high - low).all(axis=-1))
+    return np.asarray(inside & ((sides + slack) * size >= high - low).all(axis=-1))
 
 
 def _expand(rng: np.random.Generator, width: int, height: int, most: float) -> Rectangle:

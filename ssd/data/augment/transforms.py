@@ -141,6 +141,8 @@ class _Augment(A.DualTransform):  # type: ignore[misc]
             return bboxes  # without the columns for row and crowd
         height, width = (shrink * side for side in params["shape"][:2])
         boxes = bboxes[:, :4].astype(np.float64) * [width, height, width, height]
-        kept = visible(boxes, np.array([geometry.crop]), self.size, bboxes[:, 5] > 0)[0]
+        # What the plan keeps is kept here too, where the boxes went through fractions in 32 bits.
+        slack = 1e-6 * max(height, width)
+        kept = visible(boxes, np.array([geometry.crop]), self.size, bboxes[:, 5] > 0, slack=slack)[0]
         moved = move_boxes(boxes[kept], geometry) / self.size
         return np.concatenate([moved, bboxes[kept, 4:]], axis=1).astype(np.float32)

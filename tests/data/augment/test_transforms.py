@@ -9,7 +9,7 @@ import albumentations as A
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ssd.data.augment import warp as warping
@@ -72,6 +72,7 @@ def check(result: Sample, size: int) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(rectangles(6), st.sampled_from(["paper", "warp"]), st.integers(0, 10**6), st.sets(st.integers(0, 5)))
+@example([[136.0, 0.0, 160.0, 120.0]], "paper", 3598, set())  # the centre is on the border of the crop
 def test_every_result_is_fit_for_training(boxes: list[list[float]], order: str, seed: int, crowd: set[int]) -> None:
     given_sample = sample(boxes, crowd=tuple(crowd))
     result = TrainTransform(60, fill=FILL, order=order)(given_sample, (seed, 0, 0))  # type: ignore[arg-type]
