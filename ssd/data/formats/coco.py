@@ -2,10 +2,9 @@
 
 The files are `annotations/instances_<split>.json`, Roboflow's `<split>/_annotations.coco.json`, several JSON files at
 the top, one JSON file in each split's folder, or, without any of these, `person_keypoints_<split>.json`, whose boxes
-are read. A single file that names no split is divided by the program. Images
-lie in `<split>/`, `images/<split>/`, `images/` or beside the file, else they are looked for by their names. Category
-ids may have gaps; labels are places in the order of the ids. Missing `info`, `area`, `iscrowd`, `width` and `height`
-are filled in.
+are read. A single file that names no split is divided by the program. Images lie in `<split>/`, `images/<split>/`,
+`images/` or beside the file, else they are looked for by their names. Category ids may have gaps; labels are places in
+the order of the ids. Missing `info`, `area`, `iscrowd`, `width` and `height` are filled in.
 """
 
 import json
