@@ -19,6 +19,7 @@ from ssd.data.dataset import Dataset
 from ssd.errors import CheckpointError, SSDError
 from ssd.system.device import choose_dtype
 from ssd.training.checkpoints import load_state, save_state
+from ssd.training.convolutions import fast_convolutions_of_vgg, memory_format_of_vgg
 from ssd.weights.files.tensors import read_tensors
 
 IMAGENET, RANDOM = "imagenet", "none"
@@ -107,7 +108,9 @@ def train(
     not interrupted. The seconds are then those of all calls, without what was lost.
     """
     torch.manual_seed(recipe.seed)
-    model.to(device).to(memory_format=torch.channels_last).train()
+    dtype = torch.bfloat16 if recipe.autocast else torch.float32
+    model.to(device).to(memory_format=memory_format_of_vgg(device, dtype)).train()
+    convolutions = fast_convolutions_of_vgg(device, dtype)  # as in our training, so that times can be compared
     optimizer = torch.optim.SGD(
         model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
@@ -118,7 +121,7 @@ def train(
     while done < recipe.steps:
         start = time.perf_counter()
         for images, targets in itertools.islice(loader, recipe.steps - done):
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.autocast):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.autocast), convolutions:
                 losses = model(
                     [image.to(device) for image in images],
                     [{key: value.to(device) for key, value in target.items()} for target in targets],

@@ -19,6 +19,7 @@ from ssd.multibox.matcher import match
 from ssd.settings import LossRules
 from ssd.structures import Predictions, Targets
 from ssd.system.device import choose_dtype
+from ssd.training.convolutions import memory_format, memory_format_of_vgg
 from ssd.training.optim import AveragedNetwork, new_sgd, parameter_groups, set_lr
 from ssd.training.step import TrainStep
 from ssd.weights.resolve import read_weights
@@ -74,8 +75,9 @@ def our_step(fixtures: Fixtures, pixels: Tensor, targets: Targets) -> Callable[[
     state, settings = read_weights(fixtures.weights)
     network = from_settings(settings)
     network.load_state_dict(state)
-    network.to(fixtures.device).to(memory_format=torch.channels_last)
     config, dtype = Config(), choose_dtype("auto", fixtures.device)
+    network.to(fixtures.device)
+    network.to(memory_format=memory_format(network, fixtures.device, dtype))
     groups = parameter_groups(network, weight_decay=config.optim.weight_decay)
     optimizer = new_sgd(groups)
     set_lr(optimizer, _LR)
@@ -107,11 +109,11 @@ def our_step(fixtures: Fixtures, pixels: Tensor, targets: Targets) -> Callable[[
 def torchvision_step(
     fixtures: Fixtures, pixels: Tensor, targets: Targets, *, tuned: bool = False
 ) -> Callable[[], Tensor]:
-    """One step of the loop in torchvision's references; `tuned` adds bf16 and channels-last memory."""
+    """One step of the loop in torchvision's references; `tuned` adds bf16 and the faster memory format."""
     model = torchvision_baseline.load_model(fixtures.weights).to(fixtures.device).train()
     dtype = choose_dtype("auto", fixtures.device) if tuned else torch.float32
     if tuned:
-        model.to(memory_format=torch.channels_last)
+        model.to(memory_format=memory_format_of_vgg(fixtures.device, dtype))
     optimizer = torch.optim.SGD(model.parameters(), lr=_LR, momentum=0.9, weight_decay=5e-4)
     images = [torchvision_baseline.as_float(image) for image in pixels]
     rows = _torchvision_targets(targets, fixtures.settings.network.input_size)

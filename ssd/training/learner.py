@@ -16,6 +16,7 @@ from ssd.model.initialise import fit_to_data_
 from ssd.model.ssd import SSD
 from ssd.multibox.default_boxes import default_boxes
 from ssd.system.device import choose_dtype
+from ssd.training.convolutions import memory_format
 from ssd.training.optim import AveragedNetwork, Schedule, new_sgd, parameter_groups
 from ssd.training.plan import Plan
 from ssd.training.state import TrainState
@@ -28,7 +29,9 @@ _FIT_IMAGES = 16  # number of images on which new layers are scaled
 
 def ready_network(config: Config, start: Initialised, loader: TrainLoader, device: torch.device, *, fresh: bool) -> SSD:
     """Move the network to its device; in a `fresh` run, scale its new layers on the first images."""
-    network = start.network.to(device).to(memory_format=torch.channels_last)
+    network = start.network.to(device)
+    dtype = choose_dtype(config.train.precision, device)
+    network.to(memory_format=memory_format(network, device, dtype))
     if fresh and config.mode_rules.scale_new_layers:
         log.info("scaling the new layers on the first images")
         images = network_input(loader.first_images(_FIT_IMAGES), device, start.settings.preprocessing)

@@ -17,6 +17,7 @@ from ssd.multibox.matcher import Matches, match
 from ssd.settings import LossRules, Preprocessing
 from ssd.structures import Predictions, Targets
 from ssd.system import distributed
+from ssd.training.convolutions import fast_convolutions, memory_format
 from ssd.training.optim import AveragedNetwork
 
 
@@ -25,8 +26,8 @@ class TrainStep:
 
     `forward`, `match`, `loss` and `backward` add the gradients of a batch, `update` applies them. Several batches per
     update have the gradients of one batch of all their images. `network` is trained in place and should be in
-    channels-last memory; the layers compute in `dtype`, their weights stay float32. With several processes every
-    gradient is that of the global batch.
+    `convolutions.memory_format`; the layers compute in `dtype`, their weights stay float32. With several processes
+    every gradient is that of the global batch.
     """
 
     def __init__(
@@ -56,11 +57,14 @@ class TrainStep:
         self._nothing = torch.zeros((), device=self.device)
         self._divisor = self._nothing  # of the gradients of this update
         self._parallel = _over_ranks(network, self.device)
+        self._memory_format = memory_format(network, self.device, dtype)
+        self._convolutions = contextlib.nullcontext() if compiled else fast_convolutions(network, self.device, dtype)
         self._forward: nn.Module = torch.compile(self._parallel) if compiled else self._parallel  # type: ignore[assignment]
 
     def to_device(self, images: UInt8[Tensor, "B 3 S S"], targets: Targets) -> tuple[Float[Tensor, "B 3 S S"], Targets]:
-        """Move a batch to the device, and normalise its images there, in channels-last memory."""
+        """Move a batch to the device, and normalise its images there, in the network's memory format."""
         inputs = network_input(images, self.device, self.preprocessing, self._mean_and_std)
+        inputs = inputs.contiguous(memory_format=self._memory_format)
         return inputs, targets.to(self.device, non_blocking=self.device.type != "mps")
 
     def accumulating(self, more: bool) -> contextlib.AbstractContextManager[None]:
@@ -71,7 +75,8 @@ class TrainStep:
 
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> Predictions:
         """Predict in the precision of the run."""
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        low = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        with low, self._convolutions:
             predictions: Predictions = self._forward(images)
         return predictions
 

@@ -109,7 +109,7 @@ TRIED = {
 
 
 # Functions of our own in autograd, in today's form; the plain layer is beside each as its twin.
-FUNCTIONS = {"predictor.py"}
+FUNCTIONS = {"convolutions.py", "predictor.py"}
 
 
 def test_nothing_private_of_torch_and_no_function_of_our_own_in_autograd_is_used_but_what_is_listed() -> None:

@@ -9,7 +9,9 @@ with one thread: threads of OpenMP, which wait actively for the next piece of wo
 """
 
 import functools
+import math
 import threading
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -25,10 +27,13 @@ _MOST_THREADS = 2  # each transforms the whole input for its channels; more thre
 
 def pays(layer: nn.Conv2d, shape: list[int]) -> bool:
     """Whether a convolution on an input of this shape is one that the method computes, and faster."""
-    fits = (layer.kernel_size, layer.stride, layer.padding) == ((3, 3), (1, 1), (1, 1))
-    whole = layer.dilation == (1, 1) and layer.groups == 1 and layer.bias is not None
-    large = min(layer.in_channels, layer.out_channels) >= _FEWEST_CHANNELS and min(shape[2:]) >= _SMALLEST_GRID
-    return fits and whole and large
+    fits = (layer.stride, layer.padding, layer.dilation) == ((1, 1), (1, 1), (1, 1))
+    return fits and layer.groups == 1 and layer.bias is not None and large(layer.weight.shape, shape)
+
+
+def large(weight: Sequence[int], features: Sequence[int]) -> bool:
+    """Whether the method is faster for a convolution of these shapes: one with 3x3 kernels on many large maps."""
+    return tuple(weight[2:]) == (3, 3) and min(weight[:2]) >= _FEWEST_CHANNELS and min(features[2:]) >= _SMALLEST_GRID
 
 
 def suits(network: nn.Module) -> bool:
@@ -50,29 +55,47 @@ class WinogradConvolution(nn.Module):
 
     def forward(self, features: Float[Tensor, "B _ h w"]) -> Float[Tensor, "B _ h w"]:
         """The convolution, image by image: NNPACK's kernel for batches is several times slower."""
-        threads = torch.get_num_threads()
-        if threads > _MOST_THREADS:
+        if torch.get_num_threads() > _MOST_THREADS:
             whole: Tensor = self.otherwise(features)
             return whole
-        images = features.contiguous()
-        count, channels = len(images), len(self._weight)
-        result = images.new_empty(count, channels, *images.shape[2:])
-        part = -(-channels // threads) if count % threads else channels
-        pieces = [(row, slice(start, start + part)) for row in range(count) for start in range(0, channels, part)]
-        each = map if threads == 1 else single_threads(threads).map
-        for _ in each(functools.partial(self._compute, images, result), pieces):
-            pass
-        return result
+        return convolve(features, self._weight, self._bias, relu=self._relu)
 
-    @torch.inference_mode()
-    def _compute(self, images: Tensor, result: Tensor, piece: tuple[int, slice]) -> None:
-        """Some output channels of one image."""
-        row, part = piece
-        found = torch._nnpack_spatial_convolution(images[row : row + 1], self._weight[part], self._bias[part], [1, 1])
-        if self._relu:
-            torch.clamp_min(found[0], 0, out=result[row, part])
-        else:
-            result[row, part] = found[0]
+
+def convolve(
+    features: Float[Tensor, "B c h w"],
+    weight: Float[Tensor, "o c 3 3"],
+    bias: Float[Tensor, "o"],
+    *,
+    relu: bool = False,
+) -> Float[Tensor, "B o h w"]:
+    """A 3x3 convolution with a border of zeros and stride 1, by the compute threads of the calling thread.
+
+    It goes image by image: NNPACK's kernel for batches is several times slower. Each thread takes whole images where
+    they can be shared out evenly, else part of the output channels of each.
+    """
+    images, threads = features.contiguous(), torch.get_num_threads()
+    result = images.new_empty(len(images), len(weight), *images.shape[2:])
+    part = -(-len(weight) * math.gcd(len(images), threads) // threads)
+    pieces = [
+        (image, slice(start, start + part)) for image in range(len(images)) for start in range(0, len(weight), part)
+    ]
+    each = map if threads == 1 else single_threads(threads).map
+    for _ in each(functools.partial(_compute, images, weight, bias, result, relu), pieces):
+        pass
+    return result
+
+
+@torch.inference_mode()
+def _compute(
+    images: Tensor, weight: Tensor, bias: Tensor, result: Tensor, relu: bool, piece: tuple[int, slice]
+) -> None:
+    """Some output channels of one image."""
+    row, part = piece
+    found = torch._nnpack_spatial_convolution(images[row : row + 1], weight[part], bias[part], [1, 1])
+    if relu:
+        torch.clamp_min(found[0], 0, out=result[row, part])
+    else:
+        result[row, part] = found[0]
 
 
 @functools.cache
