@@ -14,12 +14,13 @@ from ssd.system.device import cpu_has_bf16
 # A small product fits between the interruptions of a busy machine, a large one fills many cores.
 _SIDES = (512, 1024, 2048)
 _SECONDS = 0.3  # for each kind and size, and at least three products
+_MOST_SECONDS = 3  # for a larger size: where PyTorch multiplies bytes one by one, three products take minutes
 
 
 def product_rates(sides: Sequence[int] = _SIDES) -> dict[str, float]:
     """Billions of operations a second for products of two square matrices on the CPU: fp32, bf16 (if it has it), int8.
 
-    The best of all sizes, with as many threads as PyTorch has. A kind that PyTorch does not multiply here is left out.
+    The best of the sizes that take a reasonable time, with as many threads as PyTorch has. A kind that PyTorch does not multiply here is left out.
     """
     kinds: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], torch.dtype]] = {"fp32": (torch.mm, torch.float32)}
     if cpu_has_bf16():
@@ -29,10 +30,19 @@ def product_rates(sides: Sequence[int] = _SIDES) -> dict[str, float]:
     rates = {}
     for name, (multiply, dtype) in kinds.items():
         try:
-            rates[name] = round(max(_rate(multiply, dtype, side) for side in sides) / 1e9, 1)
+            rates[name] = round(_best_rate(multiply, dtype, sides) / 1e9, 1)
         except RuntimeError:  # not on this machine
             continue
     return rates
+
+
+def _best_rate(multiply: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype, sides: Sequence[int]) -> float:
+    best = 0.0
+    for side in sorted(sides):
+        if best and 4 * 2 * side**3 / best > _MOST_SECONDS:
+            break
+        best = max(best, _rate(multiply, dtype, side))
+    return best
 
 
 def _rate(multiply: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype, side: int) -> float:

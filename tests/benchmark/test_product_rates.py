@@ -36,3 +36,17 @@ def test_the_share_is_that_of_the_stages_precision():
     assert share(stage("bf16", images=2), 200.0, 60 * 10**9, {"bf16": 400.0})["share_of_product"] == 1.5
     assert share(stage("bf16"), 200.0, 60 * 10**9, {"fp32": 400.0}) == {}
     assert share(stage(None), 200.0, 60 * 10**9, {"fp32": 400.0}) == {}
+
+
+def test_a_size_that_would_take_long_is_left_out(monkeypatch):
+    asked = []
+
+    def slow(multiply, dtype, side):
+        asked.append((dtype, side))
+        return 1e9 if dtype == torch.int8 else 1e12
+
+    monkeypatch.setattr("ssd.benchmark.product_rates._rate", slow)
+    product_rates()
+    sides = {dtype: [side for kind, side in asked if kind == dtype] for dtype, _ in asked}
+    assert sides[torch.float32] == [512, 1024, 2048]
+    assert sides[torch.int8] == [512]  # 1024 would take nine seconds
