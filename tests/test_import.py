@@ -35,6 +35,14 @@ def test_a_detector_loads_no_training_library():
     assert not loaded_after("from ssd import Detector, load, detect") & {"albumentations", "pycocotools", "matplotlib"}
 
 
+def test_detecting_loads_no_compiler():
+    """torchvision's package and shapes on the meta device bring PyTorch's, with sympy, which takes longer than `import torch`."""
+    files = ROOT / "tests" / "earlier_versions" / "files"
+    image = next((files / "images").iterdir())
+    code = f"import ssd; ssd.load({str(files / 'weights.safetensors')!r}, backend='torch').detect({str(image)!r})"
+    assert not loaded_after(code) & {"sympy", "torchvision"}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command_loads_no_torch(command):
     module = f"ssd.commands.{command.replace('-', '_')}"

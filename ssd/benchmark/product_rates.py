@@ -20,7 +20,8 @@ _MOST_SECONDS = 3  # for a larger size: where PyTorch multiplies bytes one by on
 def product_rates(sides: Sequence[int] = _SIDES) -> dict[str, float]:
     """Billions of operations a second for products of two square matrices on the CPU: fp32, bf16 (if it has it), int8.
 
-    The best of the sizes that take a reasonable time, with as many threads as PyTorch has. A kind that PyTorch does not multiply here is left out.
+    The best of the sizes that take a reasonable time, with as many threads as PyTorch has. A kind that PyTorch does not
+    multiply here is left out.
     """
     kinds: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], torch.dtype]] = {"fp32": (torch.mm, torch.float32)}
     if cpu_has_bf16():

@@ -12,12 +12,12 @@ import dataclasses
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torchvision.ops import nms
 
 from ssd.boxes import REACH
 from ssd.multibox.candidates import Candidates, best_candidates, likely_parts
 from ssd.multibox.coder import Variances
 from ssd.multibox.fixpoint import suppress_by_fixpoint
+from ssd.multibox.nms import nms
 from ssd.multibox.voting import LEAST_SCORE, VOTERS, vote
 from ssd.settings import Postprocessing
 from ssd.structures import BatchDetections, Predictions

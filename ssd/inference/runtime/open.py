@@ -65,7 +65,7 @@ def open_runtime(
     where = choose_device(device if backend != "openvino" or device != "auto" else "cpu")
     dtype = choose_dtype(precision, where)
     if backend != "openvino":
-        return TorchRuntime(network, where, dtype, input_size)
+        return TorchRuntime(network, where, dtype)
     if where.type != "cpu":
         raise ArgumentError(f"OpenVINO does not run on {device!r}", place="device", remedy="Use cpu or auto.")
     from ssd.inference.runtime.openvino import OpenVINORuntime

@@ -9,6 +9,7 @@ The operators are PyTorch's own for compiled programs (`torch.ops.mkldnn`), with
 """
 
 import functools
+import threading
 from typing import Any
 
 import torch
@@ -21,8 +22,10 @@ from ssd.model.extras import Extras
 from ssd.model.head import MultiBoxHead
 from ssd.model.vgg import VGG
 
+_ONE_AT_A_TIME = threading.Lock()
 
-def prepack_(network: nn.Module, input_size: int, dtype: torch.dtype) -> None:
+
+def prepack_(network: nn.Module, dtype: torch.dtype) -> None:
     """Replace layers of a network on the CPU in place: those of VGG, of the extra layers and of the head.
 
     Layers of other backbones stay. The network must be in evaluation mode, channels last and of this `dtype`; where
@@ -30,62 +33,63 @@ def prepack_(network: nn.Module, input_size: int, dtype: torch.dtype) -> None:
     """
     if not available(dtype):
         return
-    shapes = _input_shapes(network, input_size)
-    for name, module in list(network.named_modules()):
+    for module in list(network.modules()):
         if isinstance(module, VGG | Extras):
-            _prepack_chain(module, name, shapes)
+            _prepack_chain(module)
         elif isinstance(module, MultiBoxHead):
-            for kind, convolutions in (("boxes", module.boxes), ("classes", module.classes)):
+            for convolutions in (module.boxes, module.classes):
                 for place, layer in enumerate(convolutions):
                     if isinstance(layer, nn.Conv2d):
-                        convolutions[place] = _fastest(layer, shapes[f"{name}.{kind}.{place}"], relu=False)
+                        convolutions[place] = FastConvolution(layer, relu=False)
 
 
-def _prepack_chain(chain: nn.Module, name: str, shapes: dict[str, list[int]]) -> None:
+def _prepack_chain(chain: nn.Module) -> None:
     """Replace the layers of a module that calls its children in order."""
     layers = list(chain.named_children())
     for (place, layer), (next_place, follower) in zip(layers, [*layers, ("", None)][1:], strict=True):
         if isinstance(layer, nn.Conv2d):
             relu = isinstance(follower, nn.ReLU)
-            setattr(chain, place, _fastest(layer, shapes[f"{name}.{place}"], relu=relu))
+            setattr(chain, place, FastConvolution(layer, relu=relu))
             if relu:
                 setattr(chain, next_place, nn.Identity())
         elif isinstance(layer, nn.MaxPool2d) and _halves(layer):
             setattr(chain, place, HalvingPool(ceil=layer.ceil_mode))
 
 
-def _fastest(layer: nn.Conv2d, shape: list[int], *, relu: bool) -> nn.Module:
-    packed = PackedConvolution(layer, shape, relu=relu)
-    if layer.weight.dtype == torch.float32 and winograd.pays(layer, shape) and winograd.available():
-        return winograd.WinogradConvolution(layer, packed, relu=relu)
-    return packed
-
-
 def _halves(pool: nn.MaxPool2d) -> bool:
     return (pool.kernel_size, pool.stride, pool.padding, pool.dilation) == (2, 2, 0, 1)
 
 
-def _input_shapes(network: nn.Module, input_size: int) -> dict[str, list[int]]:
-    """The shape of one image's input to each convolution, by the name of the layer; nothing is computed."""
-    shapes: dict[str, list[int]] = {}
-    with torch.device("meta"), torch.no_grad():
-        tensors = {name: torch.empty_like(value, device="meta") for name, value in network.state_dict().items()}
-        images = torch.empty(1, 3, input_size, input_size, dtype=next(iter(network.parameters())).dtype)
-        hooks = [
-            layer.register_forward_pre_hook(functools.partial(_note, shapes, name))
-            for name, layer in network.named_modules()
-            if isinstance(layer, nn.Conv2d)
-        ]
-        try:
-            torch.func.functional_call(network, tensors, (images,))
-        finally:
-            for hook in hooks:
-                hook.remove()
-    return shapes
+class FastConvolution(nn.Module):
+    """A convolution, and ReLU after it if asked for, in the way that is fastest for the shape of its first input.
 
+    `chosen` is that way from the first input on. To ask PyTorch for the shapes beforehand would load its compiler.
+    """
 
-def _note(shapes: dict[str, list[int]], name: str, _: nn.Module, inputs: tuple[Tensor]) -> None:
-    shapes[name] = list(inputs[0].shape)
+    def __init__(self, layer: nn.Conv2d, *, relu: bool) -> None:
+        super().__init__()
+        self._layer: nn.Conv2d | None = layer
+        self._relu = relu
+        self.chosen: nn.Module | None = None
+
+    def forward(self, features: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B _ _ _"]:
+        """The convolution, then ReLU."""
+        if self.chosen is None:
+            self._choose([1, *features.shape[1:]])
+        result: Tensor = self.chosen(features)  # type: ignore[misc]
+        return result
+
+    def _choose(self, shape: list[int]) -> None:
+        with _ONE_AT_A_TIME, torch.inference_mode(False), torch.no_grad():
+            if self.chosen is not None or self._layer is None:  # by another thread
+                return
+            packed = PackedConvolution(self._layer, shape, relu=self._relu)
+            fp32 = self._layer.weight.dtype == torch.float32
+            if fp32 and winograd.pays(self._layer, shape) and winograd.available():
+                self.chosen = winograd.WinogradConvolution(self._layer, packed, relu=self._relu)
+            else:
+                self.chosen = packed
+            self._layer = None
 
 
 class PackedConvolution(nn.Module):
@@ -151,8 +155,9 @@ class HalvingPool(nn.Module):
 def available(dtype: torch.dtype) -> bool:
     """Whether PyTorch has the operators here, and they compute a small convolution as the plain layer does."""
     generator = torch.Generator().manual_seed(0)
-    # Without numbers at first: the global generator belongs to the run, which a resumed one must repeat.
-    layer = nn.Conv2d(16, 32, 3, padding=1, dtype=dtype, device="meta").to_empty(device="cpu")
+    # The global generator belongs to the run, which a resumed one must repeat.
+    with torch.random.fork_rng(devices=[]):
+        layer = nn.Conv2d(16, 32, 3, padding=1, dtype=dtype)
     layer = layer.to(memory_format=torch.channels_last).requires_grad_(False)
     for tensor in layer.parameters():
         tensor.copy_(torch.randn(tensor.shape, generator=generator))

@@ -26,13 +26,11 @@ class TorchRuntime:
 
     backend = "torch"
 
-    def __init__(
-        self, network: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32, input_size: int = 300
-    ) -> None:
+    def __init__(self, network: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self._network = copy.deepcopy(network).eval().requires_grad_(False)
         self._network.to(device, dtype).to(memory_format=torch.channels_last)
         if device.type == "cpu":
-            prepack_(self._network, input_size, dtype)
+            prepack_(self._network, dtype)
         self._dtype = dtype
         self.device = str(device)
         self.precision = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]

@@ -120,8 +120,9 @@ def available() -> bool:
 @torch.inference_mode()
 def _computes() -> bool:
     generator = torch.Generator().manual_seed(0)
-    # Without numbers at first: the global generator belongs to the run, which a resumed one must repeat.
-    layer = nn.Conv2d(64, 64, 3, padding=1, device="meta").to_empty(device="cpu")
+    # The global generator belongs to the run, which a resumed one must repeat.
+    with torch.random.fork_rng(devices=[]):
+        layer = nn.Conv2d(64, 64, 3, padding=1)
     for tensor in layer.parameters():
         tensor.copy_(torch.randn(tensor.shape, generator=generator))
     features = torch.randn(1, 64, 32, 32, generator=generator)

@@ -1,5 +1,6 @@
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torch import nn
 
 from ssd.inference.runtime import prepacked
 from ssd.inference.runtime.open import open_runtime
-from ssd.inference.runtime.prepacked import HalvingPool, PackedConvolution, available, prepack_
+from ssd.inference.runtime.prepacked import FastConvolution, HalvingPool, PackedConvolution, available, prepack_
 from ssd.model import factory
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -24,10 +25,10 @@ def small_network(backbone: str = "vgg16", **options) -> nn.Module:
     return network
 
 
-def packed_and_plain(network: nn.Module, dtype: torch.dtype, size: int) -> tuple[nn.Module, nn.Module]:
+def packed_and_plain(network: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
     plain = network.to(dtype, memory_format=torch.channels_last)
     packed = copy.deepcopy(plain)
-    prepack_(packed, size, dtype)
+    prepack_(packed, dtype)
     return packed, plain
 
 
@@ -59,7 +60,7 @@ KINDS = {
 @pytest.mark.parametrize("images", [1, 3])
 def test_the_packed_network_computes_what_the_plain_one_does(kind, images, dtype):
     size = KINDS[kind].get("input_size", 64)
-    packed, plain = packed_and_plain(small_network(**KINDS[kind]), dtype, size)
+    packed, plain = packed_and_plain(small_network(**KINDS[kind]), dtype)
     batch = torch.randn(images, 3, size, size).to(dtype, memory_format=torch.channels_last)
     with torch.inference_mode():
         found, expected = packed(batch), plain(batch)
@@ -72,17 +73,20 @@ def test_the_packed_network_computes_what_the_plain_one_does(kind, images, dtype
 
 
 def test_every_convolution_of_vgg_extras_and_head_is_packed(dtype):
-    packed, plain = packed_and_plain(small_network(), dtype, 64)
-    assert count(packed, nn.Conv2d) == count(packed, nn.ReLU) == 0
+    packed, plain = packed_and_plain(small_network(), dtype)
+    assert count(packed, FastConvolution) == count(packed, nn.Conv2d) == count(plain, nn.Conv2d)
+    with torch.inference_mode():
+        packed(torch.randn(1, 3, 64, 64).to(dtype))
+    assert count(packed, nn.Conv2d) == count(packed, nn.ReLU) == 0  # the plain weights are gone
     assert count(packed, PackedConvolution) == count(plain, nn.Conv2d)
     assert count(packed, HalvingPool) == 4  # pool5 keeps its size
 
 
 def test_another_backbone_stays_as_it_is_below_the_extra_layers(dtype):
     network = factory.from_settings(factory.settings_for(("cat",), input_size=64, backbone="mobilenet_v3_small"))
-    packed, plain = packed_and_plain(network.eval().requires_grad_(False), dtype, 64)
+    packed, plain = packed_and_plain(network.eval().requires_grad_(False), dtype)
     assert count(packed.backbone, nn.Conv2d) == count(plain.backbone, nn.Conv2d)
-    assert count(packed.head, nn.Conv2d) == 0
+    assert count(packed.head, FastConvolution) == count(plain.head, nn.Conv2d)
     batch = torch.randn(2, 3, 64, 64).to(dtype, memory_format=torch.channels_last)
     with torch.inference_mode():
         assert_near(packed(batch).logits, plain(batch).logits)
@@ -100,16 +104,32 @@ def test_the_pool_takes_the_maximum_of_each_square(shape, ceil):
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
 def test_a_copy_computes_the_same(copied, dtype):
-    packed, _ = packed_and_plain(small_network(), dtype, 64)
+    packed, _ = packed_and_plain(small_network(), dtype)
     batch = torch.randn(1, 3, 64, 64).to(dtype, memory_format=torch.channels_last)
+    before = copied(packed)  # no input yet
     with torch.inference_mode():
-        assert torch.equal(copied(packed)(batch).logits, packed(batch).logits)
+        expected = packed(batch).logits
+        for one in (before, copied(packed)):
+            assert torch.equal(one(batch).logits, expected)
+
+
+def test_threads_that_share_a_new_network_all_get_its_results(dtype):
+    packed, _ = packed_and_plain(small_network(), dtype)
+    batch = torch.randn(1, 3, 64, 64).to(dtype, memory_format=torch.channels_last)
+
+    def compute(_: int) -> torch.Tensor:
+        with torch.inference_mode():
+            return packed(batch).logits
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(compute, range(8)))
+    assert all(torch.equal(one, found[0]) for one in found)
 
 
 def test_a_runtime_on_the_cpu_is_packed_and_its_pickle_works(dtype):
     precision = "bf16" if dtype == torch.bfloat16 else "fp32"
     runtime = open_runtime(small_network(), input_size=64, device="cpu", precision=precision)
-    assert count(runtime._network, PackedConvolution) > 0
+    assert count(runtime._network, FastConvolution) > 0
     batch = torch.randn(2, 3, 64, 64)
     restored = pickle.loads(pickle.dumps(runtime))
     assert torch.equal(restored.predict(batch).logits, runtime.predict(batch).logits)
@@ -135,5 +155,5 @@ def test_without_the_operators_the_network_stays_plain(operator, monkeypatch, fr
     monkeypatch.setattr(prepacked.torch.ops.mkldnn, "_convolution_pointwise", operator)
     assert not available(torch.float32)
     runtime = open_runtime(small_network(), input_size=64, device="cpu", precision="fp32")
-    assert count(runtime._network, PackedConvolution) == 0
+    assert count(runtime._network, FastConvolution) == 0
     assert runtime.predict(torch.randn(1, 3, 64, 64)).logits.isfinite().all()
