@@ -36,7 +36,7 @@ def test_a_detector_loads_no_training_library():
 
 
 def test_detecting_loads_no_compiler():
-    """torchvision's package and shapes on the meta device bring PyTorch's, with sympy, which takes longer than `import torch`."""
+    """torchvision's package and the meta device bring PyTorch's, with sympy, which takes as long as `import torch`."""
     files = ROOT / "tests" / "earlier_versions" / "files"
     image = next((files / "images").iterdir())
     code = f"import ssd; ssd.load({str(files / 'weights.safetensors')!r}, backend='torch').detect({str(image)!r})"

@@ -35,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Upload, or with --out write the files locally."""
     args = parser().parse_args(argv)
+    if args.out is not None and args.private:
+        remedy = "Leave it out: --out writes files and makes no repository."
+        raise ArgumentError("has no effect with --out", place="--private", remedy=remedy)
 
     from ssd.weights.publish import CARD, prepare, publish  # brings torch, so only now
 

@@ -3,9 +3,9 @@
 import argparse
 import json
 
-from ssd.commands._shared import check_numbers, guarded
+from ssd.commands._shared import add_force, check_numbers, guarded
 from ssd.errors import ArgumentError
-from ssd.system.files import check_writable
+from ssd.system.files import check_writable, refuse_existing
 
 EPILOG = """models:
   ssd-vgg16 ssd-resnet50 ...       the detector with that backbone (any name that model.backbone takes)
@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--compare", nargs="+", metavar="MODEL", help="several side by side, their latency measured in turn")
     p.add_argument("--repeat", type=int, default=5, metavar="N", help="forward passes timed for --compare; 0: none")
     p.add_argument("--plot", metavar="FILE", help="with --compare of runs: AP against latency, as .svg or .png")
+    add_force(p)
     p.add_argument("--figures", action="store_true", help="the documents' figures beside the counted ones")
     p.add_argument("--json", action="store_true", help="the same as JSON")
     return p
@@ -63,10 +64,11 @@ def main(argv: list[str] | None = None) -> int:
         text = tables.layer_table(network, survey, everything=args.all)
         _show(tables.to_json(network, survey, rows=True), text, as_json=args.json)
         return 0
+    refuse_existing(args.plot, force=args.force)
     check_writable(args.plot)
     comparison = compare(args.compare, **options, repeat=args.repeat)
     if args.plot:
-        comparison.plot(args.plot)
+        comparison.plot(args.plot, force=args.force)
     _show(comparison.to_dict(), comparison.to_text(), as_json=args.json)
     return 0
 

@@ -10,6 +10,7 @@ from ssd.summary import tables
 from ssd.summary.layers import Survey
 from ssd.summary.networks import Network, find, latencies
 from ssd.summary.plot import draw
+from ssd.system.files import refuse_existing
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,14 @@ class Comparison:
         rows = zip(self.networks, self.surveys, self.latencies, strict=True)
         return [tables.to_json(network, survey) | {"latency_ms": ms} for network, survey, ms in rows]
 
-    def plot(self, path: str | Path) -> None:
-        """Draw accuracy against latency of the trained networks.
+    def plot(self, path: str | Path, *, force: bool = False) -> None:
+        """Draw accuracy against latency of the trained networks; `force` replaces a file that is there.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
-            ArgumentError: no network has both figures, or the file is neither .svg nor .png.
+            ArgumentError: no network has both figures, or the file is neither .svg nor .png, or is there already.
         """
+        refuse_existing(path, force=force)
         draw(self.networks, self.latencies, path)
 
 

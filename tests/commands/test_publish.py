@@ -37,11 +37,12 @@ def test_a_folder_with_files_is_left_alone(run, tmp_path, capsys):
     [
         ("run", "me/cats", "me/cats: is no Hugging Face address. Write hf://owner/name"),
         ("nothing", "hf://me/cats", "nothing: no such file"),
+        ("run", "hf://me/cats --private", "--private: has no effect with --out. Leave it out"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(run, monkeypatch, capsys, source, address, problem):
     monkeypatch.chdir(run.parent)
-    assert main([source, address, "--out", "preview"]) == 2
+    assert main([source, *address.split(), "--out", "preview"]) == 2
     error = capsys.readouterr().err
     assert [path.name for path in run.parent.iterdir()] == ["run"]
     assert error.startswith(f"error: {problem}")

@@ -180,6 +180,11 @@ def test_runs_are_compared_with_their_accuracy_and_drawn_against_latency(runs: l
     drawing = (tmp_path / "plot.svg").read_text()
     assert "small" in drawing
     assert "large" in drawing
+    words = ["--compare", *runs, "--repeat", "1", "--plot", str(tmp_path / "plot.svg")]
+    assert summary.main(words) == 2
+    assert "plot.svg: is there already. Name another file, or add --force" in capsys.readouterr().err
+    assert (tmp_path / "plot.svg").read_text() == drawing
+    assert summary.main([*words, "--force"]) == 0
 
 
 def test_a_plot_without_a_trained_network_is_refused(runs: list[str], tmp_path, capsys) -> None:

@@ -75,7 +75,10 @@ class _Reader:
 
     def _file_name(self, written: str) -> str:
         """The image's path as it may lie here: of an address its path, without the prefix of an upload."""
-        parts = urlsplit(written) if re.match(r"[a-z0-9+]+://|/data/", written, re.IGNORECASE) else None
+        try:
+            parts = urlsplit(written) if re.match(r"[a-z0-9+]+://|/data/", written, re.IGNORECASE) else None
+        except ValueError:  # brackets that hold no IPv6 address
+            parts = None
         if parts is None:
             path = written
         else:  # bytes that are no UTF-8 are those of a file's name

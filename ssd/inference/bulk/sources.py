@@ -63,7 +63,10 @@ def find_images(named: Sequence[str], *, recursive: bool = False) -> list[Path]:
 
 def _live(name: str) -> list[Source]:
     if "://" in name:
-        place = urlsplit(name)
+        try:
+            place = urlsplit(name)
+        except ValueError as error:
+            raise ArgumentError(f"is no address ({error})", place=name, remedy="Check it.") from None
         if Path(place.path).suffix.lower() in (*kinds.SUFFIXES, *kinds.NOT_READ):
             raise ArgumentError("is a URL, not a file", place=name, remedy="Download it first, and name the file.")
         key = re.sub(r"[^\w.-]+", "-", f"{place.hostname or ''}{place.path}").strip("-") or "stream"

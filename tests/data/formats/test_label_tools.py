@@ -231,6 +231,7 @@ ADDRESSES = [
     "/data/local-files/?d=photos/caf%C3%A9_1.jpg",
     "s3://bucket/photos/café_1.jpg",
     "https://host/data/upload/0a1b2c3d-café_1.jpg",
+    "http://[/data/upload/0a1b2c3d-café_1.jpg",
     "images/café_1.jpg",
     "café_1.jpg",
 ]

@@ -186,3 +186,9 @@ def test_dangling_links_and_folders_that_cannot_be_opened_are_sources_that_fail(
 def test_the_address_of_an_image_is_no_stream(url):
     with pytest.raises(ArgumentError, match=r"is a URL, not a file\. Download it first, and name the file\."):
         sources.find_sources([url])
+
+
+@pytest.mark.parametrize("address", ["http://[", "rtsp://[x]:1/a", "http://[/a.jpg"])
+def test_what_cannot_be_an_address_is_one_line(address):
+    with pytest.raises(ArgumentError, match=r"is no address \(.*\)\. Check it\."):
+        sources.find_sources([address])
