@@ -222,7 +222,7 @@ def test_a_program_with_a_hanging_worker_ends(tmp_path: Path) -> None:
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run(
-        [sys.executable, program], capture_output=True, text=True, timeout=60, env=environment, check=False
+        [sys.executable, program], capture_output=True, text=True, timeout=180, env=environment, check=False
     )
     assert run.returncode == 1
     assert "error: data workers: no batch arrived" in run.stderr
@@ -355,6 +355,6 @@ def test_a_program_that_was_stopped_for_longer_than_the_timeout_goes_on() -> Non
     os.killpg(process.pid, signal.SIGSTOP)
     time.sleep(6)
     os.killpg(process.pid, signal.SIGCONT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=180)
     assert process.returncode == 0
     assert out.split() == [str(number) for number in range(1, 10)]
