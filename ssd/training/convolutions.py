@@ -1,4 +1,4 @@
-"""Convolutions in training on a CPU that has AVX2 and nothing wider, in fp32: VGG's take half to a third of the time.
+"""Convolutions in training on a CPU that has AVX2 and nothing wider, in fp32: VGG's take about half of the time.
 
 oneDNN computes the gradients of 3x3 kernels several times more slowly there from channels-last memory than from
 contiguous memory. Large 3x3 convolutions then take Winograd's method, which needs a quarter of the multiplications:
