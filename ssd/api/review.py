@@ -24,6 +24,7 @@ from ssd.evaluation.causes.suspects import Fault, Suspect, counts, find_suspects
 from ssd.evaluation.metrics.details import Details
 from ssd.evaluation.page.label_review import write_review_page
 from ssd.experiment import config_file as configs
+from ssd.experiment.config import Config, TrainConfig
 from ssd.experiment.training_config import training_config
 from ssd.inference.options import named_options
 from ssd.report.blocks import number
@@ -146,8 +147,8 @@ def review(
     labels as they are proposed to be, into `<output>/proposed-<format>`. The data folder is never changed.
 
     Raises:
-        ArgumentError: fewer than two folds or images for them, an unknown format, `data.train` or `data.val`, or an
-            `output` of another review.
+        ArgumentError: fewer than two folds or images for them, an unknown format, a key that the review sets itself
+            (`data.train`, `data.val`, `name`, `output`, `train.eval_every`), or an `output` of another review.
         DatasetError, ConfigError: as `ssd.train`.
         KeyboardInterrupt: a signal stopped a training, which was saved.
     """
@@ -160,10 +161,7 @@ def review(
         raise ArgumentError("is there already", place=proposals, remedy="Remove it, or name another --output.")
     changes = [*as_list(overrides), *([] if epochs is None else [("train.epochs", epochs)])]
     config = training_config(None, folder, changes)
-    for key, named in (("data.train", config.data.train), ("data.val", config.data.val)):
-        if named is not None:
-            remedy = f"Leave it out, or review one split alone: --split {shlex.quote(named)}"
-            raise ArgumentError(f"is {named!r}, but a review divides the images itself", place=key, remedy=remedy)
+    _check_own_keys(config)
     check_writable(target / _FACTS)
     names = splits(config.data.folder, config.data.format) if split is None else (split,)
     whole = open_whole(config, names)
@@ -182,6 +180,26 @@ def review(
     if proposals is not None:
         _write_proposals(proposals, formats, whole, result.suspects)
     return result
+
+
+def _check_own_keys(config: Config) -> None:
+    """Refuse the keys of a training that the review sets for each fold.
+
+    Raises:
+        ArgumentError: one of them has another value than its default.
+    """
+    for key, named in (("data.train", config.data.train), ("data.val", config.data.val)):
+        if named is not None:
+            remedy = f"Leave it out, or review one split alone: --split {shlex.quote(named)}"
+            raise ArgumentError(f"is {named!r}, but a review divides the images itself", place=key, remedy=remedy)
+    where = "Name the review's folder instead: --output FOLDER"
+    for key, value, default, remedy in (
+        ("name", config.name, Config.name, where),
+        ("output", config.output, Config.output, where),
+        ("train.eval_every", config.train.eval_every, TrainConfig.eval_every, "Leave it out."),
+    ):
+        if value != default:
+            raise ArgumentError(f"is {value!r}, but a review sets it for each fold itself", place=key, remedy=remedy)
 
 
 def _claim(target: Path, facts: Mapping[str, Any]) -> None:

@@ -119,7 +119,7 @@ def train_without(
         data=dataclasses.replace(config.data, classes=whole.class_names, train=train_list, val=val_list),
         train=dataclasses.replace(config.train, eval_every=_AT_THE_END),
     )
-    outcome = train(changed, resume=str(run.path) if any(run.path.glob("state-*.pt")) else None, progress=progress)
+    outcome = train(changed, resume="auto", progress=progress)  # a run without a state yet begins anew in its folder
     if outcome.exit_code:
         stop = KeyboardInterrupt()
         stop.add_note(f"stopped in fold {place}; the same command goes on")

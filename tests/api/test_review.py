@@ -167,6 +167,29 @@ def test_lists_of_images_to_train_on_are_refused(key: str, tmp_path: Path) -> No
         ssd.review(made(tmp_path / "drawn"), output=tmp_path / "out", overrides={key: "train"})
 
 
+@pytest.mark.parametrize("change", ["name=mine", "output=elsewhere", "train.eval_every=2"])
+def test_a_key_that_the_review_sets_itself_is_refused(change: str, tmp_path: Path) -> None:
+    key = change.partition("=")[0]
+    with pytest.raises(ArgumentError, match=f"{key}: is .* a review sets it for each fold itself"):
+        ssd.review(made(tmp_path / "drawn"), output=tmp_path / "out", overrides=[change])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fold_that_was_killed_before_its_first_state_begins_anew_in_its_folder(reviewed, tmp_path: Path) -> None:
+    """Otherwise it would be trained in another folder, and again by each later call."""
+    folder, output = reviewed[0], tmp_path / "out"
+    shutil.copytree(reviewed[1], output)
+    config = output / "fold-2" / "config.yaml"
+    config.write_text(config.read_text().replace(str(reviewed[1]), str(output)))
+    (output / "lists" / "fold-2.done").unlink()
+    for path in (output / "fold-2").iterdir():
+        if path.is_file() and path != config:
+            path.unlink()
+    result = ssd.review(folder, folds=2, output=output, epochs=1, overrides=TINY)
+    assert [fold.weights.parent for fold in result.folds] == [output / "fold-1", output / "fold-2"]
+    assert (output / "lists" / "fold-2.done").is_file()
+
+
 def test_linked_images_are_reviewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
 

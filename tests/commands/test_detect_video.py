@@ -1,5 +1,6 @@
 import functools
 import http.server
+import json
 import os
 import signal
 import subprocess
@@ -191,7 +192,7 @@ def test_ctrl_c_is_the_end_of_a_stream(stream, weights, tmp_path):
 def test_ctrl_c_ends_a_camera_alone_and_sigterm_the_search(
     stop, code, searched, said, weights, tmp_path, monkeypatch, capsys
 ):
-    """What a stopped camera gave is kept, and no `--resume` is advised, which is refused for cameras."""
+    """What a stopped camera gave is kept, labels too, and no `--resume` is advised, which is refused for cameras."""
     from tests.images.test_video_reader import FakeCamera
 
     class Stopped(FakeCamera):
@@ -213,10 +214,12 @@ def test_ctrl_c_ends_a_camera_alone_and_sigterm_the_search(
         "ssd.images.video_reader.cv2.VideoCapture", lambda source: Stopped(400) if source == 0 else real(source)
     )
     monkeypatch.setattr(Results, "add_frame", stopping)
-    assert run(weights, "0", clip, "--output", out) == code
+    assert run(weights, "0", clip, "--output", out, "--format", "images,coco-data", "--copy") == code
     ends = {row["path"]: row for row in read_rows(out) if "frames" in row}
     assert (out / ends["0"]["files"][0]).exists()
     assert (str(clip) in ends) is searched
+    labelled = json.loads(next(out.rglob("instances*.json")).read_text())["images"]
+    assert len(labelled) == 1 + 3 * searched
     assert capsys.readouterr().err == said
 
 

@@ -147,14 +147,12 @@ def detect_files(
         for source in waiting:
             if source.kind != "image":
                 detect_video(work, source, every=every, max_frames=max_frames)
-        without_id, classes = 0, Counter[str]()
-        if results.tally.images or results.tally.frames:
-            results.write_labels()
-            if "coco" in formats:
-                without_id, classes = results.write_coco(ids)
+        without_id, classes = _write_at_the_end(results, ids)
     except KeyboardInterrupt as stop:
         finished = results.tally.images + results.tally.videos
         remedy = _how_to_go_on(everything, folder if shard is None else output)
+        if not remedy:
+            _write_at_the_end(results, ids)
         stop.add_note(f"interrupted after {finished} of {len(chosen)}. {remedy}".rstrip())
         raise
     finally:
@@ -162,6 +160,14 @@ def detect_files(
     seconds = time.perf_counter() - start
     lower = _lower_threshold(weights, options["score_threshold"])
     return BulkResult(folder, results.tally, done.tally, seconds, without_id, classes, lower)
+
+
+def _write_at_the_end(results: Results, ids: CocoIds) -> tuple[int, Counter[str]]:
+    """Write the files that hold all images: labels and coco.json. Returns what `Results.write_coco` does."""
+    if not results.tally.images and not results.tally.frames:
+        return 0, Counter()
+    results.write_labels()
+    return results.write_coco(ids) if "coco" in results.formats else (0, Counter())
 
 
 def _check_names(sources: Sequence[Source], *, copied: bool) -> None:

@@ -91,6 +91,9 @@ def _files(name: str, suffixes: set[str], wanted: str, recursive: bool) -> list[
     elif glob.has_magic(name):
         top = _fixed_part(path)
         matches = _with_suffix(map(Path, glob.iglob(name, recursive=True)), suffixes)  # noqa: PTH207 - a Path cannot glob from the root
+        if "**" in path.parts:  # a glob leaves out folders that it cannot open, and hidden ones
+            closed = [folder for folder in _inside(top, recursive=True)[1] if not _hidden(folder.relative_to(top))]
+            matches = sorted([*matches, *closed])
     else:
         raise ArgumentError("no such file or folder", place=name, remedy="Check the path.")
     if unread:
@@ -127,6 +130,10 @@ def _inside(folder: Path, recursive: bool) -> tuple[list[Path], list[Path]]:
     folders = os.walk(folder, onerror=refused)
     found = [Path(place, name) for place, _, names in islice(folders, None if recursive else 1) for name in names]
     return found, closed
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _with_suffix(paths: Iterable[Path], suffixes: set[str]) -> list[Path]:

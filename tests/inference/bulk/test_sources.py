@@ -170,6 +170,10 @@ def test_dangling_links_and_folders_that_cannot_be_opened_are_sources_that_fail(
     found = sources.find_images([str(photos)], recursive=True)
     names = ["a.JPG", "b.png", "closed", "deep/a.JPG", "deep/gone.png", "deep/loop.png"]
     assert [path.relative_to(photos).as_posix() for path in found] == names
+    assert sources.find_images([f"{photos}/**/*.png"]) == [
+        photos / name for name in names if "." not in name or "png" in name
+    ]
+    assert sources.find_images([f"{photos}/*.png"]) == [photos / "b.png"]
     for path in (found[2], *found[4:]):
         with pytest.raises(ImageDecodeError, match=rf"{path.name}: "):
             load_image(path)
