@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import os
 import shlex
 from collections import Counter
@@ -97,6 +98,7 @@ class DataCheck:
         Images are copied with `copy`, and for yolo.
 
         Raises:
+            ArgumentError: `out` lies in the data folder, or holds a data set already.
             SSDError: no space is left, or the folder cannot be written.
         """
         return rewrite_report(self.report, formats, out, copy=copy)
@@ -167,6 +169,8 @@ def check_data(
         workers=workers,
         progress=progress,
     )
+    keys = _typed(overrides, drop_bad_objects=drop_bad_objects)
+    found = dataclasses.replace(found, keys=keys)
     check = DataCheck(found, judge(found), config)
     if preview is not None and check.write_preview(preview, force=force):
         check = dataclasses.replace(check, preview=Path(preview))
@@ -180,3 +184,12 @@ def _config(folder: str | Path | None, overrides: Overrides, *, drop_bad_objects
     named = [] if folder is None else [("data.folder", str(folder))]
     drop = ["data.bad_objects=drop"] if drop_bad_objects else []
     return with_keys_of_weights(*configs.load_with_keys(None, [*named, *as_list(overrides), *drop]))
+
+
+def _typed(overrides: Overrides, *, drop_bad_objects: bool) -> tuple[str, ...]:
+    """The keys of a check as a command line has them."""
+    pairs = (one.partition("=")[::2] if isinstance(one, str) else one for one in as_list(overrides))
+    typed = {key.strip(): value if isinstance(value, str) else json.dumps(value) for key, value in pairs}
+    if drop_bad_objects:
+        typed["data.bad_objects"] = "drop"
+    return tuple(f"{key}={value}" for key, value in typed.items() if key != "data.folder")

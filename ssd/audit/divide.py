@@ -10,12 +10,13 @@ from ssd.audit.report import Report
 from ssd.data.formats import paths as folders
 from ssd.data.formats.copies import copies
 from ssd.data.formats.division import divide
-from ssd.data.formats.grouping import COPIES, group_images
+from ssd.data.formats.grouping import COPIES, group_images, without_splits
 from ssd.errors import ArgumentError, DatasetError, printable
 from ssd.report.text_table import aligned
 from ssd.structures import Record
 from ssd.system.files import write_atomic
 
+_OF_A_DIVISION = ("data.folder", "data.train", "data.val", "data.val_fraction", "data.group")  # which lists replace
 BY = ("group", "class")  # what a division may go by
 
 
@@ -24,6 +25,7 @@ class Divided:
     """The two parts of a folder's images, as paths from the folder on, and how many objects of each class they have."""
 
     folder: str
+    keys: tuple[str, ...]  # with which it was checked, as they are typed
     train: tuple[str, ...]
     val: tuple[str, ...]
     groups: int  # groups of images that were kept together, those of one image included
@@ -49,8 +51,9 @@ class Divided:
         one_sided = [name for name, counts in self.objects.items() if any(counts) and not all(counts)]
         if one_sided:
             lines.append(printable(f"only on one side, since few groups have them: {', '.join(one_sided)}"))
-        train, val = (shlex.quote(str(file)) for file in files)
-        lines.append(printable(f"ssd train --data {shlex.quote(self.folder)} data.train={train} data.val={val}"))
+        lists = [f"data.{key}={file}" for key, file in zip(("train", "val"), files, strict=True)]
+        keys = [key for key in self.keys if key.partition("=")[0] not in _OF_A_DIVISION]
+        lines.append(printable(shlex.join(["ssd", "train", "--data", self.folder, *lists, *keys])))
         return "\n".join(lines)
 
 
@@ -78,16 +81,18 @@ def divide_report(report: Report, fraction: float, *, by: Collection[str] = BY, 
             found.setdefault(folders.relative(Path(record.path), root), (record, kinds))
     if len(found) < 2:
         raise DatasetError(f"{len(found)} images cannot be divided", place=report.folder, remedy="Add images.")
-    files = {name: Path(record.path) for name, (record, _) in found.items()}
+    short = dict(zip(found, without_splits(list(found)), strict=True))
+    files = {short[name]: Path(record.path) for name, (record, _) in found.items()}
     first = group_images(files, rule) if "group" in by and rule != COPIES else copies(files)
     images = {
-        name: (first.get(name, name), kinds if "class" in by else frozenset[str]())
+        name: (first.get(short[name], short[name]), kinds if "class" in by else frozenset[str]())
         for name, (_, kinds) in found.items()
     }
     wanted = min(max(1, round(fraction * len(images))), len(images) - 1)
     val = divide(images, 0.0, wanted)
     return Divided(
         folder=report.folder,
+        keys=report.keys,
         train=tuple(name for name in sorted(found) if name not in val),
         val=tuple(sorted(val)),
         groups=len({group for group, _ in images.values()}),

@@ -1,6 +1,5 @@
 """Finds images of one split that look like images of another: near duplicates, and frames of the same video."""
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 
 from ssd.audit.splits import Split
 from ssd.data.formats import paths as folders
-from ssd.data.formats.grouping import ALIKE_IN_ORDER, MOST_LOOKED_AT, numbered_pairs
+from ssd.data.formats.grouping import ALIKE_IN_ORDER, MOST_LOOKED_AT, numbered_pairs, without_splits
 from ssd.images.looks import ALIKE, nearest, read_looks
 
 
@@ -48,7 +47,7 @@ def find_near_copies(splits: Sequence[Split], known: Collection[tuple[str, str]]
         for row in np.flatnonzero(values >= ALIKE):
             found[start + int(row)] = int(places[row]), float(values[row])
         start = end
-    for pair in numbered_pairs(_without_splits([path for _, path in shown])):
+    for pair in numbered_pairs(without_splits([path for _, path in shown])):
         one, other = sorted(pair)
         correlation = float(looks[one] @ looks[other])
         if shown[one][0] != shown[other][0] and correlation >= ALIKE_IN_ORDER:
@@ -59,13 +58,3 @@ def find_near_copies(splits: Sequence[Split], known: Collection[tuple[str, str]]
         if shown[place] not in known and images[place][1] != images[other][1]
     ]
     return sorted(near, key=lambda pair: (-pair.correlation, pair.split, pair.path))
-
-
-def _without_splits(paths: Sequence[str]) -> list[str]:
-    """The paths without the folders of splits, so that a video cut into splits is one series again.
-
-    A path that another one would equal stays: the images of each split have numbers of their own.
-    """
-    short = ["/".join(part for part in path.split("/") if not folders.is_split(part)) for path in paths]
-    counts = Counter(short)
-    return [name if counts[name] == 1 else path for name, path in zip(short, paths, strict=True)]

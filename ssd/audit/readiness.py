@@ -90,7 +90,7 @@ def _cautions(report: Report) -> Iterator[str]:
         copies = counted(len(report.copies) - leaks, "image")
         yield f"{copies} more than once within a split: remove the copies, or their weight doubles"
     if report.near:
-        anew = f"ssd check-data {shlex.quote(report.folder)} --divide 0.2 --out lists"
+        anew = shlex.join(["ssd", "check-data", report.folder, *report.keys, "--divide", "0.2", "--out", "lists"])
         images = counted(len(report.near), "image")
         yield f"{images} like one of another split: the figures will be too good; to divide anew: {anew}"
     if report.boxes_from_zero:

@@ -113,6 +113,7 @@ class Report:
     mirror: bool  # whether training would mirror images
     tiles: Tiles  # data.tiles: in these, sizes and overlaps of objects are those at the network's input
     usable: Dataset | None = field(repr=False)  # the first split without what cannot be decoded
+    keys: tuple[str, ...] = ()  # the keys of the check, as they are typed
 
     def dataset(self, split: SplitReport) -> Dataset:
         """The good images and objects of a split."""

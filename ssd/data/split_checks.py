@@ -3,8 +3,10 @@
 import logging
 import shlex
 from collections import Counter
+from pathlib import Path
 
 from ssd.data.dataset import Dataset
+from ssd.data.formats.copies import copies
 from ssd.data.formats.registry import is_test
 from ssd.data.formats.unused import describe, find_unused
 from ssd.data.index import count_objects, paths_of
@@ -31,6 +33,23 @@ def report_unused(folder: str, format: str = "auto") -> None:
     unused = find_unused(folder, format)
     if unused:
         log.warning("%s: not used: %s", folder, describe(unused))
+
+
+def report_copies(train: Dataset, val: Dataset) -> None:
+    """Say in one line that copies of validation images, as in two folders, are trained on."""
+    names = [*paths_of(train.records), *paths_of(val.records)]
+    first = copies({f"{place:09d}": Path(name) for place, name in enumerate(names)})
+    pairs = [
+        (names[int(place)], names[int(one)])
+        for place, one in first.items()
+        if int(place) >= len(train) > int(one) and names[int(place)] != names[int(one)]
+    ]
+    if pairs:
+        log.warning(
+            "%s: WARNING: copies of %d of the %d validation images are trained on, so every figure will be too good; "
+            "the first: %s and %s. Keep each image in one folder, or in the same split of both.",
+            val.name, len(pairs), len(val), *pairs[0],
+        )  # fmt: skip
 
 
 def report_validation(train: Dataset, val: Dataset) -> None:

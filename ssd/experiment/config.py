@@ -253,6 +253,7 @@ class ModeRules:
     resize: Literal["uint8", "area"] = "area"  # images to detect in: as Caffe does, or filtered as in training
     augmentation: Literal["paper", "warp"] = "warp"  # each step on the full image, or one resampling and then colours
     bias_lr_factor: float = 1.0
+    decay_l2_scale: bool = False  # the scale of the L2 normalisation, as other weights
     lr_per_image: float = 7.5e-4  # of an optimizer step; the linear scaling rule
     max_lr: float = 0.012  # upper limit of that rule
 
@@ -263,6 +264,7 @@ PAPER_RULES = ModeRules(
     resize="uint8",
     augmentation="paper",
     bias_lr_factor=2.0,
+    decay_l2_scale=True,
     lr_per_image=1e-3 / 32,
     max_lr=1.0,
 )

@@ -25,7 +25,14 @@ from ssd.data.loading.loader import TrainLoader
 from ssd.data.loading.workers import choose_workers
 from ssd.data.mirrored_names import mirror_advice
 from ssd.data.shapes.dataset import shapes
-from ssd.data.split_checks import check_trainable, missing_validation, report_unused, report_use, report_validation
+from ssd.data.split_checks import (
+    check_trainable,
+    missing_validation,
+    report_copies,
+    report_unused,
+    report_use,
+    report_validation,
+)
 from ssd.data.tiled import TiledDataset, tiled
 from ssd.errors import ConfigError, DatasetError, ImageDecodeError
 from ssd.evaluation.metrics.accumulator import Metric
@@ -151,6 +158,7 @@ def report_folder(config: Config, train: Dataset, val: Dataset) -> None:
     for given in config.data.folders:
         report_unused(given.path, config.data.format)
     report_validation(train, val)
+    report_copies(train, val)
 
 
 def check_images(*datasets: Dataset, limit: int = 5000) -> None:

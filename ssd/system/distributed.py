@@ -5,7 +5,7 @@ Start several with `torchrun`. The processes trust each other and the network be
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -119,6 +119,12 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     if world_size() > 1:
         dist.all_reduce(values)
     return values
+
+
+def share_first(values: Iterable[Tensor]) -> None:
+    """Copy rank 0's numbers into the tensors of every process."""
+    for value in values if world_size() > 1 else ():
+        dist.broadcast(value, src=0)
 
 
 def any_rank(flag: bool) -> bool:

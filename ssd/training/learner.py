@@ -49,6 +49,7 @@ def new_state(
         network,
         weight_decay=optim.weight_decay,
         bias_lr_factor=config.mode_rules.bias_lr_factor,
+        decay_l2_scale=config.mode_rules.decay_l2_scale,
         pretrained=start.pretrained,
         pretrained_lr_factor=optim.backbone_lr_factor,
     )
@@ -57,7 +58,16 @@ def new_state(
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     average = AveragedNetwork(network, optim.ema)
     return TrainState(
-        network, average, optimizer, scaler, configs.to_dict(config), start.settings, data, steps_per_epoch
+        network,
+        average,
+        optimizer,
+        scaler,
+        configs.to_dict(config),
+        start.settings,
+        data,
+        steps_per_epoch,
+        fresh=start.fresh,
+        pretrained=start.pretrained,
     )
 
 

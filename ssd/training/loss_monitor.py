@@ -13,9 +13,20 @@ from ssd.training.dead_units import DeadUnits
 class LossMonitor:
     """Losses since the last log row, kept on the device until they are read."""
 
-    def __init__(self) -> None:
-        self.rows: list[tuple[Tensor, int, float, tuple[str, ...]]] = []
-        self.checked = 0
+    def __init__(self, unlogged: list[list[float]] | None = None, device: torch.device | None = None) -> None:
+        """Start empty, or with what `unlogged` gave of the steps before a stop."""
+        self.rows: list[tuple[Tensor, int, float, tuple[str, ...]]] = [
+            (torch.tensor(row, device=device), 0, 0.0, ()) for row in unlogged or ()
+        ]
+        self.checked = len(self.rows)
+
+    def unlogged(self) -> list[list[float]]:
+        """The numbers of each step since the last log row, as means over the ranks."""
+        if not self.rows:
+            return []
+        sums = distributed.sum_over_ranks(torch.stack([row[0] for row in self.rows]))
+        means: list[list[float]] = (sums / distributed.world_size()).tolist()
+        return means
 
     def add(self, step: int, lr: float, parts: LossParts, missed_best_box: Tensor, batch: Batch) -> None:
         """Add the losses of one step."""

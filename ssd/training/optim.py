@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ssd.model.vgg import L2Norm
+
 MOMENTUM = 0.9
 
 
@@ -18,22 +20,27 @@ def parameter_groups(
     *,
     weight_decay: float,
     bias_lr_factor: float = 1.0,
+    decay_l2_scale: bool = False,
     pretrained: Collection[str] = (),
     pretrained_lr_factor: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Split trainable parameters into weights, biases and scales (of norm layers and of the L2 normalisation).
 
-    The original trains biases at twice the rate and decays neither them nor the scales (model_libs.py:86-87). Each
-    group has an `lr_factor`, which `set_lr` applies. Parameters named in `pretrained` have groups of their own with
-    `pretrained_lr_factor` times the rate, unless that factor is 1.
+    The original trains biases at twice the rate and does not decay them (model_libs.py:86-87); it decays the scale of
+    the L2 normalisation, whose layer has Caffe's default factors (model_libs.py:826-827), but not those of BatchNorm.
+    Each group has an `lr_factor`, which `set_lr` applies. Parameters named in `pretrained` have groups of their own
+    with `pretrained_lr_factor` times the rate, unless that factor is 1.
     """
     rules = {"weight": (weight_decay, 1.0), "bias": (0.0, bias_lr_factor), "scale": (0.0, 1.0)}
+    rules["l2"] = (weight_decay if decay_l2_scale else 0.0, 1.0)
     members: dict[tuple[str, float], list[nn.Parameter]] = {}
     for share in (1.0, pretrained_lr_factor):
         members |= {(kind, share): [] for kind in rules}
+    l2 = {id(module.scale) for module in network.modules() if isinstance(module, L2Norm)} if decay_l2_scale else set()
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             kind = "weight" if parameter.ndim > 1 else "bias" if name.endswith("bias") else "scale"
+            kind = "l2" if id(parameter) in l2 else kind
             members[kind, pretrained_lr_factor if name in pretrained else 1.0].append(parameter)
     return [
         {"params": parameters, "weight_decay": rules[kind][0], "lr_factor": rules[kind][1] * share}

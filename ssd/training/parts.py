@@ -38,7 +38,7 @@ from ssd.training.preconditions import (
     check_text,
 )
 from ssd.training.run_folder import RunFolder, check_folder, find_state, new_run, resumed_run
-from ssd.training.state import TrainState
+from ssd.training.state import TrainState, saved_start
 from ssd.training.step import TrainStep
 
 log = logging.getLogger(__name__)
@@ -99,16 +99,19 @@ def build_parts(config: Config, device: torch.device, resume: str | None) -> Ite
         SSDError: bad data, config, checkpoint or image.
     """
     check_text(configs.to_dict(config))
-    check_network(config, device)
+    if resume is None:
+        check_network(config, device)
     with contextlib.ExitStack() as cleanup:
         resumed, saved = _resumed(cleanup, config, resume)
+        if resume is not None and saved is None:
+            check_network(config, device)
         if distributed.rank() == 0:
             check_folder(resumed, config.output, config.name)
         config = _divided_as_started(config, saved)
         train_set, val_set, new_metric = _data(config)
         class_weights = class_weights_of(config, train_set.class_names, device)
         config = chosen(config if saved is None else _started_from(config, saved))
-        start = starting.start(config, train_set.class_names)
+        start = _start(config, saved, train_set.class_names)
         loader = experiment_data.train_loader(config, train_set, start.settings, pin_memory=device.type == "cuda")
         cleanup.enter_context(contextlib.closing(loader))
         if saved is None:
@@ -174,6 +177,12 @@ def _started_from(config: Config, saved: dict[str, Any]) -> Config:
     then = saved["config"]["model"]
     kept = {key: then[key] for key in ("weights", "backbone_weights") if key in then}
     return dataclasses.replace(config, model=dataclasses.replace(config.model, **kept))
+
+
+def _start(config: Config, saved: dict[str, Any] | None, class_names: tuple[str, ...]) -> starting.Initialised:
+    """The network before training: that of the saved state, without its starting weights, else by the config."""
+    kept = None if saved is None else saved_start(configs.to_dict(config), saved, class_names)
+    return kept or starting.start(config, class_names)
 
 
 def _owned(

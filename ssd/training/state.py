@@ -3,22 +3,38 @@
 import dataclasses
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
 from ssd.errors import CheckpointError
+from ssd.experiment.start import Initialised
+from ssd.model.factory import from_settings
 from ssd.settings import Settings
 from ssd.training.optim import AveragedNetwork
 
 log = logging.getLogger(__name__)
 
+_OF_THE_NETWORK = ("mode", "model.", "preprocessing.", "loss.auxiliary_weight", "data.tiles")  # keys that decide it
 _HARMLESS = ("name", "output", "data.folder", "data.workers")  # keys without an effect on the result
 
 # Settings of inference, without an effect on training.
 _USED_AFTER_TRAINING = ("postprocessing.", "preprocessing.resize")
+
+
+def saved_start(config: dict[str, Any], saved: dict[str, Any], class_names: tuple[str, ...]) -> Initialised | None:
+    """The network of a saved state before its numbers are restored, without the weights that the run started from.
+
+    None where a key that decides the network has changed since, or an older version saved the state.
+    """
+    changed = (name for name, *_ in _changes(saved["config"], config))
+    if "fresh" not in saved or any(name.startswith(_OF_THE_NETWORK) for name in changed):
+        return None
+    settings = dataclasses.replace(Settings.from_dict(saved["settings"], "the state"), class_names=class_names)
+    network = from_settings(settings, auxiliary=config["loss"]["auxiliary_weight"] > 0)
+    return Initialised(network, settings, tuple(saved["fresh"]), frozenset(saved["pretrained"]))
 
 
 @dataclass
@@ -38,6 +54,9 @@ class TrainState:
     evaluated: int = 0  # the step of the last evaluation
     since_best: int = 0  # evaluations since `best`
     missed_best_box: int = 0  # objects so far that were not matched to their best default box
+    fresh: tuple[str, ...] = ()  # as `Initialised` has them, so that a resumed run reads no weights to start from
+    pretrained: frozenset[str] = frozenset()
+    unlogged: list[list[float]] = field(default_factory=list)  # `LossMonitor.unlogged` where a signal stopped the run
 
     def out_of_patience(self, patience: int | None) -> bool:
         """Whether that many evaluations brought no better AP."""
@@ -59,6 +78,9 @@ class TrainState:
             "evaluated": self.evaluated,
             "since_best": self.since_best,
             "missed_best_box": self.missed_best_box,
+            "fresh": list(self.fresh),
+            "pretrained": sorted(self.pretrained),
+            "unlogged": self.unlogged,
             "torch_rng": torch.get_rng_state(),
         }
         if self._device.type == "cuda":
@@ -89,7 +111,7 @@ class TrainState:
             self.scaler.load_state_dict(saved["scaler"])
         self.step, self.evaluated = saved["step"], saved["evaluated"]
         self.best, self.since_best = saved["best"], saved["since_best"]
-        self.missed_best_box = saved["missed_best_box"]
+        self.missed_best_box, self.unlogged = saved["missed_best_box"], saved.get("unlogged", [])
         torch.set_rng_state(saved["torch_rng"])
         if self._device.type == "cuda" and "cuda_rng" in saved:
             torch.cuda.set_rng_state(saved["cuda_rng"], self._device)

@@ -73,18 +73,20 @@ class Trainer:
 
     def run(self) -> Outcome:
         """Train until the last epoch, until patience ends, or until a signal asks to stop."""
-        parts = self.parts
-        if parts.finished:
+        plan, state = self.parts.plan, self.parts.state
+        if self.parts.finished:
             return self._outcome()
-        start, done = divmod(parts.state.step, parts.plan.steps_per_epoch)
+        start, done = divmod(state.step, plan.steps_per_epoch)
         with self._progress_bar() as bar:
             # A run that was stopped during an evaluation repeats it.
             finished = not (done == 0 and start > 0) or self._finish_epoch(start - 1, bar)
-            for epoch in range(start, parts.plan.epochs):
+            for epoch in range(start, plan.epochs):
                 if not finished or self._out_of_patience():
                     break
                 finished = self._train_epoch(epoch, done if epoch == start else 0, bar)
                 finished = finished and self._finish_epoch(epoch, bar)
+            if finished and state.step >= plan.steps and state.evaluated < state.step:  # fewer epochs than were trained
+                finished = self._finish_epoch(plan.epochs - 1, bar)
         return self._outcome() if finished else self._stopped()
 
     def _train_epoch(self, epoch: int, done: int, bar: "tqdm[Any]") -> bool:
@@ -92,7 +94,8 @@ class Trainer:
         plan, state, step = self.parts.plan, self.parts.state, self.parts.step
         step.train()
         self.clock = (time.monotonic(), state.step)
-        monitor, wait, began = LossMonitor(), LoaderWait(step.device), (time.monotonic(), state.step)
+        monitor, state.unlogged = LossMonitor(state.unlogged, step.device), []
+        wait, began = LoaderWait(step.device), (time.monotonic(), state.step)
         for index, batch in enumerate(wait.batches(self.parts.loader.epoch(epoch, done)), start=done):
             updates, update_due = plan.updates_before(epoch, index), plan.update_due(index)
             log_due, first = plan.log_due(state.step + 1, index), state.step == 0
@@ -120,6 +123,7 @@ class Trainer:
                 self._log(monitor.summary(units), bar)
             if update_due and distributed.any_rank(bool(self.stop)):
                 monitor.check()
+                state.unlogged = monitor.unlogged()
                 return False
         self.trained = (self.trained[0] + time.monotonic() - began[0], self.trained[1] + state.step - began[1])
         if distributed.rank() == 0:

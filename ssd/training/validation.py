@@ -60,6 +60,7 @@ def _evaluate(parts: RunParts, metric: Metric, stop: Callable[[], bool], *, prog
 
     device = str(parts.device)
     network = parts.state.average.network
+    distributed.share_first(network.buffers())  # statistics of BatchNorm differ, and those of rank 0 are saved
     pipeline = NetworkPipeline(network, parts.settings, device=device, precision=parts.precision, backend="torch")
     settings = parts.settings
     return evaluate(

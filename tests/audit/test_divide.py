@@ -1,4 +1,5 @@
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +85,30 @@ def test_a_split_that_is_named_is_divided_alone(tmp_path):
     divided = check_data(root, split="train").divide(0.5)
     assert sorted([*divided.train, *divided.val]) == ["JPEGImages/a.jpg", "JPEGImages/b.jpg"]
     assert open_dataset(root, str(divided.write(tmp_path / "lists")[1])).records
+
+
+def test_frames_that_lie_in_folders_of_splits_stay_together(tmp_path):
+    """As after Roboflow's random division; the rule of the documentation holds too."""
+    name = "vid{video}_frame{frame:03d}"
+    frames = write_videos(tmp_path / "flat", 8, frames=5, seed=2, name=name)
+    for place, path in enumerate(sorted((tmp_path / "flat").rglob("*.jpg"))):
+        split = "valid" if place % 5 == 4 else "train"
+        image = tmp_path / "set" / split / "images" / path.name
+        image.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(image)
+        write_text(tmp_path / "set" / split / "labels" / f"{path.stem}.txt", "0 0.5 0.5 0.5 0.5\n")
+    write_text(tmp_path / "set" / "data.yaml", "names: [cat]\ntrain: train/images\nval: valid/images\n")
+    videos = [{Path(name).name for name in video} for video in frames]
+    for keys in ([], [r"data.group=^(.+?)_"]):
+        divided = check_data(tmp_path / "set", overrides=keys).divide(0.25)
+        val = {Path(name).stem for name in divided.val}
+        assert val
+        assert all(video <= val or not video & val for video in videos), keys
+
+
+def test_the_command_of_a_division_has_the_keys_of_the_check(tmp_path):
+    folder = sound(tmp_path / "data")
+    check = check_data(folder, overrides={"data.voc_offset": "0", "data.val_fraction": 0.3}, drop_bad_objects=True)
+    divided = check.divide(0.5)
+    command = divided.to_text(divided.write(tmp_path / "lists")).splitlines()[-1]
+    assert shlex.split(command)[-2:] == ["data.voc_offset=0", "data.bad_objects=drop"]

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,36 @@ def test_the_data_folder_is_no_place_to_write_to(tmp_path):
     with pytest.raises(ArgumentError, match="lies in the data folder, which is not changed"):
         ssd.check_data(folder, overrides={"data.format": "voc"}).rewrite(["voc"], folder)
     assert snapshot(folder) == before
+
+
+def test_a_data_set_that_was_written_before_is_not_mixed_with_another(tmp_path):
+    check = ssd.check_data(sound(tmp_path / "data"))
+    check.rewrite(["voc"], tmp_path / "out", copy=True)
+    before = snapshot(tmp_path / "out")
+    with pytest.raises(ArgumentError, match=r"holds a data set already \(images/\), whose files would stay"):
+        check.rewrite(["voc"], tmp_path / "out")
+    with pytest.raises(ArgumentError, match="holds a data set already"):
+        check_output(tmp_path / "out", None, force=True)
+    assert snapshot(tmp_path / "out") == before
+
+
+def test_splits_with_points_in_their_names_are_all_written(tmp_path):
+    for fold in ("fold.1", "fold.2"):
+        write_image(tmp_path / "data" / "images" / f"{fold}.jpg")
+        content = {
+            "images": [{"id": 1, "file_name": f"{fold}.jpg", "width": 40, "height": 20}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 3, 9, 9]}],
+            "categories": [{"id": 1, "name": "cat"}],
+        }
+        write_text(tmp_path / "data" / "annotations" / f"{fold}.json", json.dumps(content))
+    assert ssd.check_data(tmp_path / "data").rewrite(["yolo"], tmp_path / "out").images == 2
+    assert len(list((tmp_path / "out" / "images").rglob("*.jpg"))) == 2
+
+
+def test_two_lists_of_one_name_are_refused(tmp_path):
+    folder = sound(tmp_path / "data")
+    names = [path.stem for path in sorted((folder / "JPEGImages").iterdir())]
+    lists = [write_text(tmp_path / part / "list.txt", f"{names[place]}\n") for place, part in enumerate("ab")]
+    check = ssd.check_data(folder, overrides={"data.train": str(lists[0]), "data.val": str(lists[1])})
+    with pytest.raises(ArgumentError, match="two splits would be called 'list'"):
+        check.rewrite(["voc"], tmp_path / "out")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ssd.report.run_log import read_rows
 from ssd.training.checkpoints import load_state
@@ -152,3 +153,20 @@ def test_the_network_between_processes_is_said_to_be_trusted() -> None:
         assert "torchrun" in text
         assert "private" in text
     assert "MASTER_ADDR" not in os.environ
+
+
+def test_every_rank_evaluates_the_network_that_is_saved(nursery: Nursery, tmp_path: Path) -> None:
+    """The statistics of BatchNorm are each rank's own while it trains."""
+    kept = f"""
+import torch, ssd.training.validation as validation
+real = validation.NetworkPipeline
+def keep(network, *rest, **options):
+    torch.save(network.state_dict(), f"{tmp_path}/{{rank}}.pt")
+    return real(network, *rest, **options)
+validation.NetworkPipeline = keep
+"""
+    ended = nursery.run("train", *words(tmp_path, "train.epochs=1", "train.eval_every=1"), ranks=2, first=kept)
+    assert [rank.code for rank in ended] == [0, 0], ended[0].err
+    one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert any("running_var" in name for name in one)
+    assert all(torch.equal(one[name], two[name]) for name in one)

@@ -11,13 +11,14 @@ def network() -> nn.Module:
 
 
 def test_paper_trains_biases_at_twice_the_rate_without_decay() -> None:
-    groups = parameter_groups(network(), weight_decay=5e-4, bias_lr_factor=2.0)
+    groups = parameter_groups(network(), weight_decay=5e-4, bias_lr_factor=2.0, decay_l2_scale=True)
     optimizer = torch.optim.SGD(groups, lr=0.0)
     set_lr(optimizer, 0.1)
     weights, biases, scales = optimizer.param_groups
     assert (weights["lr"], weights["weight_decay"]) == (0.1, 5e-4)
     assert (biases["lr"], biases["weight_decay"]) == (0.2, 0.0)
-    assert (scales["lr"], scales["weight_decay"]) == (0.1, 0.0)
+    assert (scales["lr"], scales["weight_decay"]) == (0.1, 5e-4)  # Caffe's default for a layer without `param`
+    assert [group["weight_decay"] for group in parameter_groups(network(), weight_decay=5e-4)] == [5e-4, 0.0, 0.0]
     assert [len(g["params"]) for g in optimizer.param_groups] == [1, 1, 1]
 
 

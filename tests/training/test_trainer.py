@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -22,6 +23,7 @@ from ssd.training import learner, parts, run_folder, saving, trainer, validation
 from ssd.training.checkpoints import load_state, save_state
 from ssd.training.optim import AveragedNetwork
 from ssd.training.run_folder import RunFolder
+from ssd.training.signals import StopRequest
 from ssd.training.state import TrainState, _changes
 from ssd.training.step import TrainStep
 from ssd.weights.native import load_weights
@@ -470,3 +472,46 @@ def test_a_new_best_is_saved_with_its_state(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(RunFolder, "save_state", lambda _, __, step: steps.append(step))
     trainer.train(tiny(tmp_path, "train.eval_every=1", "train.epochs=4", "train.patience=1"), progress=False)
     assert steps == [3, 3, 6, 9]  # the third evaluation ends the run
+
+
+def stopped_after(updates: int) -> contextlib.AbstractContextManager[Any]:
+    """A signal that asks to stop after so many updates."""
+    asked = (number >= updates for number in itertools.count(1))
+    return mock.patch.object(StopRequest, "__bool__", side_effect=asked)
+
+
+def test_a_run_goes_on_without_the_weights_that_it_started_from(finished: Path, tmp_path: Path) -> None:
+    start = shutil.copy(finished / "tiny" / "last.safetensors", tmp_path / "start.safetensors")
+    words = (f"model.weights={start}", "train.eval_every=9")
+    for folder in ("whole", "stopped"):
+        with stopped_after(4) if folder == "stopped" else contextlib.nullcontext():
+            outcome = trainer.train(tiny(tmp_path / folder, *words), progress=False)
+    assert outcome.steps == 4
+    Path(start).unlink()
+    with pytest.raises(CheckpointError, match="no such weights file"):  # another network needs them
+        trainer.train(tiny(tmp_path / "stopped", *words, "model.input_size=96"), resume="auto", progress=False)
+    trainer.train(tiny(tmp_path / "stopped", *words), resume="auto", progress=False)
+    same = {"config": None}
+    assert_same(final_state(tmp_path / "stopped") | same, final_state(tmp_path / "whole") | same)
+
+
+def test_a_run_stopped_between_log_rows_writes_the_rows_of_the_uninterrupted_one(tmp_path: Path) -> None:
+    words = ("train.log_every=3", "train.epochs=1", "data.shapes=[20, 4, 80]", "loss.match_iou=0.9")
+    trainer.train(tiny(tmp_path / "whole", *words), progress=False)
+    with stopped_after(2):
+        assert trainer.train(tiny(tmp_path / "stopped", *words), progress=False).steps == 2
+    trainer.train(tiny(tmp_path / "stopped", *words), resume="auto", progress=False)
+    assert [row["step"] for row in rows(tmp_path / "whole")] == [3, 5]
+    assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
+
+
+def test_a_run_with_fewer_epochs_than_it_has_trained_is_evaluated_and_ends(tmp_path: Path) -> None:
+    with stopped_after(4):
+        assert trainer.train(tiny(tmp_path, "train.eval_every=9"), progress=False).evaluation is None
+    outcome = trainer.train(tiny(tmp_path, "train.eval_every=9", "train.epochs=1"), resume="auto", progress=False)
+    assert (outcome.steps, outcome.exit_code) == (4, 0)
+    assert outcome.evaluation is not None
+    assert outcome.folder.last.is_file()
+    assert [row["step"] for row in rows(tmp_path, "val")] == [4]
+    again = trainer.train(tiny(tmp_path, "train.eval_every=9", "train.epochs=1"), resume="auto", progress=False)
+    assert again.evaluation is None

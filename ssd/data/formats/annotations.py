@@ -120,3 +120,9 @@ def unreadable(path: str, error: SSDError) -> Problem:
     if error.remedy:
         message = f"{message.rstrip('.')}. {error.remedy.rstrip('.')}"
     return Problem(path, "unreadable", message, "file")
+
+
+def same_file(source: str, names: tuple[str, str], image: str) -> Problem:
+    """The problem of two annotations for which one image is found, as where files of one name were put together."""
+    message = f"{names[0]} and {names[1]} are both found as {image}; keep one, or put each image where it is annotated"
+    return Problem(source, "duplicate_file", message, "file")

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ssd.data.formats import paths as folders
-from ssd.data.formats.annotations import RawSplit, unreadable
+from ssd.data.formats.annotations import RawSplit, same_file, unreadable
 from ssd.data.formats.coco_content import Content, ImageEntry
 from ssd.data.formats.coco_json import read_content, read_images
 from ssd.data.formats.columns import ColumnImages, ImageFacts
@@ -54,13 +54,12 @@ def read(folder: Path, split: str | None, *, division: Division | None = None, a
     finder = _finder(folder, path, path.parent.name if split is None else split, content.images.values())
     entries = content.images
     if division is not None:
-        places = {entry.file_name: finder.folders[0] / entry.file_name for entry in entries.values()}
         classes = _classes(content)
-        there = {name: place if folders.is_there(place) else None for name, place in places.items()}
+        there = {entry.file_name: _locate(finder, entry.file_name) for entry in entries.values()}
         chosen = set(division.choose(there, lambda name: classes.get(name, set())))
         entries = {key: entry for key, entry in entries.items() if entry.file_name in chosen}
 
-    images, rows, problems = [], [], list(content.problems)
+    images, rows, problems, taken = [], [], list(content.problems), dict[str, str]()
     all_rows = {key: row for row, key in enumerate(content.images)}
     for key, entry in entries.items():
         try:
@@ -68,6 +67,9 @@ def read(folder: Path, split: str | None, *, division: Division | None = None, a
             width, height = (entry.width, entry.height) if entry.width else read_size(image)
         except (AnnotationError, ImageDecodeError) as error:
             problems.append(unreadable(f"{content.source}, {entry.file_name}", error))
+            continue
+        if (other := taken.setdefault(image, entry.file_name)) != entry.file_name:
+            problems.append(same_file(content.source, (entry.file_name, other), folders.relative(Path(image), folder)))
             continue
         images.append(ImageFacts(image, key, entry.file_name, width, height))
         rows.append(all_rows[key])
@@ -113,11 +115,8 @@ def used_files(folder: Path) -> set[str]:
             continue
         finder = _finder(folder, path, split or path.parent.name, entries)
         for entry in entries:
-            name = entry.file_name.replace("\\", "/")
-            if (plain := finder.plain(name)) is not None:
-                used.add(plain)
-            elif (found := finder.find(name)) is not None:
-                used.add(str(_inside(finder, found, name)))
+            if (found := _locate(finder, entry.file_name)) is not None:
+                used.add(str(found))
     return used
 
 
@@ -212,6 +211,15 @@ def _find_image(finder: ImageFinder, entry: ImageEntry, allow_outside: bool) -> 
     if not allow_outside and not finder.is_inside(path := _inside(finder, path, name)):
         raise folders.outside(path, "names an image outside the data folder")
     return str(path)
+
+
+def _locate(finder: ImageFinder, file_name: str) -> Path | None:
+    """Where the image of that name is, if it is there."""
+    name = file_name.replace("\\", "/")
+    if (plain := finder.plain(name)) is not None:
+        return Path(plain)
+    found = finder.find(name)
+    return None if found is None else _inside(finder, found, name)
 
 
 def _inside(finder: ImageFinder, found: Path, name: str) -> Path:

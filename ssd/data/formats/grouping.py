@@ -40,6 +40,16 @@ def group_images(images: Mapping[str, Path | None], rule: str) -> dict[str, str]
     return {name: names[place] for name, place in zip(names, groups.tolist(), strict=True)}
 
 
+def without_splits(paths: Sequence[str]) -> list[str]:
+    """The paths without the folders of splits, so that a video cut into splits is one series again.
+
+    A path that another one would equal stays: the images of each split have numbers of their own.
+    """
+    short = ["/".join(part for part in path.split("/") if not folders.is_split(part)) for path in paths]
+    counts = Counter(short)
+    return [name if counts[name] == 1 else path for name, path in zip(short, paths, strict=True)]
+
+
 def _by_look(
     names: Sequence[str], groups: Int[np.ndarray, "N"], looks: Float32[np.ndarray, "N 192"]
 ) -> Int[np.ndarray, "N"]:

@@ -76,7 +76,8 @@ def read_split(root: Path, format: str, split: str, options: ReadOptions) -> Raw
     Raises:
         DatasetError: there is no such split; the message lists those there.
     """
-    there = splits(root, format)
+    others = yolo.image_folders(root) if format == "yolo" else ()
+    there = (*splits(root, format), *others)
     read = functools.partial(_read, root, format, options)
     if split not in there and format in FOLDER_FORMATS and (file := find_list(root, split)) is not None:
         return _classes_only(_listed(file, root, read, _whole(root, format)))
@@ -86,10 +87,10 @@ def read_split(root: Path, format: str, split: str, options: ReadOptions) -> Raw
         raise DatasetError(f"no split {split!r}", place=root, remedy=remedy)
     if format in downloads.NAMES:
         return downloads.read(format, root, split, offset=options.voc_offset, allow_outside=options.allow_outside)
-    named = FOLDER_FORMATS[format].splits(root)
+    named = (*FOLDER_FORMATS[format].splits(root), *others)
     source, division = split if split in named else None, None
     if split not in named:  # the program divides
-        source = named[0] if named else None
+        source = named[0] if named and not others else None
         part: Literal["train", "val", "all"] = "train" if "train" in split else "val" if "val" in split else "all"
         division = Division(part, options.val_fraction, options.group)
     return _classes_only(read(source, division))

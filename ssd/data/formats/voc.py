@@ -20,7 +20,7 @@ from typing import Literal
 from xml.etree.ElementTree import Element
 
 from ssd.data.formats import paths as folders
-from ssd.data.formats.annotations import LONGEST_SIDE, Problem, RawImage, RawObject, RawSplit, unreadable
+from ssd.data.formats.annotations import LONGEST_SIDE, Problem, RawImage, RawObject, RawSplit, same_file, unreadable
 from ssd.data.formats.class_lists import find_class_list
 from ssd.data.formats.division import Division
 from ssd.data.formats.voc_folders import Part, PartFiles, find_lists, find_parts, list_xml
@@ -57,13 +57,17 @@ def read(
     """
     reader = _Reader(folder, split, allow_outside)
     names, problems = reader.names(split, division)
-    raw_images = []
+    raw_images, taken = [], dict[str, str]()
     for name in dict.fromkeys(names):
         path = reader.xml_path(name)
         try:
             image, found = reader.read_image(path, name)
         except (AnnotationError, ImageDecodeError) as error:
             problems.append(unreadable(folders.relative(path, folder), error))
+            continue
+        if (other := taken.setdefault(image.path, image.source)) != image.source:
+            both = image.source, other
+            problems.append(same_file(image.source, both, folders.relative(Path(image.path), folder)))
             continue
         raw_images.append(image)
         problems += found
@@ -87,13 +91,8 @@ def used_files(folder: Path) -> set[str]:
         for name in reader.names(split, None)[0]:
             path = reader.xml_path(name)
             used.add(path)
-            try:
-                used.add(reader.find_image(None, name))
-            except AnnotationError:
-                try:
-                    used.add(reader.find_image(parse(path), name))
-                except AnnotationError:
-                    continue
+            if (image := reader.image_there(name)) is not None:
+                used.add(image)
     return set(map(str, used))
 
 
@@ -123,15 +122,19 @@ class _Reader:
             shown = split or (division.part if division else "all")
             problems = [one for files in self.files.values() for one in files.without_annotation(self.folder, shown)]
         if division is not None:
-            names = division.choose({name: self._first_image(name) for name in names}, self.classes)
+            names = division.choose({name: self.image_there(name) for name in names}, self.classes)
         return names, problems
 
-    def _first_image(self, name: str) -> Path | None:
+    def image_there(self, name: str) -> Path | None:
+        """The image of that name, or None: for a division, which does not say what is wrong."""
         try:
-            part, inner = self._place(name)
+            return self.find_image(None, name)
+        except AnnotationError:
+            pass
+        try:
+            return self.find_image(parse(self.xml_path(name)), name)
         except AnnotationError:
             return None
-        return next(iter(self.files[part].images(inner)), None)
 
     def _place(self, name: str) -> tuple[str, str]:
         """The part that has the image, and its name there.

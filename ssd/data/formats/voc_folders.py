@@ -4,10 +4,10 @@ import functools
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
 from ssd.data.formats import paths as folders
@@ -157,8 +157,7 @@ class PartFiles:
     def find_image(self, root: Element | None, name: str, allow_outside: bool) -> Path:
         """The image of the annotation's name, else the one that `<filename>` names."""
         written = "" if root is None else (root.findtext("filename") or "").strip()
-        same = self.images(name)
-        found = next((path for path in same if path.name == written), same[0] if same else None)
+        found = _written_one(self.images(name), written)
         if found is None and written:
             found = self._named(written)
         if found is None:
@@ -186,6 +185,22 @@ class PartFiles:
         """The image names in `<filename>` of those XML files that have no image of their own name."""
         found = (self.by_key.find(key) or self.by_stem.find(path.stem) for key, path in self.xml.items())
         return {_filename(path) for path, images in zip(self.xml.values(), found, strict=True) if not images} - {""}
+
+
+def _written_one(images: Sequence[Path], written: str) -> Path | None:
+    """Of images of one name, that which `<filename>` names, else the first.
+
+    Raises:
+        AnnotationError: they lie in several folders, and `written` does not tell which is meant.
+    """
+    end = PurePosixPath(written.replace("\\", "/")).parts
+    named = [path for path in images if end and path.parts[-len(end) :] == end]
+    named = named or [path for path in images if end and path.name == end[-1]]
+    found = named or list(images)
+    if len({path.parent for path in found}) > 1:
+        problem = f"two images are called so: {found[0]} and {found[1]}"
+        raise AnnotationError(problem, remedy="Write the folder into <filename>, such as b/0.jpg, or rename one.")
+    return found[0] if found else None
 
 
 def _filename(path: Path) -> str:

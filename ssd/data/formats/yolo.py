@@ -52,6 +52,12 @@ def splits(folder: Path) -> tuple[str, ...]:
     return tuple(read_folder(folder).splits())
 
 
+def image_folders(folder: Path) -> tuple[str, ...]:
+    """The names of folders of images that are no splits, such as cameras; each can be read by itself too."""
+    source = read_folder(folder)
+    return () if source.splits() else tuple(source.image_folders())
+
+
 def read(
     folder: Path,
     split: str | None,
@@ -71,8 +77,10 @@ def read(
     problems: list[Problem] = []
     labels = LabelFinder(source.root)
     listed = _list_split(source, split, allow_outside, problems)
+    shared = _shared(listed, labels)
     if division is not None:
-        places = {image_id: path for path, image_id in listed}
+        counts = Counter(image_id for _, image_id in listed)
+        places = {image_id if counts[image_id] == 1 else f"{image_id}{path.suffix}": path for path, image_id in listed}
         chosen = division.choose(places, lambda image_id: labels.classes(places[image_id]))
         listed = [(places[image_id], image_id) for image_id in chosen]
     names = source.class_names() or tuple(classes or ()) or _numbered(source, labels, problems)
@@ -81,7 +89,6 @@ def read(
         message = f"nc is {stated}, and {len(names)} classes are named: the names count"
         problems.append(Problem(folders.relative(source.yaml or folder, source.root), "nc", message, "note"))
     reader = _Reader(source, labels, names, problems, allow_outside)
-    shared = _shared(listed, labels)
     found = []
     for path, image_id in listed:
         try:
@@ -186,12 +193,13 @@ def _list_split(
     source: YoloFolder, split: str | None, allow_outside: bool, problems: list[Problem]
 ) -> list[tuple[Path, str]]:
     """The split's images, each with its id: its path below the split's folder, without the suffix."""
-    places = source.splits()
-    values = places.get(split) if split is not None else next(iter(places.values()), None)
+    places = source.splits() or source.image_folders()
+    values = places.get(split) if split is not None else next(iter(source.splits().values()), None)
     if values is None:  # no splits: all that is there
-        inner = folders.named_subfolders(source.root, folders.IMAGE_FOLDERS)
-        root = inner[0] if inner else source.root
-        return [(path, _without_suffix(path, root)) for path in folders.list_images(root, deep=True)]
+        inner = folders.named_subfolders(source.root, folders.IMAGE_FOLDERS)[:1]
+        tops = inner or [source.root / value for values in places.values() for value in values] or [source.root]
+        root = tops[0] if len(tops) == 1 else source.root
+        return [(path, _without_suffix(path, root)) for top in tops for path in folders.list_images(top, deep=True)]
     listed: list[tuple[Path, str]] = []
     for value in values:
         place, moved = source.find(value)

@@ -36,10 +36,11 @@ class YoloFolder:
         if named:
             return named
         lists = {name: [folders.relative(path, self.root)] for name, path in image_lists(self.root).items()}
-        found = lists or self._split_folders()
-        return found if self.yaml is None or any(map(folders.is_split, found)) else {}
+        found = lists or self.image_folders()
+        return found if any(map(folders.is_split, found)) else {}
 
-    def _split_folders(self) -> dict[str, list[str]]:
+    def image_folders(self) -> dict[str, list[str]]:
+        """The folders of images by name: splits, or sorted by something else, such as a camera or a date."""
         inner = {
             sub.name: [folders.relative(sub, self.root)]
             for place in folders.named_subfolders(self.root, folders.IMAGE_FOLDERS)

@@ -17,8 +17,8 @@ class EpochSampler:
     a contiguous share. The permutation is repeated at its end: every step has a full batch, every image is seen at
     least once, and all processes take the same number of steps.
 
-    With repeat `factors` of the images the order is that of `balance.epoch_order`; its numbers from `length` on are
-    repetitions.
+    Numbers from the number of images on are repetitions, which `TrainBatches` augments with other draws: those at the
+    end, and with repeat `factors` of the images those of `balance.epoch_order`.
     """
 
     def __init__(
@@ -42,6 +42,8 @@ class EpochSampler:
         self._first = rank * self._share
         self._batch_size = batch_size
         self._order = _permutation(length, seed, epoch) if factors is None else epoch_order(factors, seed, epoch)
+        images = length if factors is None else len(factors)
+        self._beyond = images * (int(self._order.max()) // images + 1)  # above every number, and a multiple of theirs
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -49,8 +51,9 @@ class EpochSampler:
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         for step in self.steps:
             start = step * self._batch_size + self._first
-            places = np.arange(start, start + self._share) % len(self._order)
-            yield tuple(self._order[places].tolist())
+            places = np.arange(start, start + self._share)
+            again = places // len(self._order) * self._beyond
+            yield tuple((self._order[places % len(self._order)] + again).tolist())
 
 
 def steps_per_epoch(length: int, batch_size: int, world_size: int = 1) -> int:

@@ -210,3 +210,47 @@ def test_tiny_coco_opens_whole(tiny_coco):
     assert dataset.category_ids[-1] == 90
     assert sum(len(record.boxes) for record in dataset.records) == 382
     assert sum(record.crowd.sum() for record in dataset.records) == 5
+
+
+def two_cameras(folder, *places):
+    """A file with cam1/1.jpg and cam2/1.jpg, and images at these places."""
+    content = coco_content()
+    content["images"][0]["file_name"], content["images"][1]["file_name"] = "cam1/1.jpg", "cam2/1.jpg"
+    write_text(folder / "annotations" / "instances_train.json", json.dumps(content))
+    for place in places:
+        write_image(folder / "images" / place)
+    return folder
+
+
+@pytest.mark.parametrize("place", ["1.jpg", "cam2/1.jpg"])
+def test_two_entries_that_are_found_as_one_image_are_said(tmp_path, place):
+    """Files of one name in a single folder, or one that is missing."""
+    with pytest.raises(AnnotationError, match=rf"cam2/1.jpg and cam1/1.jpg are both found as images/{place}; keep one"):
+        open_dataset(two_cameras(tmp_path, place), "train")
+
+
+def test_images_of_one_name_in_two_folders_are_two(tmp_path):
+    records = open_dataset(two_cameras(tmp_path, "cam1/1.jpg", "cam2/1.jpg"), "train").records
+    assert [record.path.removeprefix(f"{tmp_path}/") for record in records] == [
+        "images/cam1/1.jpg",
+        "images/cam2/1.jpg",
+    ]
+
+
+@pytest.mark.parametrize("written", ["images\\{}", "C:\\Users\\me\\images\\{}", "../../media/upload/1/{}", "{}"])
+@pytest.mark.parametrize("place", ["images", "images/batch1"])
+def test_copies_stay_on_one_side_however_the_file_writes_their_names(tmp_path, written, place):
+    names = [f"{letter}{number}.jpg" for letter in "ab" for number in range(12)]
+    for name in names:
+        write_image(tmp_path / place / name, 40 + int(name[1:-4]))
+    images = [
+        {"id": key, "file_name": written.format(name), "width": 40 + int(name[1:-4]), "height": 20}
+        for key, name in enumerate(names)
+    ]
+    rows = [{"id": key, "image_id": key, "category_id": 3, "bbox": [2, 3, 9, 9]} for key in range(len(names))]
+    content = coco_content() | {"images": images, "annotations": rows}
+    write_text(tmp_path / "result.json", json.dumps(content))
+    train, val = (open_dataset(tmp_path, split) for split in ("train", "val"))
+    widths = [{record.width for record in part.records} for part in (train, val)]
+    assert len(train) + len(val) == 24
+    assert not widths[0] & widths[1]

@@ -290,3 +290,37 @@ def test_the_two_objects_without_area_among_bccds_thousands_are_left_out(bccd, c
     sample = dataset.load(0)
     assert sample.image.shape == (480, 640, 3)
     assert min(record.boxes.min() for record in dataset.records) >= 0
+
+
+def test_two_annotations_that_are_found_as_one_image_are_said(tmp_path):
+    for camera in ("cam1", "cam2"):
+        write_text(tmp_path / "Annotations" / camera / "1.xml", xml(xml_object()))
+    write_image(tmp_path / "JPEGImages" / "cam2" / "1.jpg")
+    with pytest.raises(
+        AnnotationError, match=r"cam2/1.xml and Annotations/cam1/1.xml are both found as JPEGImages/cam2"
+    ):
+        open_dataset(tmp_path, "all")
+
+
+@pytest.mark.parametrize(("written", "found"), [("a/0.jpg", "a"), ("b\\0.jpg", "b"), ("/data/x/b/0.jpg", None)])
+def test_the_written_name_tells_images_of_one_name_apart(tmp_path, written, found):
+    for name in ("a", "b"):
+        write_image(tmp_path / "images" / name / "0.jpg")
+    write_text(tmp_path / "Annotations" / "0.xml", xml(xml_object(), filename=written))
+    if found is None:
+        with pytest.raises(AnnotationError, match="two images are called so"):
+            open_dataset(tmp_path, "all")
+    else:
+        (record,) = open_dataset(tmp_path, "all").records
+        assert record.path == str(tmp_path / "images" / found / "0.jpg")
+
+
+def test_copies_that_only_their_annotations_name_stay_on_one_side(tmp_path):
+    for number in range(24):
+        write_image(tmp_path / "JPEGImages" / f"{'ab'[number % 2]}{number // 2}.jpg", 40 + number // 2)
+        text = xml(xml_object(), size=(40 + number // 2, 20), filename=f"{'ab'[number % 2]}{number // 2}.jpg")
+        write_text(tmp_path / "Annotations" / f"{number:05}.xml", text)
+    train, val = (open_dataset(tmp_path, split) for split in ("train", "val"))
+    widths = [{record.width for record in part.records} for part in (train, val)]
+    assert len(train) + len(val) == 24
+    assert not widths[0] & widths[1]

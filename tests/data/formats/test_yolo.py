@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from ssd.data.dataset import open_dataset, scan
@@ -264,3 +266,35 @@ def test_a_label_file_in_another_case_is_that_of_the_only_image(tmp_path):
     write_image(tmp_path / "images" / "A.png")
     write_text(tmp_path / "labels" / "a.TXT", "0 0.5 0.5 0.1 0.1\n")
     assert [len(record.boxes) for record in open_dataset(tmp_path, "train").records] == [1]
+
+
+def test_images_of_one_name_are_said_where_the_program_divides_too(tmp_path):
+    for name in ("0.jpg", "0.png", *(f"{number}.jpg" for number in range(1, 12))):
+        write_image(tmp_path / "images" / name)
+        write_text(tmp_path / "labels" / f"{Path(name).stem}.txt", "0 0.5 0.5 0.5 0.5\n")
+    write_text(tmp_path / "classes.txt", "cat\n")
+    with pytest.raises(AnnotationError, match=r"images/0.jpg: shares its name, and so its labels"):
+        open_dataset(tmp_path, "all")
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        ("images/0.jpg", "images/1.jpg", "images/more/2.jpg"),
+        ("images/a/0.jpg", "images/b/0.jpg", "images/b/1.jpg"),
+        ("a/images/0.jpg", "b/images/0.jpg", "b/images/1.jpg"),
+    ],
+)
+def test_folders_that_are_no_splits_are_one_set(tmp_path, images):
+    for name in images:
+        write_image(tmp_path / name)
+        place = Path(name.replace("images", "labels"))
+        write_text(tmp_path / place.with_suffix(".txt"), "0 0.5 0.5 0.5 0.5\n")
+    write_image(tmp_path / "b" / "previews" / "0.jpg")  # in no folder of images
+    write_text(tmp_path / "classes.txt", "cat\n")
+    assert splits(tmp_path) == ("train", "val", "all")
+    records = open_dataset(tmp_path, "all").records
+    assert sorted(record.path for record in records) == sorted(str(tmp_path / name) for name in images)
+    assert all(len(record.boxes) == 1 for record in records)
+    named = "more" if "images/more/2.jpg" in images else "b"
+    assert len(open_dataset(tmp_path, named)) == (1 if named == "more" else 2)  # each can be read by itself

@@ -16,12 +16,13 @@ def test_every_step_has_a_full_batch_and_every_image_is_seen() -> None:
     assert [len(batch) for batch in found] == [4, 4, 4]
     flat = [index for batch in found for index in batch]
     assert sorted(flat[:10]) == list(range(10))
-    assert flat[10:] == flat[:2]  # the permutation begins again
+    assert flat[10:] == [index + 10 for index in flat[:2]]  # the permutation begins again, as repetitions
 
 
 def test_fewer_images_than_a_batch_holds_are_repeated() -> None:
     (batch,) = batches(3, 8)
-    assert batch == (batch[:3] * 3)[:8]
+    assert sorted(batch[:3]) == [0, 1, 2]
+    assert batch == tuple(index + 3 * again for again in range(3) for index in batch[:3])[:8]
     assert steps_per_epoch(3, 8) == 1
 
 
@@ -55,3 +56,11 @@ def test_a_batch_that_cannot_be_shared_out_is_an_error() -> None:
         batches(world_size=3, batch_size=8)
     with pytest.raises(ConfigError, match="no images"):
         batches(0)
+
+
+def test_what_fills_up_the_last_batch_has_numbers_above_all_repetitions() -> None:
+    """So that `TrainBatches`, which takes them modulo the number of images, augments it with other draws."""
+    factors = np.array([2.0, 1.0, 1.0])
+    (batch,) = EpochSampler(3, seed=0, epoch=0, batch_size=8, factors=factors)
+    assert len(set(batch)) == 8
+    assert [number % 3 for number in batch[4:]] == [number % 3 for number in batch[:4]]
