@@ -88,6 +88,8 @@ class Postprocessing:
     def changed(self, **numbers: object) -> "Postprocessing":
         """The same with other numbers; None leaves one as it is.
 
+        More detections than here lift `top_k`, unless it is given: all of them may be of one class.
+
         Raises:
             ArgumentError: a number of the wrong kind, or out of its range.
         """
@@ -101,6 +103,8 @@ class Postprocessing:
             chosen[name] = kind(value)
             if not possible(chosen[name]):
                 raise ArgumentError(f"{value} is out of range", place=name, remedy=remedy)
+        if chosen.get("max_detections", 0) > self.max_detections:
+            chosen.setdefault("top_k", MAX_COUNT)
         return dataclasses.replace(self, **chosen)
 
 

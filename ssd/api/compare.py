@@ -17,8 +17,8 @@ from ssd.evaluation.page.comparison_page import comparison_page
 from ssd.experiment.data import open_split
 from ssd.inference.detector import Detector
 from ssd.inference.options import named_options
-from ssd.report.page import check_page_name, write_page
-from ssd.system.files import check_writable, refuse_existing, write_json
+from ssd.report.page import check_figures_name, check_page_name, write_page
+from ssd.system.files import check_writable, refuse_existing, refuse_one_file, write_json
 from ssd.weights.resolve import config_beside
 
 
@@ -115,6 +115,8 @@ def compare(
     if metric not in ("coco", "voc"):
         raise ArgumentError(f"{metric!r} is unknown", place="metric", remedy="Use coco or voc.")
     check_page_name(report)
+    check_figures_name(figures)
+    refuse_one_file(figures, report)
     refuse_existing(figures, report, force=force)
     check_writable(figures, report)
     options: dict[str, Any] = {

@@ -26,10 +26,10 @@ from ssd.evaluation.page.page import write_evaluation_page
 from ssd.evaluation.text import as_dict, as_text, summary_line
 from ssd.inference.detector import Detector
 from ssd.inference.options import named_options
-from ssd.report.page import check_page_name, is_page_name
+from ssd.report.page import check_figures_name, check_page_name
 from ssd.rules import ScoreThreshold
 from ssd.system import distributed
-from ssd.system.files import check_writable, refuse_existing, write_json
+from ssd.system.files import check_writable, refuse_existing, refuse_one_file, write_json
 from ssd.tiles import Tiles, plan_of
 
 MetricName = Literal["coco", "voc"]
@@ -208,11 +208,11 @@ def _check(
         if asked and "coco" not in chosen:
             raise ArgumentError("needs the COCO rules", place=place, remedy="Evaluate with metric='coco' (--coco).")
     check_page_name(None if report == BESIDE_WEIGHTS else report)
-    if figures is not None and is_page_name(figures):
-        raise ArgumentError(
-            f"{str(figures)!r} is for the figures, as JSON", place="figures", remedy="Name a .json file."
-        )
-    named = [path for path in (figures, results, report) if path != BESIDE_WEIGHTS]
+    check_figures_name(figures)
+    if report == BESIDE_WEIGHTS and figures not in (None, BESIDE_WEIGHTS):
+        report = Path(figures).with_suffix(".html")
+    named = [path for path in (figures, results, report) if path not in (None, BESIDE_WEIGHTS)]
+    refuse_one_file(*named)
     refuse_existing(*named, force=force)
     check_writable(*named)
 

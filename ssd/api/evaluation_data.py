@@ -1,6 +1,9 @@
 """Which data weights are evaluated on unless other data is named, and the file their figures go to."""
 
 import dataclasses
+import hashlib
+import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +13,7 @@ from ssd.api.overrides import Overrides, as_list
 from ssd.data.dataset import Dataset
 from ssd.data.formats.grouping import AUTO
 from ssd.data.formats.registry import default_split
-from ssd.errors import DatasetError, EvaluationError
+from ssd.errors import ArgumentError, DatasetError, EvaluationError
 from ssd.experiment import config_file as configs
 from ssd.experiment.config import Config
 from ssd.experiment.data import open_split
@@ -51,7 +54,13 @@ def open_evaluation(
         SSDError: as `find_config`, `open_split` and `ssd.load`.
     """
     config = None
-    if not isinstance(data, Dataset):
+    if isinstance(data, Dataset):
+        given = {"split": split, "format": format, "overrides": overrides or None}
+        for place, value in given.items():
+            if value is not None:
+                remedy = "Leave it out, or name the folder in place of the data set."
+                raise ArgumentError("has no effect on a data set that is open", place=place, remedy=remedy)
+    else:
         config = find_config(name, data, split, format, as_list(overrides))
         data = open_split(config, "val")
     detector = weights if isinstance(weights, Detector) else load(name, **runtime)
@@ -115,7 +124,20 @@ def figures_path(
     texts = _other_data(weights, config, dataset), _other(weights), asked
     others = (re.sub(r"[^\w.]+", "-", text).strip("-") for text in texts)
     name = ".".join(["-".join(["eval", *metrics]), *filter(None, others), "json"])
-    return (folder_of(weights) or Path("runs")) / name  # published weights lie in a cache
+    path = (folder_of(weights) or Path("runs")) / name  # published weights lie in a cache
+    if not texts[0] or not _is_of_other_data(path, dataset):
+        return path
+    digest = hashlib.blake2b(os.fsencode(Path(dataset.name).resolve()), digest_size=4).hexdigest()
+    return path.with_name(f"{path.stem}.{digest}.json")
+
+
+def _is_of_other_data(figures: Path, dataset: Dataset) -> bool:
+    """Whether the file has the figures of another folder, which has the same last name."""
+    try:
+        data = json.loads(figures.read_text(encoding="utf-8"))["data"]
+        return Path(data).resolve() != Path(dataset.name).resolve()
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _other(weights: str) -> str:

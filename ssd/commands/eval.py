@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.commands._shared import add_data, add_force, add_runtime, check_numbers, guarded, show_log, threshold, tiles
-from ssd.errors import printable
+from ssd.errors import ArgumentError, printable
 
 EPILOG = """examples:
   ssd eval --coco                                     the newest run on its own validation set
@@ -98,6 +98,9 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace, *, first: bool) -> int:
     from ssd.api.evaluate import BESIDE_WEIGHTS, METRICS, evaluate
 
+    if first and args.draw and args.output is not None:
+        _refuse_images(_folder_of_images(Path(args.output)), force=args.force)
+
     asked: dict[str, Any] = {
         "score_threshold": threshold(args.score_threshold),
         "box_voting": args.box_voting,
@@ -134,7 +137,7 @@ def _run(args: argparse.Namespace, *, first: bool) -> int:
     if args.draw:
         from ssd.evaluation.page.drawn_images import draw_images
 
-        folder = result.figures_file.with_name(f"{result.figures_file.stem}-images")
+        folder = _folder_of_images(result.figures_file)
         count = draw_images(result.detector, result.dataset, args.draw, folder, **asked)
         print(printable(f"{count} drawn images: {folder}"))
     if result.thresholds_file is not None:
@@ -142,3 +145,14 @@ def _run(args: argparse.Namespace, *, first: bool) -> int:
     if result.report is not None:
         print(printable(f"report: {result.report}"))
     return 0
+
+
+def _folder_of_images(figures: Path) -> Path:
+    return figures.with_name(f"{figures.stem}-images")
+
+
+def _refuse_images(folder: Path, *, force: bool) -> None:
+    """Drawn images replace no others, which may be the data's own."""
+    if folder.is_dir() and any(folder.iterdir()) and not force:
+        remedy = "Name another --output, or add --force to write the drawn images there."
+        raise ArgumentError("is not empty, and --draw writes into it", place=folder, remedy=remedy)

@@ -24,12 +24,15 @@ examples:
   ssd summary --figures             what the documents say, beside what is counted"""
 
 
+_DEFAULT = "ssd-vgg16"
+
+
 def parser() -> argparse.ArgumentParser:
     """Every argument of the command."""
     p = argparse.ArgumentParser(
         prog="ssd summary", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("model", nargs="?", default="ssd-vgg16", metavar="MODEL", help="default: ssd-vgg16")
+    p.add_argument("model", nargs="?", metavar="MODEL", help=f"default: {_DEFAULT}")
     p.add_argument("--size", type=int, metavar="S", help="side of the input, in pixels; default: what it was made for")
     p.add_argument("--classes", type=int, metavar="N", help="default: 1000 for classifiers, 20 for detectors")
     p.add_argument("--channels", type=int, default=None, metavar="N", help="1 for grey images; default: 3 (lenet: 1)")
@@ -50,6 +53,9 @@ def main(argv: list[str] | None = None) -> int:
     check_numbers(args, repeat=0)
     if args.plot is not None and args.compare is None:
         raise ArgumentError("goes with --compare", place="--plot", remedy="Write --compare RUN RUN --plot FILE.svg.")
+    if args.model is not None and args.compare is not None:
+        remedy = f"Write --compare {args.model} {' '.join(args.compare)}."
+        raise ArgumentError("is not among those to compare", place=args.model, remedy=remedy)
     from ssd.summary import figures, networks, tables
     from ssd.summary.compare import compare
 
@@ -59,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     options = {"size": args.size, "classes": args.classes, "channels": args.channels}
     if args.compare is None:
-        network = networks.find(args.model, **options)
+        network = networks.find(args.model or _DEFAULT, **options)
         survey = network.survey()
         text = tables.layer_table(network, survey, everything=args.all)
         _show(tables.to_json(network, survey, rows=True), text, as_json=args.json)

@@ -58,7 +58,8 @@ def open_images(
         ArgumentError: there are no images.
     """
     try:
-        kind = recognise(named) if Path(named).is_dir() else None
+        described = Path(named).suffix.lower() in (".yaml", ".yml")  # by YOLO's data.yaml
+        kind = recognise(named) if described or Path(named).is_dir() else None
     except DatasetError:
         kind = None
     if kind is None and split is None:

@@ -108,7 +108,7 @@ class NetworkPipeline:
         """`predict` and `postprocess` in one; on CUDA as a recorded graph for batches of a size that recurs."""
         if self._on_device is None:
             return self.postprocess(self.predict(inputs), rules)
-        return _of_class(self._on_device.detect(inputs, rules), rules)
+        return self._on_device.detect(inputs, rules)
 
     def postprocess(self, predictions: Predictions, rules: Postprocessing) -> BatchDetections:
         """Decode, threshold, suppress: boxes as fractions of each image, on the host.
@@ -117,11 +117,11 @@ class NetworkPipeline:
             CheckpointError: the predictions are not finite.
         """
         if self._on_device is not None:
-            return _of_class(self._on_device.postprocess(predictions, rules), rules)
+            return self._on_device.postprocess(predictions, rules)
         host = Predictions(predictions.offsets.cpu(), predictions.logits.cpu())
         # One number per tensor tells: NaN and infinity survive a sum.
         check_finite(bool(torch.isfinite(host.logits.sum() + host.offsets.sum())), self._runtime)
-        return _of_class(postprocess(host, self._default_boxes, rules, self.settings.boxes.variances), rules)
+        return postprocess(host, self._default_boxes, rules, self.settings.boxes.variances)
 
     def check_rules(self, rules: Postprocessing) -> None:
         """Any rules will do."""
@@ -168,7 +168,8 @@ class GraphPipeline:
         self.check_rules(rules)
         if not bool(torch.isfinite(predictions.boxes.sum() + predictions.scores.sum())):
             raise CheckpointError("the graph's output is not finite", place=self.backend)
-        return _of_class(narrow(predictions, rules.score_threshold, rules.max_detections), rules)
+        found = keep_by_class(predictions, rules.class_thresholds) if rules.class_thresholds else predictions
+        return narrow(found, rules.score_threshold, rules.max_detections)
 
     def detect(self, inputs: Sequence[UInt8[np.ndarray, "_ _ _ 3"]], rules: Postprocessing) -> BatchDetections:
         """`predict` and `postprocess` in one."""
@@ -183,9 +184,9 @@ class GraphPipeline:
             max_detections=min(rules.max_detections, inside.max_detections),
             class_thresholds=rules.class_thresholds,
         )
-        for name, possible in dataclasses.asdict(narrower).items():
-            wanted = getattr(rules, name)
-            if wanted != possible:
+        for name in dict.fromkeys(["max_detections", *dataclasses.asdict(narrower)]):  # more of them raise top_k too
+            if getattr(rules, name) != getattr(narrower, name):
+                wanted = getattr(rules, name)
                 problem = f"{wanted} is not possible: the graph was exported with {getattr(inside, name)}"
                 remedy = f"Export again with --{name.replace('_', '-')}, or use the weights."
                 raise ArgumentError(problem, place=name, remedy=remedy)
@@ -197,8 +198,3 @@ class GraphPipeline:
         twin = copy.copy(self)
         twin.graph, callers = self.graph.for_throughput()
         return twin, callers
-
-
-def _of_class(found: BatchDetections, rules: Postprocessing) -> BatchDetections:
-    """Apply the thresholds of the classes, where `rules` have some."""
-    return keep_by_class(found, rules.class_thresholds) if rules.class_thresholds else found

@@ -35,17 +35,13 @@ def select(boxes: Float[np.ndarray, "K 4"], scores: Float[np.ndarray, "K C"], ru
     found = boxes[rows[chosen]]
     if rules.box_voting and len(found):
         found = _voted(found, values[chosen], labels[chosen], boxes, scores, rules)
-    found, values, labels = found.clip(0, 1), values[chosen], labels[chosen]
-    if rules.class_thresholds:
-        above = values > np.array(rules.class_thresholds, np.float32)[labels]
-        found, values, labels = found[above], values[above], labels[above]
-    return found, values, labels
+    return found.clip(0, 1), values[chosen], labels[chosen]
 
 
 def _best_pairs(
     scores: Float[np.ndarray, "K C"], rules: Postprocessing
 ) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"], Float[np.ndarray, "P"]]:
-    """Default box, class and score of each candidate, best first: above the threshold, `top_k` of a class at most."""
+    """Default box, class and score of each candidate, best first: above the thresholds, `top_k` of a class at most."""
     by_label = scores[:, 1:].T
     labels, rows = np.nonzero(by_label > rules.score_threshold)
     values = scores[rows, labels + 1]
@@ -57,6 +53,8 @@ def _best_pairs(
     rank = np.empty(len(labels), dtype=np.int64)
     rank[by_class] = np.arange(len(labels)) - np.repeat(starts, lengths)
     accepted = rank < rules.top_k
+    if rules.class_thresholds:
+        accepted &= values > np.array(rules.class_thresholds, np.float32)[labels]
     return rows[accepted], labels[accepted], values[accepted]
 
 

@@ -26,7 +26,7 @@ class Candidates:
     boxes: Float[Tensor, "B P 4"]
     scores: Float[Tensor, "B P"]
     labels: Int[Tensor, "B P"]  # from 0, without background
-    accepted: Bool[Tensor, "B P"]  # above the threshold, and among the `top_k` of their class
+    accepted: Bool[Tensor, "B P"]  # above the thresholds, and among the `top_k` of their class
     more: Bool[Tensor, "B"]  # whether the last pair is above the threshold, so that the next one may be too
 
 
@@ -58,6 +58,9 @@ def best_candidates(
     offsets, default_boxes = offsets.gather(1, corners), default_boxes.expand_as(offsets).gather(1, corners)
     above = scores > rules.score_threshold
     accepted = above if limit <= rules.top_k else above & (_rank_in_class(labels) < rules.top_k)
+    if rules.class_thresholds:  # filled on the device, since copying numbers there would wait
+        least = torch.cat([scores.new_full((1,), threshold) for threshold in rules.class_thresholds])
+        accepted = accepted & (scores > least[labels])
     boxes = decode(offsets, default_boxes, variances)
     return Candidates(boxes, scores, labels, accepted, more=above[:, -1])
 

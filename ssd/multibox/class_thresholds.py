@@ -1,7 +1,7 @@
-"""A score threshold for each class, applied to finished detections.
+"""A score threshold for each class, applied to the detections of an exported graph.
 
 Whether a detection survives suppression depends on better ones of its own class alone, so a higher threshold for one
-class can be applied afterwards; the same holds for the detections of an exported graph.
+class can be applied afterwards, before the best of the image are chosen among those left.
 """
 
 import torch

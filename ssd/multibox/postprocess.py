@@ -35,10 +35,11 @@ def postprocess(
 ) -> BatchDetections:
     """Turn a batch of predictions into at most `max_detections` boxes an image, in fractions of the image.
 
-    A pair of default box and class is a candidate if its score is above `score_threshold` and among the `top_k` best
-    of its class; a better box of its class with an IoU above `iou_threshold` suppresses it. `clip` cuts boxes to the
-    image before suppression (torchvision) or after it (the original). `box_voting` is the sigma of `voting.vote`;
-    0 leaves boxes as predicted (the original). A NaN score is above no threshold: check `predictions` for it first.
+    A pair of default box and class is a candidate if its score is above `score_threshold` and that of its class in
+    `class_thresholds`, and among the `top_k` best of its class; a better box of its class with an IoU above
+    `iou_threshold` suppresses it. `clip` cuts boxes to the image before suppression (torchvision) or after it (the
+    original). `box_voting` is the sigma of `voting.vote`; 0 leaves boxes as predicted (the original). A NaN score is
+    above no threshold: check `predictions` for it first.
 
     Off the CPU this waits for the device once, to learn which images `postprocess_without_waiting` left unfinished.
     """

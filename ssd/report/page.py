@@ -49,6 +49,16 @@ def check_page_name(path: str | Path | None) -> None:
         raise ArgumentError(f"{str(path)!r} is not an .html file", place="report", remedy="Name an .html file.")
 
 
+def check_figures_name(path: str | Path | None) -> None:
+    """Check before the work that figures, which are JSON, are not named as a page; None stands for no file.
+
+    Raises:
+        ArgumentError: they are.
+    """
+    if path is not None and is_page_name(path):
+        raise ArgumentError(f"{str(path)!r} is for the figures, as JSON", place="figures", remedy="Name a .json file.")
+
+
 def is_page_name(path: str | Path) -> bool:
     """Whether a file's name is that of a page."""
     return Path(path).suffix.lower() in (".html", ".htm")

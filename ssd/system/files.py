@@ -129,6 +129,18 @@ def refuse_existing(*named: str | Path | None, force: bool) -> None:
             )
 
 
+def refuse_one_file(*named: str | Path | None) -> None:
+    """Stop before one result replaces another, where a user names one file for two.
+
+    Raises:
+        ArgumentError: two of the names are one path.
+    """
+    paths = [os.path.abspath(name) for name in named if name and str(name) != "-"]  # noqa: PTH100 - links stay
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice is not None:
+        raise ArgumentError("is named for two results", place=twice, remedy="Name another file for one of them.")
+
+
 def read_regular(path: str | Path, most: int) -> bytes:
     """The bytes of a regular file, or of a link to one; nothing is read, or waited for, of anything else.
 

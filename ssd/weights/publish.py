@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ssd.errors import CheckpointError, counted
+from ssd.errors import ArgumentError, CheckpointError, counted
 from ssd.settings import Settings
 from ssd.system.files import write_atomic
 from ssd.weights.hub import DEFAULT_FILE, HubAddress, is_hub_address, parse_address, push_to_hub
@@ -68,6 +68,9 @@ def publish(source: str | Path, address: str, *, private: bool = False, license:
 def prepare(source: str | Path, folder: Path, address: str, *, license: str | None = None) -> None:
     """Write into `folder`, which is made if need be, what `publish` uploads: the weights and the card."""
     where = parse_address(address)
+    if where.file is not None:
+        remedy = f"Name the repository alone: the weights are its {DEFAULT_FILE}."
+        raise ArgumentError(f"names the file {where.file!r}", place=address, remedy=remedy)
     path = Path(source)
     path = path / "best.safetensors" if path.is_dir() else path
     try:

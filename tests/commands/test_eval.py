@@ -11,9 +11,11 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+import ssd
 from ssd.api.evaluation_data import figures_path, find_config, find_weights
 from ssd.commands.eval import main, parser
 from ssd.data.dataset import open_dataset
+from ssd.errors import ArgumentError
 from ssd.evaluation.page.drawn_images import side_by_side
 from ssd.evaluation.text import figure_table
 from ssd.experiment import config_file as configs
@@ -25,7 +27,7 @@ from ssd.report.text_table import aligned
 from ssd.weights.native import save_weights
 from tests.audit.made import good, voc_splits
 from tests.commands.small_detector import save_small_weights, write_image
-from tests.data.made import write_text
+from tests.data.made import write_text, xml, xml_object
 
 SHAPES = {"name": "small", "data": {"format": "shapes", "shapes": [4, 6, 64]}}
 
@@ -238,3 +240,36 @@ def test_drawn_images_have_a_file_each_with_what_the_figures_count(tmp_path: Pat
     blank = tmp_path / "blank.jpg"
     draw_file(blank, side_by_side(sample.image, (sample.boxes, ["cat"], [0]), nothing))
     assert drawn["none"]["0.jpg"] == blank.read_bytes() != drawn["all"]["0.jpg"]
+
+
+def test_files_of_others_are_not_replaced_by_what_stands_beside_the_figures(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.html").write_text("mine")
+    assert main(["--quiet", "--output", "own.json", "--report"]) == 2
+    assert "own.html: is there already" in capsys.readouterr().err
+    write_image(tmp_path / "val-images" / "a.jpg")
+    before = (tmp_path / "val-images" / "a.jpg").read_bytes()
+    assert main(["--quiet", "--output", "val.json", "--draw", "1"]) == 2
+    assert "val-images: is not empty, and --draw writes into it" in capsys.readouterr().err
+    assert main(["--quiet", "--output", "same.json", "--results", "same.json"]) == 2
+    assert "same.json: is named for two results" in capsys.readouterr().err
+    assert (tmp_path / "own.html").read_text() == "mine"
+    assert [path.read_bytes() for path in (tmp_path / "val-images").iterdir()] == [before]
+    assert not (tmp_path / "val.json").exists()
+
+
+def test_figures_of_two_folders_of_one_name_have_two_files(run: Path, tmp_path: Path) -> None:
+    for site in ("a", "b", "a"):
+        circle = xml(xml_object("circle"))
+        voc_splits(tmp_path / site / "data", train={"x": circle}, val={"y": circle})
+        assert main([str(run), "--quiet", "--data", f"{site}/data", "--force"]) == 0
+    files = sorted(run.glob("eval-coco.data-val*.json"))
+    assert sorted(json.loads(path.read_text())["data"] for path in files) == ["a/data", "b/data"]
+
+
+def test_options_that_an_open_data_set_ignores_are_refused(run: Path) -> None:
+    dataset = experiment_data.open_split(find_config(str(run)), "val")
+    for options in ({"split": "train"}, {"format": "yolo"}, {"overrides": {"data.bad_objects": "drop"}}):
+        with pytest.raises(ArgumentError, match="has no effect on a data set that is open"):
+            ssd.evaluate(str(run), dataset, **options)

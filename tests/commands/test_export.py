@@ -16,6 +16,7 @@ from ssd.exporters.sample_images import open_images, own_images
 from ssd.inference.detector import Detector
 from ssd.inference.pipelines import NetworkPipeline
 from ssd.weights.native import save_weights
+from tests.data.made import write_image, write_text
 from tests.exporters import made
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -268,3 +269,11 @@ def test_each_format_as_a_process(weights, photos, bccd, tmp_path):
     answer = run(weights, "--format", "onnx", "--force", "--parity", photos, "--tolerance", "score=0", cwd=tmp_path)
     assert answer.returncode == 1
     assert "NOT DONE: a score is" in answer.stderr
+
+
+def test_images_may_be_named_by_the_yaml_of_their_data_set(tmp_path):
+    write_text(tmp_path / "data.yaml", "names: [cat]\ntrain: images/train\nval: images/val\n")
+    for split in ("train", "val"):
+        write_image(tmp_path / "images" / split / f"{split}.jpg")
+        write_text(tmp_path / "labels" / split / f"{split}.txt", "0 0.5 0.5 0.5 0.5\n")
+    assert open_images(str(tmp_path / "data.yaml"), "val").title.endswith("split val")

@@ -37,6 +37,7 @@ def test_a_folder_with_files_is_left_alone(run, tmp_path, capsys):
     [
         ("run", "me/cats", "me/cats: is no Hugging Face address. Write hf://owner/name"),
         ("nothing", "hf://me/cats", "nothing: no such file"),
+        ("run", "hf://me/cats/v2.safetensors", "hf://me/cats/v2.safetensors: names the file 'v2.safetensors'. Name"),
         ("run", "hf://me/cats --private", "--private: has no effect with --out. Leave it out"),
     ],
 )

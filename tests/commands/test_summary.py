@@ -137,6 +137,7 @@ def test_boxes_are_counted_as_they_are_tiled() -> None:
         (["resnet18", "--channels", "1"], "takes RGB"),
         (["vgg16", "--size", "0"], "--size: 0 is too small"),
         (["lenet", "--plot", "plot.svg"], "--plot: goes with --compare"),
+        (["lenet", "--compare", "vgg11"], "lenet: is not among those to compare. Write --compare lenet vgg11."),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: str, capsys) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from ssd.errors import EvaluationError
 from ssd.evaluation.comparison import Difference, as_text, cells, compare_matches, conclusion
-from ssd.evaluation.metrics.intervals import Estimate
+from ssd.evaluation.metrics.intervals import Draws, Estimate
 from ssd.evaluation.metrics.matches import ClassMatches
 from ssd.evaluation.page.comparison_page import comparison_page
 from ssd.report.page import render
@@ -102,3 +102,18 @@ def test_a_class_without_objects_has_no_difference() -> None:
     comparison = compare_matches(a, a, 100)
     assert comparison.per_class["AP"]["c"].change.value is None
     assert "c (0)" in as_text(comparison)
+
+
+@pytest.mark.parametrize(("objects", "verdict"), [(60, "better"), (6, "better"), (5, "cannot be told")])
+def test_a_difference_that_every_object_shows_is_told(objects: int, verdict: str) -> None:
+    """A never finds the class, B finds every object of it: no half of the images says otherwise."""
+    ones = np.ones((1, 1))
+    draws = [
+        Draws(value * ones[0], value * np.ones((1, 50)), value * np.ones((1, 9)), objects * ones[0])
+        for value in (0.0, 1.0)
+    ]
+    a, b = draws
+    one = Difference(a.estimate(0), b.estimate(0), (b - a).estimate(0), objects)
+    assert one.verdict == verdict
+    back = Difference(b.estimate(0), a.estimate(0), (a - b).estimate(0), objects)
+    assert back.verdict == verdict.replace("better", "worse")

@@ -363,3 +363,10 @@ def test_cuda_finds_what_the_cpu_finds(detector):
     a, b = (d.detect(picture(50, 60), score_threshold=0.3) for d in (detector, on_cuda))
     np.testing.assert_allclose(a.boxes, b.boxes, atol=0.1)
     np.testing.assert_allclose(a.scores, b.scores, atol=1e-3)
+
+
+def test_more_detections_than_the_weights_keep_may_all_be_of_one_class(detector) -> None:
+    rules = detector.settings.postprocessing
+    assert detector.rules(max_detections=rules.max_detections).top_k == rules.top_k
+    assert detector.rules(max_detections=rules.max_detections + 1).top_k > 100_000
+    assert detector.rules(max_detections=rules.max_detections + 1, top_k=7).top_k == 7

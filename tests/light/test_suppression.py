@@ -69,3 +69,11 @@ def test_worked_example() -> None:
     assert labels.tolist() == [0, 1]
     _, values, labels = suppression.select(boxes, scores, dataclasses.replace(rules, iou_threshold=0.61))
     assert labels.tolist() == [0, 0, 1]
+
+
+def test_classes_below_their_own_threshold_take_no_place_among_the_detections_kept():
+    boxes = np.array([[0, 0, 0.1, 0.1], [0.2, 0.2, 0.3, 0.3], [0.5, 0.5, 0.6, 0.6]], np.float32)
+    scores = np.array([[0.2, 0.8, 0.0], [0.3, 0.7, 0.0], [0.9, 0.0, 0.1]], np.float32)
+    rules = Postprocessing(max_detections=1, class_thresholds=(0.9, 0.05))
+    _, values, labels = suppression.select(boxes, scores, rules)
+    assert (labels.tolist(), values.tolist()) == ([1], pytest.approx([0.1]))

@@ -12,6 +12,7 @@ from torchvision.models.detection.ssd import SSD
 from ssd.multibox import candidates as selection
 from ssd.multibox import postprocess as module
 from ssd.multibox.candidates import best_candidates
+from ssd.multibox.class_thresholds import keep_by_class
 from ssd.multibox.coder import decode, encode
 from ssd.structures import Predictions
 from tests.multibox.made import RULES, VARIANCES, postprocessed, pretended_device, random_boxes, random_predictions
@@ -272,3 +273,21 @@ def test_half_precision_logits_are_softened_in_single_precision():
     found = postprocessed(half, default_boxes)
     assert found.scores.dtype == torch.float32
     assert as_lists(found) == as_lists(postprocessed(single, default_boxes))
+
+
+@pytest.mark.parametrize("is_cpu", [True, False])
+def test_classes_below_their_own_threshold_take_no_place_among_the_detections_kept(is_cpu):
+    """A sure class that is not wanted, and a weak one that is: the weak one is found however few are kept."""
+    generator = torch.Generator().manual_seed(3)
+    predictions, default_boxes = random_predictions(2, 300, 4, generator, 2.0), random_boxes(300, generator)
+    rules = {"score_threshold": 0.05, "class_thresholds": (0.99, 0.05, 0.3), "box_voting": 0.1}
+    with pretended_device(is_cpu):
+        everything = postprocessed(predictions, default_boxes, max_detections=900, **rules)
+        few = postprocessed(predictions, default_boxes, max_detections=7, **rules)
+        unbound = postprocessed(predictions, default_boxes, max_detections=900, score_threshold=0.05, box_voting=0.1)
+    assert few.counts.tolist() == [7, 7]
+    for column in ("boxes", "scores", "labels"):
+        assert torch.equal(getattr(few, column), getattr(everything, column)[:, :7])
+    afterwards = keep_by_class(unbound, rules["class_thresholds"])
+    for column in ("counts", "boxes", "scores", "labels"):
+        assert torch.equal(getattr(everything, column), getattr(afterwards, column))

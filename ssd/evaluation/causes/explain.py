@@ -15,6 +15,7 @@ from ssd.multibox.best_overlaps import REACHED
 from ssd.settings import Settings
 from ssd.structures import ImageDetections, Record
 
+_MOVED = 0.1  # of IoU, by which voting may separate two boxes of which one suppressed the other
 _REPEATED = 0.9  # IoU of two objects of one class that are one object annotated twice
 _NO_SUPPORT = 0.1  # a score below which the network sees nothing of a class
 _WELL_PLACED = 0.75  # median IoU of right detections from which a confident box elsewhere puts a label in doubt
@@ -201,13 +202,16 @@ class _Tracer:
         with_own = iou_of_arrays(found.boxes, self.evidence.boxes[row : row + 1].astype(np.float32))[:, 0]
         rivals = np.where((found.labels == self.record.labels[row]) & (found.scores > own - _SAME_SCORE), with_own, 0.0)
         rules = self.settings.postprocessing
-        if rivals.max(initial=0.0) > BACKGROUND:
-            rival = int(rivals.argmax())
-            if rules.box_voting and abs(found.scores[rival] - own) < _SAME_SCORE:
-                return Cause.SUPPRESSION, f"box voting moved its detection of {own:.2f} away", None, rival
+        nearest, rival = rivals.max(initial=0.0), int(rivals.argmax()) if len(rivals) else 0
+        if rules.box_voting and nearest > BACKGROUND and abs(found.scores[rival] - own) < _SAME_SCORE:
+            return Cause.SUPPRESSION, f"box voting moved its detection of {own:.2f} away", None, rival
+        if nearest > rules.iou_threshold - (_MOVED if rules.box_voting else 0):
             text = f"its box of {own:.2f} has an IoU of {rivals[rival]:.2f} with one of {found.scores[rival]:.2f}"
             return Cause.SUPPRESSION, text, None, rival
-        text = f"its box of {own:.2f} was not among the {rules.max_detections} detections kept"
+        text = (
+            f"its box of {own:.2f} was not among the {rules.top_k} best of its class "
+            f"or the {rules.max_detections} detections kept"
+        )
         return Cause.SUPPRESSION, text, None, None
 
     def _misplaced(self, row: int, beside: int, overlap: float) -> tuple[Cause, str, int | None, int | None]:

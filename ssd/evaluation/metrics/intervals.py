@@ -31,6 +31,7 @@ FEW_IMAGES = 20
 _GROUPS = 200  # most groups of images that are left out in turn, for the standard error
 _ROUNDING = 1e-9
 _NO_MISS = 2 * (1 - LEVEL)  # chance of a sample without a miss, of which mid-P counts half
+_ENOUGH = 6  # objects after which a difference that each of them shows is not chance (a sign test: 2 ** -5)
 _EXCESS = 1 / (2 ** (2 / 3) - 1)
 """The excess of a figure over that of all images, in terms of what halves exceed the whole by: it falls with the number
 of images to the power of -2/3, as for other estimates that are forced to be monotone (Prakasa Rao 1969)."""
@@ -71,7 +72,7 @@ class Draws:
 
     def estimate(self, row: int) -> Estimate:
         """The figure of one row with its interval."""
-        measured, objects = float(self.measured[row]), float(self.objects[row]) if self.shares else 0.0
+        measured, objects = float(self.measured[row]), float(self.objects[row])
         return _estimate(measured, self.in_halves[row], self.left_out[row], objects, shares=self.shares)
 
 
@@ -130,8 +131,8 @@ def _estimate(
     unseen = measured * _NO_MISS ** (1 / objects) if objects > 0 else measured
     in_halves, left_out = in_halves[~np.isnan(in_halves)], left_out[~np.isnan(left_out)]
     if len(left_out) < 2 or len(in_halves) < 2 or np.ptp(in_halves) < _ROUNDING:
-        always_found = objects > 0 and measured > 1 - _ROUNDING
-        return Estimate(measured, unseen, measured) if always_found else Estimate(measured)
+        always = objects > 0 and measured > 1 - _ROUNDING if shares else objects >= _ENOUGH and measured != 0
+        return Estimate(measured, *sorted((unseen, measured))) if always else Estimate(measured)
     error = float(in_halves.std(ddof=1))
     scale, back = (_arcsine, _share) if shares else (np.asarray, np.asarray)
     figure, scaled = float(scale(measured)), scale(in_halves)
@@ -139,7 +140,8 @@ def _estimate(
     reach = _student(len(left_out) - 1) * _widening(left_out, error) * float(scaled.std(ddof=1))
     low, high = float(back(middle - reach)), float(back(middle + reach))
     # a figure lies in its own interval, however great the excess
-    return Estimate(measured, min(low, measured, unseen), max(high, measured), error)
+    low = min(low, unseen) if shares else low
+    return Estimate(measured, min(low, measured), max(high, measured), error)
 
 
 def _arcsine(share: Any) -> Any:

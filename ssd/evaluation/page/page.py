@@ -16,6 +16,7 @@ from ssd.inference.detector import Detector
 from ssd.report.blocks import Block, Facts, Page, Section, Source, Text, Tile, number
 from ssd.report.page import made_by, write_page
 from ssd.system.version import __version__
+from ssd.tiles import plan_of
 from ssd.weights.resolve import config_beside
 
 _CITED = ("AP", "AP50", "AP75")
@@ -54,15 +55,16 @@ def evaluation_page(
 ) -> Page:
     """Lay out the page; `config` is the run's YAML, `training_page` the name of a file beside the page."""
     threshold, curves, overall = details.threshold(), details.curves(), details.overall()
+    plan = plan_of(summary.get("tiles", 1), detector.input_size)
     sections = [
         _figures(summary, curves, threshold),
         curve_section(curves, overall, threshold),
         confusion_section(details.confusion(threshold), details.class_names, threshold),
         error_section(summary["errors"]),
         calibration_section(details.calibration()),
-        reach_section(details, detector, dataset, threshold),
+        reach_section(details, detector, dataset, threshold, plan),
         gallery_section(details, dataset, threshold),
-        speed_section(summary, time_stages(detector, dataset)),
+        speed_section(summary, time_stages(detector, dataset, plan)),
         _setup(summary, config),
     ]
     return Page(

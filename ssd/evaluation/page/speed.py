@@ -1,7 +1,7 @@
 """Milliseconds per image of each stage, from file to detections."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from ssd.data.dataset import Dataset
 from ssd.inference.detector import Detector
 from ssd.report.blocks import Block, Cell, Row, Section, Table
+from ssd.tiles import Window
 
 _TIMED, _WARM_UP = 10, 2  # images
 _STAGES = ("read and decode", "resize and normalise", "network", "post-processing")
@@ -33,20 +34,28 @@ def speed_section(summary: Mapping[str, Any], stages: Mapping[str, float]) -> Se
 
 
 @torch.inference_mode()
-def time_stages(detector: Detector, dataset: Dataset) -> dict[str, float]:
-    """Milliseconds per image of each stage, one image at a time: the median over a few images."""
+def time_stages(
+    detector: Detector, dataset: Dataset, plan: Callable[[int, int], list[Window]] | None = None
+) -> dict[str, float]:
+    """Milliseconds per image of each stage, one image at a time: the median over a few images.
+
+    With the `plan` of `plan_of` an image is searched window by window.
+    """
     rows = []
     for place in range(min(_WARM_UP + _TIMED, len(dataset))):
         clock = [time.perf_counter()]
         image = dataset.load(place).image
         clock.append(time.perf_counter())
-        inputs = detector.preprocess([image])
+        shown = [] if plan is None else plan(*image.shape[:2])
+        parts = [image[window.top : window.bottom, window.left : window.right] for window in shown] or [image]
+        inputs = [detector.preprocess([part]) for part in parts]
         clock.append(time.perf_counter())
-        predictions = detector.predict(inputs)
+        predictions = [detector.predict(part) for part in inputs]
         if detector.device.startswith("cuda"):
             torch.cuda.synchronize(detector.device)
         clock.append(time.perf_counter())
-        detector.postprocess(predictions).counts.tolist()  # waits for a GPU
+        for part in predictions:
+            detector.postprocess(part).counts.tolist()  # waits for a GPU
         clock.append(time.perf_counter())
         rows.append(np.diff(clock))
     kept = rows[_WARM_UP:] or rows

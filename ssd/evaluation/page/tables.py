@@ -1,10 +1,12 @@
 """Tables of average precision by class and by size, and of objects reached and found by size."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+import torch
+from jaxtyping import Bool, Float32, Int
+from torch import Tensor
 
 from ssd.data.dataset import Dataset
 from ssd.data.objects import SIZES, gather
@@ -14,6 +16,7 @@ from ssd.evaluation.metrics.details import Details
 from ssd.inference.detector import Detector
 from ssd.multibox.best_overlaps import REACHED, best_overlaps
 from ssd.report.blocks import MISSING, Cell, Row, Section, Table, number, shaded
+from ssd.tiles import Window
 
 # (heading, metric, figure)
 _COLUMNS = (
@@ -77,10 +80,22 @@ def size_table(coco: Mapping[str, Any]) -> Table:
     return Table(["size", "AP", most], rows, "By size", note)
 
 
-def reach_section(details: Details, detector: Detector, dataset: Dataset, threshold: float) -> Section:
-    """The shares of objects that default boxes reach and that the detector finds, by size."""
+def reach_section(
+    details: Details,
+    detector: Detector,
+    dataset: Dataset,
+    threshold: float,
+    plan: Callable[[int, int], list[Window]] | None = None,
+) -> Section:
+    """The shares of objects that default boxes reach and that the detector finds, by size.
+
+    With the `plan` of `plan_of` an object is reached in any of the windows that it lies in as a whole.
+    """
     objects = gather(dataset)
-    reached = best_overlaps(objects.boxes, detector.settings.boxes).numpy() >= REACHED
+    owners, boxes = (np.arange(len(objects.boxes)), objects.boxes) if plan is None else _in_windows(dataset, plan)
+    best = np.zeros(len(objects.boxes), np.float32)
+    np.maximum.at(best, owners, best_overlaps(boxes, detector.settings.boxes).numpy())
+    reached = best >= REACHED
     scores = np.concatenate([np.zeros(0), *(scores[~record.crowd] for record, scores in details.found_scores())])
     counted, sizes = ~np.isnan(scores), objects.sizes()
     groups = {"all": counted} | {name: counted & (sizes == place) for place, name in enumerate(SIZES)}
@@ -95,6 +110,22 @@ def reach_section(details: Details, detector: Detector, dataset: Dataset, thresh
         "found, training does."
     )
     return Section("sizes", "Objects by size", [Table(head, rows)], intro)
+
+
+def _in_windows(
+    dataset: Dataset, plan: Callable[[int, int], list[Window]]
+) -> tuple[Int[np.ndarray, "N"], Float32[Tensor, "N 4"]]:
+    """The objects in each window that holds them whole: places among all objects, and fractions of the window."""
+    owners, boxes, before = [np.zeros(0, np.int64)], [np.zeros((0, 4), np.float32)], 0
+    for record in dataset.records:
+        real = record.boxes[~record.crowd]
+        for left, top, right, bottom in plan(record.height, record.width):
+            whole = (real[:, :2] >= (left, top)).all(axis=1) & (real[:, 2:] <= (right, bottom)).all(axis=1)
+            moved = (real[whole] - (left, top, left, top)) / ((right - left, bottom - top) * 2)
+            owners.append(before + np.flatnonzero(whole))
+            boxes.append(moved.astype(np.float32))
+        before += len(real)
+    return np.concatenate(owners), torch.from_numpy(np.concatenate(boxes))
 
 
 def _share(which: Bool[np.ndarray, "N"]) -> Cell:

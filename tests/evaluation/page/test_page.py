@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,7 +7,9 @@ import pytest
 from ssd.evaluation.metrics.curves import curve
 from ssd.evaluation.page.curves import at_thresholds, curve_section, envelope
 from ssd.evaluation.page.mistakes import confusion_section
+from ssd.evaluation.page.speed import time_stages
 from ssd.evaluation.page.tables import class_table, reach_section
+from ssd.tiles import plan_of
 from tests.evaluation.metrics.made import found, record
 from tests.report.made import evaluation
 from tests.report.pages import read
@@ -45,6 +48,20 @@ def test_reached_and_found_are_shares_of_the_objects_that_count() -> None:
     assert (rows["all"][0], rows["all"][2:]) == ("2", ["0.500", "0.500"])
     assert rows["small"] == ["1", "0.000", "0.000", "0.000"]
     assert rows["medium"] == ["0", "n/a", "n/a", "n/a"]
+
+
+def test_an_object_is_reached_in_any_window_that_holds_it() -> None:
+    """As the evaluation searched it: too small for the whole image, large enough in one of 4 x 4 tiles."""
+    large = (2, 2, 99, 99)
+    made = evaluation(([record(1, [(0, 0, 8, 8), large], [0, 1])], {1: found((large, 0.9, 1))}))
+    plan = plan_of(4, made.detector.input_size)
+    assert [_share_of_all(made, plan) for plan in (None, plan)] == ["0.500", "1.000"]
+    assert time_stages(made.detector, made.dataset, plan).keys() == time_stages(made.detector, made.dataset).keys()
+
+
+def _share_of_all(made: Any, plan: Any) -> str:
+    (table,) = reach_section(made.details, made.detector, made.dataset, 0.5, plan).blocks
+    return str(getattr(table.rows[0][2], "text", table.rows[0][2]))
 
 
 def test_an_area_that_is_not_cocos_ap50_says_so() -> None:
