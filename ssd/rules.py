@@ -69,7 +69,8 @@ class Postprocessing:
         """
         if threshold is None or is_number(threshold):
             return self.changed(score_threshold=threshold)
-        by_class = dict(zip(class_names, self.own_thresholds or [READABLE_SCORE] * len(class_names), strict=True))
+        readable = max(READABLE_SCORE, self.score_threshold)  # an exported graph may have been exported with more
+        by_class = dict(zip(class_names, self.own_thresholds or [readable] * len(class_names), strict=True))
         if isinstance(threshold, Mapping):
             for name, value in threshold.items():
                 if name not in by_class:

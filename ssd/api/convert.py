@@ -91,6 +91,7 @@ def convert(
     out = Path(out)
     _check_out(out, source, force=force)
     path = find_weights(source)
+    _refuse_itself(out, path)
     names = read_names(class_names) if isinstance(class_names, str) else class_names
     found = recognise(path, names or None, boxes)
     unfinished = out.with_name(f".{out.name}.tmp-{os.getpid()}")
@@ -108,10 +109,14 @@ def _check_out(out: Path, source: str | Path, *, force: bool) -> None:
         raise ArgumentError(f"ends in {out.suffix!r}", place=out, remedy="Name a .safetensors file.")
     if not out.parent.is_dir():
         raise ArgumentError("its folder does not exist", place=out, remedy=f"Make {out.parent} first.")
-    if out.exists() and Path(source).exists() and out.samefile(source):
-        raise ArgumentError("is IN itself", place=out, remedy="Name another file; yours is never changed.")
+    _refuse_itself(out, Path(source))
     refuse_existing(out, force=force)
     check_writable(out)
+
+
+def _refuse_itself(out: Path, source: Path) -> None:
+    if out.exists() and source.exists() and out.samefile(source):
+        raise ArgumentError("is IN itself", place=out, remedy="Name another file; yours is never changed.")
 
 
 def _write(path: Path, source: Path, found: ConvertedCheckpoint) -> None:

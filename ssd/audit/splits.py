@@ -14,7 +14,7 @@ from ssd.data.formats.annotations import Problem
 from ssd.data.formats.lists import is_list
 from ssd.data.formats.read_options import DEFAULT_OPTIONS, ReadOptions
 from ssd.data.formats.recognition import recognise
-from ssd.data.formats.registry import PARTS, default_split, has_parts, splits
+from ssd.data.formats.registry import PARTS, default_split, has_parts, openable, splits
 from ssd.data.formats.unused import about_unread_images, find_unused
 from ssd.data.split_checks import nothing_to_learn
 from ssd.errors import DatasetError
@@ -69,13 +69,13 @@ def open_splits(folder: str | Path | None, reading: Reading, only: str | None = 
     Raises:
         DatasetError: no such folder or split, or an unknown format.
     """
-    there = splits(folder, reading.format)
-    if only is not None and only not in (*there, *PARTS) and not is_list(folder, only):
+    there, named = splits(folder, reading.format), openable(folder, reading.format)
+    if only is not None and only not in (*named, *PARTS) and not is_list(folder, only):
         raise DatasetError(
-            f"no split {only!r}", place=folder or reading.format, remedy=f"There is: {', '.join(there)}."
+            f"no split {only!r}", place=folder or reading.format, remedy=f"There is: {', '.join(named)}."
         )
     problems: list[Problem] = []
-    train, val = (_choose(folder, reading, which, there, problems) for which in ("train", "val"))
+    train, val = (_choose(folder, reading, which, named, problems) for which in ("train", "val"))
     parts = {name for name in (train, val) if name is not None and name not in there}  # of a single split
     chosen = [name for name in (train, val) if name is not None] if parts else there
     wanted = sorted((only,) if only else dict.fromkeys(chosen), key=lambda name: (name != train, name != val))

@@ -87,6 +87,12 @@ def fetch_from_hub(text: str) -> Path:
             return fetch(
                 _only_weights(hub.HfApi().list_repo_files(address.repository, revision=address.revision), text)
             )
+        except errors.LocalEntryNotFoundError:  # without internet: what was fetched before
+            folder = hub.snapshot_download(address.repository, revision=address.revision, local_files_only=True)
+            kept = [path for path in Path(folder).rglob("*") if path.suffix.lower() in FORMATS]
+            if not kept:
+                raise
+            return Path(folder) / _only_weights([path.relative_to(folder).as_posix() for path in kept], text)
 
     work = fetch_default if address.file is None else lambda: fetch(str(address.file))
     return _explained(work, text, _FETCH_ELSEWHERE)

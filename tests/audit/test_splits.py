@@ -6,7 +6,7 @@ from ssd.audit.splits import Reading, boxes_from_zero, open_splits
 from ssd.data.formats.read_options import ReadOptions
 from ssd.errors import DatasetError
 from tests.audit.made import good, lists, sound, voc_splits
-from tests.data.made import coco_content, coco_folder, voc_folder, write_text, xml, xml_object
+from tests.data.made import coco_content, coco_folder, voc_folder, write_image, write_text, xml, xml_object
 
 
 def kinds(opened) -> list[str]:
@@ -135,3 +135,15 @@ def test_voc_boxes_that_count_from_zero_are_counted(tmp_path):
 def test_coco_boxes_may_start_at_zero(tmp_path):
     folder = coco_folder(tmp_path, coco_content())
     assert boxes_from_zero(folder, open_splits(folder, Reading()), Reading()) == 0
+
+
+def test_folders_of_images_that_are_no_splits_are_checked_where_they_are_named(tmp_path):
+    for camera in ("cam1", "cam2"):
+        write_image(tmp_path / "images" / camera / f"{camera}.jpg")
+        write_text(tmp_path / "labels" / camera / f"{camera}.txt", "0 0.5 0.5 0.5 0.5\n")
+    write_text(tmp_path / "classes.txt", "cat\n")
+    opened = open_splits(tmp_path, Reading(train="cam1", val="cam2"))
+    assert [(split.name, len(split.dataset)) for split in opened.splits] == [("cam1", 1), ("cam2", 1)]
+    assert (opened.train, opened.val, opened.problems) == ("cam1", "cam2", ())
+    (alone,) = open_splits(tmp_path, Reading(), "cam1").splits
+    assert len(alone.dataset) == 1

@@ -144,3 +144,12 @@ def test_help_does_not_load_torch():
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
         assert "examples:" in done.stdout
+
+
+def test_a_run_is_not_converted_into_its_own_weights(small, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "best.safetensors").write_bytes(small.read_bytes())
+    assert main([str(run), str(run / "best.safetensors"), "--names", "a,b", "--force"]) == 2
+    assert "is IN itself" in capsys.readouterr().err
+    assert (run / "best.safetensors").read_bytes() == small.read_bytes()

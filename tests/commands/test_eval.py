@@ -273,3 +273,8 @@ def test_options_that_an_open_data_set_ignores_are_refused(run: Path) -> None:
     for options in ({"split": "train"}, {"format": "yolo"}, {"overrides": {"data.bad_objects": "drop"}}):
         with pytest.raises(ArgumentError, match="has no effect on a data set that is open"):
             ssd.evaluate(str(run), dataset, **options)
+
+
+def test_thresholds_are_chosen_from_all_detections(run: Path) -> None:
+    with pytest.raises(ArgumentError, match="score_threshold: goes with one number for all classes"):
+        ssd.evaluate(str(run), set_thresholds="f1", score_threshold={"circle": 0.3})

@@ -104,16 +104,18 @@ def test_a_class_without_objects_has_no_difference() -> None:
     assert "c (0)" in as_text(comparison)
 
 
-@pytest.mark.parametrize(("objects", "verdict"), [(60, "better"), (6, "better"), (5, "cannot be told")])
-def test_a_difference_that_every_object_shows_is_told(objects: int, verdict: str) -> None:
+@pytest.mark.parametrize(("images", "verdict"), [(60, "better"), (6, "better"), (5, "cannot be told")])
+def test_a_difference_that_every_image_shows_is_told(images: int, verdict: str) -> None:
     """A never finds the class, B finds every object of it: no half of the images says otherwise."""
     ones = np.ones((1, 1))
     draws = [
-        Draws(value * ones[0], value * np.ones((1, 50)), value * np.ones((1, 9)), objects * ones[0])
+        Draws(
+            value * ones[0], value * np.ones((1, 50)), value * np.ones((1, 9)), 99 * ones[0], holders=images * ones[0]
+        )
         for value in (0.0, 1.0)
     ]
     a, b = draws
-    one = Difference(a.estimate(0), b.estimate(0), (b - a).estimate(0), objects)
+    one = Difference(a.estimate(0), b.estimate(0), (b - a).estimate(0), images)
     assert one.verdict == verdict
-    back = Difference(b.estimate(0), a.estimate(0), (a - b).estimate(0), objects)
+    back = Difference(b.estimate(0), a.estimate(0), (a - b).estimate(0), images)
     assert back.verdict == verdict.replace("better", "worse")

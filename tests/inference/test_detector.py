@@ -1,3 +1,4 @@
+import dataclasses
 import io
 from pathlib import Path
 
@@ -370,3 +371,9 @@ def test_more_detections_than_the_weights_keep_may_all_be_of_one_class(detector)
     assert detector.rules(max_detections=rules.max_detections).top_k == rules.top_k
     assert detector.rules(max_detections=rules.max_detections + 1).top_k > 100_000
     assert detector.rules(max_detections=rules.max_detections + 1, top_k=7).top_k == 7
+
+
+def test_thresholds_that_nobody_named_are_no_lower_than_those_of_an_exported_graph(detector) -> None:
+    inside = dataclasses.replace(detector.settings.postprocessing, score_threshold=0.6, own_thresholds=())
+    names = detector.class_names
+    assert inside.with_threshold({names[0]: 0.8}, names).score_threshold == (0.6 if len(names) > 1 else 0.8)

@@ -185,6 +185,14 @@ def test_offline_what_was_fetched_before_serves_and_the_rest_is_a_clear_error(tm
         publish(run, "hf://me/cells")
 
 
+def test_offline_the_only_weights_file_under_another_name_serves_too(run, hub: Hub, monkeypatch):
+    hub.add("me/other-name", **{"best.safetensors": (run / "best.safetensors").read_bytes()})
+    path = fetch_from_hub("hf://me/other-name")
+    point_at("http://127.0.0.1:9", monkeypatch)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    assert fetch_from_hub("hf://me/other-name").samefile(path)
+
+
 def test_a_damaged_file_from_the_hub_is_noticed(hub: Hub, run):
     data = bytearray((run / "best.safetensors").read_bytes())
     data[-5] ^= 1

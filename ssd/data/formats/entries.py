@@ -23,7 +23,7 @@ from ssd.errors import AnnotationError, ImageDecodeError, SSDError
 from ssd.images.decode import read_size
 
 MAX_BYTES = 200 * 2**20  # of one annotation file of many images
-_SEARCHED = 20_000  # files whose names tell the format
+_SEARCHED = 20_000  # files of a format's suffix, of which some are looked into
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +131,8 @@ class EntryFormat:
 
     def _files(self, folder: Path, most: int | None = None) -> Iterator[Path]:
         if folder.is_dir():
-            files = islice(folders.walk(folder), most)
-            yield from (path for path in files if path.suffix.lower() == self.suffix and self.is_own(path))
+            files = (path for path in folders.walk(folder) if path.suffix.lower() == self.suffix)
+            yield from filter(self.is_own, islice(files, most))
 
     def _by_split(self, folder: Path) -> dict[str, list[tuple[Path, str]]]:
         """The annotation files by split, each with the subset of its images that is meant; empty names mean all."""

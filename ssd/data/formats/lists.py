@@ -43,7 +43,7 @@ def listed(file: Path, root: Path, splits: Sequence[RawSplit]) -> RawSplit:
         tails.setdefault(nfc(place.rpartition("/")[2]), []).append(place)
     chosen: dict[str, RawImage] = {}
     missing = []
-    for line in filter(None, folders.read_lines(file)):
+    for line in filter(None, folders.read_lines(file, folders.MAX_LIST_BYTES)):
         name = _written(line, folder)
         ends = tails.get(nfc(name.rpartition("/")[2]), [])
         close = [place for place in ends if nfc(f"/{name}").endswith(nfc(f"/{place}"))]

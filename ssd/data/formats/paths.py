@@ -13,6 +13,7 @@ from ssd.system.other_content import refuse_other_content
 
 IMAGE_SUFFIXES = kinds.SUFFIXES
 MAX_TEXT_BYTES = 10 * 2**20  # larger than any real annotation of one image
+MAX_LIST_BYTES = 500 * 2**20  # a list of `MAX_FILES` paths
 MAX_FILES = 5_000_000
 IMAGE_FOLDERS = ("JPEGImages", "images", "image", "imgs", "img", "pictures", "pics", "photos", "data")
 ANNOTATION_FOLDERS = ("Annotations", "annotation", "annots", "annot", "labels", "label", "xmls", "xml", "bboxes")
@@ -127,9 +128,25 @@ def read_text(path: Path, most: int = MAX_TEXT_BYTES) -> str:
         raise AnnotationError(problem, place=path, remedy="Save it as UTF-8 in a text editor.") from None
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a small UTF-8 file, stripped."""
-    return [line.strip() for line in read_text(path).splitlines()]
+def read_lines(path: Path, most: int = MAX_TEXT_BYTES) -> list[str]:
+    """The lines of a UTF-8 file of at most `most` bytes, stripped."""
+    return [line.strip() for line in read_text(path, most).splitlines()]
+
+
+def first_lines(path: Path, most: int = 64 * 2**10) -> list[str]:
+    """The lines in the first `most` bytes of a UTF-8 or UTF-16 file, stripped, without one that is cut there.
+
+    Raises:
+        AnnotationError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(most)
+    except OSError as error:
+        raise AnnotationError(f"cannot be read ({error.strerror})", place=path) from None
+    wide = start.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+    lines = start.decode("utf-16" if wide else "utf-8-sig", errors="replace").splitlines()
+    return [line.strip() for line in (lines if len(start) < most else lines[:-1])]
 
 
 def walk(folder: Path) -> Iterator[Path]:

@@ -89,7 +89,7 @@ def _recognise(root: Path) -> str:
 
 
 def _find_archive(root: Path) -> str | None:
-    files = islice(folders.walk(root), _SEARCHED)
+    files = islice((path for path in folders.walk(root) if not folders.is_image(path)), _SEARCHED)
     return next((folders.relative(path, root) for path in files if path.suffix.lower() in _ARCHIVES), None)
 
 
@@ -99,7 +99,8 @@ def _count_images(root: Path) -> int:
 
 def _has_annotations(root: Path) -> bool:
     """Whether some file may hold annotations: what is no image, and no page or list of any folder."""
-    return any(path.suffix.lower() in _ANNOTATIONS for path in islice(folders.walk(root), _SEARCHED))
+    others = (path for path in folders.walk(root) if not folders.is_image(path))
+    return any(path.suffix.lower() in _ANNOTATIONS for path in islice(others, _SEARCHED))
 
 
 def _remedy(better: Path | None, root: Path) -> str:

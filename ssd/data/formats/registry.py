@@ -43,6 +43,12 @@ def splits(folder: str | Path | None, format: str = "auto") -> tuple[str, ...]:
     return DIVIDED if not named or _says_nothing(named) else named
 
 
+def openable(folder: str | Path | None, format: str = "auto") -> tuple[str, ...]:
+    """`splits`, and the names of a YOLO folder's folders of images that are no splits."""
+    root, kind = find_format(folder, format)
+    return (*splits(folder, format), *(yolo.image_folders(root) if kind == "yolo" else ()))
+
+
 def has_parts(there: Sequence[str]) -> bool:
     """Whether a single split, which is none to hold out, can be opened in parts."""
     return len(there) == 1 and not _like_one_of(_HELD_OUT, there[0])

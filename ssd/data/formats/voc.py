@@ -113,7 +113,7 @@ class _Reader:
         """The names of the split's images, and problems of the whole list."""
         problems: list[Problem] = []
         if self.list_file is not None:
-            names = [line for line in folders.read_lines(self.list_file) if line]
+            names = [line for line in folders.read_lines(self.list_file, folders.MAX_LIST_BYTES) if line]
             twice = sorted(name for name, count in Counter(names).items() if count > 1)
             source = folders.relative(self.list_file, self.folder)
             problems = [Problem(source, "listed_twice", f"lists {name!r} more than once", "file") for name in twice]

@@ -34,7 +34,7 @@ def find_parts(folder: Path) -> dict[str, Part]:
     """The pairs of annotations and images, by split; under an empty name where sub-folders are no splits."""
     whole = _pair(folder)
     if whole is not None:
-        inner = {path.name: path for path in folders.subfolders(whole.annotations) if _has_xml(path)}
+        inner = {path.name: path for path in folders.subfolders(whole.annotations) if _has_xml(path, deep=True)}
         if _has_xml(whole.annotations) or not any(map(folders.is_split, inner)):
             return {"": whole}
         images = {path.name: path for path in folders.subfolders(whole.images)}
@@ -123,7 +123,7 @@ def _is_class_list(path: Path) -> bool:
     """Whether it is VOC's `cat_train.txt`: every line an image and -1, 0 or 1."""
     if "_" not in path.stem:
         return False
-    lines = [line for line in folders.read_lines(path) if line]
+    lines = [line for line in folders.first_lines(path) if line]
     return bool(lines) and all(re.fullmatch(r"\S+\s+(-1|0|1)", line) for line in lines)
 
 

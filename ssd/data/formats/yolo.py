@@ -77,7 +77,7 @@ def read(
     problems: list[Problem] = []
     labels = LabelFinder(source.root)
     listed = _list_split(source, split, allow_outside, problems)
-    shared = _shared(listed, labels)
+    shared = _shared(listed, labels) | _of_one_label(source, listed, labels)
     if division is not None:
         counts = Counter(image_id for _, image_id in listed)
         places = {image_id if counts[image_id] == 1 else f"{image_id}{path.suffix}": path for path, image_id in listed}
@@ -113,6 +113,18 @@ def _shared(listed: Sequence[tuple[Path, str]], labels: LabelFinder) -> set[Path
         counts = Counter(files.values())
         shared |= {path for path, name in images if names[name] > 1 or counts[files[path]] > 1}
     return shared
+
+
+def _of_one_label(source: YoloFolder, listed: Sequence[tuple[Path, str]], labels: LabelFinder) -> set[Path]:
+    """The images of several folders for which one label file is found by its name alone, in any of the splits."""
+    found = {path: labels.find(path) for path, _ in listed}
+    by_name = {label for path, label in found.items() if label is not None and labels.is_by_name(path, label)}
+    if not by_name:
+        return set()
+    splits = tuple(source.splits()) or (None,)
+    everywhere = {path for split in splits for path, _ in _list_split(source, split, True, [])}
+    users = Counter(label for label in map(labels.find, everywhere) if label in by_name)
+    return {path for path, label in found.items() if label is not None and users[label] > 1}
 
 
 def _one_based(problems: list[Problem], images: list[RawImage], names: Sequence[str]) -> list[Problem]:
@@ -196,10 +208,18 @@ def _list_split(
     places = source.splits() or source.image_folders()
     values = places.get(split) if split is not None else next(iter(source.splits().values()), None)
     if values is None:  # no splits: all that is there
-        inner = folders.named_subfolders(source.root, folders.IMAGE_FOLDERS)[:1]
-        tops = inner or [source.root / value for values in places.values() for value in values] or [source.root]
+        named = [source.root / value for values in places.values() for value in values]
+        inner = [
+            place
+            for place in folders.named_subfolders(source.root, folders.IMAGE_FOLDERS)
+            if all(name.is_relative_to(place) for name in named)  # not those of another data set beside
+        ]
+        tops = inner[:1] or named or [source.root]
+        paths = [path for top in tops for path in folders.list_images(top, deep=True)]
         root = tops[0] if len(tops) == 1 else source.root
-        return [(path, _without_suffix(path, root)) for top in tops for path in folders.list_images(top, deep=True)]
+        if len(named) == 1 and all(path.is_relative_to(named[0]) for path in paths):
+            root = named[0]
+        return [(path, _without_suffix(path, root)) for path in paths]
     listed: list[tuple[Path, str]] = []
     for value in values:
         place, moved = source.find(value)
@@ -226,7 +246,7 @@ def _listed(file: Path, root: Path, problems: list[Problem]) -> list[Path]:
     """The images of a list file; paths of another machine are looked for by their ends."""
     found, moved = [], []
     finder = ImageFinder(root, [file.parent])
-    for line in folders.read_lines(file):
+    for line in folders.read_lines(file, folders.MAX_LIST_BYTES):
         if not line:
             continue
         name = line.replace("\\", "/")

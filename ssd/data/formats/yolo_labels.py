@@ -48,6 +48,10 @@ class LabelFinder:
                     return name
         return None
 
+    def is_by_name(self, image: Path, label: Path) -> bool:
+        """Whether the label file of an image in a deeper folder lies in the root's folder of labels, without that."""
+        return label.parent in self._label_folders(self.root) and self.root not in (image.parent, image.parent.parent)
+
     def _places(self, image: Path) -> Iterator[Path]:
         """Where the labels may be, the suffix aside; the usual place comes first and mostly suffices."""
         yield label_file(image)

@@ -45,7 +45,7 @@ class YoloFolder:
             sub.name: [folders.relative(sub, self.root)]
             for place in folders.named_subfolders(self.root, folders.IMAGE_FOLDERS)
             for sub in folders.subfolders(place)
-            if any(folders.list_images(sub))
+            if _has_images(sub)
         }
         subs = folders.subfolders(self.root)
         outer = {
@@ -53,12 +53,8 @@ class YoloFolder:
             for sub in subs
             if (images := folders.named_subfolders(sub, folders.IMAGE_FOLDERS))
         }
-        darknet = {
-            match[1]: [sub.name]
-            for sub in subs
-            if (match := _DARKNET.fullmatch(sub.name)) and any(folders.list_images(sub))
-        }
-        beside = {sub.name: [sub.name] for sub in subs if folders.is_split(sub.name) and any(folders.list_images(sub))}
+        darknet = {match[1]: [sub.name] for sub in subs if (match := _DARKNET.fullmatch(sub.name)) and _has_images(sub)}
+        beside = {sub.name: [sub.name] for sub in subs if folders.is_split(sub.name) and _has_images(sub)}
         pairs = {
             name: [folders.relative(images, self.root)] for name, (images, _) in folders.split_pairs(self.root).items()
         }
@@ -145,6 +141,12 @@ class YoloFolder:
         return int(shape[0]) * int(shape[1])
 
 
+def _has_images(folder: Path) -> bool:
+    """Whether images lie in a folder; in that of a split, as of several cameras, some folders below count too."""
+    files = folders.walk(folder) if folders.is_split(folder.name) else folder.iterdir()
+    return any(map(folders.is_image, files))
+
+
 def read_folder(path: Path) -> YoloFolder:
     """What a folder, or a YAML file in it, says about its images and classes.
 
@@ -218,7 +220,7 @@ def _is_image_list(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        lines = [line for line in folders.read_lines(path) if line][:20]
+        lines = [line for line in folders.first_lines(path) if line][:20]
     except AnnotationError:
         return False
     return bool(lines) and all(line.lower().endswith(folders.IMAGE_SUFFIXES) for line in lines)

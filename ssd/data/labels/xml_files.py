@@ -23,8 +23,9 @@ def write_voc(folder: Path, images: Images, class_names: Sequence[str], splits: 
 
 
 def _voc(image: Labelled) -> str:
+    name = image.base if image.copied else image.name  # which tells images of one name in two folders apart
     rows = [
-        f"<annotation><filename>{_text(image.base)}</filename><path>{_text(image.place)}</path>",
+        f"<annotation><filename>{_text(name)}</filename><path>{_text(image.place)}</path>",
         f"<size><width>{image.width}</width><height>{image.height}</height><depth>3</depth></size>",
     ]
     for label in image.labels:

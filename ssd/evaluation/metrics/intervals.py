@@ -31,7 +31,7 @@ FEW_IMAGES = 20
 _GROUPS = 200  # most groups of images that are left out in turn, for the standard error
 _ROUNDING = 1e-9
 _NO_MISS = 2 * (1 - LEVEL)  # chance of a sample without a miss, of which mid-P counts half
-_ENOUGH = 6  # objects after which a difference that each of them shows is not chance (a sign test: 2 ** -5)
+_ENOUGH = 6  # images after which a difference that each of them shows is not chance (a sign test: 2 ** -5)
 _EXCESS = 1 / (2 ** (2 / 3) - 1)
 """The excess of a figure over that of all images, in terms of what halves exceed the whole by: it falls with the number
 of images to the power of -2/3, as for other estimates that are forced to be monotone (Prakasa Rao 1969)."""
@@ -64,15 +64,19 @@ class Draws:
     left_out: Float[np.ndarray, "F G"]
     objects: Float[np.ndarray, "F"]  # of the class; of the mean, the number that has its variance in one class
     shares: bool = True  # from 0 to 1; false for differences
+    holders: Float[np.ndarray, "F"] | None = (
+        None  # images with objects of the class; of the mean, the fewest of a class
+    )
 
     def __sub__(self, other: "Draws") -> "Draws":
         """The differences on the same choices of images."""
         columns = (self.measured - other.measured, self.in_halves - other.in_halves, self.left_out - other.left_out)
-        return Draws(*columns, self.objects, shares=False)
+        return Draws(*columns, self.objects, shares=False, holders=self.holders)
 
     def estimate(self, row: int) -> Estimate:
         """The figure of one row with its interval."""
-        measured, objects = float(self.measured[row]), float(self.objects[row])
+        counted = self.objects if self.shares else self.holders
+        measured, objects = float(self.measured[row]), 0.0 if counted is None else float(counted[row])
         return _estimate(measured, self.in_halves[row], self.left_out[row], objects, shares=self.shares)
 
 
@@ -98,7 +102,10 @@ def draw(matches: Matches, chosen: Int[np.ndarray, "R I"], resamples: int = RESA
         known = objects[objects > 0]
         of_mean = len(known) ** 2 / (1 / known).sum() if len(known) else 0.0
         counts = np.append(objects, of_mean)
-        found[figure.name] = Draws(rows[:, 0], rows[:, 1 : 1 + resamples], rows[:, 1 + resamples :], counts)
+        images = np.array([(one.objects > 0).sum() for one in matches.tables[figure.area]], float)
+        holders = np.append(images, images[images > 0].min(initial=np.inf))
+        halves, left_out = rows[:, 1 : 1 + resamples], rows[:, 1 + resamples :]
+        found[figure.name] = Draws(rows[:, 0], halves, left_out, counts, holders=holders)
     return found
 
 

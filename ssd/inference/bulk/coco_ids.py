@@ -9,7 +9,7 @@ from typing import Any
 
 from ssd.errors import ArgumentError
 from ssd.system.unicode_names import Named, nfc
-from ssd.weights.ports.class_names import coco_by_id
+from ssd.weights.ports.class_names import COCO, coco_by_id
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,12 @@ def _shared(path: Path, file_name: str) -> tuple[int, bool]:
 
 
 def own_ids(class_names: Sequence[str]) -> CocoIds:
-    """The ids without an annotation file: COCO's category ids if all classes are COCO's, else 1, 2, ..."""
+    """The ids without an annotation file: COCO's category ids if the classes are the 80 of COCO, else 1, 2, ...
+
+    A detector of a few classes that COCO has too was trained on other annotations, whose ids count from 1.
+    """
     official = {name: number for number, name in enumerate(coco_by_id(), start=1)}
-    if all(name in official for name in class_names):
+    if set(COCO) <= set(class_names) <= set(official):
         return CocoIds(None, tuple(official[name] for name in class_names))
     return CocoIds(None, tuple(range(1, len(class_names) + 1)))
 

@@ -24,7 +24,7 @@ from ssd.inference.bulk.work import Show, Work
 from ssd.inference.detector import Detector
 from ssd.inference.load import load
 from ssd.rules import READABLE_SCORE, ScoreThreshold
-from ssd.tiles import OVERLAP, Tiles
+from ssd.tiles import OVERLAP, Tiles, has_tiles
 
 log = logging.getLogger(__name__)
 _LOW_SCORE = 0.1  # from which to look on where nothing was found
@@ -123,6 +123,8 @@ def detect_files(
         weights = load(weights, device=device, precision=precision, backend=backend)
     if score_threshold is None:
         options["score_threshold"] = _threshold(weights)
+    if tile_overlap != OVERLAP and not has_tiles(weights.settings.tiles if tiles is None else tiles):
+        raise ArgumentError("has no effect without tiles", place="--tile-overlap", remedy="Add --tiles auto.")
     weights.detect_batch([], **options)  # checks the options before a folder is made
     names = weights.class_names
     ids = own_ids(names) if coco_ids is None else ids_of_file(Path(coco_ids), names)

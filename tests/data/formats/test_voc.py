@@ -324,3 +324,13 @@ def test_copies_that_only_their_annotations_name_stay_on_one_side(tmp_path):
     widths = [{record.width for record in part.records} for part in (train, val)]
     assert len(train) + len(val) == 24
     assert not widths[0] & widths[1]
+
+
+def test_splits_may_have_folders_below_them(tmp_path):
+    for split, count in (("train", 6), ("val", 4)):
+        for number in range(count):
+            name = f"{split}/cam{number % 2}/{split}{number}"
+            write_image(tmp_path / "JPEGImages" / f"{name}.jpg")
+            write_text(tmp_path / "Annotations" / f"{name}.xml", xml(xml_object()))
+    assert splits(tmp_path) == ("train", "val")
+    assert [len(open_dataset(tmp_path, split)) for split in ("train", "val")] == [6, 4]

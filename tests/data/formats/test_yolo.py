@@ -298,3 +298,70 @@ def test_folders_that_are_no_splits_are_one_set(tmp_path, images):
     assert all(len(record.boxes) == 1 for record in records)
     named = "more" if "images/more/2.jpg" in images else "b"
     assert len(open_dataset(tmp_path, named)) == (1 if named == "more" else 2)  # each can be read by itself
+
+
+SPLIT_LAYOUTS = [
+    ("images/{split}/{camera}/{name}.jpg", "labels/{split}/{camera}/{name}.txt"),
+    ("{split}/{camera}/{name}.jpg", "{split}/{camera}/{name}.txt"),
+]
+
+
+@pytest.mark.parametrize(("image", "label"), SPLIT_LAYOUTS)
+def test_splits_may_have_folders_below_them(tmp_path, image, label):
+    for split, count in (("train", 6), ("val", 4)):
+        for number in range(count):
+            place = {"split": split, "camera": f"cam{number % 2}", "name": f"{split}{number}"}
+            write_image(tmp_path / image.format(**place))
+            write_text(tmp_path / label.format(**place), "0 0.5 0.5 0.5 0.5\n")
+    write_text(tmp_path / "classes.txt", "cat\n")
+    assert splits(tmp_path) == ("train", "val")
+    assert [len(open_dataset(tmp_path, split)) for split in ("train", "val")] == [6, 4]
+
+
+def test_images_of_another_place_beside_the_data_set_are_not_read(tmp_path):
+    for number in range(12):
+        write_image(tmp_path / "dataset" / "images" / f"{number}.jpg")
+        write_text(tmp_path / "dataset" / "labels" / f"{number}.txt", "0 0.5 0.5 0.5 0.5\n")
+    write_image(tmp_path / "pics" / "preview.jpg")
+    write_text(tmp_path / "classes.txt", "cat\n")
+    assert len(open_dataset(tmp_path, "all")) == 12
+
+
+def test_a_single_folder_of_images_gives_no_part_of_their_names(tmp_path):
+    """The division goes by these names, and weights of earlier versions were trained by it."""
+    for number in range(3):
+        write_image(tmp_path / "images" / "default" / f"{number}.jpg")
+        write_text(tmp_path / "labels" / "default" / f"{number}.txt", "0 0.5 0.5 0.5 0.5\n")
+    write_text(tmp_path / "classes.txt", "cat\n")
+    assert [record.image_id for record in open_dataset(tmp_path, "all").records] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("folders", [("cam1", "cam2"), ("train", "val")])
+def test_a_label_file_that_may_be_of_several_images_is_that_of_none(tmp_path, folders):
+    for folder in folders:
+        for number in range(4):
+            write_image(tmp_path / "images" / folder / f"{number}.jpg")
+    for number in range(4):
+        write_text(tmp_path / "labels" / f"{number}.txt", "0 0.5 0.5 0.5 0.5\n")
+    write_text(tmp_path / "classes.txt", "cat\n")
+    with pytest.raises(AnnotationError, match="shares its name, and so its labels"):
+        open_dataset(tmp_path, "train")
+
+
+def test_flat_labels_of_images_in_folders_are_found(tmp_path):
+    for folder in ("train", "val"):
+        write_image(tmp_path / "images" / folder / f"{folder}.jpg")
+        write_text(tmp_path / "labels" / f"{folder}.txt", "0 0.5 0.5 0.5 0.5\n")
+    write_text(tmp_path / "classes.txt", "cat\n")
+    assert [len(open_dataset(tmp_path, split).records[0].boxes) for split in ("train", "val")] == [1, 1]
+
+
+def test_a_list_may_be_long(tmp_path):
+    for split in ("train", "val"):
+        write_image(tmp_path / f"{split}-images" / f"{split}.jpg")
+        write_text(tmp_path / f"{split}-images" / f"{split}.txt", "0 0.5 0.5 0.5 0.5\n")
+        line = "./" * 200 + f"{split}-images/{split}.jpg\n"
+        write_text(tmp_path / f"{split}.txt", line * (12 * 2**20 // len(line)))
+    write_text(tmp_path / "classes.txt", "cat\n")
+    assert splits(tmp_path) == ("train", "val")
+    assert len(open_dataset(tmp_path, "train")) == 1

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from ssd.evaluation.metrics.intervals import Draws, Estimate, choices, ends, intervals
+from ssd.evaluation.metrics.intervals import Draws, Estimate, choices, draw, ends, intervals
 from ssd.evaluation.metrics.matches import ClassMatches, Figure, Matches
 from ssd.evaluation.metrics.voc import VocMetric
 from tests.evaluation.coverage import coverage, judged, truth
@@ -153,3 +153,11 @@ def test_equal_detectors_are_seldom_called_different() -> None:
     assert truth(b)["AP"][-1] == pytest.approx(truth(a)["AP"][-1], abs=0.004)
     said = judged(a, b, size=72, draws=300, resamples=300)
     assert said["AP", "better"] + said["AP", "worse"] <= 0.05, said
+
+
+def test_images_with_objects_are_counted_for_each_class_and_the_fewest_for_their_mean() -> None:
+    matches = drawn_matches(40, 2)
+    images = [int((one.objects > 0).sum()) for one in matches.tables[0]]
+    draws = draw(matches, choices(40, 10), 10)
+    assert draws["AP"].holders is not None
+    assert draws["AP"].holders.tolist() == [*images, min(images)]

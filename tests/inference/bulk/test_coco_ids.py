@@ -8,6 +8,7 @@ import pytest
 
 from ssd.errors import ArgumentError
 from ssd.inference.bulk.coco_ids import CocoIds, ids_of_file, own_ids
+from ssd.weights.ports.class_names import COCO
 
 
 def ids(folder: Path, images: dict[str, int]) -> CocoIds:
@@ -76,3 +77,9 @@ def test_without_an_annotation_file_two_sources_of_one_name_are_named_too(
 def test_videos_of_one_name_are_named_with_an_annotation_file_too(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"y/c\.mp4: has the id 'c/000000' in coco\.json, and so has x/c\.mp4"):
         ids(tmp_path, {"c.jpg": 1}).check([], ["x/c.mp4", "y/c.mp4"])
+
+
+def test_official_ids_are_for_detectors_of_all_of_cocos_classes() -> None:
+    """One of `cat` and `dog` was trained on other annotations, and `coco-data` counts its classes from 1 too."""
+    assert own_ids(["cat", "dog"]).categories == (1, 2)
+    assert own_ids(COCO).categories[:13] == (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14)
