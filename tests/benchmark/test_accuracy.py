@@ -226,7 +226,7 @@ def test_the_tiny_suite_trains_and_scores_both_sides_and_trains_nothing_the_seco
         (OURS, 1, 1, 2),
         (PEER, 1, 1, 2),
     ]
-    assert all(0 <= row["AP"] <= row["AP50"] <= 1 and row["seconds"] > 0 for row in rows)
+    assert all(0 <= row["AP"] <= row["AP50"] <= 1 and row["seconds"] >= 0 for row in rows)
     assert {row["precision"] for row in rows} == {"bf16" if cpu_has_bf16() else "fp32"}
     assert not list(tmp_path.rglob("*.pt"))
     written = first[first.index("| set |") :]

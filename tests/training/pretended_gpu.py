@@ -114,6 +114,7 @@ def waits_of_an_epoch(*, backbone: str, scaled: bool, masked: bool) -> list[list
             network=step.network,
             optimizer=step.optimizer,
             missed_best_box=0,
+            unlogged=[],
         )
         before: list[int] = []
 
