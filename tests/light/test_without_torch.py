@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shlex
 import subprocess
 import venv
 from pathlib import Path
@@ -30,10 +31,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder, with_pip=True)
     pip = [folder / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     commands = re.findall(r"^pip install (.*)$", PAGE, re.M)
-    wanted = [command.replace("ssd-vgg", str(ROOT)).split() for command in commands if "[" not in command]
+    wanted = [shlex.split(command, comments=True) for command in commands if "[" not in command]
     assert len(wanted) == 2
     for words in wanted:
-        done = subprocess.run([*pip, *words], capture_output=True, text=True, timeout=600, check=False)
+        done = subprocess.run([*pip, *words], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
         if done.returncode:
             pytest.skip(f"pip install {' '.join(words)} failed: {done.stderr.strip()[-300:]}")
     subprocess.run([*pip, "--no-deps", "ncnn", "pnnx"], capture_output=True, timeout=600, check=False)
