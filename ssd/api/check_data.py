@@ -189,7 +189,14 @@ def _config(folder: str | Path | None, overrides: Overrides, *, drop_bad_objects
 def _typed(overrides: Overrides, *, drop_bad_objects: bool) -> tuple[str, ...]:
     """The keys of a check as a command line has them."""
     pairs = (one.partition("=")[::2] if isinstance(one, str) else one for one in as_list(overrides))
-    typed = {key.strip(): value if isinstance(value, str) else json.dumps(value, default=str) for key, value in pairs}
+    typed = {
+        key.strip(): value if isinstance(value, str) else json.dumps(value, default=_plain) for key, value in pairs
+    }
     if drop_bad_objects:
         typed["data.bad_objects"] = "drop"
     return tuple(f"{key}={value}" for key, value in typed.items() if key != "data.folder")
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy as Python's, anything else as text."""
+    return value.item() if hasattr(value, "item") else str(value)

@@ -11,7 +11,7 @@ from ssd.api.evaluation_data import figures_path, name_of, open_evaluation
 from ssd.api.overrides import Overrides
 from ssd.api.own_thresholds import plan
 from ssd.data.dataset import Dataset
-from ssd.errors import ArgumentError, at_least, is_number
+from ssd.errors import ArgumentError, at_least
 from ssd.evaluation.evaluate import Evaluation
 from ssd.evaluation.evaluate import evaluate as evaluate_detector
 from ssd.evaluation.metrics.coco import LEAST_DETECTIONS, MAX_DETECTIONS, CocoMetric
@@ -146,10 +146,7 @@ def evaluate(
     chosen: tuple[MetricName, ...] = (metric,) if isinstance(metric, str) else tuple(metric)
     _check(chosen, coco_backend, figures, results, report, force=force)
     name = name_of(weights)
-    thresholds = plan(set_thresholds, name, weights_output, force=force)
-    if thresholds is not None and score_threshold is not None and not is_number(score_threshold):
-        remedy = "Leave it out: thresholds are chosen from all detections."
-        raise ArgumentError("goes with one number for all classes", place="score_threshold", remedy=remedy)
+    thresholds = plan(set_thresholds, name, weights_output, score_threshold, force=force)
     at_least(1, batch_size=batch_size)
     at_least(0, workers=workers)
     at_least(LEAST_DETECTIONS, max_detections=max_detections)

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ssd.data.dataset import Dataset
-from ssd.errors import ArgumentError
+from ssd.errors import ArgumentError, is_number
 from ssd.evaluation.metrics.accumulator import annotation_hash
 from ssd.evaluation.metrics.details import Details
 from ssd.evaluation.metrics.thresholds import ClassThreshold, Rule, choose
 from ssd.inference.detector import Detector
 from ssd.inference.runtime.facts import is_graph
+from ssd.rules import ScoreThreshold
 from ssd.system.files import check_writable, refuse_existing
 from ssd.weights.native import is_ours, load_weights, save_weights
 from ssd.weights.resolve import find_weights, read_weights
@@ -40,18 +41,23 @@ class Plan:
         return chosen
 
 
-def plan(rule: str | None, weights: str, output: str | Path | None, *, force: bool) -> Plan | None:
+def plan(
+    rule: str | None, weights: str, output: str | Path | None, looked_at: ScoreThreshold | None = None, *, force: bool
+) -> Plan | None:
     """Check everything before the evaluation; None where no thresholds are asked for.
 
     Raises:
-        ArgumentError: no rule, no weights that can be copied, a file that is there already (without `force`), or an
-            `output` without a rule.
+        ArgumentError: no rule, no weights that can be copied, a file that is there already (without `force`), an
+            `output` without a rule, or detections `looked_at` from other scores in each class.
     """
     if rule is None:
         if output is not None:
             remedy = "Name a rule too: set_thresholds='f1' (--set-thresholds f1)."
             raise ArgumentError("goes with set_thresholds", place="weights_output", remedy=remedy)
         return None
+    if looked_at is not None and not is_number(looked_at):
+        remedy = "Leave it out: thresholds are chosen from all detections."
+        raise ArgumentError("goes with one number for all classes", place="score_threshold", remedy=remedy)
     parsed, beside = Rule.parse(rule), place_beside(weights)
     copy = beside if output is None else Path(output)
     if copy.suffix != ".safetensors":

@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace, *, first: bool) -> int:
     from ssd.api.evaluate import BESIDE_WEIGHTS, METRICS, evaluate
 
-    if first and args.draw and args.output is not None:
+    if args.draw and args.output is not None:
         _refuse_images(_folder_of_images(Path(args.output)), force=args.force)
 
     asked: dict[str, Any] = {

@@ -64,9 +64,8 @@ class Draws:
     left_out: Float[np.ndarray, "F G"]
     objects: Float[np.ndarray, "F"]  # of the class; of the mean, the number that has its variance in one class
     shares: bool = True  # from 0 to 1; false for differences
-    holders: Float[np.ndarray, "F"] | None = (
-        None  # images with objects of the class; of the mean, the fewest of a class
-    )
+    # Images with objects of the class; of the mean, those of the class with the fewest.
+    holders: Float[np.ndarray, "F"] | None = None
 
     def __sub__(self, other: "Draws") -> "Draws":
         """The differences on the same choices of images."""
