@@ -16,10 +16,11 @@ from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem, RawImage, RawObject, RawSplit, unreadable
 from ssd.data.formats.class_lists import NAMES, find_class_list
 from ssd.data.formats.division import Division
-from ssd.data.formats.image_finder import ImageFinder, find_tail
+from ssd.data.formats.image_finder import ImageFinder
+from ssd.data.formats.yolo_images import list_split, listed_in
 from ssd.data.formats.yolo_labels import LABELS, LabelFinder, read_row
 from ssd.data.formats.yolo_yaml import YoloFolder, find_yaml, image_lists, read_folder
-from ssd.errors import AnnotationError, DatasetError, ImageDecodeError, counted
+from ssd.errors import AnnotationError, DatasetError, ImageDecodeError
 from ssd.images.decode import read_size
 from ssd.system.unicode_names import nfc
 
@@ -76,7 +77,7 @@ def read(
     source = read_folder(folder)
     problems: list[Problem] = []
     labels = LabelFinder(source.root)
-    listed = _list_split(source, split, allow_outside, problems)
+    listed = list_split(source, split, allow_outside, problems)
     shared = _shared(listed, labels) | _of_one_label(source, listed, labels)
     if division is not None:
         counts = Counter(image_id for _, image_id in listed)
@@ -122,7 +123,7 @@ def _of_one_label(source: YoloFolder, listed: Sequence[tuple[Path, str]], labels
     if not by_name:
         return set()
     splits = tuple(source.splits()) or (None,)
-    everywhere = {path for split in splits for path, _ in _list_split(source, split, True, [])}
+    everywhere = {path for split in splits for path, _ in list_split(source, split, True, [])}
     users = Counter(label for label in map(labels.find, everywhere) if label in by_name)
     return {path for path, label in found.items() if label is not None and users[label] > 1}
 
@@ -151,7 +152,7 @@ def used_files(folder: Path) -> set[str]:
     labels = LabelFinder(source.root)
     used = {source.find(value)[0] for values in source.splits().values() for value in values}
     for split in tuple(source.splits()) or (None,):
-        for path, _ in _list_split(source, split, True, []):
+        for path, _ in list_split(source, split, True, []):
             found = labels.find(path)
             used |= {path} if found is None else {path, found}
     return set(map(str, used))
@@ -201,65 +202,6 @@ class _Reader:
         return RawImage(str(path), image_id, where, width, height, tuple(objects), "line")
 
 
-def _list_split(
-    source: YoloFolder, split: str | None, allow_outside: bool, problems: list[Problem]
-) -> list[tuple[Path, str]]:
-    """The split's images, each with its id: its path below the split's folder, without the suffix."""
-    places = source.splits() or source.image_folders()
-    values = places.get(split) if split is not None else next(iter(source.splits().values()), None)
-    if values is None:  # no splits: all that is there
-        named = [source.root / value for values in places.values() for value in values]
-        inner = [
-            place
-            for place in folders.named_subfolders(source.root, folders.IMAGE_FOLDERS)
-            if all(name.is_relative_to(place) for name in named)  # not those of another data set beside
-        ]
-        tops = inner[:1] or named or [source.root]
-        paths = [path for top in tops for path in folders.list_images(top, deep=True)]
-        root = tops[0] if len(tops) == 1 else source.root
-        if len(named) == 1 and all(path.is_relative_to(named[0]) for path in paths):
-            root = named[0]
-        return [(path, _without_suffix(path, root)) for path in paths]
-    listed: list[tuple[Path, str]] = []
-    for value in values:
-        place, moved = source.find(value)
-        if not allow_outside and not folders.is_inside(place, source.root):
-            remedy = "Move it inside, or set data.allow_outside=true."
-            raise DatasetError(f"names {value!r} outside the data folder", place=source.yaml, remedy=remedy)
-        if moved:
-            message = f"{value!r} is not there; {folders.relative(place, source.root)} in this folder is read"
-            problems.append(Problem(str(source.yaml or source.root), "moved", message, "note"))
-        root = place if len(values) == 1 else source.root  # images of several folders may share their names
-        if place.is_dir():
-            listed += [(path, _without_suffix(path, root)) for path in folders.list_images(place, deep=True)]
-        else:
-            listed += [(path, _without_suffix(path, source.root)) for path in _listed(place, source.root, problems)]
-    counts = Counter(listed)
-    twice = [folders.relative(path, source.root) for (path, _), count in counts.items() if count > 1]
-    if twice:
-        message = f"lists {counted(len(twice), 'image')} more than once, the first: {twice[0]}; each counts once"
-        problems.append(Problem(", ".join(values)[:200], "listed_twice", message, "note"))
-    return list(counts)
-
-
-def _listed(file: Path, root: Path, problems: list[Problem]) -> list[Path]:
-    """The images of a list file; paths of another machine are looked for by their ends."""
-    found, moved = [], []
-    finder = ImageFinder(root, [file.parent])
-    for line in folders.read_lines(file, folders.MAX_LIST_BYTES):
-        if not line:
-            continue
-        name = line.replace("\\", "/")
-        path = next((place for base in (file.parent, root) if folders.is_there(place := base / name)), None)
-        if path is None and (path := find_tail([file.parent, root], name)) is not None:
-            moved.append(line)
-        found.append(folders.below(path or finder.in_other_form(name) or file.parent / name, root))
-    if moved:
-        message = f"{len(moved)} of its paths are not there and were found in this folder; the first: {moved[0][:200]}"
-        problems.append(Problem(folders.relative(file, root), "moved", message, "note"))
-    return found
-
-
 def _numbered(source: YoloFolder, labels: LabelFinder, problems: list[Problem]) -> tuple[str, ...]:
     """Names for classes without names: class_0 and so on, up to the largest number in any label file."""
     largest = -1
@@ -293,7 +235,7 @@ def _lists_have_labels(folder: Path) -> bool:
     """Whether one of the first images of `train.txt` and such has a label file."""
     labels = LabelFinder(folder)
     files = image_lists(folder).values()
-    return any(labels.find(path) for file in files for path in _listed(file, folder, [])[:100])
+    return any(labels.find(path) for file in files for path in listed_in(file, folder, [])[:100])
 
 
 def _are_rows(folder: Path) -> bool:
@@ -308,7 +250,3 @@ def _is_row_file(path: Path) -> bool:
     except AnnotationError:
         return False
     return bool(lines) and re.fullmatch(r"[\d.]+(\s+[-\d.eE+]+){4,}", lines[0]) is not None
-
-
-def _without_suffix(path: Path, root: Path) -> str:
-    return Path(folders.relative(path, root)).with_suffix("").as_posix()
