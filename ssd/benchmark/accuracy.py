@@ -23,6 +23,7 @@ from ssd.benchmark.accuracy_trainers import TRAINERS, Machine, StoppedError, Tra
 from ssd.benchmark.torchvision_training import IMAGENET, RANDOM
 from ssd.errors import ArgumentError, SSDError, at_least, printable
 from ssd.system.environment import environment
+from ssd.system.malloc import keep_freed_memory
 from ssd.training.run_lock import lock_folder, owner_of
 
 _TINY = ["--epochs", "1", "--batch-size", "2", "--seeds", "0", "--images", "all", "--backbone", RANDOM]
@@ -69,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     args = parser().parse_args([*_TINY, *words] if "--tiny" in words else words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    keep_freed_memory()
     try:
         return _run(args)
     except SSDError as error:

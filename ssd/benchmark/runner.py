@@ -2,10 +2,8 @@
 
 import dataclasses
 import os
-import platform
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -20,6 +18,7 @@ from ssd.benchmark.stages import COMPARISONS
 from ssd.benchmark.timing import DisagreementError, Timing, UnavailableError, time_in_turns
 from ssd.benchmark.worker import Workers
 from ssd.model.factory import from_settings
+from ssd.system.cpu import cpu_name
 from ssd.system.device import choose_dtype, cpu_features, ieee_fp32
 from ssd.system.environment import environment
 from ssd.system.threads import usable_cores
@@ -141,7 +140,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     """The machine and the versions on which the figures depend."""
     cuda = device.type == "cuda"
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "features": cpu_features(),
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
@@ -171,12 +170,3 @@ def machine_text(facts: dict[str, Any]) -> str:
     if facts["load"] is not None and facts["load"] > 0.5:
         lines.append(f"load {facts['load']}: something else is running, so these figures are not for quoting")
     return "\n".join(lines)
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -29,6 +29,7 @@ from ssd.settings import Postprocessing
 from ssd.structures import BatchDetections
 from ssd.system.environment import environment
 from ssd.system.files import refuse_existing, write_json
+from ssd.system.malloc import keep_freed_memory
 
 
 class TorchvisionDetector:
@@ -98,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Train, evaluate, print; the exit code is 2 for a user's mistake."""
     args = parser().parse_args(argv)
+    keep_freed_memory()
     try:
         _run(args)
     except SSDError as error:

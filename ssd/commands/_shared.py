@@ -14,6 +14,7 @@ from typing import Any, ParamSpec
 
 from ssd.errors import ArgumentError, SSDError, at_least, printable, printable_list
 from ssd.system.files import NO_SPACE
+from ssd.system.malloc import keep_freed_memory
 
 P = ParamSpec("P")
 
@@ -134,6 +135,12 @@ def show_log() -> None:
     handler.setFormatter(_Formatter("%(message)s"))
     first = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO if first else logging.WARNING, handlers=[handler])
+
+
+def start_work() -> None:
+    """Show the log and keep freed memory, before a program trains or computes on many images."""
+    show_log()
+    keep_freed_memory()
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from ssd.commands._shared import USER_ERROR, add_runtime, check_numbers, guarded, show_log, threshold, tiles
+from ssd.commands._shared import USER_ERROR, add_runtime, check_numbers, guarded, start_work, threshold, tiles
 from ssd.errors import printable
 
 EPILOG = """examples:
@@ -80,13 +80,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     check_numbers(args, batch_size=1, every=1, max_frames=1)
     parts = tiles(args.tiles)
-    show_log()
+    start_work()
 
     from ssd.inference.bulk.detect_files import detect_files  # brings torch, so only now
     from ssd.inference.bulk.window import open_window
-    from ssd.system.malloc import keep_freed_memory
 
-    keep_freed_memory()
     result = detect_files(
         args.sources,
         args.weights,

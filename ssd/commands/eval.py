@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ssd.commands._shared import add_data, add_force, add_runtime, check_numbers, guarded, show_log, threshold, tiles
+from ssd.commands._shared import add_data, add_force, add_runtime, check_numbers, guarded, start_work, threshold, tiles
 from ssd.errors import ArgumentError, printable
 
 EPILOG = """examples:
@@ -86,11 +86,9 @@ def main(argv: list[str] | None = None) -> int:
     """Evaluate; the exit code is 2 for a user's mistake."""
     args = parser().parse_args(argv)
     check_numbers(args, batch_size=1, workers=0, draw=0, max_detections=11)
-    show_log()
+    start_work()
     from ssd.system import distributed  # brings torch, so only now
-    from ssd.system.malloc import keep_freed_memory
 
-    keep_freed_memory()
     with distributed.process_group(distributed.local_device(args.device)):
         return _run(args, first=distributed.rank() == 0)
 

@@ -4,7 +4,7 @@ import argparse
 import re
 import sys
 
-from ssd.commands._shared import check_numbers, guarded, show_log
+from ssd.commands._shared import check_numbers, guarded, start_work
 from ssd.errors import ArgumentError, printable
 
 EPILOG = """examples:
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     for word in args.overrides:
         if not re.match(r"\w+(\.\w+)*=", word):
             raise ArgumentError("is no override", place=word, remedy="Write group.key=value, and one folder.")
-    show_log()
+    start_work()
 
     from ssd.api.review import review  # brings torch, so only now
 

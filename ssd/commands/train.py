@@ -5,7 +5,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssd.commands._shared import add_force, guarded, show_log
+from ssd.commands._shared import add_force, guarded, start_work
 from ssd.errors import ArgumentError, printable
 from ssd.system.files import check_writable, refuse_existing
 
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     refuse_existing(args.preview, force=args.force)
     check_writable(args.preview)
     config = load_config(args.words, args.data, args.name, args.resume, args.start)
-    show_log()
+    start_work()
     if args.preview:
         from ssd.experiment.data import preview
 
@@ -72,10 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         print(printable(f"augmented images: {args.preview}"))
         return 0
     from ssd.system.distributed import is_first
-    from ssd.system.malloc import keep_freed_memory
     from ssd.training.trainer import train
-
-    keep_freed_memory()
 
     outcome = train(config, resume=args.resume, progress=not args.quiet)
     if outcome.exit_code == 0 and is_first():
@@ -109,11 +106,9 @@ def _shrink(args: argparse.Namespace) -> int:
             raise ArgumentError("does not go with --shrink", place=f"--{option}", remedy=remedy)
     if (file := _config_file(args.words)) is not None:
         raise ArgumentError("a config file does not go with --shrink", place=file, remedy="Write group.key=value.")
-    show_log()
+    start_work()
     from ssd.api.shrink import shrink  # brings torch, so only now
-    from ssd.system.malloc import keep_freed_memory
 
-    keep_freed_memory()
     result = shrink(
         args.shrink,
         args.ms,

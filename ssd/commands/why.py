@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from ssd.commands._shared import add_data, add_force, add_runtime, check_numbers, guarded, show_log, threshold
+from ssd.commands._shared import add_data, add_force, add_runtime, check_numbers, guarded, start_work, threshold
 from ssd.errors import printable
 
 EPILOG = """examples:
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     """Explain; the exit code is 2 for a user's mistake."""
     args = parser().parse_args(argv)
     check_numbers(args, batch_size=1, workers=0, show=0)
-    show_log()
+    start_work()
 
     from ssd.api.why import why  # brings torch, so only now
 

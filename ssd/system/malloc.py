@@ -14,10 +14,10 @@ def keep_freed_memory() -> bool:
 
     A training step allocates and frees gigabytes in blocks of megabytes. By default glibc returns such blocks to the
     system and asks for them again, zeroed and page by page: 200,000 page faults a step for SSD300 at batch 8, which
-    take 5 to 10 % of the CPU time of a step in bf16 without AMX, and a larger part of a faster one. PyTorch's detection
-    in batches of eight has 56,000, which are 5 % of its time there. The price is a peak that is a tenth higher.
+    take 5 to 10 % of the CPU time of a step in bf16 without AMX, and with it 22 % of SSD512's. PyTorch's detection in
+    batches of eight has 56,000, which are 5 % of its time without AMX. The price is a peak that is a tenth higher.
     Threads share one heap: their own would have 64 MB at most, so that larger blocks came from the system each time.
-    It holds for the whole process, so programs call it (`ssd train`, `detect` and `eval` do), and imports do not.
+    It holds for the whole process, so programs call it (commands that train or compute on many images do), and imports do not.
     """
     if "CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", {}):
         return False

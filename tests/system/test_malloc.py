@@ -50,11 +50,22 @@ def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     assert malloc.keep_freed_memory() is False
 
 
-@pytest.mark.parametrize(("command", "source"), [("detect", "missing.jpg"), ("eval", "missing.safetensors")])
-def test_commands_that_own_their_process_keep_freed_memory(command, source, monkeypatch, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("compare", ["missing.safetensors", "missing.safetensors"]),
+        ("detect", ["missing.jpg"]),
+        ("eval", ["missing.safetensors"]),
+        ("review", ["missing"]),
+        ("train", ["--data", "missing"]),
+        ("train", ["--shrink", "missing", "--ms", "30"]),
+        ("why", ["missing.safetensors"]),
+    ],
+)
+def test_commands_that_train_or_compute_on_many_images_keep_freed_memory(command, words, monkeypatch, tmp_path) -> None:
     called = []
-    monkeypatch.setattr(malloc, "keep_freed_memory", lambda: called.append(command))
+    monkeypatch.setattr("ssd.commands._shared.keep_freed_memory", lambda: called.append(command))
     monkeypatch.chdir(tmp_path)
     main = importlib.import_module(f"ssd.commands.{command}").main
-    assert main([source]) == 2  # a user's mistake
+    assert main(words) == 2  # a user's mistake
     assert called == [command]

@@ -78,8 +78,8 @@ def choose_backend(network: nn.Module, *, device: str = "auto", precision: str =
 
     On two cores with AVX512-BF16 OpenVINO computes SSD300-VGG16 1.5 times as fast in fp32 as plain layers, and twice as
     fast in bf16. Networks of less than five million parameters stay with PyTorch, and so does VGG in fp32 where
-    `winograd` works: one image takes as long as by OpenVINO on two cores and two thirds of it on one, and many images
-    are computed on a core each, in two thirds of the time. `$SSD_BACKEND` overrules `auto`.
+    `winograd` is faster: one image takes as long as by OpenVINO on two cores and two thirds of it on one, and many
+    images are computed on a core each, in two thirds of the time. `$SSD_BACKEND` overrules `auto`.
     """
     _check_backend(backend)
     if backend == "auto":

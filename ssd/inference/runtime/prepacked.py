@@ -85,7 +85,7 @@ class FastConvolution(nn.Module):
                 return
             packed = PackedConvolution(self._layer, shape, relu=self._relu)
             fp32 = self._layer.weight.dtype == torch.float32
-            if fp32 and winograd.pays(self._layer, shape) and winograd.available():
+            if fp32 and winograd.pays(self._layer, shape) and winograd.faster_here():
                 self.chosen = winograd.WinogradConvolution(self._layer, packed, relu=self._relu)
             else:
                 self.chosen = packed

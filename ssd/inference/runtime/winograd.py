@@ -1,6 +1,6 @@
 """3x3 convolutions in fp32 by Winograd's method, which takes a quarter of the multiplications (Lavin and Gray 2016).
 
-PyTorch carries NNPACK's kernels for tiles of 8x8 and calls them by itself on phones only. On a CPU with AVX-512 they
+PyTorch carries NNPACK's kernels for tiles of 8x8 and calls them by itself on phones only. With AVX2, and on Zen 4, they
 take half of oneDNN's time on large feature maps, though they transform the weights at each call. Rounding errors stay
 small: scores of SSD300 are within 4e-6 of double precision, with oneDNN's kernels within 3e-6.
 
@@ -18,10 +18,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssd.model.vgg import VGG
+from ssd.system.cpu import vendor_and_family
 from ssd.system.threads import compute_with, single_threads
 
 # Below these oneDNN is faster; tiles of 6x6 results waste a fifth of a 38x38 map, and more than a third of a 19x19 one.
 _FEWEST_CHANNELS, _SMALLEST_GRID = 64, 32
+_ZEN_4 = ("AuthenticAMD", 25)  # Zen 3 is of the same family, without AVX-512
 _MOST_THREADS = 2  # each transforms the whole input for its channels; more threads on an image were not measured
 
 
@@ -37,8 +39,8 @@ def large(weight: Sequence[int], features: Sequence[int]) -> bool:
 
 
 def suits(network: nn.Module) -> bool:
-    """Whether the method makes PyTorch the fastest for many images of this network in fp32: VGG, with NNPACK."""
-    return any(isinstance(module, VGG) for module in network.modules()) and available()
+    """Whether the method makes PyTorch the fastest for many images of this network in fp32: VGG, on some CPUs."""
+    return any(isinstance(module, VGG) for module in network.modules()) and faster_here()
 
 
 class WinogradConvolution(nn.Module):
@@ -96,6 +98,18 @@ def _compute(
         torch.clamp_min(found[0], 0, out=result[row, part])
     else:
         result[row, part] = found[0]
+
+
+def faster_here() -> bool:
+    """Whether it is `available` on a CPU where oneDNN multiplies as many numbers at once as NNPACK does.
+
+    That is 8 with AVX2, and with AVX-512 on Zen 4. Where AVX-512 multiplies 16 at once, NNPACK takes 1.8 times as long
+    as oneDNN (Intel), or not less (Zen 5). The answer follows from the CPU's model: one by the clock could differ from
+    run to run, and with it the last digits of scores.
+    """
+    capability = torch.backends.cpu.get_cpu_capability()
+    narrow = capability == "AVX2" or (capability == "AVX512" and vendor_and_family() == _ZEN_4)
+    return narrow and available()
 
 
 @functools.cache

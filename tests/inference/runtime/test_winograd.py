@@ -8,7 +8,7 @@ from torch import nn
 
 from ssd.inference.runtime import winograd
 from ssd.inference.runtime.open import choose_backend, open_runtime
-from ssd.inference.runtime.winograd import WinogradConvolution, available, pays
+from ssd.inference.runtime.winograd import WinogradConvolution, available, faster_here, pays
 from ssd.model import factory
 from ssd.system.threads import map_at_once
 
@@ -62,7 +62,8 @@ def count(runtime) -> int:
 
 
 @needs_nnpack
-def test_a_runtime_in_fp32_uses_it_and_scores_stay_within_1e_4():
+def test_a_runtime_in_fp32_uses_it_and_scores_stay_within_1e_4(monkeypatch):
+    monkeypatch.setattr(winograd, "faster_here", lambda: True)
     plain, images = network(), torch.randn(2, 3, 128, 128)
     runtime = open_runtime(plain, input_size=128, device="cpu", precision="fp32")
     runtime.predict(images)
@@ -119,25 +120,46 @@ def test_threads_that_share_a_layer_get_their_own_results():
     assert all(torch.equal(found[number], expected[number]) for number in range(6))
 
 
-def test_auto_takes_pytorch_for_vgg_in_fp32_where_winograds_method_works(monkeypatch):
+def test_auto_takes_pytorch_for_vgg_in_fp32_where_winograds_method_is_faster(monkeypatch):
     monkeypatch.delenv("SSD_BACKEND")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     large = factory.from_settings(factory.settings_for(("cat",), input_size=64, backbone="vgg11", width=0.7))
-    for works, precision, expected in (
+    for faster, precision, expected in (
         (True, "fp32", "torch"),
         (False, "fp32", "openvino"),
         (True, "bf16", "openvino"),
     ):
-        monkeypatch.setattr(winograd, "available", lambda works=works: works)
+        monkeypatch.setattr(winograd, "faster_here", lambda faster=faster: faster)
         monkeypatch.setattr("ssd.inference.runtime.open.choose_dtype", lambda name, _: getattr(torch, DTYPES[name]))
         assert choose_backend(large, device="cpu", precision=precision) == expected
 
 
-def test_without_nnpack_the_layers_are_packed(monkeypatch):
-    monkeypatch.setattr(winograd, "available", lambda: False)
+@pytest.mark.parametrize(
+    ("capability", "cpu", "faster"),
+    [
+        ("AVX2", ("GenuineIntel", 6), True),
+        ("AVX512", ("AuthenticAMD", 25), True),
+        ("AVX512", ("AuthenticAMD", 26), False),
+        ("AVX512", ("GenuineIntel", 6), False),
+        ("DEFAULT", ("", 0), False),
+    ],
+)
+def test_it_is_used_where_avx_512_is_not_twice_as_wide(capability, cpu, faster, monkeypatch):
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(winograd, "vendor_and_family", lambda: cpu)
+    for nnpack in (True, False):
+        monkeypatch.setattr(winograd, "available", lambda nnpack=nnpack: nnpack)
+        assert faster_here() is (faster and nnpack)
+
+
+def test_where_it_is_not_faster_the_layers_are_packed(monkeypatch):
+    monkeypatch.setattr(winograd, "faster_here", lambda: False)
     runtime = open_runtime(network(), input_size=128, device="cpu", precision="fp32")
     runtime.predict(torch.randn(1, 3, 128, 128))
     assert count(runtime) == 0
+
+
+def test_without_nnpack_it_is_not_available(monkeypatch):
     available.cache_clear()
     monkeypatch.setattr(torch, "_nnpack_available", lambda: False)
     assert not available()
