@@ -17,7 +17,7 @@ def keep_freed_memory() -> bool:
     take 5 to 10 % of the CPU time of a step in bf16 without AMX, and with it 22 % of SSD512's. PyTorch's detection in
     batches of eight has 56,000, which are 5 % of its time without AMX. The price is a peak that is a tenth higher.
     Threads share one heap: their own would have 64 MB at most, so that larger blocks came from the system each time.
-    It holds for the whole process, so programs call it (commands that train or compute on many images do), and imports do not.
+    It holds for the whole process: commands that train or compute on many images call it, and imports do not.
     """
     if "CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", {}):
         return False
