@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from ssd.errors import ArgumentError, is_number
 
 Tiles = int | tuple[int, int] | Literal["auto"]
@@ -43,7 +45,7 @@ def windows(height: int, width: int, tiles: Tiles, overlap: float, input_size: i
         raise ArgumentError(f"{overlap!r} is not a number", place="tile_overlap", remedy=remedy)
     if not 0 <= overlap <= 0.9:
         raise ArgumentError(f"{overlap} is out of range", place="tile_overlap", remedy=remedy)
-    if tiles == "auto":
+    if _is_auto(tiles):
         rows, columns = (_enough(side, overlap, _AUTO_REDUCTION * input_size) for side in (height, width))
     else:
         rows, columns = check_tiles(tiles)
@@ -71,20 +73,24 @@ def check_tiles(tiles: object) -> tuple[int, int]:
     Raises:
         ArgumentError: it is neither, or out of range.
     """
-    pair = (tiles, tiles) if isinstance(tiles, int) else tiles
+    pair = (tiles, tiles) if isinstance(tiles, int | np.integer) else tiles
     if isinstance(pair, tuple | list) and len(pair) == 2 and all(map(_is_count, pair)):
-        return pair[0], pair[1]
+        return int(pair[0]), int(pair[1])
     remedy = f"Use a number from 1 to {MOST_TILES}, a pair (rows, columns) of them, or 'auto'."
     raise ArgumentError(f"{tiles!r} is not a number of tiles", place="tiles", remedy=remedy)
 
 
 def can_be_tiles(tiles: Tiles) -> bool:
     """Whether a value from a file is a number of tiles, a pair or "auto"."""
-    return tiles == "auto" or all(map(_is_count, tiles if isinstance(tiles, tuple) else (tiles,)))
+    return _is_auto(tiles) or all(map(_is_count, tiles if isinstance(tiles, tuple) else (tiles,)))
+
+
+def _is_auto(tiles: object) -> bool:
+    return isinstance(tiles, str) and tiles == "auto"
 
 
 def _is_count(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= MOST_TILES
+    return isinstance(number, int | np.integer) and not isinstance(number, bool) and 1 <= int(number) <= MOST_TILES
 
 
 def has_tiles(tiles: Tiles) -> bool:
@@ -93,7 +99,7 @@ def has_tiles(tiles: Tiles) -> bool:
     Raises:
         ArgumentError: no number of tiles.
     """
-    return tiles == "auto" or check_tiles(tiles) != (1, 1)
+    return _is_auto(tiles) or check_tiles(tiles) != (1, 1)
 
 
 def _enough(side: int, overlap: float, largest: float) -> int:

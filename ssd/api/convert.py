@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -73,7 +73,7 @@ def convert(
     source: str | Path,
     out: str | Path,
     *,
-    class_names: str | Sequence[str] | None = None,
+    class_names: str | Path | Iterable[str] | None = None,
     boxes: Literal["voc", "coco"] | None = None,
     image: str | Path | None = None,
     force: bool = False,
@@ -92,8 +92,9 @@ def convert(
     _check_out(out, source, force=force)
     path = find_weights(source)
     _refuse_itself(out, path)
-    names = read_names(class_names) if isinstance(class_names, str) else class_names
-    found = recognise(path, names or None, boxes)
+    if isinstance(class_names, str | Path):
+        class_names = read_names(str(class_names))
+    found = recognise(path, None if class_names is None else tuple(class_names) or None, boxes)
     unfinished = out.with_name(f".{out.name}.tmp-{os.getpid()}")
     try:
         _write(unfinished, path, found)

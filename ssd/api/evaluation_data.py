@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,19 +77,23 @@ def find_config(
     """The config whose validation set is evaluated on: the run's own, changed to the data that is named.
 
     Raises:
+        ArgumentError: an override of what the weights hold.
         ConfigError: a wrong key, value or format.
         EvaluationError: nothing says which data to take.
     """
     beside = config_beside(weights)
     config = configs.load(beside, overrides)
+    overridden = {override.partition("=")[0] if isinstance(override, str) else override[0] for override in overrides}
+    _refuse_settings_of_weights(overridden)
     changes: dict[str, Any] = {}
     if folder is not None or format is not None:
         # Other data: what the run said about its own no longer holds.
-        name = None if folder is None else str(folder)
-        changes = {"folder": name, "folders": None, "format": format or "auto", "val": None, "classes": None}
-        if not any(_key(override) == "data.group" for override in overrides):
-            changes["group"] = AUTO
-    elif beside is None and not any(_key(override).startswith("data.") for override in overrides):
+        unsaid = {"format": "auto", "val": None, "classes": None, "group": AUTO}
+        changes = {key: value for key, value in unsaid.items() if f"data.{key}" not in overridden}
+        changes |= {"folder": None if folder is None else str(folder), "folders": None}
+        if format is not None:
+            changes["format"] = format
+    elif beside is None and not any(key.startswith("data.") for key in overridden):
         if weights != DEFAULT:
             raise _no_data(weights)
         changes = {"format": "coco2017"}
@@ -99,8 +103,17 @@ def find_config(
     return configs.from_dict({**raw, "data": {**raw["data"], **changes}}, "the command line")
 
 
-def _key(override: Override) -> str:
-    return override.partition("=")[0] if isinstance(override, str) else override[0]
+def _refuse_settings_of_weights(overridden: Iterable[str]) -> None:
+    """Refuse keys that an evaluation does not read from the config, but from the weights."""
+    options = {"data.tiles": "--tiles", "model.box_voting": "--box-voting"}
+    for key in sorted(overridden):
+        if key in options:
+            problem, remedy = f"{key} is in the weights", f"Evaluate by another one: ssd eval {options[key]} VALUE."
+        elif not key.startswith("data."):
+            problem, remedy = f"{key} changes no evaluation", "Change keys of data alone."
+        else:
+            continue
+        raise ArgumentError(problem, place="overrides", remedy=remedy)
 
 
 def _no_data(weights: str) -> EvaluationError:

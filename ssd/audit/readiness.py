@@ -24,7 +24,7 @@ _REMEDIES = {
     "duplicate_file": "keep one entry for each image file",
     "duplicate_name": "rename or join the categories",
     "no_split": "name the splits with data.train and data.val",
-    "empty_split": "choose splits that have images, with data.train and data.val",
+    "empty_split": "choose splits that have images, with data.train and data.val; one image cannot be divided",
     "unread_images": "convert the images to JPEG, for instance with magick mogrify -format jpg FILES",
     "no_objects": "give every training run objects to learn: see the problem's own line",
 }

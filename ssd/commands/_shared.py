@@ -4,6 +4,7 @@ import argparse
 import functools
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -170,7 +171,7 @@ def add_runtime(parser: argparse._ActionsContainer) -> None:
 
 
 def threshold(text: str | None) -> Any:
-    """A score threshold: `0.5`, `own`, or `WBC=0.3,RBC=0.5`; None stays.
+    """A score threshold: `0.5`, `own`, or `WBC=0.3,RBC=0.5`; None stays. A class may have commas in its name.
 
     Raises:
         ArgumentError: it is none of these.
@@ -180,8 +181,8 @@ def threshold(text: str | None) -> Any:
     try:
         if "=" not in text:
             return text if text == "own" else float(text)
-        pairs = (part.rpartition("=") for part in text.split(","))
-        return {name: float(value) for name, _, value in pairs}
+        pairs = (part.rpartition("=") for part in re.split(r"(?<=\d)\s*,", text))
+        return {name.strip(): float(value) for name, _, value in pairs}
     except ValueError:
         remedy = "Use a number from 0 to 1, own, or numbers by class: WBC=0.3,RBC=0.5."
         raise ArgumentError(f"{text!r} is no threshold", place="--score-threshold", remedy=remedy) from None

@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    text = "weights files or runs' folders to choose from; default: the runs in runs/"
+    text = "weights files or runs' folders to choose from, before the runs in runs/"
     p.add_argument("weights", nargs="*", metavar="WEIGHTS", help=text)
     p.add_argument("--host", default="127.0.0.1", help="address to listen at, default %(default)s: this machine alone")
     text = "another name of this machine that browsers use for the page, as of a proxy; repeatable"

@@ -25,6 +25,7 @@ from ssd.data.formats.division import VAL_FRACTION
 from ssd.data.formats.grouping import AUTO
 from ssd.data.formats.read_options import DEFAULT_OPTIONS, ReadOptions
 from ssd.data.formats.recognition import find_format
+from ssd.data.formats.registry import PARTS
 from ssd.data.formats.unused import about_unread_images
 from ssd.data.formats.voc import Offset
 from ssd.data.index import count_objects
@@ -149,6 +150,9 @@ def open_dataset(
         problem, unread = f"split {split!r} has no images", about_unread_images(folder)
         if unread is not None:
             raise DatasetError(f"{problem}; there are {unread}", place=dataset.name, remedy=f"{kinds.CONVERT}.")
+        if split in PARTS:
+            problem, remedy = "one image cannot be divided", "Add images, or name some to evaluate on with data.val."
+            raise DatasetError(problem, place=dataset.name, remedy=remedy)
         raise DatasetError(problem, place=dataset.name, remedy="Choose another split.")
     if not dataset.class_names:
         raise DatasetError("no object is annotated, so there are no classes", place=dataset.name, remedy="Annotate.")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from ssd.errors import ArgumentError, counted
+from ssd.errors import ArgumentError, ImageDecodeError, counted
 from ssd.images.decode import decode
 from ssd.images.drawing import shrink
 from ssd.inference.detections import Detections
@@ -96,7 +96,7 @@ class Search:
         """
         detector = self.load(weights)
         start = time.perf_counter()
-        image = decode(path.read_bytes(), path.name, depth=detector.settings.preprocessing.depth)
+        image = decode(_read_uploaded(path), path.name, depth=detector.settings.preprocessing.depth)
         read = time.perf_counter()
         found = detector.detect(image)
         searched = time.perf_counter()
@@ -108,3 +108,11 @@ class Search:
             read_ms=1000 * (read - start),
             search_ms=1000 * (searched - read),
         )
+
+
+def _read_uploaded(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:  # the page still shows it
+        problem = "was deleted some minutes after it came"
+        raise ImageDecodeError(problem, place=path.name, remedy="Drop it again.") from None

@@ -74,7 +74,7 @@ def serving(
 
 
 def list_weights(named: Sequence[str], runs: Path = Path("runs")) -> list[str]:
-    """The choices of the page: `named`, else the runs, newest first; then the default weights.
+    """The choices of the page: `named`, then the runs, newest first, then the default weights.
 
     Raises:
         CheckpointError: one that was named is not there.

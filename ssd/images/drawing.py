@@ -159,7 +159,11 @@ def _stroke(scale: float) -> int:
 
 
 def _drawable(text: str) -> str:
-    """Leave the text as it is where OpenCV can draw it; before OpenCV 5 it knows ASCII only."""
+    """Leave the text as it is where OpenCV can draw it; before OpenCV 5 it knows ASCII only.
+
+    Half a surrogate pair, which a name in JSON may have, becomes a question mark: OpenCV 5 ends the process there.
+    """
+    text = text.encode("utf-8", "replace").decode()
     if int(cv2.__version__.split(".")[0]) >= 5 or text.isascii():
         return text
     plain = (unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode() or "?" for letter in text)

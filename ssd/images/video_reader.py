@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -181,6 +182,8 @@ class VideoReader:
 
 
 def _open(source: str | int, name: str) -> Any:
+    if isinstance(source, str) and os.path.isfile(source):  # noqa: PTH113 - `Path` raises for a long address
+        source = str(Path(source).absolute())  # FFmpeg takes what is before a colon, as in 12:30.mp4, for a protocol
     with silent():
         capture = cv2.VideoCapture(source)
     if not capture.isOpened():

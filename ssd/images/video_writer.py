@@ -28,6 +28,7 @@ NOTES = {
     "MPEG-4": "encoded as MPEG-4, which browsers do not play; with the program ffmpeg installed it is H.264",
 }
 
+_LEAST_FPS = 0.01  # OpenCV's encoders open no file with much less
 _LOOK_EVERY = 500  # frames: OpenCV does not say that the disk is full
 
 _Image = UInt8[np.ndarray, "H W 3"]
@@ -53,7 +54,7 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, fps: float) -> None:
-        self.path, self.fps = path, fps
+        self.path, self.fps = path, max(fps, _LEAST_FPS)
         self.codec = ""
         self.frames = 0
         self._part = path.with_name(f".{path.stem}.part{path.suffix}")
@@ -118,7 +119,7 @@ def _check_whole(part: Path, path: Path, frames: int) -> None:
         ImageError: it is not whole.
     """
     with silent():
-        video = cv2.VideoCapture(str(part))
+        video = cv2.VideoCapture(str(part.absolute()))
         try:
             found = round(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
             video.set(cv2.CAP_PROP_POS_FRAMES, frames - 1)
@@ -161,7 +162,7 @@ class _Ffmpeg:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - `_finish` closes it; a pipe nobody reads could fill
         # A session of its own: Ctrl-C is for the one who writes, and this one then finishes the file.
         self._process = subprocess.Popen(
-            ["ffmpeg", "-v", "error", "-y", *raw, *coded, "-movflags", "+faststart", "-f", "mp4", str(path)],
+            ["ffmpeg", "-v", "error", "-y", *raw, *coded, "-movflags", "+faststart", "-f", "mp4", str(path.absolute())],
             stdin=subprocess.PIPE,
             stderr=self._errors,
             start_new_session=True,
@@ -200,7 +201,7 @@ class _OpenCV:
     def open(path: Path, code: str, name: str, fps: float, size: tuple[int, int]) -> "_OpenCV | None":
         """An encoder, or None where OpenCV has none of that kind; it prints nothing while it tries."""
         with silent():
-            writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), fps, size)
+            writer = cv2.VideoWriter(str(path.absolute()), cv2.VideoWriter.fourcc(*code), fps, size)
         return _OpenCV(writer, name) if writer.isOpened() else None
 
     def write(self, image: _Image) -> None:

@@ -10,7 +10,7 @@ from typing import Any, overload
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
-from ssd.errors import ArgumentError, ImageDecodeError, ImageError
+from ssd.errors import ArgumentError, ImageDecodeError, ImageError, counted
 from ssd.inference import converters
 from ssd.rules import Depth
 
@@ -130,7 +130,7 @@ class Detections:
         from ssd.images import drawing
 
         path = Path(path)
-        if isinstance(self.source, Path) and path.exists() and path.samefile(self.source):
+        if isinstance(self.source, Path) and path.exists() and self.source.exists() and path.samefile(self.source):
             raise ImageError("is the image itself and stays as it is", place=path, remedy="Save under another name.")
         drawing.write_image(path, self.plot(min_score=min_score))
         return path
@@ -200,6 +200,8 @@ class Detections:
             rows = raw["detections"]
             found = {int(row["label"]): str(row["name"]) for row in rows}
             names = class_names or [found.get(label, f"class_{label}") for label in range(max(found, default=-1) + 1)]
+            if outside := [label for label in found if not 0 <= label < len(names)]:
+                raise ValueError(f"label {outside[0]} of {counted(len(names), 'class', 'classes')}")
             return Detections(
                 boxes=np.array([row["box"] for row in rows], np.float32).reshape(len(rows), 4),
                 scores=np.array([row["score"] for row in rows], np.float32),

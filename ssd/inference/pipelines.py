@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,6 +23,8 @@ from ssd.multibox.default_boxes import default_boxes
 from ssd.multibox.postprocess import postprocess
 from ssd.settings import Postprocessing, Settings
 from ssd.structures import BatchDetections, Predictions
+
+_log = logging.getLogger(__name__)
 
 Image = UInt8[np.ndarray, "_ _ 3"]
 
@@ -143,6 +146,7 @@ class GraphPipeline:
 
     def __init__(self, graph: Graph, class_names: Sequence[str] | None = None) -> None:
         self.graph, self.settings = graph, graph.facts.settings
+        self._warned = False
         self.backend, self.precision, self.device = graph.backend, graph.precision, graph.device
         if class_names is not None:
             if len(class_names) != self.settings.num_classes:
@@ -168,8 +172,24 @@ class GraphPipeline:
         self.check_rules(rules)
         if not bool(torch.isfinite(predictions.boxes.sum() + predictions.scores.sum())):
             raise CheckpointError("the graph's output is not finite", place=self.backend)
-        found = keep_by_class(predictions, rules.class_thresholds) if rules.class_thresholds else predictions
-        return narrow(found, rules.score_threshold, rules.max_detections)
+        if rules.class_thresholds:
+            self._warn_of_full_images(predictions, min(rules.class_thresholds))
+            predictions = keep_by_class(predictions, rules.class_thresholds)
+        return narrow(predictions, rules.score_threshold, rules.max_detections)
+
+    def _warn_of_full_images(self, found: BatchDetections, threshold: float) -> None:
+        """Say once that detections of a class with a low threshold may have lost their places to those of others."""
+        most = self.graph.facts.settings.postprocessing.max_detections
+        if self._warned or found.scores.shape[1] < most:
+            return
+        if bool(((found.counts == most) & (found.scores[:, most - 1] > threshold)).any()):
+            self._warned = True
+            _log.warning(
+                "an image has more than the %d detections that the graph keeps, before the thresholds of classes: "
+                "some of a class with a low threshold may be missing. Export it with --max-detections %d",
+                most,
+                4 * most,
+            )
 
     def detect(self, inputs: Sequence[UInt8[np.ndarray, "_ _ _ 3"]], rules: Postprocessing) -> BatchDetections:
         """`predict` and `postprocess` in one."""

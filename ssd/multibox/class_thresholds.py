@@ -1,7 +1,8 @@
 """A score threshold for each class, applied to the detections of an exported graph.
 
 Whether a detection survives suppression depends on better ones of its own class alone, so a higher threshold for one
-class can be applied afterwards, before the best of the image are chosen among those left.
+class can be applied afterwards. Of an image with as many detections as the graph keeps, those that would have moved up
+are lost.
 """
 
 import torch

@@ -43,10 +43,11 @@ def match(default_boxes: Float[Tensor, "K 4"], targets: Targets, rules: LossRule
     `match_iou` or more ignores none, as in the paper: `neg_overlap` of the original is the threshold itself
     (bbox_util.cpp:838-847).
 
-    An overlap of 0 never matches, whatever `match_iou` is. Crowd regions are never matched. An unmatched default box is
-    `ignored` if its part inside the image lies half in one of them, or overlaps it as much as would be `ignored` or
-    matched beside an object. An image may have no objects. If it has more objects than there are default boxes, those
-    with the least overlap stay unmatched.
+    By the threshold an overlap of 0 never matches, whatever `match_iou` is; an object that overlaps no default box
+    still gets one of its own. Crowd regions are never matched. An unmatched default box is `ignored` if its part inside
+    the image lies half in one of them, or overlaps it as much as would be `ignored` or matched beside an object. An
+    image may have no objects. If it has more objects than there are default boxes, those with the least overlap stay
+    unmatched.
     """
     default_boxes = default_boxes.float()
     is_object = targets.valid & ~targets.crowd

@@ -18,6 +18,7 @@ from ssd.training.optim import AveragedNetwork
 log = logging.getLogger(__name__)
 
 _OF_THE_NETWORK = ("mode", "model.", "preprocessing.", "loss.auxiliary_weight", "data.tiles")  # keys that decide it
+_NOT_OF_THE_NETWORK = {"model.box_voting", "model.freeze_stages"}  # the second decides what is trained of it
 _HARMLESS = ("name", "output", "data.folder", "data.workers")  # keys without an effect on the result
 
 # Settings of inference, without an effect on training.
@@ -29,10 +30,13 @@ def saved_start(config: dict[str, Any], saved: dict[str, Any], class_names: tupl
 
     None where a key that decides the network has changed since, or an older version saved the state.
     """
-    changed = (name for name, *_ in _changes(saved["config"], config))
-    if "fresh" not in saved or any(name.startswith(_OF_THE_NETWORK) for name in changed):
+    changed = {name for name, *_ in _changes(saved["config"], config)}
+    if "fresh" not in saved or any(name.startswith(_OF_THE_NETWORK) for name in changed - _NOT_OF_THE_NETWORK):
         return None
     settings = dataclasses.replace(Settings.from_dict(saved["settings"], "the state"), class_names=class_names)
+    if "model.box_voting" in changed:
+        rules = dataclasses.replace(settings.postprocessing, box_voting=config["model"]["box_voting"])
+        settings = dataclasses.replace(settings, postprocessing=rules)
     network = from_settings(settings, auxiliary=config["loss"]["auxiliary_weight"] > 0)
     return Initialised(network, settings, tuple(saved["fresh"]), frozenset(saved["pretrained"]))
 

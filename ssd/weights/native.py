@@ -64,7 +64,11 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], Settings, dict[st
         tensors = safetensors.torch.load(data)
     except SafetensorError as error:
         raise damaged(path, str(error)) from None
-    if _digest(tensors, facts) != promised:
+    try:
+        digest = _digest(tensors, facts)
+    except UnicodeEncodeError as error:  # JSON may hold half a surrogate pair
+        raise damaged(path, str(error)) from None
+    if digest != promised:
         raise damaged(path, "its SHA-256 does not match")
     return tensors, Settings.from_dict(facts.get("settings", {}), str(path)), facts.get("extra", {})
 

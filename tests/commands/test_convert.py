@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import ssd
+from ssd.api.convert import convert
 from ssd.commands.convert import main
 from ssd.model.factory import from_settings, settings_for
 from ssd.weights import native
@@ -153,3 +154,19 @@ def test_a_run_is_not_converted_into_its_own_weights(small, tmp_path, capsys):
     assert main([str(run), str(run / "best.safetensors"), "--names", "a,b", "--force"]) == 2
     assert "is IN itself" in capsys.readouterr().err
     assert (run / "best.safetensors").read_bytes() == small.read_bytes()
+
+
+@pytest.mark.parametrize("how", ["list", "file", "text", "generator", "array"])
+def test_names_come_as_a_file_a_text_or_any_row_of_them(small, tmp_path, how):
+    names = ["n" * 200, "m" * 200]  # longer together than a file's name can be
+    file = tmp_path / "names.txt"
+    file.write_text("\n".join(names))
+    given = {
+        "list": names,
+        "file": file,
+        "text": ",".join(names),
+        "generator": (name for name in names),
+        "array": np.array(names),
+    }
+    found = convert(small, tmp_path / "out.safetensors", class_names=given[how])
+    assert list(native.load_weights(found.path)[1].class_names) == names

@@ -6,7 +6,7 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 
-from ssd.commands._shared import add_data, guarded
+from ssd.commands._shared import add_data, guarded, threshold
 from ssd.errors import ConfigError, ImageDecodeError
 from ssd.experiment.config import DataConfig
 
@@ -90,3 +90,17 @@ def test_full_memory_is_one_line_with_what_takes_less(error, where, capsys):
 def test_another_error_passes():
     with pytest.raises(RuntimeError, match="a bug"):
         raising(RuntimeError("a bug"))()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.5", 0.5),
+        ("own", "own"),
+        ("WBC=0.3,RBC=0.5", {"WBC": 0.3, "RBC": 0.5}),
+        ("white cell=0.3, red cell=.5", {"white cell": 0.3, "red cell": 0.5}),
+        ("a, b=0.3,c=1e-2", {"a, b": 0.3, "c": 0.01}),
+    ],
+)
+def test_thresholds_as_they_are_typed(text, expected):
+    assert threshold(text) == expected

@@ -64,3 +64,8 @@ def test_what_is_no_image_is_named_without_the_folder_of_uploads(weights, tmp_pa
     (tmp_path / "notes.png").write_text("no image")
     with pytest.raises(ImageDecodeError, match=r"^notes\.png: is not an image"):
         searching(weights).find(tmp_path / "notes.png", str(weights))
+
+
+def test_an_image_that_was_deleted_is_asked_for_again(weights, tmp_path):
+    with pytest.raises(ImageDecodeError, match=r"photo\.png: was deleted some minutes after it came\. Drop it again"):
+        searching(weights).find(tmp_path / "photo.png", str(weights))

@@ -165,3 +165,10 @@ def test_an_unknown_suffix_is_named(tmp_path, name):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ImageError, match="No such file"):
         drawing.write_image(tmp_path / "nowhere" / "a.png", grey(5, 5))
+
+
+def test_half_a_surrogate_pair_in_a_name_is_drawn_as_a_question_mark():
+    """JSON may hold one; OpenCV 5 ended the process."""
+    image, boxes = np.zeros((60, 200, 3), np.uint8), np.array([[10, 30, 190, 55]], np.float32)
+    drawn = drawing.draw_boxes(image, boxes, ["caf\udce9 0.3"], [(255, 0, 0)])
+    assert np.array_equal(drawn, drawing.draw_boxes(image, boxes, ["caf? 0.3"], [(255, 0, 0)]))

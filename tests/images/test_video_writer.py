@@ -1,3 +1,4 @@
+import os
 import shutil
 import stat
 from pathlib import Path
@@ -98,3 +99,18 @@ def test_ffmpeg_that_gives_up_is_named_with_what_it_said(script, said, tmp_path,
     with pytest.raises(ImageError, match=said):
         write_frames(tmp_path / "a.mp4", [frame(0, 480, 640)] * 200)
     assert not (tmp_path / "a.mp4").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows no colon in a name")
+def test_a_colon_in_a_relative_path_is_no_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("cam:1").mkdir()
+    path = Path("cam:1/12:30:05.mp4")
+    write_frames(path, [frame(index) for index in range(3)])
+    assert len(read(path)) == 3
+
+
+def test_a_frame_in_hours_is_written(tmp_path):
+    with VideoWriter(tmp_path / "clip.mp4", 25 / 100_000) as writer:
+        writer.write(frame(0))
+    assert len(read(tmp_path / "clip.mp4")) == 1

@@ -196,6 +196,14 @@ def test_what_is_no_dict_of_detections_is_named(change):
         Detections.from_dict(make().to_dict() | change)
 
 
+@pytest.mark.parametrize(("label", "names"), [(2, ("cat", "dog")), (-1, None)])
+def test_a_label_without_a_name_is_named(label, names):
+    row = make()[:1].to_dict()
+    row["detections"][0]["label"] = label
+    with pytest.raises(ArgumentError, match=f"label {label} of "):
+        Detections.from_dict(row, names)
+
+
 def test_yolo_rows_are_label_centre_and_sides_as_fractions():
     assert make().to_yolo().splitlines()[:2] == [
         "1 0.2500000 0.6666667 0.2500000 0.6666667",

@@ -12,7 +12,7 @@ from ssd.inference.pipelines import NetworkPipeline
 from ssd.model import factory
 from ssd.settings import Postprocessing
 from ssd.structures import ImageDetections
-from ssd.tiles import Window, windows
+from ssd.tiles import Window, check_tiles, windows
 
 
 def found(*rows: tuple[float, float, float, float, float, int]) -> ImageDetections:
@@ -234,3 +234,10 @@ def test_the_weights_number_of_tiles_is_searched_unless_another_is_given(detecto
 def test_wrong_tiles_are_named_before_a_image_is_read(detector):
     with pytest.raises(ArgumentError, match="tiles"):
         detector.detect_stream(iter([b"never read"]), tiles=0)
+
+
+def test_numbers_of_tiles_may_be_numpys():
+    assert check_tiles(np.int64(2)) == check_tiles(2) == (2, 2)
+    assert check_tiles((np.int8(2), 3)) == (2, 3)
+    with pytest.raises(ArgumentError, match="is not a number of tiles"):
+        check_tiles(np.array([2, 2]))

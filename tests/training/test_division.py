@@ -7,6 +7,7 @@ import yaml
 
 from ssd.api.evaluation_data import find_config
 from ssd.commands import train
+from ssd.errors import ArgumentError
 from ssd.experiment.data import open_split
 from ssd.training.checkpoints import load_state, save_state
 from tests.data.videos import write_videos
@@ -73,3 +74,31 @@ def test_other_data_is_divided_by_the_present_rule(videos: Path, tmp_path: Path)
     assert find_config(str(tmp_path / "tiny"), str(videos)).data.group == "auto"
     chosen = find_config(str(tmp_path / "tiny"), str(videos), overrides=["data.group=^(.)"])
     assert chosen.data.group == "^(.)"
+
+
+def test_what_is_said_of_other_data_holds(tmp_path: Path) -> None:
+    run, said = tmp_path / "tiny", {"data.val": "train", "data.classes": ["sq"], "data.format": "voc"}
+    run.mkdir()
+    (run / "config.yaml").write_text("data: {folder: own, val: test, classes: [cat], format: coco}")
+    data = find_config(str(run), "other", overrides=list(said.items())).data
+    assert (data.folder, data.val, data.classes, data.format) == ("other", "train", ("sq",), "voc")
+    assert find_config(str(run), "other", format="yolo", overrides=["data.format=voc"]).data.format == "yolo"
+    assert find_config(str(run), "other", split="dev", overrides=["data.val=train"]).data.val == "dev"
+    data = find_config(str(run), "other").data
+    assert (data.val, data.classes, data.format) == (None, None, "auto")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("data.tiles=3", r"data\.tiles is in the weights\. Evaluate by another one: ssd eval --tiles VALUE"),
+        ("model.box_voting=0", r"model\.box_voting is in the weights\. .* ssd eval --box-voting VALUE"),
+        ("augment.mirror=false", r"augment\.mirror changes no evaluation\. Change keys of data alone"),
+    ],
+)
+def test_what_an_evaluation_does_not_read_is_refused(override: str, said: str, tmp_path: Path) -> None:
+    run = tmp_path / "tiny"
+    run.mkdir()
+    (run / "config.yaml").write_text("data: {folder: own}")
+    with pytest.raises(ArgumentError, match=said):
+        find_config(str(run), overrides=[override])

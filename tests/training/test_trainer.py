@@ -490,6 +490,10 @@ def test_a_run_goes_on_without_the_weights_that_it_started_from(finished: Path, 
     Path(start).unlink()
     with pytest.raises(CheckpointError, match="no such weights file"):  # another network needs them
         trainer.train(tiny(tmp_path / "stopped", *words, "model.input_size=96"), resume="auto", progress=False)
+    shutil.copytree(tmp_path / "stopped", tmp_path / "voting")
+    changed = (*words, "model.box_voting=0.3", f"output={tmp_path / 'voting'}")
+    outcome = trainer.train(tiny(tmp_path / "voting", *changed), resume="auto", progress=False)
+    assert load_weights(outcome.folder.last)[1].postprocessing.box_voting == 0.3
     trainer.train(tiny(tmp_path / "stopped", *words), resume="auto", progress=False)
     same = {"config": None}
     assert_same(final_state(tmp_path / "stopped") | same, final_state(tmp_path / "whole") | same)

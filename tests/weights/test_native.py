@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -111,6 +112,13 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path, monkeypatch):
 def test_a_missing_file_is_named():
     with pytest.raises(CheckpointError, match="nowhere/best"):
         native.load_weights("nowhere/best.safetensors")
+
+
+def test_half_a_surrogate_pair_in_the_facts_is_damage(tmp_path):
+    facts = {"version": 1, "sha256": "", "settings": {"class_names": ["caf\udce9"]}}
+    (tmp_path / "w").write_bytes(safetensors.torch.save(some_weights(), {native._KEY: json.dumps(facts)}))
+    with pytest.raises(CheckpointError, match="surrogates not allowed"):
+        native.load_weights(tmp_path / "w")
 
 
 def test_extra_that_json_cannot_carry_is_an_error(tmp_path):

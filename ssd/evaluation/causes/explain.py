@@ -237,8 +237,8 @@ class _Tracer:
 
     def _is_repeated(self, row: int, finder: Int[np.ndarray, "N"]) -> bool:
         """Whether another object of its class, which is found, has the same box."""
-        scores = np.where(finder >= 0, np.append(self.found.scores, 0.0)[finder], 0.0)
+        scores = np.append(self.found.scores, 0.0)[finder]
         label = self.record.labels[row]
-        twins = (self.record.labels == label) & (scores >= self.thresholds[label])
+        twins = (finder >= 0) & (self.record.labels == label) & (scores >= self.thresholds[label])
         overlaps = iou_of_arrays(self.record.boxes, self.record.boxes[row : row + 1])[:, 0]
         return bool((twins & (overlaps >= _REPEATED)).any())

@@ -73,7 +73,9 @@ def _default_boxes(missed: Sequence[MissedObject], situation: Situation) -> str:
     }
     best = max(reached, key=lambda table: reached[table])
     if reached[best] >= 0.5:
-        return f"model.box_table={best}"
+        # Sizes of the config's own come before a table.
+        fitted = not any(_with_table(own, table) == own for table in reached)
+        return f"model.box_table={best}" + (" model.min_sizes=null model.max_sizes=null" if fitted else "")
     return " ".join([f"ssd check-data {situation.data} --fit-boxes", *_level_keys(situation.settings)])
 
 

@@ -132,7 +132,9 @@ def _best(curve: Curve, rule: Rule, least: float) -> float:
         right = np.flatnonzero(curve.recall >= rule.least)
         kept = 1 + int(right[0]) if len(right) else len(curve.scores)
     below = float(curve.scores[kept]) if kept < len(curve.scores) else least
-    return (float(curve.scores[kept - 1]) + below) / 2
+    least_kept = np.float32(curve.scores[kept - 1])
+    # Between two neighbouring numbers the middle would round to one of them, perhaps to the score to be kept.
+    return min((float(least_kept) + below) / 2, float(np.nextafter(least_kept, np.float32(0))))
 
 
 def _found(curve: Curve) -> float:

@@ -57,11 +57,11 @@ class BulkResult:
 
 
 def detect_files(
-    sources: Sequence[str | Path],
+    sources: str | Path | Sequence[str | Path],
     weights: str | Path | Detector = "coco",
     *,
     output: str | Path | None = None,
-    format: str = "images,jsonl",
+    format: str | Sequence[str] = "images,jsonl",
     copy: bool = False,
     coco_ids: str | Path | None = None,
     score_threshold: ScoreThreshold | None = None,
@@ -85,11 +85,11 @@ def detect_files(
 ) -> BulkResult:
     """Find the objects in files, folders, globs, videos, cameras (a number) and streams (an address).
 
-    `output` is a new or empty folder, by default the next of runs/detect/1, 2, ...; `format` lists with commas what is
-    written into it: images, jsonl (always), coco (results, with the ids of the annotation file `coco_ids`, else of the
-    images' names without suffix), and labels to correct and train on: voc, coco-data, yolo, labelme, labelstudio, cvat.
-    Labels name the images where they are; yolo, and `copy` for all formats, copy them into `images/`, which makes the
-    folder a data set.
+    `output` is a new or empty folder, by default the next of runs/detect/1, 2, ...; `format` lists (a text with commas
+    will do) what is written into it: images, jsonl (always), coco (results, with the ids of the annotation file
+    `coco_ids`, else of the images' names without suffix), and labels to correct and train on: voc, coco-data, yolo,
+    labelme, labelstudio, cvat. Labels name the images where they are; yolo, and `copy` for all formats, copy them into
+    `images/`, which makes the folder a data set.
     Without `score_threshold` detections above the weights' own thresholds are kept, or from 0.5 on where the weights
     have none, never below what an exported graph was exported with; see `Detector.detect`. `every` and `max_frames`
     thin out videos; `shard="2/8"` takes the second of eight shares. `resume` continues in the folder of an interrupted
@@ -106,6 +106,8 @@ def detect_files(
         remedy = f"Add it: --format {','.join(sorted({*formats, 'coco'}))}"
         raise ArgumentError("has the ids of coco.json, which --format leaves out", place="--coco-ids", remedy=remedy)
     at_least(1, batch_size=batch_size, every=every, max_frames=max_frames)
+    if isinstance(sources, str | Path):
+        sources = [sources]
     everything = find_sources([str(source) for source in sources], recursive=recursive)
     chosen = _chosen(everything, shard, resume=resume)
     if "cvat" in formats:

@@ -90,16 +90,21 @@ def take_up(folder: Path, options: Row) -> Done:
     for row in read_rows(journal):
         if "frame" not in row and "error" not in row:
             done.add(row["path"])
-            names |= {Path(name).with_suffix("").name for name in row.get("files", ())}
     cleaned = journal.with_name(f".{JOURNAL}.cleaned")
     with writing(journal):
         with open_journal(cleaned, "w") as kept:
             for row in read_rows(journal):
                 if row["path"] in done and "error" not in row:
                     tally.count(row)
+                    names |= {_name(Path(file), of_frame="frame" in row) for file in row.get("files", ())}
                     write_row(kept, row)
         cleaned.replace(journal)
     return Done(frozenset(done), frozenset(names), tally)
+
+
+def _name(file: Path, *, of_frame: bool) -> str:
+    """The name that its source has in the folder: that of the file, and of a video's frames that of their folder."""
+    return file.parent.name if of_frame else file.with_suffix("").name
 
 
 def open_journal(path: Path, mode: Literal["a", "w"] = "a") -> TextIO:

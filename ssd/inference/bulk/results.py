@@ -31,13 +31,13 @@ from ssd.system.files import open_atomic, write_atomic, writing
 FORMATS = ("images", "jsonl", "coco", *LABEL_FORMATS)
 
 
-def parse_formats(text: str) -> frozenset[str]:
-    """`images,coco` as a set, without `jsonl`, which is always written.
+def parse_formats(given: str | Sequence[str]) -> frozenset[str]:
+    """`images,coco` or a list as a set, without `jsonl`, which is always written.
 
     Raises:
         ArgumentError: an unknown format.
     """
-    formats = frozenset(word.strip() for word in text.split(","))
+    formats = frozenset(word.strip() for word in (given.split(",") if isinstance(given, str) else given))
     for word in sorted(formats - set(FORMATS)):
         raise ArgumentError(f"{word!r} is unknown", place="--format", remedy=f"Choose from {', '.join(FORMATS)}.")
     return formats - {"jsonl"}

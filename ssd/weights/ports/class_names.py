@@ -1,5 +1,6 @@
 """Class lists of the data sets that published checkpoints were trained on, in the order of their columns."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -60,9 +61,9 @@ def read_names(text: str) -> tuple[str, ...]:
     Raises:
         ArgumentError: there are none, or the file is no text.
     """
-    path = Path(text)
     try:
-        parts = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else text.split(",")
+        is_file = os.path.isfile(text)  # noqa: PTH113 - `Path` raises for a list longer than a file's name can be
+        parts = Path(text).read_text(encoding="utf-8-sig").splitlines() if is_file else text.split(",")
     except (UnicodeDecodeError, OSError) as error:
         raise ArgumentError(f"cannot be read as text ({error})", place=text, remedy="Write one name a line.") from None
     names = [name for part in parts if (name := part.strip())]

@@ -207,3 +207,25 @@ def test_boxes_are_fitted_for_the_levels_of_the_run(numbers: dict[str, object]) 
     assert is_taken(advice)
     fitted = starting_settings(load(None, shlex.split(advice)[4:]), ("object",)).boxes
     assert (fitted.input_size, fitted.grids) == (settings.boxes.input_size, settings.boxes.grids)
+
+
+def test_at_a_threshold_of_0_an_object_that_nothing_found_is_not_annotated_twice() -> None:
+    scenes = plant(Cause.DEFAULT_BOXES)
+    result = ssd.why(detector(scenes), dataset(scenes), workers=0, score_threshold=0.0)
+    assert result.missed
+    assert Cause.LABEL not in {item.cause for item in result.missed}
+
+
+def test_a_table_of_default_boxes_replaces_sizes_of_the_configs_own() -> None:
+    sizes = ["model.min_sizes=[0.5,0.55,0.6,0.65,0.7,0.75]", "model.max_sizes=[0.55,0.6,0.65,0.7,0.75,0.8]"]
+    box = (90.0, 90.0, 130.0, 130.0)
+    details = Details([record(0, [box], [0])], CLASS_NAMES)
+    missed = MissedObject(0, 0, "0.jpg", box, "circle", Cause.DEFAULT_BOXES, "", 0.0)
+    for keys in (sizes, ["model.box_table=coco"]):
+        settings = starting_settings(load(None, keys), CLASS_NAMES)
+        advice = remedy(Cause.DEFAULT_BOXES, [missed], Situation(settings, details, [], "RUN", "FOLDER", {}))
+        assert advice.startswith("model.box_table=")
+        changed = starting_settings(load(None, [*keys, *advice.split()]), CLASS_NAMES)
+        assert ("null" in advice) == (keys == sizes)
+        table = advice.split()[0]
+        assert changed.boxes == starting_settings(load(None, [table]), CLASS_NAMES).boxes

@@ -79,3 +79,13 @@ def test_the_stated_figures_are_those_of_the_detections_above() -> None:
 def test_a_wrong_rule_is_named(text: str) -> None:
     with pytest.raises(ArgumentError, match=r"Use f1, precision=0\.95 or recall=0\.9"):
         Rule.parse(text)
+
+
+@pytest.mark.parametrize("rule", ["f1", "precision=0.99"])
+def test_between_neighbouring_scores_the_upper_one_is_kept(rule: str) -> None:
+    """Softmax in float32 gives 1 and the number below it; their middle rounds to 1."""
+    below = np.nextafter(np.float32(1), np.float32(0))
+    scores = np.array([np.float32(1)] * 20 + [below] * 5, np.float32)
+    one = curve(scores, np.arange(25) < 20, 20)
+    (found,) = choose({"a": one}, one, {"a": 20}, Rule.parse(rule), 0.01)
+    assert (found.precision, found.recall, found.reached) == (1.0, 1.0, True)

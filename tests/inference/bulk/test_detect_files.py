@@ -1,5 +1,6 @@
 """Detection in files with an exported graph, and what is said before a folder is made."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ssd.inference.pipelines import GraphPipeline
 from ssd.inference.runtime.facts import Facts
 from ssd.rules import ScoreThreshold
 from ssd.structures import BatchDetections
-from tests.commands.small_detector import write_image
+from tests.commands.small_detector import read_rows, write_image, write_video
 from tests.exporters import made
 
 
@@ -120,3 +121,50 @@ def test_a_lower_threshold_is_advised_only_where_there_is_one(
     assert result.lower_threshold == lower
     if lower is not None:
         detect_files([photo], detector, output=tmp_path / "again", format="jsonl", score_threshold=lower)
+
+
+@pytest.mark.parametrize("labels", ["yolo", "voc", "coco-data"])
+def test_frames_of_a_finished_video_are_not_written_over_by_one_of_its_name(labels: str, tmp_path: Path) -> None:
+    """A resumed detection gave the second video the name of the first, and so its files."""
+    detector = Detector(GraphPipeline(MadeGraph(Facts(made.settings()))))
+    videos, out = [tmp_path / "a" / "clip.avi", tmp_path / "b" / "clip.avi"], tmp_path / "out"
+    for video in videos:
+        video.parent.mkdir()
+        write_video(video, frames=3)
+    options = {"output": out, "format": labels, "copy": True, "score_threshold": 0.5}
+    detect_files(videos, detector, **options)
+    rows = (out / "detections.jsonl").read_text().splitlines(keepends=True)
+    unfinished = [row for row in rows if '"frame":' in row or "/a/" in row]  # as if killed in the second video
+    (out / "detections.jsonl").write_text("".join(unfinished))
+    before = {path: path.read_bytes() for path in (out / "images" / "clip").iterdir()}
+    detect_files(videos, detector, **options, resume=True)
+    assert {path: path.read_bytes() for path in (out / "images" / "clip").iterdir()} == before
+    folders = {row["path"]: Path(row["files"][0]).parent.name for row in read_rows(out) if "frame" in row}
+    assert folders == {str(videos[0]): "clip", str(videos[1]): "clip-2"}
+
+
+def test_one_source_and_a_list_of_formats_will_do(tmp_path: Path) -> None:
+    detector, photo = Detector(GraphPipeline(MadeGraph(Facts(made.settings())))), write_image(tmp_path / "photo.png")
+    for number, source in enumerate((photo, str(photo), [photo])):
+        detect_files(source, detector, output=tmp_path / str(number), format=["jsonl", "coco"])
+        assert (tmp_path / str(number) / "coco.json").is_file()
+
+
+class FullGraph(MadeGraph):
+    """Three cats fill an image of which three detections are kept; a dog would have been the fourth."""
+
+    def find(self, images: np.ndarray) -> BatchDetections:
+        found = super().find(images)
+        return dataclasses.replace(found, scores=torch.tensor([[0.9, 0.8, 0.7]]), labels=torch.zeros(1, 3, dtype=int))
+
+
+@pytest.mark.parametrize(("inside", "said"), [(3, 1), (4, 0)])
+def test_thresholds_of_classes_after_a_full_image_are_warned_of_once(
+    inside: int, said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    rules = dataclasses.replace(made.settings().postprocessing, max_detections=inside)
+    detector = Detector(GraphPipeline(FullGraph(Facts(dataclasses.replace(made.settings(), postprocessing=rules)))))
+    for _ in range(2):
+        found = detector.detect(np.zeros((30, 30, 3), np.uint8), score_threshold={"cat": 0.85, "dog": 0.1, "cow": 0.5})
+        assert found.names == ("cat",)
+    assert caplog.text.count("Export it with --max-detections 12") == said
