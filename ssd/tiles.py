@@ -6,9 +6,8 @@ two. In a tile it keeps more of its size. Training, evaluation and detection tak
 
 import math
 from collections.abc import Callable
+from numbers import Integral  # NumPy's are too
 from typing import Literal, NamedTuple
-
-import numpy as np
 
 from ssd.errors import ArgumentError, is_number
 
@@ -73,7 +72,7 @@ def check_tiles(tiles: object) -> tuple[int, int]:
     Raises:
         ArgumentError: it is neither, or out of range.
     """
-    pair = (tiles, tiles) if isinstance(tiles, int | np.integer) else tiles
+    pair = (tiles, tiles) if isinstance(tiles, Integral) else tiles
     if isinstance(pair, tuple | list) and len(pair) == 2 and all(map(_is_count, pair)):
         return int(pair[0]), int(pair[1])
     remedy = f"Use a number from 1 to {MOST_TILES}, a pair (rows, columns) of them, or 'auto'."
@@ -90,7 +89,7 @@ def _is_auto(tiles: object) -> bool:
 
 
 def _is_count(number: object) -> bool:
-    return isinstance(number, int | np.integer) and not isinstance(number, bool) and 1 <= int(number) <= MOST_TILES
+    return not isinstance(number, bool) and isinstance(number, Integral) and 1 <= int(number) <= MOST_TILES
 
 
 def has_tiles(tiles: Tiles) -> bool:

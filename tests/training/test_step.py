@@ -145,7 +145,10 @@ def test_heads_that_skip_cells_have_the_gradients_of_plain_convolutions() -> Non
     gradients(make(net, rules=LossRules(negative_iou=1.0)), pixels, targets)
     plain_loss(twin, pixels, targets).backward()
     for name, parameter in net.named_parameters():
-        torch.testing.assert_close(parameter.grad, twin.get_parameter(name).grad, rtol=1e-4, atol=1e-7, msg=name)
+        expected = twin.get_parameter(name).grad
+        # Elements near 0 are sums of large numbers: their rounding follows the largest gradient.
+        atol = 2e-6 * float(expected.abs().max())
+        torch.testing.assert_close(parameter.grad, expected, rtol=1e-4, atol=atol, msg=name)
 
 
 def test_low_precision_is_for_layers_alone() -> None:
