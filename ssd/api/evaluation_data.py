@@ -83,7 +83,8 @@ def find_config(
     """
     beside = config_beside(weights)
     config = configs.load(beside, overrides)
-    overridden = {override.partition("=")[0] if isinstance(override, str) else override[0] for override in overrides}
+    keys = (override.partition("=")[0] if isinstance(override, str) else override[0] for override in overrides)
+    overridden = {key.strip() for key in keys}
     _refuse_settings_of_weights(overridden)
     changes: dict[str, Any] = {}
     if folder is not None or format is not None:
