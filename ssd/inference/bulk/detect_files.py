@@ -106,30 +106,22 @@ def detect_files(
         remedy = f"Add it: --format {','.join(sorted({*formats, 'coco'}))}"
         raise ArgumentError("has the ids of coco.json, which --format leaves out", place="--coco-ids", remedy=remedy)
     at_least(1, batch_size=batch_size, every=every, max_frames=max_frames)
-    if isinstance(sources, str | Path):
-        sources = [sources]
-    everything = find_sources([str(source) for source in sources], recursive=recursive)
+    everything = find_sources([str(source) for source in _listed(sources)], recursive=recursive)
     chosen = _chosen(everything, shard, resume=resume)
     if "cvat" in formats:
         _check_names(everything, copied=copy or "yolo" in formats)
-    options: dict[str, Any] = {
-        "score_threshold": score_threshold,
-        "iou_threshold": iou_threshold,
-        "max_detections": max_detections,
-        "box_voting": box_voting,
-        **({} if tiles is None else {"tiles": tiles}),
-        **({} if tiles is None and tile_overlap == OVERLAP else {"tile_overlap": tile_overlap}),
-    }
     named = repr(weights) if isinstance(weights, Detector) else str(weights)
     if not isinstance(weights, Detector):
         weights = load(weights, device=device, precision=precision, backend=backend)
-    if score_threshold is None:
-        options["score_threshold"] = _threshold(weights)
-    if tile_overlap != OVERLAP and not has_tiles(weights.settings.tiles if tiles is None else tiles):
-        raise ArgumentError("has no effect without tiles", place="--tile-overlap", remedy="Add --tiles auto.")
+    options: dict[str, Any] = {
+        "score_threshold": _threshold(weights) if score_threshold is None else score_threshold,
+        "iou_threshold": iou_threshold,
+        "max_detections": max_detections,
+        "box_voting": box_voting,
+        **_tile_options(weights, tiles, tile_overlap),
+    }
     weights.detect_batch([], **options)  # checks the options before a folder is made
-    names = weights.class_names
-    ids = own_ids(names) if coco_ids is None else ids_of_file(Path(coco_ids), names)
+    ids = own_ids(weights.class_names) if coco_ids is None else ids_of_file(Path(coco_ids), weights.class_names)
     if "coco" in formats:
         _check_ids(ids, everything)
     inputs = [source.path for source in everything if source.kind != "live"]
@@ -143,14 +135,11 @@ def detect_files(
     waiting = [source for source in chosen if source.address not in done.paths]
     if done.paths:
         log.info("%d of %d are done already", len(chosen) - len(waiting), len(chosen))
-    results = Results(folder, formats, names, output_names(waiting, done.names), done, copy=copy)
+    results = Results(folder, formats, weights.class_names, output_names(waiting, done.names), done, copy=copy)
     start = time.perf_counter()
     work = Work(weights, results, batch_size, options, show, progress)
     try:
-        _detect_images(work, [source for source in waiting if source.kind == "image"], len(chosen) - len(waiting))
-        for source in waiting:
-            if source.kind != "image":
-                detect_video(work, source, every=every, max_frames=max_frames)
+        _search(work, waiting, len(chosen), every=every, max_frames=max_frames)
         without_id, classes = _write_at_the_end(results, ids)
     except KeyboardInterrupt as stop:
         finished = results.tally.images + results.tally.videos
@@ -164,6 +153,26 @@ def detect_files(
     seconds = time.perf_counter() - start
     lower = _lower_threshold(weights, options["score_threshold"])
     return BulkResult(folder, results.tally, done.tally, seconds, without_id, classes, lower)
+
+
+def _listed(sources: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
+    return [sources] if isinstance(sources, str | Path) else sources
+
+
+def _tile_options(detector: Detector, tiles: Tiles | None, overlap: float) -> dict[str, Any]:
+    """The options of `Detector.detect` about tiles, where they are not the detector's own."""
+    if overlap != OVERLAP and not has_tiles(detector.settings.tiles if tiles is None else tiles):
+        raise ArgumentError("has no effect without tiles", place="--tile-overlap", remedy="Add --tiles auto.")
+    options: dict[str, Any] = {} if tiles is None else {"tiles": tiles}
+    return options if tiles is None and overlap == OVERLAP else {**options, "tile_overlap": overlap}
+
+
+def _search(work: Work, sources: Sequence[Source], total: int, *, every: int, max_frames: int | None) -> None:
+    """Search images, then videos and streams; the others of `total` are done already."""
+    _detect_images(work, [source for source in sources if source.kind == "image"], total - len(sources))
+    for source in sources:
+        if source.kind != "image":
+            detect_video(work, source, every=every, max_frames=max_frames)
 
 
 def _write_at_the_end(results: Results, ids: CocoIds) -> tuple[int, Counter[str]]:
