@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -94,6 +94,8 @@ def convert(
     _refuse_itself(out, path)
     if isinstance(class_names, str | Path):
         class_names = read_names(str(class_names))
+    if isinstance(class_names, Set | Mapping):
+        raise ArgumentError("has no order", place="class_names", remedy='Write a list: ["cat", "dog"].')
     found = recognise(path, None if class_names is None else tuple(class_names) or None, boxes)
     unfinished = out.with_name(f".{out.name}.tmp-{os.getpid()}")
     try:

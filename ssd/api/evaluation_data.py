@@ -21,6 +21,7 @@ from ssd.experiment.training_config import Override
 from ssd.inference.detector import Detector
 from ssd.inference.load import load
 from ssd.training.run_folder import newest_run
+from ssd.weights.hub import SCHEME, is_hub_address
 from ssd.weights.resolve import DEFAULT, PUBLISHED, config_beside, folder_of
 
 
@@ -156,6 +157,8 @@ def _is_of_other_data(figures: Path, dataset: Dataset) -> bool:
 
 def _other(weights: str) -> str:
     """What tells these weights from a run's best; nothing for those, and for torchvision's."""
+    if is_hub_address(weights):
+        return weights.removeprefix(SCHEME)
     path = Path(weights)
     if path.is_dir() or path.name == "best.safetensors" or weights == DEFAULT:
         return ""

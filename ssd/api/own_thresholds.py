@@ -16,7 +16,7 @@ from ssd.inference.runtime.facts import is_graph
 from ssd.rules import ScoreThreshold
 from ssd.system.files import check_writable, refuse_existing
 from ssd.weights.native import is_ours, load_weights, save_weights
-from ssd.weights.resolve import find_weights, read_weights
+from ssd.weights.resolve import find_weights, folder_of, read_weights
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def place_beside(weights: str | Path) -> Path:
     if str(weights).startswith("<") or is_graph(weights):
         problem = "thresholds are written into a copy of a weights file, and this is none"
         raise ArgumentError(problem, place=weights, remedy="Name the weights; then export the copy.")
-    if not Path(weights).exists():  # published weights lie in a cache
+    if folder_of(weights) is None:  # published weights lie in a cache
         return Path("runs") / f"{Path(str(weights)).name}.thresholds.safetensors"
     file = find_weights(weights)
     return file.with_name(f"{file.stem.removesuffix('.thresholds')}.thresholds.safetensors")

@@ -147,7 +147,7 @@ def _run(named: str | Path) -> RunFolder:
     path = run_of(named)
     if path is None:
         raise CheckpointError(f"there is no {CONFIG}", place=named, remedy="Name the folder of a run: runs/NAME.")
-    run = RunFolder(path)
+    run = RunFolder(path if path.name not in ("", "..") else path.resolve())  # `.` has no name to add to
     if run.weights is None:
         raise CheckpointError("has no weights yet", place=path, remedy=f"Train it: ssd train --resume {path}.")
     return run

@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     names = (*STAGES, MEMORY)
-    p.add_argument("--only", nargs="+", metavar="NAME", choices=names, help="these stages alone")
+    p.add_argument("--only", nargs="+", action="extend", metavar="NAME", choices=names, help="these stages alone")
     p.add_argument("--pairs", type=int, metavar="N", help="pairs per stage; default: 21, and 9 where one takes seconds")
     p.add_argument("--quick", action="store_true", help="3 pairs, and no memory")
     p.add_argument("--image", type=Path, metavar="FILE", help="a JPEG instead of the one drawn by the program")

@@ -54,7 +54,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--parity", metavar="DATA", help="check on this data set (validation split) or folder of images")
     p.add_argument("--split", metavar="NAME", help="another split of the parity's data set")
     p.add_argument("--limit", type=int, metavar="N", help="images checked; default: 32, and all where AP is measured")
-    p.add_argument("--tolerance", nargs="+", default=[], metavar="NAME=X", help="box, score, missing, least_score, ap")
+    p.add_argument(
+        "--tolerance",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=X",
+        help="box, score, missing, least_score, ap",
+    )
     p.add_argument("--plain", action="store_true", help="no resize, no suppression, plain operators (onnx)")
     p.add_argument(
         "--opset",

@@ -18,7 +18,13 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--device", default="cuda", help="cuda (default), cuda:1; cpu tries the check itself")
     p.add_argument("--part", choices=("check", "speed", "all"), default="all", help="correctness, speed, or both")
-    p.add_argument("--only", nargs="+", metavar="SECTION", help="these sections alone, by their names in the output")
+    p.add_argument(
+        "--only",
+        nargs="+",
+        action="extend",
+        metavar="SECTION",
+        help="these sections alone, by their names in the output",
+    )
     p.add_argument("--tiny", action="store_true", help="a small network and few calls: to try the check on a CPU")
     p.add_argument("--seconds", type=float, default=440, help="leave out sections that would end later than this")
     p.add_argument("--out", type=Path, default=Path("gpu-check"), help="folder for gpu_check.json")

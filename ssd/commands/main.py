@@ -66,7 +66,7 @@ def _run(argv: list[str] | None) -> int:
 
 def all_parsers() -> argparse.ArgumentParser:
     """One parser of all commands, for shell completion; a command itself loads only its own."""
-    parser = argparse.ArgumentParser(prog="ssd ssd")
+    parser = argparse.ArgumentParser(prog="ssd")
     commands = parser.add_subparsers(metavar="COMMAND")
     for name, summary in COMMANDS.items():
         commands.add_parser(name, parents=[_module(name).parser()], add_help=False, help=summary)

@@ -37,7 +37,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--classes", type=int, metavar="N", help="default: 1000 for classifiers, 20 for detectors")
     p.add_argument("--channels", type=int, default=None, metavar="N", help="1 for grey images; default: 3 (lenet: 1)")
     p.add_argument("--all", action="store_true", help="list activations and dropout too")
-    p.add_argument("--compare", nargs="+", metavar="MODEL", help="several side by side, their latency measured in turn")
+    p.add_argument(
+        "--compare",
+        nargs="+",
+        action="extend",
+        metavar="MODEL",
+        help="several side by side, their latency measured in turn",
+    )
     p.add_argument("--repeat", type=int, default=5, metavar="N", help="forward passes timed for --compare; 0: none")
     p.add_argument("--plot", metavar="FILE", help="with --compare of runs: AP against latency, as .svg or .png")
     add_force(p)
@@ -56,6 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.model is not None and args.compare is not None:
         remedy = f"Write --compare {args.model} {' '.join(args.compare)}."
         raise ArgumentError("is not among those to compare", place=args.model, remedy=remedy)
+    if args.figures and (args.model is not None or args.compare is not None):
+        raise ArgumentError("is a table of its own", place="--figures", remedy="Leave out the model and --compare.")
     from ssd.summary import figures, networks, tables
     from ssd.summary.compare import compare
 

@@ -2,8 +2,9 @@
 
 import argparse
 import dataclasses
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ssd.commands._shared import add_force, guarded, start_work
 from ssd.errors import ArgumentError, printable
@@ -24,6 +25,19 @@ EPILOG = """examples:
   torchrun --nproc-per-node 2 -m ssd train --data my_images"""
 
 
+class _Once(argparse.Action):
+    """Refuses a second folder, in whose favour the first would be forgotten."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, args: argparse.Namespace, value: Any, option: Any = None
+    ) -> None:
+        """Store the value."""
+        if getattr(args, self.dest) is not None:
+            folders = f"data.folders=[{{path: {getattr(args, self.dest)}}}, {{path: {value}}}]"
+            parser.error(f"{option} is given twice; for both write {shlex.quote(folders)}")
+        setattr(args, self.dest, value)
+
+
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     p = argparse.ArgumentParser(
@@ -33,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--data",
         metavar="FOLDER",
+        action=_Once,
         help="a data folder (VOC, COCO, YOLO, LabelMe, CVAT, ...); short for data.folder=FOLDER",
     )
     p.add_argument(
@@ -100,8 +115,8 @@ def _shrink(args: argparse.Namespace) -> int:
     """Time, choose, train and compare; print the tables."""
     if args.shrink is None or args.ms is None:
         raise ArgumentError("--shrink and --ms go together", place="the command line", remedy="Write both, or neither.")
-    for option in ("data", "start", "resume", "preview"):
-        if getattr(args, option) is not None:
+    for option in ("data", "start", "resume", "preview", "force"):
+        if getattr(args, option):
             remedy = "Data and settings are those of the run; changes are written group.key=value."
             raise ArgumentError("does not go with --shrink", place=f"--{option}", remedy=remedy)
     if (file := _config_file(args.words)) is not None:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from ssd.demo.page import build_page, serve
 from ssd.demo.search import Search
-from ssd.errors import CheckpointError, at_least
+from ssd.errors import ArgumentError, CheckpointError, at_least
 from ssd.system.optional import load_extra
 from ssd.weights.hub import is_hub_address
 from ssd.weights.resolve import DEFAULT, PUBLISHED
 
 KEPT_SECONDS = 600.0  # an image is deleted after so long
+MAX_PORT = 65_535
 _NO_REMOTE = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_RUN_HISTORY": "False",
@@ -58,7 +59,9 @@ def serving(
         CheckpointError: weights are missing or cannot be used.
         MissingExtraError: Gradio is not installed.
     """
-    at_least(1, max_upload=max_upload)
+    at_least(1, max_upload=max_upload, port=port)
+    if port is not None and port > MAX_PORT:
+        raise ArgumentError(f"{port} is no port", place="port", remedy=f"Use 1 to {MAX_PORT}.")
     choices = list_weights(weights)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ssd-demo-")))

@@ -38,6 +38,9 @@ def training_config(
         path = config_file.builtin("demo")
     elif config is not None and Path(config).suffix == "" and not Path(config).exists():
         path = config_file.builtin(str(config))
+    if data is not None and (twice := {"data.folder", "data.folders"} & set(map(_key, overrides))):
+        problem = f"--data {data} and {min(twice)}= both name the images"
+        raise ConfigError(problem, place="the command line", remedy="Drop one.")
     first: list[Override] = [] if data is None else [("data.folder", str(data))]
     if start is not None:
         first += start_keys(start, overrides)

@@ -83,7 +83,7 @@ class Parity:
         missing = self.lost + self.gained
         found = []
         if self.compared == 0:
-            found.append("nothing was detected, so nothing was compared")
+            found.append("nothing was detected that can be compared")
         if not self.box <= tolerance.box:
             found.append(f"a box is {self.box:.3g} px off, {tolerance.box:g} allowed")
         if not self.score <= tolerance.score:
@@ -98,13 +98,16 @@ def compare(
 ) -> Parity:
     """Compare the detections of one image by the weights and by the graph.
 
-    Both have scores above `score_threshold`, and at most `full` detections.
+    Both have scores above `score_threshold`. The graph keeps `full` detections at most; where the weights' have one
+    more, it is the first that is left out, and tells which of the others both must have.
     """
     height, width = before.image_size
     to_input = np.array([input_size / width, input_size / height] * 2, np.float32)
     missing, both = [], Parity(images=1)
     for some, others in ((before, after), (after, before)):
-        sure_to_be_there = _limit(others, score_threshold, full) + min(tolerance.score, _NEXT_TO)
+        last = before[full : full + 1] if len(before) > full else others[full - 1 : full]
+        limit = float(last.scores[0]) if len(last) else score_threshold
+        sure_to_be_there = limit + min(tolerance.score, _NEXT_TO)
         chosen = some[some.scores >= max(tolerance.least_score, sure_to_be_there)]
         has, twins = _twins(chosen, others)
         moved = np.abs(chosen.boxes[has] - twins.boxes) * to_input
@@ -119,8 +122,3 @@ def _twins(some: Detections, others: Detections) -> tuple[Bool[np.ndarray, "N"],
     overlaps = iou_of_arrays(some.boxes, others.boxes) * (some.labels[:, None] == others.labels)
     has = overlaps.max(axis=1, initial=0.0) >= _SAME_PLACE
     return has, others[overlaps[has].argmax(axis=1)] if has.any() else others[:0]
-
-
-def _limit(others: Detections, score_threshold: float, full: int) -> float:
-    """The score above which the other side has kept every detection."""
-    return float(others.scores[-1]) if len(others) >= full else score_threshold

@@ -110,9 +110,11 @@ def check(
     plain: bool = False,
 ) -> Check:
     """Detect in the images with both and compare; also compare AP in lower precision if there are annotations."""
+    rules = settings.postprocessing
+    longer = dataclasses.replace(rules, max_detections=rules.max_detections + 1)
+    settings = dataclasses.replace(settings, postprocessing=longer)
     before = Detector(NetworkPipeline(network, settings, device="cpu", precision="fp32", backend="torch"))
     after = light.load(exported) if plain else _graph(exported, precision)
-    rules = settings.postprocessing
     places = samples.spread(limit)
     metrics = _Ap.make(settings, samples, places) if precision != "fp32" else None
     parity = Parity()
@@ -124,7 +126,7 @@ def check(
             images = [samples.load(index) for index in chosen]
             found = after.detect_batch(images, _AT_ONCE, **whole)
             for index, image, graphs in zip(chosen, images, found, strict=True):
-                weights = before.detect(image, tiles=1)
+                weights = before.detect(image, tiles=1)  # one more than the graph keeps
                 parity = parity.plus(
                     compare(
                         weights,
@@ -136,7 +138,7 @@ def check(
                     )
                 )
                 if metrics is not None:
-                    metrics.update(index, weights, graphs)
+                    metrics.update(index, weights[: rules.max_detections], graphs)
                 bar.update()
     ap = metrics.compute() if metrics is not None else None
     return Check(parity, tolerance, precision, samples.title, samples.drawn, ap)

@@ -1,7 +1,7 @@
 """Loads a detector from a weights file or an exported graph; functions that use the default weights."""
 
 import functools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 import torch
@@ -48,7 +48,8 @@ def load(
     """
     if isinstance(class_names, str):
         raise ArgumentError(f"{class_names!r} is one name", place="class_names", remedy=f"Write [{class_names!r}].")
-    known = class_names is None or isinstance(class_names, Collection)
+    # A set has another order in each process.
+    known = class_names is None or (isinstance(class_names, Collection) and not isinstance(class_names, Set | Mapping))
     if not known or not all(isinstance(name, str) for name in class_names or ()):
         remedy = 'Write ["cat", "dog"].'
         raise ArgumentError(f"{class_names!r:.80} is no list of names", place="class_names", remedy=remedy)

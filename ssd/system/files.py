@@ -118,11 +118,14 @@ def refuse_existing(*named: str | Path | None, force: bool) -> None:
     An empty file has nothing to lose.
 
     Raises:
-        ArgumentError: it is there already, and `force` is not set; or it is a folder.
+        ArgumentError: it is there already, and `force` is not set; or it is a folder, or a device such as /dev/null,
+            in whose place a file would be put.
     """
     for path in (Path(name) for name in named if name and str(name) != "-"):
-        if path.is_dir():
-            raise ArgumentError("is a folder", place=path, remedy="Name a file.")
+        # /dev/stdout may be an ordinary file, but its name is a link that root could replace.
+        if path.exists() and (not path.is_file() or path.absolute().parent == Path("/dev")):
+            kind = "a folder" if path.is_dir() else "a device or a pipe"
+            raise ArgumentError(f"is {kind}", place=path, remedy="Name a file.")
         if not force and path.exists() and path.stat().st_size > 0:
             raise ArgumentError(
                 "is there already", place=path, remedy="Name another file, or add --force (in Python: force=True)."

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import TypeVar
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from ssd.errors import ArgumentError, DownloadError
 from ssd.system.optional import load_extra
@@ -37,7 +37,8 @@ class HubAddress:
     file: str | None = None
 
     def __str__(self) -> str:
-        return f"{SCHEME}{self.repository}{f'@{self.revision}' if self.revision else ''}"
+        revision = f"@{quote(self.revision, safe='')}" if self.revision else ""
+        return f"{SCHEME}{self.repository}{revision}"
 
 
 def is_hub_address(source: object) -> bool:

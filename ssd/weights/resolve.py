@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ssd.errors import CheckpointError
+from ssd.errors import CheckpointError, SSDError
 from ssd.settings import Settings
+from ssd.system.yaml import parse_yaml_text
 from ssd.weights.fetch import fetch_detector
 from ssd.weights.files.tensors import read_checkpoint
 from ssd.weights.hub import fetch_from_hub, is_hub_address
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 DEFAULT = "coco"
 PUBLISHED = (DEFAULT, "ssdlite")
 OURS = "ssd-vgg"
+CONFIG_KEYS = frozenset(  # of `experiment.config.Config`
+    ("name", "seed", "mode", "output", "model", "data", "preprocessing", "augment", "loss", "optim", "train")
+)
 _OF_RUN = ("best.safetensors", "last.safetensors")  # the first is preferred
 
 
@@ -123,10 +127,21 @@ def folder_of(weights: str | Path) -> Path | None:
 
 
 def config_beside(weights: str | Path) -> Path | None:
-    """The config of the run that these weights lie in."""
+    """The config of the run that these weights lie in; a file of that name beside other weights may be anyone's."""
     folder = folder_of(weights)
     config = None if folder is None else folder / "config.yaml"
-    return config if config is not None and config.is_file() else None
+    if config is None or not config.is_file():
+        return None
+    is_run = Path(weights).is_dir() or Path(weights).name in _OF_RUN
+    return config if is_run or _is_config(config) else None
+
+
+def _is_config(path: Path) -> bool:
+    try:
+        raw = parse_yaml_text(path.read_text(encoding="utf-8"), path, SSDError)
+    except (OSError, UnicodeDecodeError, SSDError):
+        return False
+    return isinstance(raw, dict) and set(raw) <= CONFIG_KEYS
 
 
 def _of_run(folder: Path) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import ssd
+from ssd.api.own_thresholds import place_beside
 from ssd.commands.detect import main as detect
 from ssd.commands.eval import main as evaluate
 from ssd.data.shapes.dataset import shapes
@@ -166,6 +167,12 @@ def test_thresholds_are_chosen_on_weights_and_not_on_an_export(run: Path) -> Non
         ssd.evaluate(run / "best.onnx", set_thresholds="f1")
     with pytest.raises(ArgumentError, match=r"not a \.safetensors file"):
         ssd.evaluate(run, set_thresholds="f1", weights_output="x.pt")
+
+
+def test_the_copy_of_published_weights_lies_in_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("coco").mkdir()  # a data set's folder
+    assert place_beside("coco") == Path("runs/coco.thresholds.safetensors")
 
 
 def test_the_command_detects_by_own_thresholds_unless_another_is_named(

@@ -94,11 +94,17 @@ def test_a_run_that_is_fast_enough_is_left_as_it_is(run: Path) -> None:
     assert [path.name for path in run.parent.iterdir()] == ["big"]
 
 
+def test_a_run_may_be_the_current_folder(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run)
+    assert ssd.shrink(".", 70).weights.parent == run.with_name("big-70ms")
+
+
 def test_what_cannot_be_shrunk_is_said_on_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(run)
     wrong = {
         "--shrink and --ms go together": ["--shrink", folder],
         "--data: does not go with --shrink": ["--shrink", folder, "--ms", "70", "--data", "x"],
+        "--force: does not go with --shrink": ["--shrink", folder, "--ms", "70", "--force"],
         "demo: a config file does not go": ["demo", "--shrink", folder, "--ms", "70"],
         "nan is no time": ["--shrink", folder, "--ms", "nan"],
         "there is no config.yaml": ["--shrink", folder + "x", "--ms", "70"],

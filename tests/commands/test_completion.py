@@ -58,6 +58,27 @@ def test_every_shell_gets_a_script_with_every_command(shell, capsys):
     assert all(name in script for name in COMMANDS)
 
 
+@pytest.mark.parametrize(
+    ("shell", "check"), [("zsh", ["-f", "-n"]), ("fish", ["--no-execute"]), ("tcsh", ["-f", "-n"])]
+)
+def test_every_shell_can_parse_its_script(shell, check, tmp_path, capsys):
+    pytest.importorskip("shtab")
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell}")
+    assert main([shell]) == 0
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    done = subprocess.run([shell, *check, "script"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_scripts_complete_one_program(capsys):
+    """`ssd ssd` as its name is no word of zsh's `case`, and two arguments for fish."""
+    pytest.importorskip("shtab")
+    for shell in ("zsh", "fish", "powershell"):
+        assert main([shell]) == 0
+        assert "ssd ssd" not in capsys.readouterr().out
+
+
 def test_without_shtab_the_error_says_how_to_get_it(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert main(["bash"]) == 2

@@ -12,6 +12,7 @@ import torch
 import ssd
 from ssd.api.convert import convert
 from ssd.commands.convert import main
+from ssd.errors import ArgumentError
 from ssd.model.factory import from_settings, settings_for
 from ssd.weights import native
 from ssd.weights.ports.class_names import VOC
@@ -170,3 +171,8 @@ def test_names_come_as_a_file_a_text_or_any_row_of_them(small, tmp_path, how):
     }
     found = convert(small, tmp_path / "out.safetensors", class_names=given[how])
     assert list(native.load_weights(found.path)[1].class_names) == names
+
+
+def test_names_without_an_order_are_refused(small, tmp_path):
+    with pytest.raises(ArgumentError, match=r"class_names: has no order\. Write a list"):
+        convert(small, tmp_path / "out.safetensors", class_names={"a", "b"})

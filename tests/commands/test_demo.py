@@ -34,10 +34,11 @@ def test_a_mistake_is_one_line(weights, monkeypatch, capsys):
     before = dict(os.environ)
     assert main(["nowhere.safetensors"]) == 2
     assert main(["--max-upload", "0"]) == 2
+    assert main(["--port", "0"]) == main(["--port", "65536"]) == 2
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main([str(weights)]) == 2
     errors = capsys.readouterr().err
-    assert errors.count("\n") == errors.count("error: ") == 3
+    assert errors.count("\n") == errors.count("error: ") == 5
     assert 'pip install "ssd-vgg[demo]"' in errors
     assert dict(os.environ) == before
 

@@ -153,6 +153,12 @@ def test_the_name_of_the_figures_tells_thresholds_and_tiles(run: Path) -> None:
     assert path == run / "eval-coco.score_threshold-a-b-0.3-tiles-2-3.json"
 
 
+def test_figures_of_other_weights_from_a_hub_have_other_names(run: Path) -> None:
+    dataset = experiment_data.open_split(find_config(str(run)), "val")
+    addresses = ["hf://a/cells", "hf://b/cells", "hf://a/cells@v2", "hf://a/cells/best.safetensors", "coco"]
+    assert len({figures_path(["coco"], one, None, dataset) for one in addresses}) == len(addresses)
+
+
 def test_box_voting_is_the_weights_own_or_as_told(run: Path, tmp_path: Path) -> None:
     found = {}
     for sigma in (0.2, 0.0, None):

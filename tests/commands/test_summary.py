@@ -136,6 +136,7 @@ def test_boxes_are_counted_as_they_are_tiled() -> None:
         (["ssd-vgg16", "--channels", "1"], "--channels"),
         (["resnet18", "--channels", "1"], "takes RGB"),
         (["vgg16", "--size", "0"], "--size: 0 is too small"),
+        (["lenet", "--figures"], "--figures: is a table of its own"),
         (["lenet", "--plot", "plot.svg"], "--plot: goes with --compare"),
         (["lenet", "--compare", "vgg11"], "lenet: is not among those to compare. Write --compare lenet vgg11."),
     ],
@@ -209,3 +210,8 @@ def test_the_ap_of_voc_has_a_column_and_an_axis_of_its_own(runs: list[str], tmp_
     assert head.split()[-5:] == ["AP", "AP50", "VOC", "VOC07", "trained"]
     assert small.split()[-6:] == ["0.250", "0.500", "-", "-", "7.5", "img/s"]
     assert other.split()[-5:] == ["-", "-", "0.750", "0.625", "-"]
+
+
+def test_networks_to_compare_may_be_named_one_by_one() -> None:
+    words = ["--compare", "vgg11", "vgg13", "--compare", "lenet"]
+    assert summary.parser().parse_args(words).compare == ["vgg11", "vgg13", "lenet"]

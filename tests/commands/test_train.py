@@ -82,3 +82,13 @@ def test_a_key_without_a_value_and_two_files_are_named() -> None:
         load_config(["train.epochs", "=", "3"])
     with pytest.raises(ConfigError, match="more than one config file"):
         load_config(["a.yaml", "b.yaml"])
+
+
+def test_images_are_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """The last of several folders was taken without a word."""
+    with pytest.raises(ConfigError, match=r"--data a and data\.folder= both name the images\. Drop one\."):
+        load_config(["data.folder=b"], data="a")
+    with pytest.raises(SystemExit):
+        main(["--data", "a", "--data", "b"])
+    error = capsys.readouterr().err
+    assert "--data is given twice; for both write 'data.folders=[{path: a}, {path: b}]'" in error

@@ -63,6 +63,16 @@ def test_the_last_of_a_full_image_may_be_another():
     assert (parity(before, after, full=3).lost, parity(before, after, full=3).gained) == (1, 1)
 
 
+def test_one_place_is_compared_with_what_the_weights_leave_out():
+    first, second = (0, 0, 50, 50, 0.9, 0), (100, 0, 150, 50, 0.3, 1)
+    same = parity(detections(first, second), detections(first), full=1)
+    assert (same.compared, same.lost, same.gained) == (2, 0, 0)
+    other = parity(detections(first, second), detections(second), full=1)
+    assert (other.lost, other.gained) == (1, 0)
+    tie = (100, 0, 150, 50, 0.9, 1)
+    assert parity(detections(first, tie), detections(tie), full=1).compared == 0
+
+
 def test_a_weak_twin_counts_for_a_strong_detection():
     loose = TOLERANCES["int8"]
     before = detections((0, 0, 50, 50, 0.51, 0), (100, 0, 150, 50, 0.49, 1))

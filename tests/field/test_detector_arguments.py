@@ -290,6 +290,8 @@ MISTAKES: dict[str, tuple[Callable[[Detector], Any], str]] = {
     "load list": (_load(["a.safetensors"]), NO_PATH),
     "names 3": (_load("coco", class_names=3), r"class_names: 3 is no list of names"),
     "names [1]": (_load("coco", class_names=[1]), r"class_names: \[1\] is no list of names"),
+    "names set": (_load("coco", class_names={"b", "a"}), r"is no list of names\. Write \["),
+    "names dict": (_load("coco", class_names={"b": 0}), r"is no list of names"),
     "device list": (lambda _: choose_device(["cpu"]), r"device: there is no \['cpu'\] here\. Use auto, cpu"),
     "device None": (lambda _: choose_device(None), "device: there is no None here"),
     "precision list": (

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ssd.errors import SSDError
-from ssd.system.files import alone, clean_leftovers, write_atomic
+from ssd.errors import ArgumentError, SSDError
+from ssd.system.files import alone, clean_leftovers, refuse_existing, write_atomic
 
 
 def test_chunks_follow_each_other_and_replace_what_was_there(tmp_path):
@@ -100,3 +100,12 @@ with alone({str(path)!r}):
 def test_a_lock_that_cannot_be_made_is_an_error_that_names_the_file(tmp_path):
     with pytest.raises(SSDError, match=r"nowhere/file: cannot be written"), alone(tmp_path / "nowhere" / "file"):
         pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such files")
+def test_a_device_or_a_pipe_is_no_place_for_a_result(tmp_path):
+    """Root would put a file in its place: /dev/null would be one for every program."""
+    os.mkfifo(tmp_path / "pipe")
+    for name in (tmp_path / "pipe", "/dev/null", "/dev/stdout"):
+        with pytest.raises(ArgumentError, match=r"is a device or a pipe\. Name a file\."):
+            refuse_existing(name, force=True)

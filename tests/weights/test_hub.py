@@ -1,5 +1,6 @@
 """`hf://owner/name`: huggingface_hub itself, against a hub on the loopback."""
 
+import dataclasses
 import json
 
 import pytest
@@ -73,6 +74,7 @@ def run(tmp_path, small):
 def test_an_address_has_a_repository_and_perhaps_a_revision_and_a_file(text, address):
     assert is_hub_address(text)
     assert parse_address(text) == address
+    assert parse_address(str(address)) == dataclasses.replace(address, file=None)
 
 
 @pytest.mark.parametrize(

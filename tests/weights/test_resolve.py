@@ -1,11 +1,13 @@
 """Which file a name stands for."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 
 from ssd.errors import CheckpointError
+from ssd.experiment.config import Config
 from ssd.model.factory import from_settings, settings_for
 from ssd.weights import resolve
 from ssd.weights.native import save_weights
@@ -50,7 +52,16 @@ def test_the_config_beside_weights_is_that_of_their_run(tmp_path: Path, fetched:
     (run / "best.safetensors").touch()
     assert resolve.config_beside("coco") == Path("coco/config.yaml")
     assert resolve.config_beside(run / "best.safetensors") == run / "config.yaml"
+    (run / "config.yaml").write_text("project: another program's\n")
+    (run / "other.safetensors").touch()
+    assert resolve.config_beside(run / "other.safetensors") is None
+    (run / "config.yaml").write_text("data: {folder: cells}\n")
+    assert resolve.config_beside(run / "other.safetensors") == run / "config.yaml"
     assert resolve.folder_of("ssdlite") is resolve.folder_of("nowhere.safetensors") is None
+
+
+def test_a_config_is_known_by_its_keys() -> None:
+    assert {field.name for field in dataclasses.fields(Config)} == resolve.CONFIG_KEYS
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
