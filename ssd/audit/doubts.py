@@ -9,7 +9,7 @@ import numpy as np
 from ssd.audit.report import Report, SplitReport
 from ssd.data.index import sizes_of
 from ssd.data.mirrored_names import mirror_advice
-from ssd.data.split_checks import FEW_IMAGES, missing_validation, shared_images
+from ssd.data.split_checks import FEW_IMAGES, divide_command, missing_validation, shared_images
 from ssd.errors import counted
 from ssd.system.unicode_names import nfc
 from ssd.tiles import MOST_TILES, OVERLAP, has_tiles
@@ -28,7 +28,8 @@ def about_validation(report: Report) -> Iterator[str]:
     shared = shared_images(train.dataset, val.dataset)
     if shared:
         images = f"{shared} of the {len(val.dataset)} validation images are trained on"
-        yield f"{images}: the figures will be too good; name other images with data.val, or leave data.val out"
+        divide = divide_command(train.dataset)
+        yield f"{images}: the figures will be too good; name others with data.val, or divide them: {divide}"
     elif 0 < len(val.dataset) < FEW_IMAGES:
         images = counted(len(val.dataset), "image")
         yield f"the validation set {val.name} has {images}: its figures say little; use ten or more"

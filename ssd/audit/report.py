@@ -22,9 +22,8 @@ from ssd.audit.statistics import (
     measure_sizes,
     repeated_objects,
 )
-from ssd.data.dataset import FEW_BAD, Dataset, are_few
+from ssd.data.dataset import FEW_BAD, Dataset, are_few, are_few_images
 from ssd.data.formats.annotations import Problem
-from ssd.data.loading.loader import BAD_IMAGES_LIMIT
 from ssd.data.objects import gather
 from ssd.data.tiled import TiledRecords
 from ssd.images.value_range import ValueRange
@@ -204,8 +203,9 @@ def _forgiven(split: Split, seen: Sequence[Seen], *, drop: bool, skip: bool) -> 
     bad = [problem for problem in split.problems if problem.level == "object"]
     few = f"default: fewer than one in {FEW_BAD:,}" if bad and are_few(bad, split.dataset) else None
     forgiven = {"object": "data.bad_objects=drop"} if drop else {"object": few} if few else {}
-    undecodable = sum(image.problem is not None and image.problem.kind == "undecodable" for image in seen)
-    if skip and undecodable <= max(1.0, BAD_IMAGES_LIMIT * len(seen)):  # the loader gives up above it
+    unread = sum(problem.kind == "undecodable" for problem in split.problems)
+    undecodable = unread + sum(image.problem is not None and image.problem.kind == "undecodable" for image in seen)
+    if skip and are_few_images(undecodable, unread + len(seen)):  # training stops above it
         forgiven["undecodable"] = "data.bad_images=skip"
     return forgiven
 

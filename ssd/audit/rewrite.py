@@ -23,13 +23,17 @@ class Rewritten:
     objects: int
     crowds: int  # regions that only COCO has a mark for
     copied: bool
+    joined: tuple[str, ...] = ()  # splits that some of the formats cannot name
 
     def __str__(self) -> str:
         images = "copied into images/" if self.copied else "left where they are; --copy puts them beside the labels"
         crowds = f"; {self.crowds} crowd regions are in coco-data alone" if self.crowds else ""
+        joined = ""
+        if self.joined:
+            joined = f"; only coco-data and yolo name the splits {', '.join(self.joined)}: elsewhere they are one set"
         where = shlex.quote(str(self.folder))
         names = ", ".join(self.formats)
-        return printable(f"{names}: {self.objects} objects in {self.images} images ({images}){crowds}: {where}")
+        return printable(f"{names}: {self.objects} objects in {self.images} images ({images}){crowds}{joined}: {where}")
 
 
 def check_output(out: Path, data: str | Path | None, *, force: bool) -> None:
@@ -81,8 +85,10 @@ def rewrite_report(report: Report, formats: Collection[str], out: str | Path, *,
     parts = _parts(report)
     copied = write_data_sets(folder, formats, parts, root, copy=copy)
     crowds = sum(int(record.crowd.sum()) for dataset in parts.values() for record in dataset.records)
+    named = [name for name in parts if not folders.is_split(name)] if len(parts) > 1 else []
+    joined = tuple(named) if set(formats) - {"coco-data", "yolo"} else ()
     objects = sum(len(record.labels) for dataset in parts.values() for record in dataset.records)
-    return Rewritten(folder, tuple(formats), sum(map(len, parts.values())), objects - crowds, crowds, copied)
+    return Rewritten(folder, tuple(formats), sum(map(len, parts.values())), objects - crowds, crowds, copied, joined)
 
 
 def _parts(report: Report) -> dict[str, Dataset]:

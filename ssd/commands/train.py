@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,9 @@ EPILOG = """examples:
   torchrun --nproc-per-node 2 -m ssd train --data my_images"""
 
 
+_FOLDERS = "data.folders=[{path: A}, {path: B}]"
+
+
 class _Once(argparse.Action):
     """Refuses a second folder, in whose favour the first would be forgotten."""
 
@@ -33,8 +35,7 @@ class _Once(argparse.Action):
     ) -> None:
         """Store the value."""
         if getattr(args, self.dest) is not None:
-            folders = f"data.folders=[{{path: {getattr(args, self.dest)}}}, {{path: {value}}}]"
-            parser.error(f"{option} is given twice; for both write {shlex.quote(folders)}")
+            parser.error(f"{option} is given twice; for several folders write '{_FOLDERS}'")
         setattr(args, self.dest, value)
 
 

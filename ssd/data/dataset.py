@@ -39,6 +39,7 @@ from ssd.rules import Depth
 from ssd.structures import Record, Sample
 
 log = logging.getLogger(__name__)
+BAD_IMAGES_LIMIT = 0.01  # largest undecodable share of the data set under bad_images="skip"
 FEW_BAD = 1000  # one bad object in so many is left out with a note
 _SHOWN = 10  # problems spelled out in an error; the rest are counted
 _EXIF_ORIENTATION = 0x0112
@@ -122,6 +123,7 @@ def open_dataset(
     format: str = "auto",
     classes: Sequence[str] | None = None,
     bad_objects: Literal["error", "drop"] = "error",
+    bad_images: Literal["error", "skip"] = "error",
     voc_offset: Offset = "1",
     allow_outside: bool = False,
     val_fraction: float = VAL_FRACTION,
@@ -135,11 +137,18 @@ def open_dataset(
     Raises:
         DatasetError: no such folder or split, an unknown format, or nothing in it.
         AnnotationError: files or objects are wrong; the message lists them. `bad_objects="drop"` leaves bad objects
-            (not bad files) out instead, counts them in `dropped` and says so in the log.
+            (not bad files) out instead, counts them in `dropped` and says so in the log; `bad_images="skip"` a few
+            images of which not even the size can be read.
     """
     options = ReadOptions(classes, voc_offset, allow_outside, val_fraction, group)
     dataset, problems = scan(folder, split, options, format=format)
-    _raise_bad(dataset, [problem for problem in problems if problem.level == "file"], "files or entries")
+    files = [problem for problem in problems if problem.level == "file"]
+    undecodable = [problem for problem in files if problem.kind == "undecodable"]
+    if undecodable and bad_images == "skip" and are_few_images(len(undecodable), len(dataset) + len(undecodable)):
+        left_out = counted(len(undecodable), "image")
+        log.warning("%s: left out %s that cannot be decoded%s", dataset.name, left_out, _listing(undecodable))
+        files = [problem for problem in files if problem.kind != "undecodable"]
+    _raise_bad(dataset, files, "files or entries")
     bad = [problem for problem in problems if problem.level == "object"]
     if bad_objects == "error" and not are_few(bad, dataset):
         _raise_bad(dataset, bad, "objects")
@@ -157,6 +166,11 @@ def open_dataset(
     if not dataset.class_names:
         raise DatasetError("no object is annotated, so there are no classes", place=dataset.name, remedy="Annotate.")
     return dataset
+
+
+def are_few_images(bad: int, images: int) -> bool:
+    """Whether the images that cannot be decoded are so few that `data.bad_images=skip` passes over them."""
+    return bad <= max(1.0, BAD_IMAGES_LIMIT * images)
 
 
 def are_few(bad: Sequence[Problem], dataset: Dataset) -> bool:
@@ -215,6 +229,8 @@ def _raise_bad(dataset: Dataset, problems: list[Problem], what: str) -> None:
         advice += "Correct them" + (", or leave them out with data.bad_objects=drop." if useful else ".")
     else:
         advice += "Correct or remove them."
+        if all(problem.kind == "undecodable" for problem in problems):
+            advice += " Or pass over a few such images in training: data.bad_images=skip."
     advice += f" All of them: ssd check-data {shlex.quote(dataset.name)}" if len(problems) > _SHOWN else ""
     raise AnnotationError(
         f"{len(problems)} bad {what} in split {dataset.split!r}{_listing(problems)}",

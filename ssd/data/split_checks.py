@@ -58,8 +58,8 @@ def report_validation(train: Dataset, val: Dataset) -> None:
     if shared:
         log.warning(
             "%s: WARNING: %d of the %d validation images are trained on, so every figure will be too good. "
-            "Name other images with data.val, or leave data.val out to divide the folder.",
-            val.name, shared, len(val),
+            "Name other images with data.val, or divide them: %s",
+            val.name, shared, len(val), divide_command(train),
         )  # fmt: skip
     elif len(val) < FEW_IMAGES:
         text = f"{val.name}: the validation set {val.split} has {counted(len(val), 'image')}"
@@ -70,9 +70,13 @@ def missing_validation(train: Dataset, val: Dataset) -> str | None:
     """What follows where a test split stands in for validation images, with a remedy; None where it does not."""
     if not is_test(val.split):
         return None
-    divide = f"ssd check-data {shlex.quote(val.name)} --split {shlex.quote(train.split)} --divide 0.2 --out lists"
     reason = f"{val.split} chooses the best weights, so its figures are too good"
-    return f"there is no validation split: {reason}; to keep {val.split} for the end: {divide}"
+    return f"there is no validation split: {reason}; to keep {val.split} for the end: {divide_command(train)}"
+
+
+def divide_command(train: Dataset) -> str:
+    """What to type for lists of images to train and to evaluate on."""
+    return f"ssd check-data {shlex.quote(train.name)} --split {shlex.quote(train.split)} --divide 0.2 --out lists"
 
 
 def check_trainable(dataset: Dataset) -> None:

@@ -86,6 +86,7 @@ def open_split(
         format=data.format,
         classes=class_names or data.classes,
         bad_objects=data.bad_objects,
+        bad_images=data.bad_images if which == "train" else "error",
         voc_offset=data.voc_offset,
         allow_outside=data.allow_outside,
         val_fraction=data.val_fraction,

@@ -82,3 +82,13 @@ def test_two_lists_of_one_name_are_refused(tmp_path):
     check = ssd.check_data(folder, overrides={"data.train": str(lists[0]), "data.val": str(lists[1])})
     with pytest.raises(ArgumentError, match="two splits would be called 'list'"):
         check.rewrite(["voc"], tmp_path / "out")
+
+
+def test_splits_that_a_format_cannot_name_are_said(tmp_path):
+    for split in ("night", "day"):
+        write_image(tmp_path / "set" / "images" / split / f"{split}.png")
+        write_text(tmp_path / "set" / "labels" / split / f"{split}.txt", "0 0.5 0.5 0.5 0.5\n")
+    write_text(tmp_path / "set" / "data.yaml", "names: [cat]\nnight: images/night\nday: images/day\n")
+    check = ssd.check_data(tmp_path / "set")
+    assert "only coco-data and yolo name the splits" in str(check.rewrite(["voc"], tmp_path / "out"))
+    assert "name the splits" not in str(check.rewrite(["coco-data", "yolo"], tmp_path / "other"))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from ssd.errors import SSDError
+from ssd.errors import ImageDecodeError, SSDError
 
 LONGEST_SIDE = 10**9
 """Pixels; a stated side of more would not fit a float, so that the image's own is read."""
@@ -119,7 +119,8 @@ def unreadable(path: str, error: SSDError) -> Problem:
     message = f"{error.place}: {error.problem}" if about_another else error.problem
     if error.remedy:
         message = f"{message.rstrip('.')}. {error.remedy.rstrip('.')}"
-    return Problem(path, "unreadable", message, "file")
+    kind = "undecodable" if isinstance(error, ImageDecodeError) else "unreadable"
+    return Problem(path, kind, message, "file")
 
 
 def same_file(source: str, names: tuple[str, str], image: str) -> Problem:

@@ -115,6 +115,7 @@ class _Images:
 def _read_categories(entries: list[Any], content: Content) -> None:
     found: dict[int, str] = {}
     ids: dict[str, int] = {}
+    roots: set[int] = set()
     for number, entry in entries_of(entries, "category", content):
         key, name = as_whole(entry.get("id")), entry.get("name")
         if not is_whole(key):
@@ -123,6 +124,11 @@ def _read_categories(entries: list[Any], content: Content) -> None:
             content.report("no_name", f"category {key} has no name")
         elif key in found:
             content.report("duplicate_id", f"category id {key} is used by {found[key]!r} and {name!r}")
+        elif name.strip() in ids and ids[name.strip()] in roots and entry.get("supercategory") == name:
+            root = ids[name.strip()]  # Roboflow's, named as the project
+            content.remarks.append(f"{content.source}: category {root} {name!r} is the parent of {key}: taken as that")
+            content.merged[root] = found.pop(root)
+            found[key], ids[name.strip()] = name.strip(), key
         elif name.strip() in ids:
             both = f"ids {ids[name.strip()]} and {key}"
             content.report("duplicate_name", f"two categories have the name {name!r} ({both}); rename or join them")
@@ -130,6 +136,8 @@ def _read_categories(entries: list[Any], content: Content) -> None:
         else:
             found[key] = name.strip()
             ids[name.strip()] = key
+            if entry.get("supercategory") in (None, "", "none"):
+                roots.add(key)
     content.categories.update(sorted(found.items()))
 
 

@@ -19,9 +19,9 @@ _LEAST = 10  # images that make a figure worth reading, where a quarter of the s
 class Division:
     """Which part of the images: `val` is about `fraction` of them, `train` the rest.
 
-    The hash of a name decides, so that an image stays on its side when others are added. Images of one group stay
-    together, and a class that one part lacks gets a group there where that is possible (`group`: data.group). Small
-    sets give a quarter, up to ten images, to `val`.
+    The hash of a name decides, so that an image stays on its side when others are added to a large set. Images of one
+    group stay together, and a class that one part lacks gets a group there where that is possible (`group`:
+    data.group). Small sets give a quarter, up to ten images, to `val`.
     """
 
     part: Literal["train", "val", "all"]

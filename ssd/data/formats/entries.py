@@ -39,6 +39,7 @@ class Entry:
     unit: str = "object"
     folder: Path | None = None  # where the image is looked for first
     subset: str = ""  # the split that the file gives the image
+    other_name: str = ""  # where there is no image of the first: without the prefix of an upload
 
 
 @dataclass(frozen=True)
@@ -167,16 +168,22 @@ def _image_folders(folder: Path, split: str | None) -> list[Path]:
 
 
 def _find(finder: ImageFinder, entry: Entry) -> Path | None:
-    """The image of an entry, first beside its annotation file."""
-    name = entry.file_name.replace("\\", "/")
-    if entry.folder is not None:
-        beside = entry.folder / name
-        for path in (Path(os.path.normpath(beside)), beside):  # without `..` where that is the same file
-            if folders.is_there(path):
-                return folders.below(path, finder.root)
-        if (other := finder.in_other_form(name, entry.folder)) is not None:
-            return other
-    return finder.find(name)
+    """The image of an entry, first beside its annotation file and in the folders of images there."""
+    for written in filter(None, dict.fromkeys((entry.file_name, entry.other_name))):
+        name = written.replace("\\", "/")
+        if entry.folder is not None:
+            places = [entry.folder]
+            if entry.folder != finder.root:  # one of several exports, each with images of its own
+                places += [*finder.image_folders(entry.folder), *finder.image_folders(entry.folder.parent)]
+            for beside in (place / name for place in places):
+                for path in (Path(os.path.normpath(beside)), beside):  # without `..` where that is the same file
+                    if folders.is_there(path):
+                        return folders.below(path, finder.root)
+            if (other := finder.in_other_form(name, entry.folder)) is not None:
+                return other
+        if (found := finder.find(name)) is not None:
+            return found
+    return None
 
 
 def _unique(
@@ -195,7 +202,9 @@ def _unique(
         else:
             where = path
         key = folders.relative(path, finder.root) if isinstance(where, Path) and path else entry.file_name
-        if key in by_path:
+        if key in by_path and not isinstance(where, Path):  # two files of one name, of which none is there
+            by_path[f"{key}, {entry.source}"] = entry, where
+        elif key in by_path:
             message = f"{key[:200]} is annotated twice, in {by_path[key][0].source} and in {entry.source}; keep one"
             problems.append(Problem(entry.source, "duplicate_file", message, "file"))
         else:

@@ -4,7 +4,18 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssd.data.formats.paths import IMAGE_SUFFIXES, below, is_image, is_inside, is_there, start_of, usual_split, walk
+from ssd.data.formats.paths import (
+    IMAGE_FOLDERS,
+    IMAGE_SUFFIXES,
+    below,
+    is_image,
+    is_inside,
+    is_there,
+    named_subfolders,
+    start_of,
+    usual_split,
+    walk,
+)
 from ssd.system.unicode_names import Named, nfc
 
 
@@ -22,6 +33,7 @@ class ImageFinder:
         self._by_stem: dict[str, list[Path]] = {}
         self._listings: dict[str, Named[bool]] = {}
         self._inside: dict[str, bool] = {}
+        self._image_folders: dict[Path, Sequence[Path]] = {}
         self._first, self._start = str(self.folders[0]), start_of(self.folders[0])
 
     def find(self, written: str) -> Path | None:
@@ -79,6 +91,13 @@ class ImageFinder:
             except (OSError, ValueError):
                 self._listings[folder] = Named()
         return self._listings[folder]
+
+    def image_folders(self, folder: Path) -> Sequence[Path]:
+        """The folders of images in a folder below the root, looked for once."""
+        if folder not in self._image_folders:
+            inside = folder.is_relative_to(self.root)
+            self._image_folders[folder] = named_subfolders(folder, IMAGE_FOLDERS) if inside else []
+        return self._image_folders[folder]
 
     def only(self, written: str) -> Path | None:
         """The only image of that file name, or else of that name without its suffix, in any folder of the split."""

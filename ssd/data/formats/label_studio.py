@@ -54,9 +54,10 @@ class _Reader:
                 found = self._read_result(item, key, len(objects) + 1)
                 objects += [] if found is None else [found]
                 sides = _sides(item) or sides
-        name = self._file_name(written)
+        name = _file_name(written)
+        short = _UPLOADED.sub("", name.replace("\\", "/").rpartition("/")[2])
         where = f"{self.source}, task {key}"
-        return Entry(name, where, tuple(objects), *sides, fractions=True, folder=self.place)
+        return Entry(name, where, tuple(objects), *sides, fractions=True, folder=self.place, other_name=short)
 
     def _read_result(self, item: dict[str, Any], key: int, index: int) -> RawObject | None:
         value, kind = item.get("value"), _KINDS.get(str(item.get("type")))
@@ -73,22 +74,18 @@ class _Reader:
         self.left_aside["second labels of a box"] += len(names) - 1
         return RawObject(index, name.strip(), _box(kind, value, _sides(item) or (1, 1)))
 
-    def _file_name(self, written: str) -> str:
-        """The image's path as it may lie here: of an address its path, without the prefix of an upload."""
-        try:
-            parts = urlsplit(written) if re.match(r"[a-z0-9+]+://|/data/", written, re.IGNORECASE) else None
-        except ValueError:  # brackets that hold no IPv6 address
-            parts = None
-        if parts is None:
-            path = written
-        else:  # bytes that are no UTF-8 are those of a file's name
-            named = parse_qs(parts.query, errors="surrogateescape").get("d")
-            path = named[0] if named else unquote(parts.path, errors="surrogateescape")
-        name = path.replace("\\", "/").rpartition("/")[2]
-        short = _UPLOADED.sub("", name)
-        if short == name or any(folders.is_there(place / name) for place in (self.place, self.place / "images")):
-            return path if parts is None or "d=" in written else path.lstrip("/")
-        return short
+
+def _file_name(written: str) -> str:
+    """The image's path as it may lie here: of an address its path."""
+    try:
+        parts = urlsplit(written) if re.match(r"[a-z0-9+]+://|/data/", written, re.IGNORECASE) else None
+    except ValueError:  # brackets that hold no IPv6 address
+        parts = None
+    if parts is None:
+        return written
+    # Bytes that are no UTF-8 are those of a file's name.
+    named = parse_qs(parts.query, errors="surrogateescape").get("d")
+    return named[0] if named else unquote(parts.path, errors="surrogateescape").lstrip("/")
 
 
 def _is_own(path: Path) -> bool:
@@ -139,7 +136,7 @@ def _image_of(data: Any) -> str | None:
     if isinstance(data.get("image"), str) and data["image"].strip():
         return str(data["image"])
     texts = [text for text in data.values() if isinstance(text, str)]
-    found = [text for text in texts if text.lower().partition("?X-")[0].endswith(folders.IMAGE_SUFFIXES)]
+    found = [text for text in texts if text.lower().partition("?x-")[0].endswith(folders.IMAGE_SUFFIXES)]
     return found[0] if len(found) == 1 else None
 
 

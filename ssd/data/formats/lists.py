@@ -54,11 +54,12 @@ def listed(file: Path, root: Path, splits: Sequence[RawSplit]) -> RawSplit:
         chosen[place] = places[place]
     sources = {image.source for image in images} - {image.source for image in chosen.values()}
     problems = tuple(problem for problem in whole.problems if problem.path not in sources)
-    if missing:
+    broken = {nfc(Path(problem.path).stem) for problem in problems if problem.level == "file"}
+    if missing and {nfc(Path(line.replace("\\", "/")).stem) for line in missing} - broken:
         remedy = f"Write paths as they are in {shlex.quote(str(folder))}, such as {next(iter(places), 'a.jpg')}."
         problem = f"names {len(missing)} images that are not annotated there; the first: {missing[0][:200]}"
         raise DatasetError(problem, place=file, remedy=remedy)
-    if not chosen:
+    if not chosen and not missing:
         raise DatasetError("names no image", place=file, remedy="Write the path of an image on each line.")
     return replace(whole, images=tuple(chosen.values()), problems=problems)
 

@@ -18,6 +18,7 @@ MAX_FILES = 5_000_000
 IMAGE_FOLDERS = ("JPEGImages", "images", "image", "imgs", "img", "pictures", "pics", "photos", "data")
 ANNOTATION_FOLDERS = ("Annotations", "annotation", "annots", "annot", "labels", "label", "xmls", "xml", "bboxes")
 SPLITS = ("train", "trainval", "training", "val", "valid", "validation", "test", "testing", "minival", "dev", "eval")
+_NO_DATA = (".", "__MACOSX", "lost+found")  # starts of folders' names
 _USUAL = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 _USUAL |= {"test": "test", "testing": "test"}
 
@@ -180,7 +181,7 @@ def listings(folder: Path) -> Iterator[tuple[str, list[str]]]:
             inner.clear()
             continue
         seen.add(real)
-        inner[:] = sorted(name for name in inner if not name.startswith((".", "__MACOSX")))
+        inner[:] = sorted(name for name in inner if not name.startswith(_NO_DATA))
         count += len(names)
         if count > MAX_FILES:
             raise DatasetError(
@@ -190,11 +191,11 @@ def listings(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder in the order of their names, without hidden ones."""
+    """The folders in a folder in the order of their names, without hidden ones and those that systems make."""
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        seen = [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
+        seen = [entry for entry in entries if not entry.name.startswith(_NO_DATA)]
         # A link is asked for its end here: an entry would raise for one that leads to itself.
         names = [entry.name for entry in seen if (Path(entry) if entry.is_symlink() else entry).is_dir()]
     return sorted(folder / name for name in names)
@@ -227,6 +228,15 @@ def split_pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
         if len(names) == len(parts) == 1:
             found.setdefault(names[0], {}).setdefault(parts.pop(), path)
     return {name: (pair[0], pair[1]) for name, pair in found.items() if len(pair) == 2}
+
+
+def split_folders(folder: Path) -> dict[str, Path]:
+    """The sub-folders named as splits, in the folder of all images or in `folder` itself; none where that is one."""
+    for place in (*named_subfolders(folder, IMAGE_FOLDERS), folder):
+        found = {path.name: path for path in subfolders(place) if is_split(path.name)}
+        if len(found) > 1:
+            return found
+    return {}
 
 
 def is_split(name: str) -> bool:

@@ -15,7 +15,7 @@ from ssd.data.formats.class_lists import is_background, is_ignored
 from ssd.data.formats.columns import columns_of
 from ssd.data.formats.division import Division
 from ssd.data.formats.lists import find_list, listed
-from ssd.data.formats.read_options import ReadOptions
+from ssd.data.formats.read_options import DEFAULT_OPTIONS, ReadOptions
 from ssd.data.formats.recognition import FOLDER_FORMATS, TOOLS, find_format
 from ssd.errors import DatasetError
 
@@ -33,14 +33,17 @@ _HELD_OUT = ("val", "valid", "validation", *_TEST, "minival", "dev", "eval")
 def splits(folder: str | Path | None, format: str = "auto") -> tuple[str, ...]:
     """The names of the splits that can be opened.
 
-    A folder without splits, or with a single one whose name says nothing (`default`), is divided into `train` and
-    `val`. A single training split can be opened as `train-part` and `val-part` besides.
+    Of a folder whose annotations name no split, or one whose name says nothing (`default`), they are the folders in
+    which its images lie (`images/train`, `images/test`); where these are no splits either, it is divided into `train`
+    and `val`. A single training split can be opened as `train-part` and `val-part` besides.
     """
     root, kind = find_format(folder, format)
     if kind in downloads.NAMES:
         return downloads.SPLITS
-    named = FOLDER_FORMATS[kind].splits(root)
-    return DIVIDED if not named or _says_nothing(named) else named
+    named = (*FOLDER_FORMATS[kind].splits(root),)
+    if not named or _says_nothing(named):
+        return tuple(_by_image_folder(root, kind)) or DIVIDED
+    return named
 
 
 def openable(folder: str | Path | None, format: str = "auto") -> tuple[str, ...]:
@@ -94,6 +97,8 @@ def read_split(root: Path, format: str, split: str, options: ReadOptions) -> Raw
     if format in downloads.NAMES:
         return downloads.read(format, root, split, offset=options.voc_offset, allow_outside=options.allow_outside)
     named = (*FOLDER_FORMATS[format].splits(root), *others)
+    if split not in named and (place := _by_image_folder(root, format).get(split)) is not None:
+        return _classes_only(_in_folder(read(named[0] if named else None), place))
     source, division = split if split in named else None, None
     if split not in named:  # the program divides
         source = named[0] if named and not others else None
@@ -113,6 +118,33 @@ def _read(
         return coco.read(root, source, division=division, allow_outside=outside)
     read = TOOLS[format].read if format in TOOLS else yolo.read
     return read(root, source, division=division, classes=classes, allow_outside=outside)
+
+
+def _by_image_folder(root: Path, format: str) -> dict[str, Path]:
+    """The folders of images that are the splits of annotations without splits, where every image lies in one.
+
+    A folder without annotated images, as of a contest's test images, is none.
+    """
+    there = {} if format == "yolo" or root.is_file() else folders.split_folders(root)
+    if not there:
+        return {}
+    named = FOLDER_FORMATS[format].splits(root)
+    try:
+        raw = _read(root, format, DEFAULT_OPTIONS, named[0] if named else None)
+    except DatasetError:  # which the reading of a split reports
+        return {}
+    starts = {folders.start_of(place): name for name, place in there.items()}
+    found = {next((starts[start] for start in starts if image.path.startswith(start)), "") for image in raw.images}
+    return {} if "" in found or len(found) < 2 else {name: place for name, place in there.items() if name in found}
+
+
+def _in_folder(raw: RawSplit, place: Path) -> RawSplit:
+    """The images below a folder, with the problems of what is not certain to lie in another."""
+    start = folders.start_of(place)
+    images = tuple(image for image in raw.images if image.path.startswith(start))
+    others = {image.source for image in raw.images} - {image.source for image in images}
+    problems = tuple(problem for problem in raw.problems if problem.path not in others)
+    return replace(raw, images=images, problems=problems)
 
 
 def _listed(file: Path, root: Path, read: Callable[[str | None], RawSplit], names: Sequence[str | None]) -> RawSplit:

@@ -13,6 +13,7 @@ from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ssd.data.formats import paths as folders
 from ssd.data.formats.annotations import Problem, RawObject
@@ -73,9 +74,14 @@ def _is_own(path: Path) -> bool:
     encoding = "utf-16" if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
     lines = start.decode(encoding, errors="ignore").splitlines()[: _FEW + 1]  # a character may be cut at the end
     try:
-        return _table([row for row in csv.reader(lines, delimiter=_delimiter(lines)) if row]) is not None
+        return _table([row for row in _reader(lines) if row]) is not None
     except csv.Error:
         return False
+
+
+def _reader(lines: Sequence[str]) -> Any:
+    """A reader of fields; a space after a comma is none of the field, which quotes may follow."""
+    return csv.reader(lines, delimiter=_delimiter(lines), skipinitialspace=True)
 
 
 def _delimiter(lines: Sequence[str]) -> str:
@@ -171,7 +177,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         AnnotationError: missing, too large, not UTF-8, or no CSV.
     """
     lines = io.StringIO(folders.read_text(path, MAX_BYTES), newline="").readlines()
-    reader = csv.reader(lines, delimiter=_delimiter(lines))
+    reader = _reader(lines)
     try:
         for row in reader:
             if any(field.strip() for field in row):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.data.formats import paths as folders
-from ssd.data.formats.class_lists import NAMES, find_class_list
+from ssd.data.formats.class_lists import class_list_file, read_class_list
 from ssd.data.formats.image_finder import ImageFinder, find_tail
 from ssd.data.formats.yolo_labels import LABELS
 from ssd.errors import AnnotationError, DatasetError
@@ -97,22 +97,41 @@ class YoloFolder:
         if self.yaml is not None and "names" in self.content:
             names = self._names_of_yaml()
         else:
-            lists = [
-                self.root,
-                *folders.annotation_folders(self.root, LABELS),
-                *folders.named_subfolders(self.root, ("train", "data")),
-            ]
-            place = next((folder for folder in lists if find_class_list(folder, NAMES) is not None), None)
-            if place is None:
+            lists = {path: read_class_list(path, numbered=True) for path in self._class_lists()}
+            if not lists:
                 if self.yaml is not None:
                     raise DatasetError(
                         "names is None", place=self.yaml, remedy="List the class names, from class 0 on."
                     )
                 return None
-            names = find_class_list(place, NAMES) or ()
+            place = max(lists, key=lambda path: len(lists[path]))
+            names = lists[place]
+            other = next((path for path, some in lists.items() if some != names[: len(some)]), None)
+            if other is not None:
+                problem = f"numbers the classes otherwise than {folders.relative(other, self.root)}"
+                remedy = "Number them alike in both folders, and keep one list beside them."
+                raise DatasetError(problem, place=place, remedy=remedy)
         if len(set(names)) < len(names):
             raise DatasetError(f"a class name comes twice: {', '.join(names)}", place=place, remedy="Rename one.")
         return names
+
+    def _class_lists(self) -> list[Path]:
+        """The list of class names of the folder, else those beside the labels and images: labelImg writes one each."""
+        own = class_list_file(self.root)
+        if own is not None:
+            return [own]
+        tops = [self.root, *(sub for sub in folders.subfolders(self.root) if folders.is_split(sub.name))]
+        inner = [
+            place
+            for top in tops
+            for place in (
+                *folders.annotation_folders(top, LABELS),
+                *folders.named_subfolders(top, folders.IMAGE_FOLDERS),
+            )
+        ]
+        splits = [sub for place in inner for sub in folders.subfolders(place) if folders.is_split(sub.name)]
+        found = map(class_list_file, dict.fromkeys((*inner, *tops, *splits)))
+        return [path for path in found if path is not None]
 
     def _names_of_yaml(self) -> tuple[str, ...]:
         given = self.content["names"]

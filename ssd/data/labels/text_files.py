@@ -27,7 +27,7 @@ def start_yolo(folder: Path, class_names: Sequence[str], splits: Sequence[str]) 
         (folder / inner).mkdir(exist_ok=True)
     write_atomic(folder / "classes.txt", "".join(f"{name}\n" for name in names).encode())
     places = {key: f"images/{split}".rstrip("/") for split, key in _keys(splits).items()}
-    listed = "".join(f"  {label}: {json.dumps(name)}\n" for label, name in enumerate(names))
+    listed = "".join(f"  {label}: {json.dumps(name, ensure_ascii=False)}\n" for label, name in enumerate(names))
     keys = "".join(f"{split}: {place}\n" for split, place in places.items())
     write_atomic(folder / "data.yaml", f"path: .\n{keys}names:\n{listed}".encode())
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from ssd.data.dataset import are_few_images
 from ssd.data.loading.balance import epoch_length, repeat_factors
 from ssd.data.loading.batches import BadImages, Source, TrainBatches, TrainKey, Transform
 from ssd.data.loading.sampler import EpochSampler, steps_per_epoch
@@ -16,8 +17,6 @@ from ssd.errors import DatasetError, ImageDecodeError
 from ssd.structures import Batch
 
 _log = logging.getLogger(__name__)
-
-BAD_IMAGES_LIMIT = 0.01  # largest undecodable share of the data set under "skip"
 
 
 class TrainLoader:
@@ -92,7 +91,7 @@ class TrainLoader:
             self.bad_paths.add(error.place)
             _log.warning("%s Another image stands in for it (%d so far).", error, len(self.bad_paths))
         count, length = len(self.bad_paths), self._images
-        if count > max(1.0, BAD_IMAGES_LIMIT * length):
+        if not are_few_images(count, length):
             names = ", ".join(sorted(self.bad_paths)[:10])
             remedy = "Repair or remove them; ssd check-data lists them all."
             raise DatasetError(f"{count} of {length} images cannot be decoded: {names}", remedy=remedy)

@@ -254,3 +254,16 @@ def test_copies_stay_on_one_side_however_the_file_writes_their_names(tmp_path, w
     widths = [{record.width for record in part.records} for part in (train, val)]
     assert len(train) + len(val) == 24
     assert not widths[0] & widths[1]
+
+
+def test_a_root_that_has_the_name_of_its_class_is_that_class(tmp_path):
+    """Roboflow's, of a project that is called as its only class."""
+    categories = [
+        {"id": 0, "name": "cat", "supercategory": "none"},
+        {"id": 1, "name": "cat", "supercategory": "cat"},
+    ]
+    content = coco_content(categories=categories)
+    for annotation in content["annotations"]:
+        annotation["category_id"] = 1
+    dataset = open_dataset(coco_folder(tmp_path, content), "train")
+    assert (dataset.class_names, dataset.category_ids) == (("cat",), (1,))

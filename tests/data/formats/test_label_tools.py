@@ -10,7 +10,7 @@ from ssd.data.formats.recognition import recognise
 from ssd.data.formats.registry import default_split, splits
 from ssd.data.formats.unused import find_unused
 from ssd.errors import AnnotationError, DatasetError
-from tests.data.made import write_image, write_text
+from tests.data.made import write_image, write_text, xml, xml_object
 
 
 def labelme(*shapes, image="a.jpg", **more):
@@ -462,3 +462,95 @@ def test_two_tools_formats_at_once_are_asked_about(tmp_path):
     write_text(tmp_path / "boxes.csv", "a.jpg,2,3,12,13,cat\n")
     with pytest.raises(DatasetError, match=r"looks like labelme and csv at once.*data\.format=labelme"):
         recognise(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["550e8400-e29b-41d4-a716-446655440000.jpg", "ab12cd34-a.jpg"])
+def test_a_name_that_begins_like_an_upload_is_found_in_any_folder(tmp_path, name):
+    write_image(tmp_path / "images" / "train" / name)
+    write_text(tmp_path / "annotations" / "project.json", json.dumps([task(result(0, 0, 50, 50), image=f"/x/{name}")]))
+    assert boxes_of(tmp_path) == {f"images/train/{name}": [((0, 0, 20, 10), "cat")]}
+
+
+def test_an_address_with_a_signature_is_an_image_under_any_key(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    address = "https://bucket/a.jpg?X-Amz-Signature=1"
+    write_text(tmp_path / "tasks.json", json.dumps([task(result(0, 0, 50, 50)) | {"data": {"picture": address}}]))
+    assert boxes_of(tmp_path) == {"a.jpg": [((0, 0, 20, 10), "cat")]}
+
+
+def test_exports_side_by_side_have_images_of_their_own(tmp_path):
+    """CVAT calls the frames of each task alike."""
+    for name, label in (("taskA", "cat"), ("taskB", "dog")):
+        write_image(tmp_path / name / "images" / "0.jpg")
+        box = f'<box label="{label}" xtl="2" ytl="3" xbr="12" ybr="13"/>'
+        write_text(tmp_path / name / "annotations.xml", cvat(cvat_image("0.jpg", box)))
+    found = boxes_of(tmp_path)
+    assert {path: objects[0][1] for path, objects in found.items()} == {
+        "taskA/images/0.jpg": "cat",
+        "taskB/images/0.jpg": "dog",
+    }
+
+
+def test_images_of_one_name_that_are_not_there_are_not_called_annotated_twice(tmp_path):
+    for name in ("a", "b"):
+        write_text(tmp_path / name / "annotations.xml", cvat(cvat_image("0.jpg")))
+    assert {problem.kind for problem in scan(tmp_path, "all")[1]} == {"unreadable"}
+
+
+def test_a_space_before_quotes_is_no_part_of_a_field(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    rows = 'filename, class, xmin, ymin, xmax, ymax\na.jpg, "cat, black", 2, 3, 12, 13\na.jpg, owl, 2, 3, 12, 13\n'
+    write_text(tmp_path / "labels.csv", rows)
+    assert boxes_of(tmp_path) == {"a.jpg": [((2, 3, 12, 13), "cat, black"), ((2, 3, 12, 13), "owl")]}
+
+
+CVAT_BOX = '<box label="cat" xtl="2" ytl="3" xbr="12" ybr="13"/>'
+HELD_OUT = {
+    "csv": ("labels.csv", lambda names: "\n".join(f"{name},2,3,12,13,cat" for name in names) + "\n"),
+    "cvat": ("annotations.xml", lambda names: cvat(*(cvat_image(name, CVAT_BOX) for name in names))),
+    "labelstudio": ("a.json", lambda names: json.dumps([task(result(0, 0, 50, 50), image=name) for name in names])),
+    "coco": (
+        "annotations.json",
+        lambda names: json.dumps(
+            {
+                "images": [
+                    {"id": place, "file_name": name, "width": 40, "height": 20} for place, name in enumerate(names)
+                ],
+                "annotations": [
+                    {"id": place, "image_id": place, "category_id": 1, "bbox": [2, 3, 10, 10]}
+                    for place in range(len(names))
+                ],
+                "categories": [{"id": 1, "name": "cat"}],
+            }
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", [*HELD_OUT, "voc", "labelme"])
+@pytest.mark.parametrize("top", ["images/", ""])
+def test_folders_of_images_are_the_splits_of_annotations_that_name_none(tmp_path, kind, top):
+    """They were divided anew, so that half of the held-out images was trained on."""
+    names = [f"{split}{number}.jpg" for split in ("train", "test") for number in range(4)]
+    for name in names:
+        write_image(tmp_path / f"{top}{name[:-5]}" / name)
+        if kind == "voc":
+            write_text(tmp_path / "annotations" / f"{name[:-4]}.xml", xml(xml_object(), filename=name))
+        if kind == "labelme":
+            write_text(tmp_path / "json" / f"{name[:-4]}.json", labelme(shape([[2, 3], [12, 13]]), image=name))
+    if kind in HELD_OUT:
+        file, make = HELD_OUT[kind]
+        write_text(tmp_path / file, make(names))
+    assert sorted(splits(tmp_path)) == ["test", "train"]
+    assert default_split(tmp_path, "auto", "val") == "test"
+    for split in ("train", "test"):
+        found = {record.path for record in open_dataset(tmp_path, split).records}
+        assert found == {str(tmp_path / f"{top}{split}" / name) for name in names if name.startswith(split)}
+
+
+def test_a_folder_of_images_without_annotations_is_no_split(tmp_path):
+    """As a contest's test images."""
+    for name in ("train0.jpg", "train1.jpg", "test0.jpg"):
+        write_image(tmp_path / name[:-5] / name)
+    write_text(tmp_path / "labels.csv", "train0.jpg,2,3,12,13,cat\ntrain1.jpg,2,3,12,13,cat\n")
+    assert splits(tmp_path) == ("train", "val", "all")

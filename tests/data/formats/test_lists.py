@@ -119,3 +119,12 @@ def test_categories_that_differ_between_coco_files_are_joined(tmp_path):
     names = [[dataset.class_names[label] for label in record.labels] for record in dataset.records]
     assert names == [["car"], ["bus"]]
     assert len(set(dataset.category_ids)) == len(dataset.class_names) == 3
+
+
+def test_a_broken_annotation_of_a_listed_image_is_said_as_that(tmp_path):
+    root = voc(tmp_path / "data")
+    write_text(root / "Annotations" / "c.xml", "<annotation>")
+    for name, lines in (("some.txt", "JPEGImages/a.jpg\nJPEGImages/c.jpg\n"), ("one.txt", "JPEGImages/c.jpg\n")):
+        file = write_text(tmp_path / name, lines)
+        with pytest.raises(AnnotationError, match=r"Annotations/c\.xml"):
+            open_dataset(root, str(file))

@@ -365,3 +365,56 @@ def test_a_list_may_be_long(tmp_path):
     write_text(tmp_path / "classes.txt", "cat\n")
     assert splits(tmp_path) == ("train", "val")
     assert len(open_dataset(tmp_path, "train")) == 1
+
+
+def two_lists(root, train, val):
+    folder = yolo_folder(root, rows="1 0.5 0.5 0.5 0.5\n", data="")
+    for split, names in (("train", train), ("val", val)):
+        write_text(folder / "labels" / split / "classes.txt", "".join(f"{name}\n" for name in names))
+    return folder
+
+
+def test_lists_of_classes_beside_the_labels_must_agree(tmp_path):
+    """labelImg writes one into each folder; the first that was found counted for the labels of all."""
+    same = two_lists(tmp_path / "same", ["cat", "dog"], ["cat", "dog", "owl"])
+    assert open_dataset(same, "val").class_names == ("cat", "dog", "owl")
+    swapped = two_lists(tmp_path / "swapped", ["cat", "dog"], ["dog", "cat"])
+    with pytest.raises(
+        DatasetError, match=r"train/classes\.txt: numbers the classes otherwise than labels/val/"
+    ):
+        open_dataset(swapped, "val")
+    write_text(swapped / "classes.txt", "cat\ndog\n")
+    assert open_dataset(swapped, "val").class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("dog\nfish, big\ncat\n", ("dog", "fish, big", "cat")),
+        ("dog, fish,cat\n", ("dog", "fish", "cat")),
+        ("dog,\nfish,\ncat\n\n", ("dog", "fish", "cat")),
+    ],
+)
+def test_commas_divide_a_list_of_one_line_alone(tmp_path, text, names):
+    folder = yolo_folder(tmp_path, rows="2 0.5 0.5 0.5 0.5\n", data="")
+    write_text(folder / "classes.txt", text)
+    assert open_dataset(folder, "train").class_names == names
+
+
+def test_an_empty_line_among_numbered_classes_is_refused(tmp_path):
+    folder = yolo_folder(tmp_path, data="")
+    write_text(folder / "classes.txt", "dog\n\ncat\n")
+    with pytest.raises(DatasetError, match=r"classes\.txt: line 2 of the class names is empty"):
+        open_dataset(folder, "train")
+
+
+def test_an_image_without_a_readable_size_can_be_passed_over(tmp_path, caplog):
+    folder = yolo_folder(tmp_path)
+    (folder / "images" / "train" / "cut.jpg").write_bytes(b"")
+    with pytest.raises(AnnotationError, match=r"cut\.jpg.*Or pass over a few.*data\.bad_images=skip"):
+        open_dataset(folder, "train")
+    assert len(open_dataset(folder, "train", bad_images="skip")) == 1
+    assert "left out 1 image that cannot be decoded" in caplog.text
+    (folder / "images" / "train" / "too.jpg").write_bytes(b"")
+    with pytest.raises(AnnotationError, match="2 bad files"):
+        open_dataset(folder, "train", bad_images="skip")
