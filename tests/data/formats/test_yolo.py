@@ -379,9 +379,7 @@ def test_lists_of_classes_beside_the_labels_must_agree(tmp_path):
     same = two_lists(tmp_path / "same", ["cat", "dog"], ["cat", "dog", "owl"])
     assert open_dataset(same, "val").class_names == ("cat", "dog", "owl")
     swapped = two_lists(tmp_path / "swapped", ["cat", "dog"], ["dog", "cat"])
-    with pytest.raises(
-        DatasetError, match=r"train/classes\.txt: numbers the classes otherwise than labels/val/"
-    ):
+    with pytest.raises(DatasetError, match=r"train/classes\.txt: numbers the classes otherwise than labels/val/"):
         open_dataset(swapped, "val")
     write_text(swapped / "classes.txt", "cat\ndog\n")
     assert open_dataset(swapped, "val").class_names == ("cat", "dog")
