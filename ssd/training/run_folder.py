@@ -201,6 +201,11 @@ def _name_of(run: Path) -> str | None:
 
 
 def newest_run(output: str | Path = "runs") -> RunFolder | None:
-    """The run with the newest weights, if there is one."""
-    weights = [path for name in ("best", "last") for path in Path(output).glob(f"*/{name}.safetensors")]
+    """The run with the newest weights, if there is one; runs may have names as `cells/first`."""
+    weights = [
+        path
+        for name in ("best", "last")
+        for top in ("*", "*/*")
+        for path in Path(output).glob(f"{top}/{name}.safetensors")
+    ]
     return RunFolder(max(weights, key=lambda p: p.stat().st_mtime).parent) if weights else None

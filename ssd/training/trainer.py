@@ -5,6 +5,7 @@ matched boxes of all ranks. A request to stop or a non-finite loss on one rank i
 """
 
 import logging
+import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -160,7 +161,7 @@ class Trainer:
     def _stopped(self) -> Outcome:
         self.saver.save()
         folder, steps = self.parts.folder, self.parts.state.step
-        log.warning("stopped after step %d; go on with --resume %s", steps, folder.path)
+        log.warning("stopped after step %d; go on with --resume %s", steps, shlex.quote(str(folder.path)))
         return self._outcome(max(distributed.gather_objects(self.stop.exit_code)))
 
     def _outcome(self, exit_code: int = 0) -> Outcome:

@@ -253,3 +253,18 @@ def test_killed_again_and_again_it_still_does_each_image_once(weights, tmp_path)
     assert "of 300 are done already" in errors
     assert len(by_path(out)) == 300
     assert len(list(out.glob("*.png"))) == 300
+
+
+@pytest.mark.parametrize("file", ["images/0.json", "Annotations/0.xml", "classes.txt", "labels/0.txt"])
+def test_labels_that_were_corrected_are_not_written_over(weights, photos, tmp_path, capsys, file):
+    formats = ("--format", "labelme,voc,yolo", "--output", tmp_path / "out")
+    assert run(weights, photos / "0.png", *formats) == 0
+    assert run(weights, photos, *formats, "--resume") == 0  # nothing was changed
+    found = tmp_path / "out" / file
+    found.write_bytes(found.read_bytes() + b"\n")
+    before = snapshot(tmp_path / "out")
+    write_image(photos / "new.png", seed=20)
+    capsys.readouterr()
+    assert run(weights, photos, *formats, "--resume") == 2
+    assert f"{file} was changed after it was written; going on would undo that" in capsys.readouterr().err
+    assert snapshot(tmp_path / "out") == before

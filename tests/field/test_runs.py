@@ -17,7 +17,7 @@ from ssd.errors import ArgumentError, CheckpointError, ConfigError
 from ssd.experiment import config_file as configs
 from ssd.report.run_log import read_rows
 from ssd.training import announcements
-from ssd.training.run_folder import new_run, resumed_run
+from ssd.training.run_folder import new_run, newest_run, resumed_run
 from ssd.training.run_lock import lock_folder
 from ssd.weights.resolve import find_weights
 from tests.reliability.nursery import Nursery
@@ -296,3 +296,11 @@ def test_a_run_says_at_its_start_what_it_will_do(
     assert [message for message in caplog.messages if "of training to go" in message] == [
         "about 1 second of training to go, and evaluations"
     ]
+
+
+def test_the_newest_run_may_lie_in_a_folder_of_runs(tmp_path):
+    for age, name in enumerate(("old", "cells/first")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "best.safetensors").touch()
+        os.utime(tmp_path / name / "best.safetensors", (1000 + age, 1000 + age))
+    assert newest_run(tmp_path).path == tmp_path / "cells" / "first"

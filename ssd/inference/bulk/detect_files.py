@@ -21,6 +21,7 @@ from ssd.inference.bulk.results import Results, parse_formats
 from ssd.inference.bulk.sources import Source, find_sources, output_names, parse_shard, share, source_of
 from ssd.inference.bulk.video import detect_video
 from ssd.inference.bulk.work import Show, Work
+from ssd.inference.bulk.written_labels import forget_labels, refuse_corrected
 from ssd.inference.detector import Detector
 from ssd.inference.load import load
 from ssd.rules import READABLE_SCORE, ScoreThreshold
@@ -97,7 +98,7 @@ def detect_files(
 
     Raises:
         ArgumentError: an option is out of its range, a source is missing, two have one id in coco.json, or the folder
-            has other files.
+            has other files, or labels that were corrected since.
         CheckpointError: the weights cannot be used.
         KeyboardInterrupt: with a note on how to resume, where that is possible. Ctrl-C ends a camera or stream alone.
     """
@@ -252,6 +253,9 @@ def _named(output: str | Path | None, shard: str | None) -> Path | None:
 
 
 def _take_up(folder: Path, facts: dict[str, Any], *, resume: bool) -> Done:
+    if resume:
+        refuse_corrected(folder)
+    forget_labels(folder)
     done = take_up(folder, facts) if resume else Done()
     if not resume:
         (folder / JOURNAL).unlink(missing_ok=True)

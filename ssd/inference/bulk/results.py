@@ -25,6 +25,7 @@ from ssd.inference.bulk.coco_ids import CocoIds
 from ssd.inference.bulk.journal import JOURNAL, Done, Row, open_journal, read_rows, write_row
 from ssd.inference.bulk.label_rows import read_labelled
 from ssd.inference.bulk.sources import SUFFIXES, Source
+from ssd.inference.bulk.written_labels import remember_labels
 from ssd.inference.detections import Detections
 from ssd.system.files import open_atomic, write_atomic, writing
 
@@ -142,6 +143,8 @@ class Results:
         """Write the labels of all images in the formats of annotation tools, from the journal."""
         images = functools.partial(read_labelled, self.folder, self.class_names)
         write_labels(self.folder, self.formats & set(LABEL_FORMATS) - {"yolo"}, images, self.class_names)
+        if self.formats & set(LABEL_FORMATS):
+            remember_labels(self.folder)
 
     def write_coco(self, ids: CocoIds) -> tuple[int, Counter[str]]:
         """Write `coco.json` from the journal, row by row.
