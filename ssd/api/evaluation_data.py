@@ -15,7 +15,7 @@ from ssd.data.formats.grouping import AUTO
 from ssd.data.formats.registry import default_split
 from ssd.errors import ArgumentError, DatasetError, EvaluationError
 from ssd.experiment import config_file as configs
-from ssd.experiment.config import Config
+from ssd.experiment.config import Config, DataConfig
 from ssd.experiment.data import open_split
 from ssd.experiment.training_config import Override
 from ssd.inference.detector import Detector
@@ -23,6 +23,8 @@ from ssd.inference.load import load
 from ssd.training.run_folder import newest_run
 from ssd.weights.hub import SCHEME, is_hub_address
 from ssd.weights.resolve import DEFAULT, PUBLISHED, config_beside, folder_of
+
+_OF_RECORDS = ("classes", "voc_offset", "group", "val_fraction")  # keys of data that change what is evaluated on
 
 
 def find_weights(weights: str | Path | None) -> str:
@@ -182,6 +184,11 @@ def _other_data(weights: str, config: Config | None, dataset: Dataset) -> str:
     same_folder = own.folders == used.folders and Path(own.folder or "").resolve() == Path(used.folder or "").resolve()
     if not (known and same_format and same_folder):
         return f"{Path(dataset.name).resolve().name}-{dataset.split}"
+    changed = [f"{key}-{getattr(used, key)}" for key in _OF_RECORDS if getattr(used, key) != getattr(own, key)]
+    return "-".join(filter(None, [_other_split(own, used, dataset), *changed]))
+
+
+def _other_split(own: DataConfig, used: DataConfig, dataset: Dataset) -> str:
     if used.val == own.val:
         return ""
     try:

@@ -153,6 +153,13 @@ def test_the_name_of_the_figures_tells_thresholds_and_tiles(run: Path) -> None:
     assert path == run / "eval-coco.score_threshold-a-b-0.3-tiles-2-3.json"
 
 
+def test_figures_of_other_classes_have_another_name(run: Path) -> None:
+    config = find_config(str(run), overrides=["data.val_fraction=0.3", "data.group=copies"])
+    dataset = experiment_data.open_split(config, "val")
+    path = figures_path(["coco"], str(run), config, dataset)
+    assert path == run / "eval-coco.group-copies-val_fraction-0.3.json"
+
+
 def test_figures_of_other_weights_from_a_hub_have_other_names(run: Path) -> None:
     dataset = experiment_data.open_split(find_config(str(run)), "val")
     addresses = ["hf://a/cells", "hf://b/cells", "hf://a/cells@v2", "hf://a/cells/best.safetensors", "coco"]
