@@ -24,9 +24,6 @@ EPILOG = """examples:
   torchrun --nproc-per-node 2 -m ssd train --data my_images"""
 
 
-_FOLDERS = "data.folders=[{path: A}, {path: B}]"
-
-
 class _Once(argparse.Action):
     """Refuses a second folder, in whose favour the first would be forgotten."""
 
@@ -35,7 +32,7 @@ class _Once(argparse.Action):
     ) -> None:
         """Store the value."""
         if getattr(args, self.dest) is not None:
-            parser.error(f"{option} is given twice; for several folders write '{_FOLDERS}'")
+            parser.error(f"{option} is given twice; several folders are named by the key data.folders")
         setattr(args, self.dest, value)
 
 

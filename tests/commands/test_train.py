@@ -91,4 +91,4 @@ def test_images_are_named_once(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--data", "a", "--data", "b"])
     error = capsys.readouterr().err
-    assert "--data is given twice; for several folders write 'data.folders=[{path: A}, {path: B}]'" in error
+    assert "--data is given twice; several folders are named by the key data.folders" in error
