@@ -255,7 +255,7 @@ def test_killed_again_and_again_it_still_does_each_image_once(weights, tmp_path)
     assert len(list(out.glob("*.png"))) == 300
 
 
-@pytest.mark.parametrize("file", ["images/0.json", "Annotations/0.xml", "classes.txt", "labels/0.txt"])
+@pytest.mark.parametrize("file", ["images/0.json", "Annotations/0.xml", "classes.txt"])
 def test_labels_that_were_corrected_are_not_written_over(weights, photos, tmp_path, capsys, file):
     formats = ("--format", "labelme,voc,yolo", "--output", tmp_path / "out")
     assert run(weights, photos / "0.png", *formats) == 0
@@ -268,3 +268,12 @@ def test_labels_that_were_corrected_are_not_written_over(weights, photos, tmp_pa
     assert run(weights, photos, *formats, "--resume") == 2
     assert f"{file} was changed after it was written; going on would undo that" in capsys.readouterr().err
     assert snapshot(tmp_path / "out") == before
+
+
+def test_corrected_rows_of_yolo_stay_when_further_images_are_searched(weights, photos, tmp_path):
+    formats = ("--format", "yolo", "--output", tmp_path / "out")
+    assert run(weights, photos / "0.png", *formats) == 0
+    (tmp_path / "out" / "labels" / "0.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    assert run(weights, photos, *formats, "--resume") == 0
+    assert (tmp_path / "out" / "labels" / "0.txt").read_text() == "0 0.5 0.5 0.1 0.1\n"
+    assert (tmp_path / "out" / "labels" / "1.txt").exists()

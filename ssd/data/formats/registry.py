@@ -15,9 +15,9 @@ from ssd.data.formats.class_lists import is_background, is_ignored
 from ssd.data.formats.columns import columns_of
 from ssd.data.formats.division import Division
 from ssd.data.formats.lists import find_list, listed
-from ssd.data.formats.read_options import DEFAULT_OPTIONS, ReadOptions
+from ssd.data.formats.read_options import ReadOptions
 from ssd.data.formats.recognition import FOLDER_FORMATS, TOOLS, find_format
-from ssd.errors import DatasetError
+from ssd.errors import DatasetError, SSDError
 
 DIVIDED = ("train", "val", "all")  # the splits of a folder without splits
 PARTS = ("train-part", "val-part")  # and beside a split that has only itself
@@ -128,13 +128,13 @@ def _by_image_folder(root: Path, format: str) -> dict[str, Path]:
     there = {} if format == "yolo" or root.is_file() else folders.split_folders(root)
     if not there:
         return {}
-    named = FOLDER_FORMATS[format].splits(root)
     try:
-        raw = _read(root, format, DEFAULT_OPTIONS, named[0] if named else None)
-    except DatasetError:  # which the reading of a split reports
+        used = FOLDER_FORMATS[format].used_files(root)
+    except SSDError:  # which the reading of a split reports
         return {}
     starts = {folders.start_of(place): name for name, place in there.items()}
-    found = {next((starts[start] for start in starts if image.path.startswith(start)), "") for image in raw.images}
+    images = (path for path in used if folders.is_image_name(path.rpartition("/")[2]))
+    found = {next((name for start, name in starts.items() if path.startswith(start)), "") for path in images}
     return {} if "" in found or len(found) < 2 else {name: place for name, place in there.items() if name in found}
 
 

@@ -1,4 +1,7 @@
-"""Remembers the labels that a detection wrote, so that a later call does not write over corrections."""
+"""Remembers the labels that a detection wrote, so that a later call does not write over corrections.
+
+YOLO's rows in `labels/` are not among them: they are written with their image and left as they are from then on.
+"""
 
 import hashlib
 import json
@@ -43,9 +46,10 @@ def refuse_corrected(folder: Path) -> None:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    files = (path for path in folder.rglob("*") if path.suffix in _SUFFIXES and path.name not in _OTHERS)
-    return {
-        path.relative_to(folder).as_posix(): hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
-        for path in files
-        if path.is_file()
-    }
+    found = {}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        is_row = name.startswith("labels/") and path.suffix == ".txt"
+        if path.suffix in _SUFFIXES and path.name not in _OTHERS and not is_row and path.is_file():
+            found[name] = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+    return found

@@ -554,3 +554,16 @@ def test_a_folder_of_images_without_annotations_is_no_split(tmp_path):
         write_image(tmp_path / name[:-5] / name)
     write_text(tmp_path / "labels.csv", "train0.jpg,2,3,12,13,cat\ntrain1.jpg,2,3,12,13,cat\n")
     assert splits(tmp_path) == ("train", "val", "all")
+
+
+def test_folders_of_images_are_splits_also_where_the_images_are_links(tmp_path):
+    rows = ""
+    for split in ("train", "test"):
+        for number in range(3):
+            name = f"{split}{number}.jpg"
+            (tmp_path / "set" / split).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "set" / split / name).symlink_to(write_image(tmp_path / "store" / name))
+            rows += f"{name},2,3,12,13,cat\n"
+    write_text(tmp_path / "set" / "labels.csv", rows)
+    found = open_dataset(tmp_path / "set", "test", allow_outside=True)
+    assert [record.image_id for record in found.records] == ["test/test0", "test/test1", "test/test2"]
