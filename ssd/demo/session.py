@@ -12,6 +12,7 @@ from ssd.demo.page import build_page, serve
 from ssd.demo.search import Search
 from ssd.errors import ArgumentError, CheckpointError, at_least
 from ssd.system.optional import load_extra
+from ssd.training.run_folder import newest_weights
 from ssd.weights.hub import is_hub_address
 from ssd.weights.resolve import DEFAULT, PUBLISHED
 
@@ -85,8 +86,7 @@ def list_weights(named: Sequence[str], runs: Path = Path("runs")) -> list[str]:
     for name in named:
         if name not in PUBLISHED and not is_hub_address(name) and not Path(name).exists():
             raise CheckpointError("no such weights file", place=name, remedy="Name a file or a run's folder.")
-    best = sorted(runs.glob("*/best.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
-    found = [str(path.parent) for path in best]
+    found = [str(path.parent) for path in newest_weights(runs, "best")]
     return list(dict.fromkeys([*named, *found, DEFAULT]))
 
 

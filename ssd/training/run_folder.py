@@ -201,11 +201,12 @@ def _name_of(run: Path) -> str | None:
 
 
 def newest_run(output: str | Path = "runs") -> RunFolder | None:
-    """The run with the newest weights, if there is one; runs may have names as `cells/first`."""
-    weights = [
-        path
-        for name in ("best", "last")
-        for top in ("*", "*/*")
-        for path in Path(output).glob(f"{top}/{name}.safetensors")
-    ]
-    return RunFolder(max(weights, key=lambda p: p.stat().st_mtime).parent) if weights else None
+    """The run with the newest weights, if there is one."""
+    weights = newest_weights(output, "best", "last")
+    return RunFolder(weights[0].parent) if weights else None
+
+
+def newest_weights(output: str | Path, *names: str) -> list[Path]:
+    """The weights files of these names in all runs, newest first; a run may have a name as `cells/first`."""
+    found = (path for top in ("*", "*/*") for name in names for path in Path(output).glob(f"{top}/{name}.safetensors"))
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
